@@ -1,0 +1,146 @@
+"""Outputs that are complete or absent: written beside their final name, fsynced, renamed.
+
+A folder is built under ``.<name>.partial-<pid>-<random>`` next to where it will stand. If the process fails, the
+temporary is removed; if it is killed, the next run that writes to the same name removes what was left. With ``force``
+the old folder is exchanged for the new one only when the new one is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import OutputExistsError
+
+
+@contextmanager
+def new_directory(final: Path | str, *, force: bool = False) -> Iterator[Path]:
+    """Build a folder that appears under its final name only when the block ends without an error.
+
+    Yields:
+        the temporary folder, a sibling of ``final``.
+
+    Raises:
+        OutputExistsError: ``final`` stands already and ``force`` is False; raised before any work is done.
+    """
+    final = Path(final).absolute()
+    refuse_existing(final, force=force)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    recover(final)
+    partial = _sibling(final, "partial")
+    partial.mkdir()
+    try:
+        yield partial
+        _fsync_tree(partial)
+        _exchange(partial, final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def refuse_existing(final: Path | str, *, force: bool) -> None:
+    """Raise :class:`OutputExistsError` when ``final`` stands already and may not be replaced."""
+    if not force and os.path.lexists(final):
+        raise OutputExistsError(
+            f"the output '{final}' exists already",
+            allowed="a name that is free, or --force to replace what stands there once the new one is complete",
+            todo="choose another --output, or add --force",
+        )
+
+
+def recover(final: Path) -> None:
+    """Clear what killed runs left beside ``final``: partial folders go, a set-aside old folder comes back or goes."""
+    pattern = re.compile(re.escape(f".{final.name}.") + r"(partial|replaced)-(\d+)-[0-9a-f]+")
+    for entry in final.parent.iterdir():
+        match = pattern.fullmatch(entry.name)
+        if not match or _is_alive(int(match[2])):
+            continue
+        if match[1] == "replaced" and not os.path.lexists(final):
+            os.rename(entry, final)
+        else:
+            _remove(entry)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Replace ``path`` by ``data`` in one step: readers see the old content or the new, never a part."""
+    path = Path(path).absolute()
+    partial = _sibling(path, "partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _fsync_path(path.parent)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """:func:`write_bytes` for UTF-8 text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path | str, value: object) -> None:
+    """:func:`write_bytes` for a JSON document, indented so that a person can read it."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _exchange(partial: Path, final: Path) -> None:
+    if not os.path.lexists(final):
+        os.rename(partial, final)
+        _fsync_path(final.parent)
+        return
+    # rename() does not replace a folder that has content: the old one steps aside for an instant. A run killed in that
+    # instant leaves it as ".replaced-…", which recover() puts back.
+    aside = _sibling(final, "replaced")
+    os.rename(final, aside)
+    try:
+        os.rename(partial, final)
+    except BaseException:
+        os.rename(aside, final)
+        raise
+    _fsync_path(final.parent)
+    _remove(aside)
+
+
+def _sibling(path: Path, role: str) -> Path:
+    return path.parent / f".{path.name}.{role}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _fsync_path(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_tree(root: Path) -> None:
+    for folder, _, files in os.walk(root):
+        for name in files:
+            _fsync_path(Path(folder) / name)
+        _fsync_path(Path(folder))

@@ -1,0 +1,243 @@
+"""The bundle: what the exporter writes and the engines read.
+
+A bundle is a folder whose ``laco.json`` names every other file with its size and SHA-256 and carries a digest of itself,
+so that one flipped byte anywhere is an error before anything is parsed. This module knows the manifest's schema; it
+imports neither torch nor ONNX.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from .atomic import write_bytes
+from .errors import BundleError
+from .preprocessing import ImagePreprocessing
+
+MANIFEST_NAME = "laco.json"
+SCHEMA_VERSION = 1
+_DIGEST = re.compile(rb'("manifest_sha256": ")([0-9a-f]{64})(")')
+_ZEROS = b"0" * 64
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A graph's input or output: its name, numpy dtype name and static shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class VisionGraph:
+    """One static batch size of the vision tower: ``pixel_values`` in, ``image_features`` out."""
+
+    file: str
+    batch: int
+    input: TensorSpec
+    output: TensorSpec
+
+
+@dataclass(frozen=True)
+class Vision:
+    """The vision tower with its projector.
+
+    Attributes:
+        graphs: one per batch size, over the one weight file ``weights``.
+        precision: ``fp32``, ``fp16`` or ``bf16``.
+        kept_fp32: in a half-precision graph, what stays FP32 and why: ``[{"node": …, "reason": …}]``.
+        rewrites: ``[{"name": …, "fired": n, "refused": [reasons]}]`` in the order in which they ran.
+        nodes: node count by ONNX operator after the rewrites; ``nodes_before`` as traced.
+    """
+
+    graphs: list[VisionGraph]
+    weights: str
+    opset: int
+    ir_version: int
+    precision: str
+    kept_fp32: list[dict] = field(default_factory=list)
+    rewrites: list[dict] = field(default_factory=list)
+    nodes: dict[str, int] = field(default_factory=dict)
+    nodes_before: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The language model, for Optimum ONNX Runtime.
+
+    Attributes:
+        folder: where Optimum's files are; ``graph`` is the ONNX file in it, taking ``inputs_embeds`` and a KV cache.
+        embedding_table: a ``.npy`` of dtype float ``[vocab, hidden]``, from which input embeddings are looked up.
+        context_length: positions that the model was made for.
+    """
+
+    folder: str
+    graph: str
+    embedding_table: str
+    model_type: str
+    precision: str
+    hidden_size: int
+    vocab_size: int
+    context_length: int
+    image_token_id: int
+    eos_token_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``laco.json`` holds; see the attributes of the parts.
+
+    Attributes:
+        source: the checkpoint: ``{"name", "sha256"}``.
+        encoder: ``{"model_type", "hidden_size", "num_blocks", "image_size", "patch_size"}``.
+        compression: ``{"method", "depth", "block", "ratio", "tokens_before", "tokens_after"}``.
+        preprocessing: the fields of ``preprocessor_config.json``.
+        accuracy: the comparison with PyTorch: ``{"tensors": [{"name", "cosine", "norm_ratio", "max_abs", …}], …}``.
+        files: path → ``{"sha256", "bytes"}`` of every file but the manifest.
+    """
+
+    tool_version: str
+    libraries: dict[str, str]
+    source: dict
+    encoder: dict
+    compression: dict
+    vision: Vision
+    preprocessing: dict
+    golden: str
+    accuracy: dict
+    decoder: Decoder | None = None
+    notes: list[str] = field(default_factory=list)
+    files: dict[str, dict] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def image_preprocessing(self) -> ImagePreprocessing:
+        return ImagePreprocessing.from_dict(self.preprocessing)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle: its folder and manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+
+def write_manifest(folder: Path | str, manifest: Manifest) -> None:
+    """Hash every file of ``folder`` and write ``laco.json``, as the last file of a bundle that is being built."""
+    folder = Path(folder)
+    files = {
+        path.relative_to(folder).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST_NAME
+    }
+    document = {**asdict(manifest), "files": files, "manifest_sha256": _ZEROS.decode()}
+    raw = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+    write_bytes(folder / MANIFEST_NAME, _DIGEST.sub(rb"\g<1>" + _digest(raw) + rb"\g<3>", raw))
+
+
+def read_manifest(folder: Path | str) -> Manifest:
+    """Read and check ``laco.json`` alone (the files that it names are checked by :func:`open_bundle`).
+
+    Raises:
+        BundleError: no bundle, a damaged manifest, or one of a newer schema.
+    """
+    path = Path(folder) / MANIFEST_NAME
+    if not path.is_file():
+        raise BundleError(
+            f"'{folder}' is not a bundle: it has no {MANIFEST_NAME}",
+            allowed="a folder written by laco-export",
+            todo="export one: laco-export --model CHECKPOINT --at 1/2 --fp16",
+        )
+    raw = path.read_bytes()
+    try:
+        document = json.loads(raw)
+        version = document["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, f"it is not the JSON that laco-export writes ({type(error).__name__})") from None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BundleError(
+            f"bundle '{folder}' was made by a newer laco-export",
+            given=f"schema version {version} (laco-export {document.get('tool_version', 'unknown')})",
+            allowed=f"schema version up to {SCHEMA_VERSION}",
+            todo="upgrade this laco-export, or export the bundle again with this version",
+        )
+    match = _DIGEST.search(raw)
+    if match is None or match[2] != _digest(raw):
+        raise _damaged(path, "its digest does not match its content")
+    try:
+        return _manifest_from(document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, f"a field is missing or of the wrong kind: {error}") from None
+
+
+def open_bundle(folder: Path | str) -> Bundle:
+    """Verify the manifest and every file that it names, then hand the bundle out.
+
+    Raises:
+        BundleError: as :func:`read_manifest`; or a file is missing, of another size, or of another content.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"bundle '{folder}' lacks a file", given=name, todo="copy the whole bundle again")
+        size = path.stat().st_size
+        if size != expected["bytes"]:
+            raise _damaged(path, f"it has {size:,} bytes where the manifest says {expected['bytes']:,}")
+        if sha256_of(path) != expected["sha256"]:
+            raise _damaged(path, "its SHA-256 is not the manifest's")
+    return Bundle(folder, manifest)
+
+
+def sha256_of(path: Path | str) -> str:
+    """SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256_blocks(file)
+        )
+
+
+def _sha256_blocks(file) -> str:  # Python 3.10, JetPack 6's
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _digest(raw: bytes) -> bytes:
+    return hashlib.sha256(_DIGEST.sub(rb"\g<1>" + _ZEROS + rb"\g<3>", raw)).hexdigest().encode()
+
+
+def _damaged(path: Path, reason: str) -> BundleError:
+    return BundleError(
+        f"'{path}' is damaged: {reason}", todo="copy the bundle again, or export it again; nothing of it was loaded"
+    )
+
+
+def _manifest_from(document: dict) -> Manifest:
+    known = {f.name for f in fields(Manifest)}
+    values = {name: value for name, value in document.items() if name in known}
+    vision = dict(values["vision"])
+    vision["graphs"] = [
+        VisionGraph(**{**graph, "input": _tensor(graph["input"]), "output": _tensor(graph["output"])})
+        for graph in vision["graphs"]
+    ]
+    values["vision"] = Vision(**vision)
+    values["decoder"] = None if values.get("decoder") is None else Decoder(**values["decoder"])
+    for name in values["files"]:
+        if name.startswith("/") or ".." in Path(name).parts:
+            raise ValueError(f"file name '{name}' points out of the bundle")
+    return Manifest(**values)
+
+
+def _tensor(value: dict) -> TensorSpec:
+    return TensorSpec(value["name"], value["dtype"], tuple(value["shape"]))

@@ -1,0 +1,92 @@
+"""What every command shares: the console, progress, and how an error reaches the user.
+
+Messages and progress go to stderr, so that stdout carries only the answer or the ``--json`` document.
+Rich is imported when something is first shown, so that ``--help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from .errors import LacoError
+
+
+@cache
+def console():
+    """The shared Rich console on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def progress(description: str, total: float | None = None) -> Iterator[Callable[..., None]]:
+    """Show a progress bar (or a spinner when ``total`` is None) with elapsed time while the block runs.
+
+    Yields:
+        ``advance(steps=1, description=None)``, to be called as work is done.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()]
+    if total is not None:
+        columns[2:2] = [BarColumn(), MofNCompleteColumn()]
+    with Progress(*columns, console=console(), transient=not console().is_terminal) as bar:
+        task = bar.add_task(description, total=total)
+
+        def advance(steps: float = 1, description: str | None = None) -> None:
+            bar.update(task, advance=steps, **({"description": description} if description else {}))
+
+        yield advance
+
+
+def run_command(main: Callable[[], int | None], *, debug: bool = False) -> int:
+    """Run a command's body and turn whatever it raises into a message and an exit code.
+
+    Returns:
+        0 on success, 2 for wrong usage, 1 for a failure, 130 when interrupted. With ``debug`` the exception passes.
+    """
+    try:
+        return main() or 0
+    except KeyboardInterrupt:
+        _say_error("interrupted; nothing was left half-written")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except LacoError as error:
+        if debug:
+            raise
+        _say_error(str(error))
+        return error.exit_code
+    except OSError as error:
+        if debug:
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        where = f" ({error.filename})" if error.filename else ""
+        _say_error(
+            f"{'the disk is full' if full else error.strerror or error}{where}"
+            + (
+                "\n  do:      free some space, or choose another --output; nothing was left half-written"
+                if full
+                else ""
+            )
+        )
+        return 1
+    except Exception as error:  # a bug of ours: one line for the user, the traceback on demand
+        if debug:
+            raise
+        _say_error(
+            f"internal error: {type(error).__name__}: {error}\n  do:      run again with --debug and report the traceback"
+        )
+        return 1
+
+
+def _say_error(message: str) -> None:
+    from rich.text import Text
+
+    console().print(Text("error: ", style="bold red") + Text(message), soft_wrap=True)

@@ -1,0 +1,94 @@
+"""Conversations as text: Qwen's ChatML, and where the pictures stand in it.
+
+In data files and questions a picture is marked ``<image>`` (LLaVA's convention); in the model's input each mark is
+replaced by one ``<|image_pad|>`` token per visual embedding. The same functions serve training, the exporter's golden
+prompts and the engines; :data:`CHAT_TEMPLATE` is the same rendering for ``tokenizer.apply_chat_template``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from .errors import UsageError
+
+IMAGE_MARK = "<image>"
+IMAGE_TOKEN = "<|image_pad|>"
+IM_START, IM_END = "<|im_start|>", "<|im_end|>"
+DEFAULT_SYSTEM = "You are a helpful assistant."
+
+CHAT_TEMPLATE = (
+    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n" + DEFAULT_SYSTEM + "<|im_end|>\n' }}{% endif %}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+_SPECIAL = re.compile(r"<\|[a-z_]+\|>")
+
+Turn = tuple[str, str]
+"""``(role, text)`` with role ``system``, ``user`` or ``assistant``."""
+
+
+def render(turns: Sequence[Turn], *, add_generation_prompt: bool = False) -> str:
+    """The conversation in ChatML, with the default system line where none is given."""
+    text = "".join(text for text, _ in render_with_mask(turns))
+    return text + (f"{IM_START}assistant\n" if add_generation_prompt else "")
+
+
+def render_with_mask(turns: Sequence[Turn]) -> list[tuple[str, bool]]:
+    """The conversation as consecutive pieces of text, each with whether its tokens are trained on.
+
+    The assistant's words and the ``<|im_end|>`` that closes them count; everything else does not. Tokenising piece by
+    piece gives the tokens of the whole, since a piece ends in a newline or a special token.
+    """
+    if not turns or turns[0][0] != "system":
+        turns = [("system", DEFAULT_SYSTEM), *turns]
+    pieces: list[tuple[str, bool]] = []
+    for role, text in turns:
+        if role == "assistant":
+            pieces += [(f"{IM_START}assistant\n", False), (f"{text}{IM_END}", True), ("\n", False)]
+        else:
+            pieces.append((f"{IM_START}{role}\n{text}{IM_END}\n", False))
+    return pieces
+
+
+def question_turn(question: str, num_images: int) -> Turn:
+    """The user's turn for a question about ``num_images`` pictures.
+
+    Pictures come before the question, one mark a line, unless the question places the marks itself.
+
+    Raises:
+        UsageError: the question is empty, holds a special token, or has marks for another number of pictures.
+    """
+    if not question.strip():
+        raise UsageError("the question is empty", todo="give one with --question TEXT")
+    if special := _SPECIAL.search(question):
+        raise UsageError(
+            "the question holds a special token, which would end or forge a turn",
+            given=special[0],
+            allowed="plain text",
+        )
+    marks = question.count(IMAGE_MARK)
+    if marks not in (0, num_images):
+        raise UsageError(
+            f"the question marks {marks} pictures and {num_images} are given",
+            allowed=f"no {IMAGE_MARK} at all (pictures come first), or one for each picture",
+        )
+    return ("user", question if marks else f"{IMAGE_MARK}\n" * num_images + question)
+
+
+def expand_image_tokens(text: str, tokens_per_image: Iterable[int]) -> str:
+    """Replace the i-th ``<image>`` by ``tokens_per_image[i]`` image tokens.
+
+    Raises:
+        UsageError: the text does not hold exactly one mark per entry.
+    """
+    pieces, counts = text.split(IMAGE_MARK), list(tokens_per_image)
+    if len(pieces) - 1 != len(counts):
+        raise UsageError(
+            f"the text marks {len(pieces) - 1} pictures and {len(counts)} are given",
+            allowed=f"one {IMAGE_MARK} per picture",
+        )
+    return pieces[0] + "".join(IMAGE_TOKEN * count + piece for count, piece in zip(counts, pieces[1:], strict=True))

@@ -1,0 +1,66 @@
+"""Errors that a person can act on.
+
+Every error that a user can cause is a :class:`LacoError`: it says what failed, what was given, what is allowed, and
+what to do next. Commands print it without a traceback and exit with :attr:`LacoError.exit_code`
+(see :mod:`laco_export.console`).
+"""
+
+from __future__ import annotations
+
+
+class LacoError(Exception):
+    """A failure with its remedy.
+
+    Args:
+        failed: one sentence without a final full stop: what could not be done, and why.
+        given: what the user gave, when it adds to ``failed``.
+        allowed: what would have been accepted.
+        todo: the next step, as a command or an instruction.
+    """
+
+    exit_code = 1
+
+    def __init__(self, failed: str, *, given: object = None, allowed: object = None, todo: str | None = None):
+        self.failed, self.given, self.allowed, self.todo = failed, given, allowed, todo
+        super().__init__(failed)
+
+    def __str__(self) -> str:
+        lines = [self.failed]
+        for label, value in (("given", self.given), ("allowed", self.allowed), ("do", self.todo)):
+            if value is not None:
+                lines.append(f"  {label + ':':<9}{value}")
+        return "\n".join(lines)
+
+
+class UsageError(LacoError):
+    """The command or call was given something that it does not take."""
+
+    exit_code = 2
+
+
+class DepthError(UsageError):
+    """A compression depth that does not exist, or that this checkpoint does not carry."""
+
+
+class OutputExistsError(UsageError):
+    """The output's name is taken, and ``--force`` was not given."""
+
+
+class ConfigError(UsageError):
+    """A configuration field with a value outside what it may hold; the message names the field."""
+
+
+class CheckpointError(LacoError):
+    """A folder that is no sound LaCo checkpoint."""
+
+
+class BundleError(LacoError):
+    """A folder that is no sound bundle."""
+
+
+class ImageError(LacoError):
+    """A picture that cannot or may not be read."""
+
+
+class ExportError(LacoError):
+    """The exporter refused to give out a graph: a rewrite, a gate or the comparison with PyTorch failed."""

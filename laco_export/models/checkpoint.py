@@ -1,0 +1,183 @@
+"""Checkpoints on disk: audited before anything is built from them.
+
+A LaCo checkpoint is an ordinary Hugging Face folder: ``config.json``, ``model.safetensors`` (or shards with their
+index), processor and tokenizer files, and ``checksums.json``. Pickled weights are refused: loading them runs code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..atomic import new_directory
+from ..errors import CheckpointError, LacoError
+from . import checksums
+from .configuration import LacoConfig
+from .modeling import LacoForConditionalGeneration
+from .processing import LacoProcessor
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Attributes:
+        path: its folder.
+        model: in evaluation mode, FP32 unless asked otherwise.
+        processor: tokenizer and image preprocessing.
+        sha256: digest of its configuration and weights.
+        checked: whether ``checksums.json`` was there to compare with.
+    """
+
+    path: Path
+    model: LacoForConditionalGeneration
+    processor: LacoProcessor
+    sha256: str
+    checked: bool
+
+
+def save(
+    model: LacoForConditionalGeneration, processor: LacoProcessor, folder: Path | str, *, force: bool = False
+) -> None:
+    """Write a checkpoint folder in one step (complete or absent)."""
+    with new_directory(folder, force=force) as partial:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
+
+
+def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Audit and load a checkpoint.
+
+    Raises:
+        CheckpointError: not a checkpoint, not LaCo's, pickled, truncated, damaged, or with tensors that are missing,
+            unexpected or of another shape.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    weights = find_weights(folder)
+    audit_tensors(folder, weights, config)
+    digests, checked = checksums.verify(folder, weights)
+    try:
+        processor = LacoProcessor.from_pretrained(folder)
+    except LacoError:
+        raise
+    except Exception as error:  # tokenizers and transformers raise many kinds for a missing or broken file
+        raise CheckpointError(
+            f"the tokenizer or the preprocessor of '{folder}' cannot be loaded: {_first_line(error)}",
+            allowed="tokenizer.json, tokenizer_config.json, preprocessor_config.json and processor_config.json",
+        ) from None
+    model = LacoForConditionalGeneration.from_pretrained(
+        folder, config=config, dtype=dtype, use_safetensors=True
+    ).eval()
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for name, value in sorted(digests.items()):
+        digest.update(f"{name}:{value}\n".encode())
+    return Checkpoint(folder, model, processor, digest.hexdigest(), checked)
+
+
+def read_config(folder: Path) -> LacoConfig:
+    """``config.json`` of a LaCo checkpoint, validated."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"'{folder}' is not a checkpoint: it has no config.json"
+            if folder.is_dir()
+            else f"there is no folder '{folder}'",
+            allowed="a folder written by laco-train or by save_pretrained",
+            todo="check the path given with --model",
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"'{path}' is not JSON: {error}", todo="copy the checkpoint again") from None
+    if not isinstance(values, dict) or values.get("model_type") != LacoConfig.model_type:
+        found = values.get("model_type") if isinstance(values, dict) else type(values).__name__
+        raise CheckpointError(
+            f"'{folder}' is not a LaCo checkpoint", given=f"model_type {found!r}", allowed="model_type 'laco'"
+        )
+    try:
+        return LacoConfig.from_dict(values)
+    except LacoError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"'{path}' is not a valid configuration: {_first_line(error)}") from None
+
+
+def find_weights(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint; every shard that the index names must be there."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise CheckpointError(f"'{index}' is damaged", todo="copy the checkpoint again") from None
+        for name in names:
+            if Path(name).name != name or not (folder / name).is_file():
+                raise CheckpointError(
+                    f"'{folder}' lacks a shard of its weights", given=name, todo="copy the whole checkpoint"
+                )
+        return [folder / name for name in names]
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise CheckpointError(
+            f"'{folder}' holds pickled weights, which can run code when they are loaded",
+            given=", ".join(pickles[:3]),
+            allowed="model.safetensors",
+            todo="load it where you trust it and save again with save_pretrained(safe_serialization=True)",
+        )
+    raise CheckpointError(
+        f"'{folder}' holds no weights", allowed="model.safetensors, or shards with model.safetensors.index.json"
+    )
+
+
+def audit_tensors(folder: Path, weights: list[Path], config: LacoConfig) -> None:
+    """Compare the names and shapes of the stored tensors with those of the model that the configuration describes."""
+    stored: dict[str, tuple[int, ...]] = {}
+    for path in weights:
+        try:
+            with safe_open(path, framework="pt") as file:
+                stored.update({name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(
+                f"'{path}' is damaged or cut off: {_first_line(error)}",
+                given=f"{path.stat().st_size:,} bytes",
+                todo="copy the checkpoint again",
+            ) from None
+    with torch.device("meta"):
+        model = LacoForConditionalGeneration(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    tied = set(model._tied_weights_keys) if config.text_config.tie_word_embeddings else set()
+    missing = sorted(set(expected) - set(stored) - tied)
+    unexpected = sorted(set(stored) - set(expected))
+    reshaped = sorted(name for name in stored.keys() & expected.keys() if stored[name] != expected[name])
+    problems = []
+    if missing:
+        problems.append(f"missing: {_some(missing)}")
+    if unexpected:
+        problems.append(f"unexpected: {_some(unexpected)}")
+    if reshaped:
+        problems.append("of another shape: " + _some([f"{n} {stored[n]} for {expected[n]}" for n in reshaped]))
+    if problems:
+        raise CheckpointError(
+            f"the tensors of '{folder}' are not those that its config.json describes",
+            given="; ".join(problems),
+            todo="the weights and config.json belong to different models, or the file was edited; get both again",
+        )
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,32 @@
+"""Token compressors: ``[B, H, W, C]`` in, ``[B, H/r, W/r, C]`` out, usable after any block.
+
+One file per method; adding one is that file and one line in :data:`COMPRESSORS`.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ...errors import ConfigError
+from .average_pool import AveragePool
+from .patch_merge import LacoCompressor, PixelShuffle
+
+COMPRESSORS: dict[str, type[nn.Module]] = {
+    "laco": LacoCompressor,
+    "pixel_shuffle": PixelShuffle,
+    "average_pool": AveragePool,
+}
+
+
+def build_compressor(method: str, hidden_size: int, *, ratio: int, mlp_hidden_size: int | None) -> nn.Module:
+    """A freshly initialised compressor.
+
+    Raises:
+        ConfigError: no method of that name.
+    """
+    if method not in COMPRESSORS:
+        raise ConfigError("compression.method is unknown", given=method, allowed=", ".join(sorted(COMPRESSORS)))
+    return COMPRESSORS[method](hidden_size, ratio, mlp_hidden_size or hidden_size)
+
+
+__all__ = ["COMPRESSORS", "build_compressor"]

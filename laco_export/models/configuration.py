@@ -1,0 +1,151 @@
+"""The configuration of a LaCo checkpoint (``config.json``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
+
+from ..depth import Depth
+from ..errors import ConfigError, DepthError
+
+RATIOS = (2, 3, 4)
+
+
+@dataclass(frozen=True)
+class CompressionConfig:
+    """How and where the encoder's tokens are merged.
+
+    Attributes:
+        method: a name of :data:`laco_export.models.compressors.COMPRESSORS`, or None for an encoder that keeps all its
+            tokens (what stage 0 pretrains).
+        depths: the depths as asked for (``1/2``, ``block:7``), one per compressor that the checkpoint carries.
+        blocks: for each depth the number of blocks before the merge: what ``depths`` resolved to. Filled in by
+            :meth:`resolved`.
+        ratio: r: each r×r window of tokens becomes one.
+        mlp_hidden_size: width of the Patch Merge Layer's hidden layer; None takes the encoder's width.
+        merge_before_final_norm: where the merge at the last block (``@1``) stands. The paper says "subsequent to the
+            encoder"; the default takes that as after the final norm.
+    """
+
+    method: str | None = "laco"
+    depths: tuple[str, ...] = ("1/2",)
+    blocks: tuple[int, ...] = ()
+    ratio: int = 2
+    mlp_hidden_size: int | None = None
+    merge_before_final_norm: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depths", tuple(str(Depth.parse(depth)) for depth in self.depths))
+        object.__setattr__(self, "blocks", tuple(int(block) for block in self.blocks))
+        if self.ratio not in RATIOS:
+            raise ConfigError(
+                "compression.ratio is not supported", given=self.ratio, allowed=", ".join(map(str, RATIOS))
+            )
+        if self.mlp_hidden_size is not None and self.mlp_hidden_size < 1:
+            raise ConfigError("compression.mlp_hidden_size must be positive", given=self.mlp_hidden_size)
+        if self.method is not None and not self.depths:
+            raise ConfigError("compression.depths is empty", allowed="one depth per compressor, such as 1/2")
+        if self.blocks and len(self.blocks) != len(self.depths):
+            raise ConfigError(
+                "compression.blocks and compression.depths differ in length", given=(self.blocks, self.depths)
+            )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> CompressionConfig:
+        """Build from ``config.json``'s ``compression`` entry; an unknown field is an error."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ConfigError(f"compression has unknown fields: {', '.join(unknown)}", allowed=", ".join(sorted(known)))
+        return cls(**values)
+
+    def resolved(self, num_blocks: int) -> CompressionConfig:
+        """The same with ``blocks`` filled in (and checked) for an encoder of ``num_blocks`` blocks."""
+        if self.method is None:
+            return CompressionConfig(**{**asdict(self), "depths": (), "blocks": ()})
+        blocks = tuple(Depth.parse(depth).resolve(num_blocks) for depth in self.depths)
+        if self.blocks and self.blocks != blocks:
+            raise ConfigError(
+                "compression.blocks is not what compression.depths resolves to",
+                given=f"blocks {list(self.blocks)}, depths {list(self.depths)}",
+                allowed=f"blocks {list(blocks)} in an encoder of {num_blocks} blocks",
+            )
+        if len(set(blocks)) != len(blocks):
+            raise ConfigError(
+                "two of compression.depths resolve to the same block", given=dict(zip(self.depths, blocks))
+            )
+        return CompressionConfig(**{**asdict(self), "blocks": blocks})
+
+    def find(self, depth: Depth) -> tuple[str, int]:
+        """The carried depth that ``depth`` names, and its block.
+
+        Raises:
+            DepthError: the checkpoint carries no compressor there; the message lists those that it carries.
+        """
+        carried = ", ".join(f"{name} (block:{block})" for name, block in zip(self.depths, self.blocks)) or "none"
+        for name, block in zip(self.depths, self.blocks):
+            same_fraction = depth.fraction is not None and Depth.parse(name).fraction == depth.fraction
+            if same_fraction or depth.block == block:
+                return name, block
+        raise DepthError(
+            f"the checkpoint was not trained with a merge at depth {depth}",
+            allowed=carried,
+            todo="choose one of those with --at, or train this depth",
+        )
+
+
+class LacoConfig(PretrainedConfig):
+    """Configuration of :class:`~laco_export.models.LacoForConditionalGeneration`.
+
+    Args:
+        vision_config: configuration of the encoder's transformers class.
+        text_config: configuration of the language model's transformers class.
+        compression: fields of :class:`CompressionConfig`.
+        image_token_id: the token that stands for one visual embedding (``<|image_pad|>``, 151655 in Qwen2.5).
+        projector_hidden_size: width of the projector's hidden layer; None takes the language model's.
+        untrained: parts that no training stage has touched yet, of ``compressors`` and ``projector``.
+    """
+
+    model_type = "laco"
+    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}
+
+    def __init__(
+        self,
+        vision_config: PretrainedConfig | Mapping | None = None,
+        text_config: PretrainedConfig | Mapping | None = None,
+        compression: CompressionConfig | Mapping | None = None,
+        image_token_id: int = 151655,
+        projector_hidden_size: int | None = None,
+        untrained: list[str] | None = None,
+        **kwargs,
+    ):
+        from .encoders import encoder_spec
+
+        self.vision_config = _sub_config(vision_config or {"use_head": False}, "vision_config", "aimv2_vision_model")
+        self.text_config = _sub_config(text_config, "text_config", "qwen2")
+        self.image_token_id = image_token_id
+        self.projector_hidden_size = projector_hidden_size
+        self.untrained = list(untrained or [])
+        if not isinstance(compression, CompressionConfig):
+            compression = CompressionConfig.from_mapping(compression or {})
+        spec = encoder_spec(self.vision_config.model_type)
+        spec.check(self.vision_config)
+        self.compression = asdict(compression.resolved(self.vision_config.num_hidden_layers))
+        kwargs["tie_word_embeddings"] = getattr(self.text_config, "tie_word_embeddings", False)
+        super().__init__(**kwargs)
+
+    @property
+    def compression_config(self) -> CompressionConfig:
+        return CompressionConfig.from_mapping(self.compression)
+
+
+def _sub_config(value: PretrainedConfig | Mapping | None, name: str, default: str) -> PretrainedConfig:
+    if isinstance(value, PretrainedConfig):
+        return value
+    values = dict(value or {})
+    model_type = values.pop("model_type", default)
+    if model_type not in CONFIG_MAPPING:
+        raise ConfigError(f"{name}.model_type is unknown to transformers", given=model_type)
+    return CONFIG_MAPPING[model_type](**values)

@@ -1,0 +1,31 @@
+"""Vision encoders: transformers' own classes, and where their parts are.
+
+One file per encoder holds an :class:`EncoderSpec`; adding one is that file and one line in :data:`ENCODERS`.
+"""
+
+from __future__ import annotations
+
+from ...errors import ConfigError
+from .aimv2 import AIMV2
+from .internvit import INTERNVIT
+from .siglip import SIGLIP
+from .specification import EncoderSpec
+
+ENCODERS: dict[str, EncoderSpec] = {spec.model_type: spec for spec in (AIMV2, SIGLIP, INTERNVIT)}
+
+
+def encoder_spec(model_type: str) -> EncoderSpec:
+    """The specification of an encoder by its ``model_type`` in ``config.json``.
+
+    Raises:
+        ConfigError: no encoder of that type is known.
+    """
+    try:
+        return ENCODERS[model_type]
+    except KeyError:
+        raise ConfigError(
+            "vision_config.model_type is not a known encoder", given=model_type, allowed=", ".join(sorted(ENCODERS))
+        ) from None
+
+
+__all__ = ["ENCODERS", "EncoderSpec", "encoder_spec"]

@@ -1,0 +1,106 @@
+"""The vision encoder with the merge inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, cat, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from ..depth import Depth
+from .compressors import build_compressor
+from .configuration import LacoConfig
+from .encoders import encoder_spec
+
+Observer = Callable[[str, Tensor], None]
+
+
+class LacoVisionModel(nn.Module):
+    """A transformers vision encoder whose tokens are merged after block k.
+
+    ::
+
+        pixel_values ─▶ embeddings ─▶ block 1 … k ─▶ merge r×r ─▶ block k+1 … L ─▶ final norm
+        [B, 3, H, W]    [B, P+N, C]   N tokens       N/r²         N/r² tokens      [B, N/r², C]
+
+    P prefix tokens (CLS) bypass the merge and are dropped at the end. With ``merge_before_final_norm`` off, a merge at
+    k = L stands after the final norm. Without a compression method the features are the encoder's own.
+    """
+
+    def __init__(self, config: LacoConfig, encoder: PreTrainedModel | None = None):
+        super().__init__()
+        self.spec = encoder_spec(config.vision_config.model_type)
+        self.encoder = encoder if encoder is not None else self.spec.model_class()(config.vision_config)
+        self.compression = config.compression_config
+        self.grid = self.spec.grid(config.vision_config)
+        self.num_blocks = config.vision_config.num_hidden_layers
+        self.compressors = nn.ModuleDict(
+            {
+                f"block_{block}": build_compressor(
+                    self.compression.method,
+                    config.vision_config.hidden_size,
+                    ratio=self.compression.ratio,
+                    mlp_hidden_size=self.compression.mlp_hidden_size,
+                )
+                for block in self.compression.blocks
+            }
+        )
+        self.block = self.compression.blocks[0] if self.compression.blocks else None
+
+    def set_depth(self, depth: Depth | str) -> int:
+        """Choose which of the carried compressors runs; returns its block.
+
+        Raises:
+            DepthError: the model carries none at that depth.
+        """
+        _, self.block = self.compression.find(Depth.parse(depth))
+        return self.block
+
+    @property
+    def boundary_names(self) -> list[str]:
+        """The names that ``observe`` is called with, in order; module paths inside this model."""
+        names = ["embeddings", *(f"encoder.{self.spec.blocks}.{index}" for index in range(self.num_blocks))]
+        if self.block is None:
+            return [*names, f"encoder.{self.spec.final_norm}"]
+        merge = f"compressors.block_{self.block}"
+        if self.block == self.num_blocks and not self.compression.merge_before_final_norm:
+            return [*names, f"encoder.{self.spec.final_norm}", merge]
+        names.insert(1 + self.block, merge)
+        return [*names, f"encoder.{self.spec.final_norm}"]
+
+    def forward(self, pixel_values: Tensor, observe: Observer | None = None) -> Tensor:
+        """``[B, 3, H, W]`` -> features ``[B, tokens, C]``.
+
+        Args:
+            observe: called with each boundary's name and hidden states (prefix tokens included), for comparisons.
+        """
+        observe = observe or (lambda name, tensor: None)
+        encoder, spec = self.encoder, self.spec
+        merge_last = self.block == self.num_blocks and not self.compression.merge_before_final_norm
+        hidden_states = spec.embed(encoder, pixel_values)  # [B, P+N, C]
+        observe("embeddings", hidden_states)
+        for index, block in enumerate(encoder.get_submodule(spec.blocks)):
+            hidden_states = spec.call_block(block, hidden_states)
+            observe(f"encoder.{spec.blocks}.{index}", hidden_states)
+            if index + 1 == self.block and not merge_last:
+                hidden_states = self._merge(hidden_states, observe)  # [B, P+N/r², C]
+        hidden_states = encoder.get_submodule(spec.final_norm)(hidden_states)
+        observe(f"encoder.{spec.final_norm}", hidden_states)
+        if merge_last:
+            hidden_states = self._merge(hidden_states, observe)
+        return hidden_states[:, spec.prefix_tokens :]  # [B, N/r², C]
+
+    def _merge(self, hidden_states: Tensor, observe: Observer) -> Tensor:
+        name, ratio, prefix = f"block_{self.block}", self.compression.ratio, self.spec.prefix_tokens
+        height, width = self.grid
+        grid = hidden_states[:, prefix:].unflatten(1, (height, width))  # [B, H, W, C]
+        if height % ratio or width % ratio:
+            # Replicate the last row and column up to whole windows: [B, C, H, W] is the layout that F.pad replicates in.
+            pad = (0, -width % ratio, 0, -height % ratio)
+            grid = F.pad(grid.permute(0, 3, 1, 2), pad, mode="replicate").permute(0, 2, 3, 1)
+        merged = self.compressors[name](grid).flatten(1, 2)  # [B, N/r², C]
+        if prefix:
+            merged = cat((hidden_states[:, :prefix], merged), dim=1)
+        observe(f"compressors.{name}", merged)
+        return merged

@@ -1,0 +1,209 @@
+"""Pictures from disk to the encoder's input, with numpy and PIL only.
+
+The same code prepares training batches, the exporter's golden pictures and a picture on a device, so that all of them
+see the same bytes. :class:`ImagePreprocessing` reads and writes transformers' ``preprocessor_config.json`` and computes
+what ``CLIPImageProcessor`` computes (resize by PIL, centre crop, rescale, normalise), to the last bit.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import ConfigError, ImageError
+
+MAX_PIXELS = 100_000_000
+"""Pictures above this many pixels are refused from their header, before decoding (100 megapixels: 300 MB as RGB)."""
+
+_BICUBIC = 3  # PIL's Resampling.BICUBIC, the number that preprocessor_config.json holds
+
+
+def load_image(source: str | os.PathLike | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read a picture as upright 8-bit RGB.
+
+    EXIF orientation is applied; CMYK, palette and grey are converted; 16-bit and float grey are scaled to 8 bit;
+    transparency is laid over white.
+
+    Raises:
+        ImageError: no such file, not a picture, truncated, or more than ``max_pixels`` pixels.
+    """
+    name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "the given bytes")
+    if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
+        raise ImageError(f"there is no picture file '{name}'", todo="check the path")
+    try:
+        with _no_pixel_limit_of_pil(), Image.open(source) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(
+                    f"picture '{name}' is too large to decode",
+                    given=f"{width} x {height} = {width * height:,} pixels",
+                    allowed=f"at most {max_pixels:,} pixels",
+                    todo="scale it down, or raise --max-pixels",
+                )
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"'{name}' is not a picture", allowed="PNG, JPEG, WebP, BMP, TIFF, GIF and what else Pillow reads"
+        ) from None
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise ImageError(
+            f"picture '{name}' cannot be decoded: {error}", todo="the file is damaged or cut off; get it again"
+        ) from None
+
+
+@contextmanager
+def _no_pixel_limit_of_pil() -> Iterator[None]:
+    # PIL raises its own error at about 179 megapixels when a file is opened; the limit here is ours, set by the caller.
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":  # I, I;16, I;16B, F: Pillow would clip at 255 where we scale
+        values = np.asarray(image).astype(np.float64)
+        # 16-bit pictures come as I;16 or I with values up to 65535; a float picture is taken as 0 … 1.
+        full = 1.0 if image.mode == "F" and values.max(initial=0.0) <= 1.0 else 65535.0
+        return Image.fromarray(np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class ImagePreprocessing:
+    """How a picture becomes ``pixel_values``.
+
+    Attributes:
+        height, width: the encoder's input, in pixels.
+        resize: ``shortest_edge`` (keep the aspect ratio, then crop the centre; AIMv2, CLIP) or ``squash`` (resize to
+            the input's shape whatever the aspect ratio; SigLIP, InternViT).
+        mean, std: per channel, on values in 0 … 1.
+    """
+
+    height: int
+    width: int
+    resize: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if self.resize not in ("shortest_edge", "squash"):
+            raise ConfigError("preprocessing.resize is unknown", given=self.resize, allowed="shortest_edge, squash")
+        if self.height < 1 or self.width < 1:
+            raise ConfigError("the picture's size must be positive", given=f"{self.height} x {self.width}")
+        if self.resize == "shortest_edge" and self.height != self.width:
+            raise ConfigError("shortest_edge needs a square input", given=f"{self.height} x {self.width}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ConfigError(
+                "image_mean and image_std need three values each, std above 0", given=(self.mean, self.std)
+            )
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """Prepare one RGB picture of any size: float32 ``[3, height, width]``."""
+        return self.normalize(self.resize_and_crop(image))
+
+    def resize_and_crop(self, image: Image.Image) -> np.ndarray:
+        """The picture at the encoder's size: uint8 ``[height, width, 3]``."""
+        if self.resize == "squash":
+            return np.asarray(image.resize((self.width, self.height), Image.Resampling.BICUBIC))
+        short, long = sorted(image.size)
+        scaled = max(1, int(self.height * long / short))
+        size = (self.width, scaled) if image.size[0] <= image.size[1] else (scaled, self.height)
+        # Cut the long side down before resizing: a 1 x 30000 picture must not become 336 x 10 million. The margin keeps
+        # the pixels that the bicubic filter reads, so the result is that of resizing the whole.
+        box, size = _centre_band(image.size, size, self.height)
+        pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=box))
+        top, left = (pixels.shape[0] - self.height) // 2, (pixels.shape[1] - self.width) // 2
+        return pixels[top : top + self.height, left : left + self.width]
+
+    def normalize(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 ``[height, width, 3]`` to float32 ``[3, height, width]``."""
+        values = (pixels.astype(np.float64) * (1 / 255)).astype(np.float32)
+        values = (values - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return np.ascontiguousarray(values.transpose(2, 0, 1))  # [3, height, width]
+
+    def to_dict(self) -> dict:
+        """The fields of transformers' ``preprocessor_config.json``."""
+        crop = self.resize == "shortest_edge"
+        exact = {"height": self.height, "width": self.width}
+        return {
+            "do_convert_rgb": True,
+            "do_resize": True,
+            "size": {"shortest_edge": self.height} if crop else exact,
+            "resample": _BICUBIC,
+            "do_center_crop": crop,
+            "crop_size": exact,
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+        }
+
+    @classmethod
+    def from_dict(cls, config: Mapping) -> ImagePreprocessing:
+        """Read the fields of a ``preprocessor_config.json``.
+
+        Raises:
+            ConfigError: a field is missing, or asks for what this code does not do (another filter, no rescaling).
+        """
+        try:
+            size, mean, std = config["size"], config["image_mean"], config["image_std"]
+        except KeyError as error:
+            raise ConfigError(f"preprocessor_config.json has no field {error}") from None
+        if config.get("resample", _BICUBIC) != _BICUBIC:
+            raise ConfigError("preprocessor_config.json: resample", given=config["resample"], allowed="3 (bicubic)")
+        if abs(config.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-9:
+            raise ConfigError(
+                "preprocessor_config.json: rescale_factor", given=config["rescale_factor"], allowed="1/255"
+            )
+        if isinstance(size, Mapping) and "height" in size:
+            height, width, resize = size["height"], size["width"], "squash"
+        else:
+            edge = size["shortest_edge"] if isinstance(size, Mapping) else size
+            crop = config.get("crop_size", edge)
+            height, width = (crop["height"], crop["width"]) if isinstance(crop, Mapping) else (crop, crop)
+            resize = "shortest_edge"
+            if height != edge or width != edge:
+                raise ConfigError("preprocessor_config.json: crop_size must equal size", given=f"{crop} and {size}")
+        return cls(int(height), int(width), resize, tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def _centre_band(
+    image_size: tuple[int, int], scaled_size: tuple[int, int], edge: int
+) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """The part of the picture that the centre crop can see, and the size that it is resized to.
+
+    Returns the whole picture unless the scaled long side exceeds four edges, where bytes and time would be wasted.
+    """
+    axis = 0 if scaled_size[0] > scaled_size[1] else 1
+    long = scaled_size[axis]
+    if long <= 4 * edge:
+        return (0, 0, *image_size), scaled_size
+    margin = 2 * edge - (long - edge) % 2  # the same parity as the whole, so the centre falls on the same pixel
+    first = (long - edge) // 2 - margin // 2
+    last = first + edge + margin
+    scale = image_size[axis] / long
+    box = [0.0, 0.0, float(image_size[0]), float(image_size[1])]
+    box[axis], box[axis + 2] = first * scale, last * scale
+    size = list(scaled_size)
+    size[axis] = last - first
+    return tuple(box), tuple(size)
