@@ -1,0 +1,292 @@
+"""The language model as ONNX, written by Optimum, taking embeddings instead of token ids.
+
+Optimum's configurations feed ``input_ids``. Visual embeddings have none, so a subclass of the family's own configuration
+swaps that one input for ``inputs_embeds`` and leaves the rest (attention mask, positions, KV cache) as it is. The
+embedding table is written beside the graph as ``embed_tokens.npy``, to be looked up with numpy.
+
+::
+
+    inputs_embeds [B, T, D], attention_mask [B, P+T], position_ids [B, T], past_key_values.N.key/value [B, H, P, d]
+        -> logits [B, T, V], present.N.key/value [B, H, P+T, d]
+
+:func:`export_decoder` writes the files, :func:`verify_decoder` compares them with PyTorch. FP32 only for now; quantised
+decoders, and a head on the last position alone, are not covered.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..bundle import Decoder
+from ..errors import ExportError
+from ..quiet import quiet_libraries
+
+FOLDER = "llm"
+GRAPH = "model.onnx"
+EMBEDDING_TABLE = "embed_tokens.npy"
+TASK = "text-generation-with-past"
+
+MIN_COSINE = 0.9999
+MAX_NORM_DRIFT = 1e-3
+"""FP32 against FP32: only the order of summation differs, so the gates are those of the FP32 vision graph."""
+
+
+def export_decoder(
+    language_model,
+    *,
+    image_token_id: int,
+    eos_token_ids: Sequence[int],
+    output_folder: Path,
+    generation_config=None,
+    advance: Callable[..., None] | None = None,
+) -> Decoder:
+    """Write ``<output_folder>/llm/``: ``model.onnx`` with external data, its configurations and the embedding table.
+
+    Args:
+        language_model: a transformers causal language model in FP32; it is left as it was.
+        eos_token_ids: the tokens that end an answer; written to ``generation_config.json``.
+        output_folder: the bundle that is being built.
+        generation_config: what ``generation_config.json`` starts from; pass the whole model's
+            (``model.generation_config``), which a checkpoint stores. Default: the language model's own.
+        advance: called as ``advance(0, description)`` when a step begins; it never moves the bar.
+
+    Returns:
+        the manifest's entry for the decoder.
+
+    Raises:
+        ExportError: Optimum does not know the family, or its export failed.
+    """
+    say = advance or (lambda steps, description: None)
+    folder = Path(output_folder) / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    config = language_model.config
+    table = language_model.get_input_embeddings().weight.detach().float().numpy()  # [V, D]
+    generation = copy.deepcopy(generation_config or language_model.generation_config)
+    say(0, "tracing the language model")
+    with quiet_libraries(), _unchanged(language_model), _external_data():
+        _trace(language_model, folder)
+    say(0, "writing the embedding table")
+    np.save(folder / EMBEDDING_TABLE, table)
+    _write_generation_config(generation, list(eos_token_ids), folder)
+    return Decoder(
+        folder=FOLDER,
+        graph=f"{FOLDER}/{GRAPH}",
+        embedding_table=f"{FOLDER}/{EMBEDDING_TABLE}",
+        model_type=config.model_type,
+        precision="fp32",
+        hidden_size=table.shape[1],
+        vocab_size=table.shape[0],
+        context_length=config.max_position_embeddings,
+        image_token_id=image_token_id,
+        eos_token_ids=list(eos_token_ids),
+    )
+
+
+def verify_decoder(
+    language_model, output_folder: Path, decoder: Decoder, *, prompt_tokens: int = 24, steps: int = 4
+) -> dict:
+    """Compare the exported decoder with PyTorch on one prompt of text and visual-like embeddings.
+
+    Twice: the whole prompt at once, and its last ``steps`` positions one by one through the KV cache.
+
+    Returns:
+        for the manifest's accuracy: ``{"prompt_tokens", "cached_steps", "whole": {…}, "cached": {…}}`` where each part
+        has ``cosine``, ``norm_ratio``, ``max_abs`` (of the logits) and ``same_best_token`` (a share in 0 … 1).
+
+    Raises:
+        ExportError: cosine below :data:`MIN_COSINE`, norms further apart than :data:`MAX_NORM_DRIFT`, or another best
+            token where PyTorch's margin is larger than the difference of the logits.
+    """
+    import torch
+
+    embeds = _prompt_embeds(Path(output_folder) / decoder.embedding_table, prompt_tokens)  # [1, T, D]
+    with torch.inference_mode(), quiet_libraries():
+        expected = language_model(inputs_embeds=torch.from_numpy(embeds)).logits.float().numpy()[0]  # [T, V]
+    session = _session(Path(output_folder) / decoder.graph)
+    whole, _ = _run(session, embeds, None)
+    logits, cache = _run(session, embeds[:, :-steps], None)
+    for position in range(prompt_tokens - steps, prompt_tokens):
+        step, cache = _run(session, embeds[:, position : position + 1], cache)
+        logits = np.concatenate([logits, step])
+    report = {
+        "prompt_tokens": prompt_tokens,
+        "cached_steps": steps,
+        "whole": _compare(expected, whole),
+        "cached": _compare(expected, logits),
+    }
+    for name in ("whole", "cached"):
+        _gate(name, report[name])
+    return report
+
+
+def _trace(language_model, folder: Path) -> None:
+    from optimum.exporters.onnx import onnx_export_from_model
+
+    onnx_config = _embeds_config(language_model.config)
+    language_model.config._name_or_path = str(folder)  # where Optimum looks for a tokenizer: a folder, never the hub
+    try:
+        onnx_export_from_model(  # what main_export calls once it has loaded the model from disk
+            language_model,
+            folder,
+            task=TASK,
+            custom_onnx_configs={"model": onnx_config},
+            do_validation=False,  # verify_decoder does more
+            no_post_process=True,  # it would look for the tied embedding, which this graph does not hold
+            device="cpu",
+        )
+    except Exception as error:
+        raise ExportError(
+            f"the language model could not be exported: {type(error).__name__}: {str(error).splitlines()[0][:200]}",
+            given=f"model_type {language_model.config.model_type}",
+        ) from error
+    written = {path.name for path in folder.iterdir()}
+    if not {GRAPH, f"{GRAPH}_data", "config.json"} <= written:
+        raise ExportError("Optimum did not write the decoder's files", given=", ".join(sorted(written)))
+
+
+def _embeds_config(config):
+    """The family's own Optimum configuration, with ``inputs_embeds`` in the place of ``input_ids``."""
+    from optimum.exporters.tasks import TasksManager
+
+    try:
+        constructor = TasksManager.get_exporter_config_constructor(
+            "onnx", model_type=config.model_type, task=TASK, library_name="transformers"
+        )
+    except (KeyError, ValueError) as error:
+        raise ExportError(
+            "Optimum cannot export this family of language models",
+            given=config.model_type,
+            allowed="Qwen2, Qwen3, Llama",
+        ) from error
+    family = getattr(constructor, "func", constructor)
+    options = dict(task="text-generation", use_past=True, use_past_in_inputs=True)
+    by_ids = family(config, **options)
+
+    class EmbedsConfig(family):
+        @property
+        def inputs(self) -> dict[str, dict[int, str]]:
+            return {("inputs_embeds" if name == "input_ids" else name): axes for name, axes in super().inputs.items()}
+
+        def generate_dummy_inputs(self, framework: str = "pt", **shapes) -> dict:
+            import torch
+
+            dummies = by_ids.generate_dummy_inputs(framework, **shapes)  # sizes the attention mask by input_ids
+            ids = dummies.pop("input_ids")  # [B, T]
+            return {"inputs_embeds": torch.randn(*ids.shape, config.hidden_size), **dummies}
+
+    return EmbedsConfig(config, **options)
+
+
+@contextmanager
+def _unchanged(language_model) -> Iterator[None]:
+    """Optimum sets fields of the model's configurations and its mode; put them back."""
+    owners = [language_model.config, language_model.generation_config]
+    before = [copy.copy(vars(owner)) for owner in owners]
+    training = language_model.training
+    try:
+        yield
+    finally:
+        for owner, values in zip(owners, before):
+            vars(owner).clear()
+            vars(owner).update(values)
+        language_model.train(training)
+
+
+@contextmanager
+def _external_data() -> Iterator[None]:
+    # Optimum's own switch. A 0.5B decoder is just under protobuf's 2 GiB and anything larger above it: always external.
+    name = "FORCE_ONNX_EXTERNAL_DATA"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name) if before is None else os.environ.update({name: before})
+
+
+def _write_generation_config(generation_config, eos_token_ids: list[int], folder: Path) -> None:
+    generation_config.eos_token_id = eos_token_ids
+    if generation_config.pad_token_id is None:
+        generation_config.pad_token_id = eos_token_ids[0]  # else generate() warns and takes the same
+    generation_config.to_json_file(folder / "generation_config.json")
+
+
+def _prompt_embeds(table_path: Path, tokens: int) -> np.ndarray:
+    """Embeddings of random tokens, the middle third replaced by noise of their size: float32 ``[1, tokens, D]``."""
+    table = np.load(table_path, mmap_mode="r")
+    generator = np.random.default_rng(0)
+    embeds = np.asarray(table[generator.integers(0, table.shape[0], tokens)], np.float32)
+    third = tokens // 3
+    embeds[third : 2 * third] = generator.normal(0, max(float(embeds.std()), 1e-3), (third, embeds.shape[1]))
+    return embeds[None]
+
+
+def _session(path: Path):
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ExportError(
+            "the decoder cannot be compared with PyTorch: ONNX Runtime is not installed",
+            todo="pip install 'laco-export[cpu]'",
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _run(session, embeds: np.ndarray, cache: dict | None) -> tuple[np.ndarray, dict]:
+    """One pass: logits ``[T, V]`` and the KV cache by input name."""
+    inputs = {value.name: value for value in session.get_inputs()}
+    if cache is None:
+        cache = {
+            name: np.zeros((1, value.shape[1], 0, value.shape[3]), np.float32)
+            for name, value in inputs.items()
+            if name.startswith("past_key_values")
+        }
+    past, length = next(iter(cache.values())).shape[2], embeds.shape[1]
+    feed = {
+        "inputs_embeds": embeds,
+        "attention_mask": np.ones((1, past + length), np.int64),
+        "position_ids": np.arange(past, past + length, dtype=np.int64)[None],
+    }
+    outputs = session.run(None, {name: value for name, value in feed.items() if name in inputs} | cache)
+    named = dict(zip([output.name for output in session.get_outputs()], outputs))
+    logits = named.pop("logits")[0].astype(np.float32)
+    return logits, {name.replace("present", "past_key_values"): value for name, value in named.items()}
+
+
+def _compare(expected: np.ndarray, given: np.ndarray) -> dict:
+    """Logits ``[T, V]`` against logits ``[T, V]``: the worst position's cosine and norm ratio, and the largest error."""
+    norms, norms_given = np.linalg.norm(expected, axis=1), np.linalg.norm(given, axis=1)
+    cosines = (expected * given).sum(1) / np.maximum(norms * norms_given, 1e-30)
+    ratios = norms_given / np.maximum(norms, 1e-30)
+    errors = np.abs(expected - given)
+    best_two = np.partition(expected, -2, axis=1)[:, -2:]
+    decided = best_two[:, 1] - best_two[:, 0] > 2 * errors.max(1)  # a smaller margin lets rounding choose
+    same = expected.argmax(1) == given.argmax(1)
+    return {
+        "cosine": float(cosines.min()),
+        "norm_ratio": float(ratios[np.abs(ratios - 1).argmax()]),
+        "max_abs": float(errors.max()),
+        "same_best_token": float(same.mean()),
+        "same_where_decided": bool(same[decided].all()),
+    }
+
+
+def _gate(name: str, values: dict) -> None:
+    close = values["cosine"] >= MIN_COSINE and abs(values["norm_ratio"] - 1) <= MAX_NORM_DRIFT
+    if close and values["same_where_decided"]:
+        return
+    way = "in one pass" if name == "whole" else "with its KV cache"
+    raise ExportError(
+        f"the exported language model, run {way}, does not compute what PyTorch computes",
+        given=", ".join(f"{key} {value:.6g}" for key, value in values.items()),
+        allowed=f"cosine of at least {MIN_COSINE}, norms within {MAX_NORM_DRIFT:.1%}",
+        todo="report this with the language model's config.json",
+    )
