@@ -1,8 +1,8 @@
 """The bundle: what the exporter writes and the engines read.
 
-A bundle is a folder whose ``laco.json`` names every other file with its size and SHA-256 and carries a digest of itself,
-so that one flipped byte anywhere is an error before anything is parsed. This module knows the manifest's schema; it
-imports neither torch nor ONNX.
+A bundle is a folder whose ``laco.json`` names every other file with its size and SHA-256 and carries a digest of
+itself, so that one flipped byte anywhere is an error before anything is parsed. This module knows the manifest's
+schema; it imports neither torch nor ONNX.
 """
 
 from __future__ import annotations

@@ -80,9 +80,8 @@ def run_command(main: Callable[[], int | None], *, debug: bool = False) -> int:
     except Exception as error:  # a bug of ours: one line for the user, the traceback on demand
         if debug:
             raise
-        _say_error(
-            f"internal error: {type(error).__name__}: {error}\n  do:      run again with --debug and report the traceback"
-        )
+        what = f"internal error: {type(error).__name__}: {error}"
+        _say_error(f"{what}\n  do:      run again with --debug and report the traceback")
         return 1
 
 

@@ -66,8 +66,6 @@ def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoin
     digests, checked = checksums.verify(folder, weights)
     try:
         processor = LacoProcessor.from_pretrained(folder)
-    except LacoError:
-        raise
     except Exception as error:  # tokenizers and transformers raise many kinds for a missing or broken file
         raise CheckpointError(
             f"the tokenizer or the preprocessor of '{folder}' cannot be loaded: {_first_line(error)}",
@@ -152,8 +150,15 @@ def audit_tensors(folder: Path, weights: list[Path], config: LacoConfig) -> None
                 given=f"{path.stat().st_size:,} bytes",
                 todo="copy the checkpoint again",
             ) from None
-    with torch.device("meta"):
-        model = LacoForConditionalGeneration(config)
+    try:
+        with torch.device("meta"):
+            model = LacoForConditionalGeneration(config)
+    except LacoError:
+        raise
+    except Exception as error:  # transformers' classes check their configuration only when they are built
+        raise CheckpointError(
+            f"'{folder / 'config.json'}' describes a model that cannot be built: {_first_line(error)}"
+        ) from None
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     tied = set(model._tied_weights_keys) if config.text_config.tie_word_embeddings else set()
     missing = sorted(set(expected) - set(stored) - tied)

@@ -10,6 +10,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
 from ..depth import Depth
 from ..errors import ConfigError, DepthError
+from ..token_grid import merged_grid
 
 RATIOS = (2, 3, 4)
 
@@ -132,7 +133,10 @@ class LacoConfig(PretrainedConfig):
             compression = CompressionConfig.from_mapping(compression or {})
         spec = encoder_spec(self.vision_config.model_type)
         spec.check(self.vision_config)
-        self.compression = asdict(compression.resolved(self.vision_config.num_hidden_layers))
+        compression = compression.resolved(self.vision_config.num_hidden_layers)
+        if compression.method is not None:
+            merged_grid(*spec.grid(self.vision_config), compression.ratio)  # raises where no window fits
+        self.compression = asdict(compression)
         kwargs["tie_word_embeddings"] = getattr(self.text_config, "tie_word_embeddings", False)
         super().__init__(**kwargs)
 

@@ -96,7 +96,7 @@ class LacoVisionModel(nn.Module):
         height, width = self.grid
         grid = hidden_states[:, prefix:].unflatten(1, (height, width))  # [B, H, W, C]
         if height % ratio or width % ratio:
-            # Replicate the last row and column up to whole windows: [B, C, H, W] is the layout that F.pad replicates in.
+            # Replicate the last row and column up to whole windows, in [B, C, H, W], the layout that F.pad takes.
             pad = (0, -width % ratio, 0, -height % ratio)
             grid = F.pad(grid.permute(0, 3, 1, 2), pad, mode="replicate").permute(0, 2, 3, 1)
         merged = self.compressors[name](grid).flatten(1, 2)  # [B, N/r², C]

@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+
+def _encoder(name, **changes):
+    from transformers import (
+        Aimv2VisionConfig,
+        Aimv2VisionModel,
+        InternVLVisionConfig,
+        InternVLVisionModel,
+        SiglipVisionConfig,
+        SiglipVisionModel,
+    )
+
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4}
+    size |= {"image_size": 56, "patch_size": 14} | changes
+    if name == "aimv2":
+        return Aimv2VisionModel(Aimv2VisionConfig(use_head=False, **size))
+    if name == "siglip":
+        return SiglipVisionModel(SiglipVisionConfig(vision_use_head=False, **size))
+    image, patch = size.pop("image_size"), size.pop("patch_size")
+    config = InternVLVisionConfig(
+        image_size=(image, image), patch_size=(patch, patch), attention_bias=True, use_mean_pooling=False, **size
+    )
+    model = InternVLVisionModel(config)
+    torch.nn.init.normal_(model.embeddings.cls_token)
+    torch.nn.init.normal_(model.embeddings.position_embeddings)
+    return model
+
+
+@pytest.fixture
+def make_encoder():
+    """``make_encoder(name, **config)``: a transformers vision model of tiny size with random weights."""
+
+    def make(name="aimv2", seed=0, **changes):
+        torch.manual_seed(seed)
+        return _encoder(name, **changes).eval()
+
+    return make
+
+
+@pytest.fixture
+def make_model(make_encoder):
+    """``make_model(encoder=…, **from_parts options)``: a LaCo model of tiny size with random weights."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from laco_export.models import LacoForConditionalGeneration
+
+    def make(encoder=None, *, tie=True, **options):
+        encoder = encoder if encoder is not None else make_encoder()
+        torch.manual_seed(1)
+        config = Qwen2Config(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=100,
+            tie_word_embeddings=tie,
+            bos_token_id=None,
+            eos_token_id=2,
+            pad_token_id=0,
+        )
+        llm = Qwen2ForCausalLM(config)
+        return LacoForConditionalGeneration.from_parts(encoder, llm, image_token_id=7, **options).eval()
+
+    return make

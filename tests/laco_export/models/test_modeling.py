@@ -1,0 +1,163 @@
+"""LacoForConditionalGeneration behaves as users of transformers models expect."""
+
+import pytest
+import torch
+
+from laco_export.errors import ConfigError, DepthError
+from laco_export.models import CompressionConfig, LacoConfig, LacoForConditionalGeneration
+
+IMAGE = 7
+
+
+def prompt(images, length=12, seed=0):
+    """``input_ids [1, T]`` with four image tokens for each of ``images`` pictures, and their pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(10, 100, (1, length + 4 * images), generator=generator)
+    for index in range(images):
+        ids[0, 2 + 5 * index : 6 + 5 * index] = IMAGE
+    pixels = torch.randn(images, 3, 56, 56, generator=generator)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | ({"pixel_values": pixels} if images else {})
+
+
+def greedy(model, inputs, **options):
+    with torch.no_grad():
+        return model.generate(**inputs, max_new_tokens=8, do_sample=False, **options)
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_save_and_load(make_model, tmp_path, tie):
+    model = make_model(tie=tie)
+    model.save_pretrained(tmp_path)
+    loaded, info = LacoForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    inputs = prompt(1)
+    torch.testing.assert_close(loaded.eval()(**inputs).logits, model(**inputs).logits, rtol=0, atol=0)
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert ("language_model.lm_head.weight" in file.keys()) is not tie  # noqa: SIM118
+
+
+def test_sharded_checkpoints_load(make_model, tmp_path):
+    model = make_model()
+    model.save_pretrained(tmp_path, max_shard_size="40KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    inputs = prompt(1)
+    loaded = LacoForConditionalGeneration.from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+
+
+def test_auto_classes_find_it(make_model, tmp_path):
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    make_model().save_pretrained(tmp_path)
+    assert isinstance(AutoConfig.from_pretrained(tmp_path), LacoConfig)
+    assert isinstance(AutoModelForImageTextToText.from_pretrained(tmp_path), LacoForConditionalGeneration)
+
+
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_generate_with_and_without_cache(make_model, images):
+    model, inputs = make_model(), prompt(images)
+    assert torch.equal(greedy(model, inputs), greedy(model, inputs, use_cache=False))
+
+
+def test_the_pictures_are_seen(make_model):
+    model, inputs = make_model(), prompt(1)
+    other = {**inputs, "pixel_values": torch.randn(1, 3, 56, 56) * 3}
+    assert not torch.allclose(model(**inputs).logits, model(**other).logits)
+
+
+def test_each_picture_stands_at_its_own_tokens(make_model):
+    model, inputs = make_model(), prompt(2)
+    swapped = {**inputs, "pixel_values": inputs["pixel_values"].flip(0)}
+    features = model.get_image_features(inputs["pixel_values"])
+    embeds = model.get_input_embeddings()(inputs["input_ids"])
+    for index in range(2):
+        embeds[0, 2 + 5 * index : 6 + 5 * index] = features[index]
+    logits = model(**inputs).logits
+    by_hand = model(inputs_embeds=embeds, attention_mask=inputs["attention_mask"]).logits
+    torch.testing.assert_close(logits, by_hand, rtol=0, atol=1e-6)
+    assert not torch.allclose(logits, model(**swapped).logits)
+
+
+def test_left_padding_and_batching_change_nothing(make_model):
+    model, alone = make_model(), [prompt(1, 12, 0), prompt(1, 17, 1)]
+    length = alone[1]["input_ids"].shape[1]
+    ids, mask = torch.zeros(2, length, dtype=torch.long), torch.zeros(2, length, dtype=torch.long)
+    for row, inputs in enumerate(alone):
+        size = inputs["input_ids"].shape[1]
+        ids[row, length - size :], mask[row, length - size :] = inputs["input_ids"][0], 1
+    pixels = torch.cat([inputs["pixel_values"] for inputs in alone])
+    batch = greedy(model, {"input_ids": ids, "attention_mask": mask, "pixel_values": pixels})
+    for row, inputs in enumerate(alone):
+        expected = greedy(model, inputs)[0, inputs["input_ids"].shape[1] :]
+        actual = batch[row, length:][: len(expected)]
+        assert torch.equal(actual, expected)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(make_model):
+    inputs = prompt(1)
+    gradients = []
+    for checkpointing in (False, True):
+        model = make_model().train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+            assert model.vision_model.encoder.encoder.layers[0].gradient_checkpointing
+        model(**inputs, labels=inputs["input_ids"]).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+
+
+def test_elastic_depth(make_encoder, make_model):
+    encoder = make_encoder()
+    config = make_model(encoder).config
+    compression = CompressionConfig(depths=("1/4", "1/2"))
+    config = LacoConfig(config.vision_config, config.text_config, compression, image_token_id=IMAGE)
+    model = LacoForConditionalGeneration(config).eval()
+    pixels = torch.randn(1, 3, 56, 56)
+    assert model.set_depth("1/4") == 1
+    shallow = model.get_image_features(pixels)
+    assert model.set_depth("block:2") == 2
+    assert not torch.allclose(shallow, model.get_image_features(pixels))
+    with pytest.raises(DepthError, match=r"1/3(.|\n)*1/4 \(block:1\), 1/2 \(block:2\)"):
+        model.set_depth("1/3")
+
+
+def test_wrong_number_of_image_tokens(make_model):
+    inputs = prompt(1)
+    inputs["input_ids"][0, 2] = 11
+    with pytest.raises(ConfigError, match=r"3 image tokens for 1 pictures(.|\n)*4 tokens a picture"):
+        make_model()(**inputs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ratio": 5}, r"compression\.ratio"),
+        ({"depths": ("2",)}, r"outside \(0, 1\]"),
+        ({"depths": ("block:9",)}, "beyond the encoder's last block"),
+        ({"depths": ("1/2", "block:2")}, "same block"),
+        ({"blocks": (3,)}, "not what compression.depths resolves to"),
+        ({"method": "nothing"}, "compression.method is unknown"),
+    ],
+)
+def test_a_wrong_configuration_names_its_field(make_model, changes, message):
+    config = make_model().config
+    with pytest.raises(
+        ConfigError if "depths" not in changes or "1/2" in changes["depths"] else DepthError, match=message
+    ):
+        LacoForConditionalGeneration(
+            LacoConfig(config.vision_config, config.text_config, {**config.compression, "blocks": (), **changes})
+        )
+
+
+def test_an_unknown_encoder_lists_the_known():
+    with pytest.raises(ConfigError, match=r"vit(.|\n)*aimv2_vision_model, internvl_vision, siglip_vision_model"):
+        LacoConfig({"model_type": "vit"})
+
+
+def test_a_grid_smaller_than_the_window(make_encoder, make_model):
+    with pytest.raises(ConfigError, match="smaller than the merge window"):
+        make_model(make_encoder(image_size=28), ratio=3)

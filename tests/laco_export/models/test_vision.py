@@ -1,0 +1,94 @@
+"""The encoder with the merge inside: equal to transformers' class with compression off, merged where asked."""
+
+import pytest
+import torch
+
+from laco_export.models.compressors import build_compressor
+
+ENCODERS = ("aimv2", "siglip", "internvit")
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("image_size", [56, 70])
+def test_without_compression_the_features_are_the_encoders_own(make_encoder, make_model, name, image_size):
+    encoder = make_encoder(name, image_size=image_size)
+    pixels = torch.randn(2, 3, image_size, image_size)
+    expected = encoder(pixels).last_hidden_state
+    model = make_model(encoder, method=None)
+    with torch.no_grad():
+        actual = model.vision_model(pixels)
+    assert torch.equal(actual, expected[:, model.vision_model.spec.prefix_tokens :])
+    assert actual.shape[1] == model.tokens_per_image == (image_size // 14) ** 2
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize(("at", "block"), [("1/12", 1), ("1/4", 1), ("1/2", 2), ("block:3", 3), ("1", 4)])
+def test_the_merge_stands_after_its_block(make_encoder, make_model, name, at, block):
+    model = make_model(make_encoder(name), at=at).vision_model
+    seen = {}
+    with torch.no_grad():
+        features = model(torch.randn(1, 3, 56, 56), observe=lambda key, value: seen.setdefault(key, value))
+    prefix = model.spec.prefix_tokens
+    assert features.shape == (1, 4, 32)
+    assert list(seen) == model.boundary_names
+    for index in range(4):
+        tokens = seen[f"encoder.{model.spec.blocks}.{index}"].shape[1] - prefix
+        assert tokens == (16 if index < block else 4)
+    # What stands at the merge is the compressor of the grid before it.
+    before = seen[f"encoder.{model.spec.blocks}.{block - 1}"]
+    if block == 4:  # @1 is after the final norm
+        before = seen[f"encoder.{model.spec.final_norm}"]
+    grid = before[:, prefix:].unflatten(1, (4, 4))
+    merged = model.compressors[f"block_{block}"](grid).flatten(1, 2)
+    torch.testing.assert_close(seen[f"compressors.block_{block}"][:, prefix:], merged)
+    # CLS goes around the merge untouched.
+    assert torch.equal(seen[f"compressors.block_{block}"][:, :prefix], before[:, :prefix])
+
+
+def test_at_1_the_merge_may_stand_before_the_final_norm(make_model):
+    after, before = (make_model(at="1", merge_before_final_norm=value).vision_model for value in (False, True))
+    assert after.boundary_names[-2:] == ["encoder.rms_norm", "compressors.block_4"]
+    assert before.boundary_names[-2:] == ["compressors.block_4", "encoder.rms_norm"]
+    before.load_state_dict(after.state_dict())
+    pixels = torch.randn(1, 3, 56, 56)
+    assert not torch.allclose(after(pixels), before(pixels))
+
+
+def test_an_odd_grid_is_padded_by_replication(make_encoder, make_model):
+    model = make_model(make_encoder(image_size=70), at="1/2", method="average_pool").vision_model  # 5 x 5
+    seen = {}
+    with torch.no_grad():
+        features = model(torch.randn(1, 3, 70, 70), observe=lambda key, value: seen.setdefault(key, value))
+    assert features.shape[1] == 9
+    grid = seen["encoder.encoder.layers.1"].unflatten(1, (5, 5))
+    merged = seen["compressors.block_2"].unflatten(1, (3, 3))
+    torch.testing.assert_close(merged[:, 2, 2], grid[:, 4, 4])  # the corner alone, repeated
+    torch.testing.assert_close(merged[:, 0, 2], grid[:, 0:2, 4].mean(1))
+    torch.testing.assert_close(merged[:, 0, 0], grid[:, 0:2, 0:2].mean((1, 2)))
+
+
+def test_27_by_27_tokens_become_196(make_encoder, make_model):
+    assert make_model(make_encoder("siglip", image_size=378)).tokens_per_image == 14 * 14
+
+
+def test_gradients_reach_the_compressor_and_not_a_frozen_encoder(make_model):
+    model = make_model(at="1/4").train()
+    model.vision_model.encoder.requires_grad_(False)
+    model.get_image_features(torch.randn(1, 3, 56, 56)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.vision_model.compressors.parameters())
+    assert all(parameter.grad is None for parameter in model.vision_model.encoder.parameters())
+
+
+def test_compressors_are_initialised_alike_by_both_ways(make_model):
+    """from_parts and from_config give the same distribution: torch's default, bounded by 1/sqrt(fan_in)."""
+    from laco_export.models import LacoForConditionalGeneration
+
+    for model in (make_model(), LacoForConditionalGeneration(make_model().config)):
+        weight = model.vision_model.compressors["block_2"].mlp.linear_1.weight
+        bound = weight.shape[1] ** -0.5
+        assert 0.9 * bound < weight.abs().max() <= bound
+
+
+def test_the_registry_builds_what_the_configuration_names(make_model):
+    expected = type(build_compressor("pixel_shuffle", 32, ratio=2, mlp_hidden_size=None))
+    assert type(make_model(method="pixel_shuffle").vision_model.compressors["block_2"]) is expected
