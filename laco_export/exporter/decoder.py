@@ -1,8 +1,8 @@
 """The language model as ONNX, written by Optimum, taking embeddings instead of token ids.
 
-Optimum's configurations feed ``input_ids``. Visual embeddings have none, so a subclass of the family's own configuration
-swaps that one input for ``inputs_embeds`` and leaves the rest (attention mask, positions, KV cache) as it is. The
-embedding table is written beside the graph as ``embed_tokens.npy``, to be looked up with numpy.
+Optimum's configurations feed ``input_ids``. Visual embeddings have none, so a subclass of the family's own
+configuration swaps that one input for ``inputs_embeds`` and leaves the rest (attention mask, positions, KV cache) as it
+is. The embedding table is written beside the graph as ``embed_tokens.npy``, to be looked up with numpy.
 
 ::
 
@@ -165,7 +165,7 @@ def _embeds_config(config):
             allowed="Qwen2, Qwen3, Llama",
         ) from error
     family = getattr(constructor, "func", constructor)
-    options = dict(task="text-generation", use_past=True, use_past_in_inputs=True)
+    options = {"task": "text-generation", "use_past": True, "use_past_in_inputs": True}
     by_ids = family(config, **options)
 
     class EmbedsConfig(family):
@@ -262,7 +262,7 @@ def _run(session, embeds: np.ndarray, cache: dict | None) -> tuple[np.ndarray, d
 
 
 def _compare(expected: np.ndarray, given: np.ndarray) -> dict:
-    """Logits ``[T, V]`` against logits ``[T, V]``: the worst position's cosine and norm ratio, and the largest error."""
+    """Two sets of logits ``[T, V]``: the worst position's cosine and norm ratio, and the largest error."""
     norms, norms_given = np.linalg.norm(expected, axis=1), np.linalg.norm(given, axis=1)
     cosines = (expected * given).sum(1) / np.maximum(norms * norms_given, 1e-30)
     ratios = norms_given / np.maximum(norms, 1e-30)

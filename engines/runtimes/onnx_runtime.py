@@ -1,0 +1,93 @@
+"""The vision tower on ONNX Runtime: numpy in, numpy out, no torch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from laco_export.bundle import Bundle, VisionGraph
+from laco_export.errors import BundleError, UsageError
+
+from ..threads import default_threads
+from .protocol import RuntimeMissingError, encode_in_batches
+
+
+class OnnxRuntimeVision:
+    """:class:`~laco_engines.runtimes.VisionRuntime` on ONNX Runtime's CPU provider.
+
+    One session per static batch size, opened when that size is first needed.
+
+    Args:
+        bundle: a verified bundle.
+        threads: threads of one operator; default: :func:`~laco_engines.threads.default_threads`.
+
+    Raises:
+        RuntimeMissingError: ONNX Runtime is not installed.
+        BundleError: a graph does not have the tensors that the manifest states.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None):
+        try:
+            import onnxruntime
+        except ImportError:
+            raise RuntimeMissingError(
+                "ONNX Runtime is not installed", todo="pip install onnxruntime, or 'laco-export[cpu]'"
+            ) from None
+        self._onnxruntime = onnxruntime
+        self._bundle = bundle
+        self._threads = threads or default_threads()
+        self._graphs = {graph.batch: graph for graph in bundle.manifest.vision.graphs}
+        self._sessions: dict[int, object] = {}
+        self.name = f"onnxruntime {onnxruntime.__version__} CPU"
+        self._session(min(self._graphs))
+
+    def encode(self, pixel_values: np.ndarray) -> np.ndarray:
+        """See :meth:`VisionRuntime.encode`.
+
+        Raises:
+            UsageError: the pictures are not of the size that the graph was exported for.
+        """
+        expected = next(iter(self._graphs.values())).input.shape[1:]
+        if pixel_values.ndim != 4 or pixel_values.shape[1:] != expected or not len(pixel_values):
+            raise UsageError(
+                "the pictures do not have the vision graph's shape",
+                given=list(pixel_values.shape),
+                allowed=f"[B, {', '.join(map(str, expected))}] with B at least 1",
+            )
+        return encode_in_batches(self._run, list(self._graphs), pixel_values)
+
+    def _run(self, batch: int, pixel_values: np.ndarray) -> np.ndarray:
+        graph = self._graphs[batch]
+        feed = {graph.input.name: pixel_values.astype(graph.input.dtype, copy=False)}
+        (features,) = self._session(batch).run([graph.output.name], feed)
+        return features.astype(np.float32, copy=False)
+
+    def _session(self, batch: int):
+        if batch not in self._sessions:
+            options = self._onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self._threads
+            options.log_severity_level = 3  # errors only: the user did not write the graph
+            graph = self._graphs[batch]
+            try:
+                session = self._onnxruntime.InferenceSession(
+                    str(self._bundle.file(graph.file)), options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # onnxruntime raises many kinds
+                raise BundleError(
+                    f"ONNX Runtime cannot load '{self._bundle.file(graph.file)}': {_first_line(error)}",
+                    given=f"opset {self._bundle.manifest.vision.opset}, onnxruntime {self._onnxruntime.__version__}",
+                    todo="update onnxruntime, or export the bundle again",
+                ) from error
+            _check(session, graph)
+            self._sessions[batch] = session
+        return self._sessions[batch]
+
+
+def _check(session, graph: VisionGraph) -> None:
+    found = {value.name: list(value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
+    stated = {spec.name: list(spec.shape) for spec in (graph.input, graph.output)}
+    if found != stated:
+        raise BundleError(f"'{graph.file}' does not have the tensors of its manifest", given=found, allowed=stated)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

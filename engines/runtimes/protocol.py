@@ -1,0 +1,54 @@
+"""What every vision runtime offers, and what it may refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from laco_export.errors import LacoError
+
+
+class RuntimeMissingError(LacoError):
+    """A runtime cannot be used on this machine: its package, device or driver is not there."""
+
+
+class VisionRuntime(Protocol):
+    """A loaded vision tower.
+
+    Attributes:
+        name: the runtime and where it computes, for people: ``onnxruntime 1.31.1 CPU``.
+    """
+
+    name: str
+
+    def encode(self, pixel_values: np.ndarray) -> np.ndarray:
+        """Pictures, float32 ``[B, 3, H, W]`` with any B, to visual embeddings, float32 ``[B, tokens, D]``."""
+        ...
+
+
+def encode_in_batches(
+    run: Callable[[int, np.ndarray], np.ndarray], batch_sizes: Sequence[int], pixel_values: np.ndarray
+) -> np.ndarray:
+    """Serve any number of pictures with graphs of static batch sizes.
+
+    Args:
+        run: ``run(batch, pixel_values [batch, 3, H, W])`` -> ``[batch, tokens, D]``.
+        batch_sizes: the batch sizes that there is a graph for.
+        pixel_values: float32 ``[B, 3, H, W]``, B at least 1.
+
+    The largest graph that is filled goes first; what no graph fits is padded with zeros, whose output is dropped.
+    """
+    features, start = [], 0
+    while start < len(pixel_values):
+        left = len(pixel_values) - start
+        fitting = [size for size in batch_sizes if size <= left]
+        size = max(fitting) if fitting else min(batch_sizes)
+        chunk = pixel_values[start : start + size]
+        used = len(chunk)
+        if used < size:
+            chunk = np.concatenate([chunk, np.zeros((size - used, *chunk.shape[1:]), chunk.dtype)])
+        features.append(run(size, chunk)[:used])
+        start += used
+    return np.concatenate(features)
