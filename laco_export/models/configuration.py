@@ -106,6 +106,8 @@ class LacoConfig(PretrainedConfig):
         compression: fields of :class:`CompressionConfig`.
         image_token_id: the token that stands for one visual embedding (``<|image_pad|>``, 151655 in Qwen2.5).
         projector_hidden_size: width of the projector's hidden layer; None takes the language model's.
+        feature_layer: which block's output the features are: None takes the last and the encoder's final norm; -2 drops
+            the last block and the norm (LLaVA-OneVision's SigLIP), as indices of transformers' ``hidden_states``.
         untrained: parts that no training stage has touched yet, of ``compressors`` and ``projector``.
     """
 
@@ -119,6 +121,7 @@ class LacoConfig(PretrainedConfig):
         compression: CompressionConfig | Mapping | None = None,
         image_token_id: int = 151655,
         projector_hidden_size: int | None = None,
+        feature_layer: int | None = None,
         untrained: list[str] | None = None,
         **kwargs,
     ):
@@ -128,17 +131,31 @@ class LacoConfig(PretrainedConfig):
         self.text_config = _sub_config(text_config, "text_config", "qwen2")
         self.image_token_id = image_token_id
         self.projector_hidden_size = projector_hidden_size
+        self.feature_layer = feature_layer
         self.untrained = list(untrained or [])
         if not isinstance(compression, CompressionConfig):
             compression = CompressionConfig.from_mapping(compression or {})
         spec = encoder_spec(self.vision_config.model_type)
         spec.check(self.vision_config)
-        compression = compression.resolved(self.vision_config.num_hidden_layers)
+        compression = compression.resolved(self.num_encoder_blocks)
         if compression.method is not None:
             merged_grid(*spec.grid(self.vision_config), compression.ratio)  # raises where no window fits
         self.compression = asdict(compression)
         kwargs["tie_word_embeddings"] = getattr(self.text_config, "tie_word_embeddings", False)
         super().__init__(**kwargs)
+
+    @property
+    def num_encoder_blocks(self) -> int:
+        """L: the encoder's blocks up to ``feature_layer``; depths are fractions of these."""
+        layers, index = self.vision_config.num_hidden_layers, self.feature_layer
+        if index is None:
+            return layers
+        blocks = layers + 1 + index if index < 0 else index
+        if not 1 <= blocks <= layers:
+            raise ConfigError(
+                "feature_layer lies outside the encoder", given=index, allowed=f"-{layers} … -1, 1 … {layers}, or null"
+            )
+        return blocks
 
     @property
     def compression_config(self) -> CompressionConfig:

@@ -50,7 +50,8 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _supports_attention_backend = True
     _skip_keys_device_placement = "past_key_values"
     _tied_weights_keys = ["language_model.lm_head.weight"]
-    _no_split_modules = ["Aimv2EncoderLayer", "SiglipEncoderLayer", "InternVLVisionLayer", "Qwen2DecoderLayer"]
+    _no_split_modules = ["Aimv2EncoderLayer", "SiglipEncoderLayer", "CLIPEncoderLayer", "InternVLVisionLayer"]
+    # The language model brings its own; transformers collects them from the submodules.
 
     def __init__(self, config: LacoConfig):
         super().__init__(config)
@@ -68,6 +69,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         image_token_id: int,
         at: str = "1/2",
         method: str | None = "laco",
+        feature_layer: int | None = None,
         **compression,
     ) -> LacoForConditionalGeneration:
         """Start a model from a pretrained encoder and a pretrained language model.
@@ -81,6 +83,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             image_token_id: the id of ``<|image_pad|>`` in the language model's vocabulary.
             at: the depth of the merge.
             method: a compressor's name, or None to keep all tokens.
+            feature_layer: see :class:`LacoConfig`.
             compression: further fields of :class:`CompressionConfig`.
         """
         config = LacoConfig(
@@ -88,6 +91,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             text_config=language_model.config,
             compression=CompressionConfig(method=method, depths=(at,) if method else (), **compression),
             image_token_id=image_token_id,
+            feature_layer=feature_layer,
             untrained=["compressors", "projector"] if method else ["projector"],
         )
         with torch.device("meta"):  # nothing of the given parts' size is allocated twice

@@ -34,7 +34,8 @@ class LacoVisionModel(nn.Module):
         self.encoder = encoder if encoder is not None else self.spec.model_class()(config.vision_config)
         self.compression = config.compression_config
         self.grid = self.spec.grid(config.vision_config)
-        self.num_blocks = config.vision_config.num_hidden_layers
+        self.num_blocks = config.num_encoder_blocks
+        self.final_norm = self.spec.final_norm if config.feature_layer is None else None
         self.compressors = nn.ModuleDict(
             {
                 f"block_{block}": build_compressor(
@@ -61,13 +62,18 @@ class LacoVisionModel(nn.Module):
     def boundary_names(self) -> list[str]:
         """The names that ``observe`` is called with, in order; module paths inside this model."""
         names = ["embeddings", *(f"encoder.{self.spec.blocks}.{index}" for index in range(self.num_blocks))]
+        norm = [f"encoder.{self.final_norm}"] if self.final_norm else []
         if self.block is None:
-            return [*names, f"encoder.{self.spec.final_norm}"]
+            return names + norm
         merge = f"compressors.block_{self.block}"
-        if self.block == self.num_blocks and not self.compression.merge_before_final_norm:
-            return [*names, f"encoder.{self.spec.final_norm}", merge]
+        if self._merge_is_last:
+            return [*names, *norm, merge]
         names.insert(1 + self.block, merge)
-        return [*names, f"encoder.{self.spec.final_norm}"]
+        return names + norm
+
+    @property
+    def _merge_is_last(self) -> bool:
+        return self.block == self.num_blocks and not self.compression.merge_before_final_norm
 
     def forward(self, pixel_values: Tensor, observe: Observer | None = None) -> Tensor:
         """``[B, 3, H, W]`` -> features ``[B, tokens, C]``.
@@ -77,17 +83,17 @@ class LacoVisionModel(nn.Module):
         """
         observe = observe or (lambda name, tensor: None)
         encoder, spec = self.encoder, self.spec
-        merge_last = self.block == self.num_blocks and not self.compression.merge_before_final_norm
         hidden_states = spec.embed(encoder, pixel_values)  # [B, P+N, C]
         observe("embeddings", hidden_states)
-        for index, block in enumerate(encoder.get_submodule(spec.blocks)):
+        for index, block in enumerate(encoder.get_submodule(spec.blocks)[: self.num_blocks]):
             hidden_states = spec.call_block(block, hidden_states)
             observe(f"encoder.{spec.blocks}.{index}", hidden_states)
-            if index + 1 == self.block and not merge_last:
+            if index + 1 == self.block and not self._merge_is_last:
                 hidden_states = self._merge(hidden_states, observe)  # [B, P+N/r², C]
-        hidden_states = encoder.get_submodule(spec.final_norm)(hidden_states)
-        observe(f"encoder.{spec.final_norm}", hidden_states)
-        if merge_last:
+        if self.final_norm:
+            hidden_states = encoder.get_submodule(self.final_norm)(hidden_states)
+            observe(f"encoder.{self.final_norm}", hidden_states)
+        if self._merge_is_last:
             hidden_states = self._merge(hidden_states, observe)
         return hidden_states[:, spec.prefix_tokens :]  # [B, N/r², C]
 

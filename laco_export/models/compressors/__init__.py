@@ -9,11 +9,16 @@ from torch import nn
 
 from ...errors import ConfigError
 from .average_pool import AveragePool
-from .patch_merge import LacoCompressor, PixelShuffle
+from .ldpv2 import Ldpv2
+from .patch_merge import LacoCompressor, LacoMisaligned, PixelShuffle
+from .token_packer import TokenPacker
 
 COMPRESSORS: dict[str, type[nn.Module]] = {
     "laco": LacoCompressor,
+    "laco_misaligned": LacoMisaligned,
     "pixel_shuffle": PixelShuffle,
+    "ldpv2": Ldpv2,
+    "token_packer": TokenPacker,
     "average_pool": AveragePool,
 }
 

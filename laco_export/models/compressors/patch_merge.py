@@ -53,6 +53,20 @@ class LacoCompressor(nn.Module):
         return self.mlp(windows) + self.residual(windows)
 
 
+class LacoMisaligned(LacoCompressor):
+    """An ablation: the residual averages contiguous groups of InternVL's position-major pixel-shuffle order.
+
+    In that order r² contiguous values are neighbouring *channels* of one token, so the average mixes channels that have
+    nothing to do with each other. It shows what the alignment of LaCo's residual is worth; not for use.
+    """
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """``[B, H, W, C]`` -> ``[B, H/r, W/r, C]``."""
+        windows = space_to_channel(grid, self.ratio)  # [B, H/r, W/r, C·r²], channel-major
+        position_major = windows.unflatten(-1, (-1, self.ratio**2)).transpose(-1, -2).flatten(-2)
+        return self.mlp(windows) + self.residual(position_major)
+
+
 class ChannelAverage(nn.Module):
     """The residual branch as a module, so that it has a name in traces and comparisons."""
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from ...errors import ConfigError
 from .aimv2 import AIMV2
+from .clip import CLIP
 from .internvit import INTERNVIT
 from .siglip import SIGLIP
 from .specification import EncoderSpec
 
-ENCODERS: dict[str, EncoderSpec] = {spec.model_type: spec for spec in (AIMV2, SIGLIP, INTERNVIT)}
+ENCODERS: dict[str, EncoderSpec] = {spec.model_type: spec for spec in (AIMV2, CLIP, INTERNVIT, SIGLIP)}
 
 
 def encoder_spec(model_type: str) -> EncoderSpec:

@@ -1,6 +1,6 @@
 """InternViT (``InternVLVisionModel``): LayerNorm with LayerScale, GELU, one CLS token in front."""
 
-from .specification import EncoderSpec
+from .specification import EncoderSpec, OriginalLayout
 
 
 def _model_class():
@@ -8,6 +8,34 @@ def _model_class():
 
     return InternVLVisionModel
 
+
+def _config(original: dict) -> dict:
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels")
+    names += ("image_size", "patch_size", "layer_norm_eps", "norm_type", "hidden_act", "attention_dropout")
+    values = {name: original[name] for name in names if name in original}
+    for size in ("image_size", "patch_size"):
+        values[size] = [values[size]] * 2 if isinstance(values[size], int) else values[size]
+    values["attention_bias"] = original.get("qkv_bias", True)
+    values["use_qk_norm"] = original.get("qk_normalization", False)
+    # The features are the last block's: InternVL takes them without a final norm.
+    return {**values, "use_absolute_position_embeddings": True, "use_mean_pooling": True}
+
+
+ORIGINAL = OriginalLayout(  # OpenGVLab/InternViT-*: remote code, which is never run here
+    model_types=("intern_vit_6b", "intern_vit"),
+    config=_config,
+    renames=(
+        (r"^embeddings\.class_embedding$", "embeddings.cls_token"),
+        (r"^embeddings\.position_embedding$", "embeddings.position_embeddings"),
+        (r"^embeddings\.patch_embedding\.", "embeddings.patch_embeddings.projection."),
+        (r"^encoder\.layers\.", "encoder.layer."),
+        (r"\.attn\.proj\.", ".attention.projection_layer."),
+        (r"\.attn\.", ".attention."),
+        (r"\.norm1\.", ".layernorm_before."),
+        (r"\.norm2\.", ".layernorm_after."),
+        (r"\.ls([12])$", r".lambda_\1"),
+    ),
+)
 
 INTERNVIT = EncoderSpec(
     model_type="internvl_vision",
@@ -20,4 +48,5 @@ INTERNVIT = EncoderSpec(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
     prefix_tokens=1,
+    original=ORIGINAL,
 )

@@ -17,6 +17,26 @@ from ...preprocessing import ImagePreprocessing
 
 
 @dataclass(frozen=True)
+class OriginalLayout:
+    """How a publisher's own checkpoint folder maps to transformers' class.
+
+    Attributes:
+        model_types: ``model_type`` values of its ``config.json``.
+        config: its ``config.json`` to keyword arguments of transformers' configuration class.
+        renames: ``(pattern, replacement)`` pairs for :func:`re.sub`, each applied in order to a tensor's name.
+        fused_qkv: pattern, on the renamed name, of tensors that hold query, key and value stacked; ``qkv`` becomes
+            ``q_proj``, ``k_proj``, ``v_proj``.
+        squeezed: names whose leading dimension of 1 is dropped.
+    """
+
+    model_types: tuple[str, ...]
+    config: Callable[[dict], dict]
+    renames: tuple[tuple[str, str], ...]
+    fused_qkv: str = r"\.qkv\."
+    squeezed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class EncoderSpec:
     """Where a transformers vision class keeps its parts.
 
@@ -25,10 +45,12 @@ class EncoderSpec:
         model_class: the class, imported when first asked for.
         embed: ``(encoder, pixel_values [B, 3, H, W]) -> hidden_states [B, prefix + N, C]``.
         blocks: path of the block list inside the encoder, as in ``encoder.get_submodule``.
-        final_norm: path of the final norm.
+        final_norm: path of the final norm, or None where the class's features are taken without one.
         call_block: runs one block on hidden states ``[B, prefix + N, C]``.
         prefix_tokens: tokens before the patches (CLS): they bypass the merge and are dropped at the end.
         required: configuration fields that must have these values (no pooling head, fixed positions).
+        skipped: patterns of stored tensors that are not the encoder's (a text tower, a pooling head).
+        original: the publisher's own layout, where it is another than transformers'.
         resize, mean, std: the published preprocessing.
     """
 
@@ -36,28 +58,24 @@ class EncoderSpec:
     model_class: Callable[[], type[PreTrainedModel]]
     embed: Callable[[nn.Module, Tensor], Tensor]
     blocks: str
-    final_norm: str
+    final_norm: str | None
     call_block: Callable[[nn.Module, Tensor], Tensor]
     resize: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     prefix_tokens: int = 0
     required: dict[str, Any] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+    original: OriginalLayout | None = None
 
     def check(self, config: PretrainedConfig) -> None:
         """Raise :class:`ConfigError` when the configuration asks for a form that LaCo cannot merge in."""
         for name, value in self.required.items():
             if getattr(config, name, value) != value:
                 raise ConfigError(f"vision_config.{name} must be {value}", given=getattr(config, name))
-        height, width = self.image_size(config)
-        patch = self.patch_size(config)
-        if height % patch or width % patch:
-            raise ConfigError(
-                "vision_config.image_size is no multiple of patch_size", given=f"{height} x {width} and {patch}"
-            )
 
     def grid(self, config: PretrainedConfig) -> tuple[int, int]:
-        """The token grid ``(H, W)`` before any merge."""
+        """The token grid ``(H, W)`` before any merge; a rest smaller than a patch is not seen (SigLIP's 384 px: 27)."""
         height, width = self.image_size(config)
         return height // self.patch_size(config), width // self.patch_size(config)
 

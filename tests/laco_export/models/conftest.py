@@ -6,6 +6,8 @@ def _encoder(name, **changes):
     from transformers import (
         Aimv2VisionConfig,
         Aimv2VisionModel,
+        CLIPVisionConfig,
+        CLIPVisionModel,
         InternVLVisionConfig,
         InternVLVisionModel,
         SiglipVisionConfig,
@@ -16,6 +18,8 @@ def _encoder(name, **changes):
     size |= {"image_size": 56, "patch_size": 14} | changes
     if name == "aimv2":
         return Aimv2VisionModel(Aimv2VisionConfig(use_head=False, **size))
+    if name == "clip":
+        return CLIPVisionModel(CLIPVisionConfig(**size))
     if name == "siglip":
         return SiglipVisionModel(SiglipVisionConfig(vision_use_head=False, **size))
     image, patch = size.pop("image_size"), size.pop("patch_size")

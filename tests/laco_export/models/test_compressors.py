@@ -62,6 +62,85 @@ def test_laco_and_pixel_shuffle_against_the_equations(ratio):
         np.testing.assert_allclose(compressor(grid).detach().numpy(), expected, rtol=0, atol=1e-12)
 
 
+def test_the_misaligned_residual_mixes_neighbouring_channels():
+    compressor = build_compressor("laco_misaligned", 8, ratio=2, mlp_hidden_size=None)
+    grid = torch.randn(1, 2, 2, 8)
+    branch = compressor(grid) - compressor.mlp(space_to_channel(grid, 2))
+    tokens = grid[0].reshape(4, 8).numpy()  # position-major: token by token
+    np.testing.assert_allclose(branch[0, 0, 0].detach(), tokens.reshape(-1).reshape(8, 4).mean(1), atol=1e-6)
+
+
+def gelu(x):
+    return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def affine(x, weights, name):
+    bias = weights.get(f"{name}.bias", 0.0)
+    return x @ weights[f"{name}.weight"].T + bias
+
+
+def test_ldpv2_against_its_description():
+    """Linear-GELU-Linear, 2x2 average pooling, plus a depthwise 3x3 convolution of the pooled map (zero-padded)."""
+    torch.manual_seed(0)
+    grid = torch.randn(2, 6, 8, 5, dtype=torch.float64)
+    compressor = build_compressor("ldpv2", 5, ratio=2, mlp_hidden_size=7).double()
+    weights = {name: tensor.detach().numpy() for name, tensor in compressor.named_parameters()}
+    hidden = affine(gelu(affine(grid.numpy(), weights, "linear_1")), weights, "linear_2")
+    pooled = np.zeros((2, 3, 4, 5))
+    for y in range(3):
+        for x in range(4):
+            pooled[:, y, x] = hidden[:, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean((1, 2))
+    expected = pooled + weights["position.bias"]
+    for y in range(3):
+        for x in range(4):
+            for dy in (-1, 0, 1):
+                for dx in (-1, 0, 1):
+                    if 0 <= y + dy < 3 and 0 <= x + dx < 4:
+                        kernel = weights["position.weight"][:, 0, dy + 1, dx + 1]
+                        expected[:, y, x] += pooled[:, y + dy, x + dx] * kernel
+    np.testing.assert_allclose(compressor(grid).detach().numpy(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_token_packer_against_its_description(ratio):
+    """Each coarse query (bilinear down-sample) attends to the r² fine tokens of its own window, then an MLP."""
+    torch.manual_seed(0)
+    width, heads = 256, 2
+    grid = torch.randn(1, 2 * ratio, 3 * ratio, width, dtype=torch.float64)
+    compressor = build_compressor("token_packer", width, ratio=ratio, mlp_hidden_size=9).double()
+    for norm in (compressor.query_norm, compressor.key_norm, compressor.value_norm):
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.normal_(norm.bias)
+    weights = {name: tensor.detach().numpy() for name, tensor in compressor.named_parameters()}
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    def project(x, name):
+        return norm(affine(gelu(affine(x, weights, f"{name}.0")), weights, f"{name}.2"), f"{name}_norm")
+
+    x, actual = grid[0].numpy(), compressor(grid)[0].detach().numpy()
+    for row in range(2):
+        for column in range(3):
+            window = x[row * ratio : (row + 1) * ratio, column * ratio : (column + 1) * ratio]
+            centre = (ratio - 1) / 2  # where a pixel-centred bilinear down-sample reads
+            near, far = math.floor(centre), math.ceil(centre)
+            coarse = (window[near, near] + window[near, far] + window[far, near] + window[far, far]) / 4
+            query = affine(norm(affine(coarse, weights, "query"), "query_norm"), weights, "attention_query")
+            tokens = window.reshape(-1, width)
+            key = affine(project(tokens, "key"), weights, "attention_key")
+            value = affine(project(tokens, "value"), weights, "attention_value")
+            packed = np.zeros(width)
+            for head in range(heads):
+                part = slice(head * width // heads, (head + 1) * width // heads)
+                scores = key[:, part] @ query[part] / math.sqrt(width // heads)
+                scores = np.exp(scores - scores.max())
+                packed[part] = scores / scores.sum() @ value[:, part]
+            out = affine(gelu(affine(affine(packed, weights, "attention_out"), weights, "mlp.0")), weights, "mlp.2")
+            np.testing.assert_allclose(actual[row, column], out, rtol=0, atol=1e-11)
+
+
 def test_the_only_trained_extra_is_the_mlp():
     compressor = build_compressor("laco", 1024, ratio=2, mlp_hidden_size=None)
     count = sum(parameter.numel() for parameter in compressor.parameters())
@@ -76,5 +155,8 @@ def test_every_compressor_keeps_width_and_divides_the_grid(method):
 
 
 def test_an_unknown_method_lists_the_known():
-    with pytest.raises(ConfigError, match=r"compression\.method(.|\n)*average_pool, laco, pixel_shuffle"):
+    with pytest.raises(
+        ConfigError,
+        match=r"compression\.method(.|\n)*average_pool, laco, laco_misaligned, ldpv2, pixel_shuffle, token_packer",
+    ):
         build_compressor("lacoo", 8, ratio=2, mlp_hidden_size=None)

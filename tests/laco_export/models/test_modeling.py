@@ -154,7 +154,9 @@ def test_a_wrong_configuration_names_its_field(make_model, changes, message):
 
 
 def test_an_unknown_encoder_lists_the_known():
-    with pytest.raises(ConfigError, match=r"vit(.|\n)*aimv2_vision_model, internvl_vision, siglip_vision_model"):
+    with pytest.raises(
+        ConfigError, match=r"vit(.|\n)*aimv2_vision_model, clip_vision_model, internvl_vision, siglip_vision_model"
+    ):
         LacoConfig({"model_type": "vit"})
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from laco_export.models.compressors import build_compressor
+from laco_export.models.encoders import ENCODERS as ENCODER_SPECS
 
-ENCODERS = ("aimv2", "siglip", "internvit")
+ENCODERS = ("aimv2", "siglip", "internvit", "clip")
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -37,7 +38,7 @@ def test_the_merge_stands_after_its_block(make_encoder, make_model, name, at, bl
     # What stands at the merge is the compressor of the grid before it.
     before = seen[f"encoder.{model.spec.blocks}.{block - 1}"]
     if block == 4:  # @1 is after the final norm
-        before = seen[f"encoder.{model.spec.final_norm}"]
+        before = seen.get(f"encoder.{model.spec.final_norm}", before)
     grid = before[:, prefix:].unflatten(1, (4, 4))
     merged = model.compressors[f"block_{block}"](grid).flatten(1, 2)
     torch.testing.assert_close(seen[f"compressors.block_{block}"][:, prefix:], merged)
@@ -67,8 +68,28 @@ def test_an_odd_grid_is_padded_by_replication(make_encoder, make_model):
     torch.testing.assert_close(merged[:, 0, 0], grid[:, 0:2, 0:2].mean((1, 2)))
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("feature_layer", [-1, -2, 3])
+def test_feature_layer_takes_that_blocks_output(make_encoder, make_model, name, feature_layer):
+    encoder = make_encoder(name)
+    pixels = torch.randn(2, 3, 56, 56)
+    outputs = []
+    blocks = encoder.get_submodule(ENCODER_SPECS[encoder.config.model_type].blocks)
+    hooks = [block.register_forward_hook(lambda *call: outputs.append(call[-1])) for block in blocks]
+    encoder(pixels)
+    for hook in hooks:
+        hook.remove()
+    hidden_states = [None, *(output[0] if isinstance(output, tuple) else output for output in outputs)]
+    model = make_model(encoder, method=None, feature_layer=feature_layer).vision_model
+    with torch.no_grad():
+        assert torch.equal(model(pixels), hidden_states[feature_layer][:, model.spec.prefix_tokens :])
+    merged = make_model(encoder, at="1", feature_layer=feature_layer).vision_model
+    assert merged.block == {-1: 4, -2: 3, 3: 3}[feature_layer]
+    assert merged(pixels).shape == (2, 4, 32)
+
+
 def test_27_by_27_tokens_become_196(make_encoder, make_model):
-    assert make_model(make_encoder("siglip", image_size=378)).tokens_per_image == 14 * 14
+    assert make_model(make_encoder("siglip", image_size=384)).tokens_per_image == 14 * 14
 
 
 def test_gradients_reach_the_compressor_and_not_a_frozen_encoder(make_model):
