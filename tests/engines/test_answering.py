@@ -1,0 +1,150 @@
+"""The bundle answers what PyTorch answers, token by token."""
+
+import string
+
+import numpy as np
+import pytest
+import torch
+
+from laco_engines.answering import Answerer
+from laco_export.conversation import question_turn, render
+from laco_export.errors import BundleError, UsageError
+
+
+def pytorch_tokens(engine_model, pictures, question, max_new_tokens):
+    model, processor = engine_model
+    text = render([question_turn(question, len(pictures))], add_generation_prompt=True)
+    inputs = processor(images=pictures, text=text, return_tensors="pt")
+    with torch.inference_mode():
+        output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+    return output[0, inputs["input_ids"].shape[1] :].tolist(), inputs["input_ids"][0].tolist()
+
+
+def random_question(seed):
+    generator = np.random.default_rng(seed)
+    letters = list(string.ascii_letters + " ?é中")
+    return "q" + "".join(generator.choice(letters, int(generator.integers(1, 30))))
+
+
+@pytest.mark.parametrize("num_images", [0, 1, 2, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_greedy_tokens_equal_pytorch(engine_model, answerer, make_picture, num_images, seed):
+    pictures = [make_picture(10 * seed + index, size=(60 + 30 * index, 90)) for index in range(num_images)]
+    expected, prompt = pytorch_tokens(engine_model, pictures, random_question(seed), 24)
+    answer = answerer.answer(pictures, random_question(seed), max_new_tokens=24)
+    assert answer.token_ids == expected
+    assert answer.prompt_tokens == len(prompt)
+
+
+def test_marks_in_the_question_place_the_pictures(engine_model, answerer, make_picture):
+    pictures = [make_picture(1), make_picture(2)]
+    question = "Is <image> like <image>?"
+    expected, prompt = pytorch_tokens(engine_model, pictures, question, 16)
+    prepared = answerer.prompter.prepare(pictures, question)
+    assert prepared.input_ids.tolist() == prompt
+    assert answerer.generate(prepared, max_new_tokens=16).token_ids == expected
+
+
+def test_the_pictures_matter(answerer, make_picture):
+    answers = {tuple(answerer.answer([make_picture(seed)], "What?", max_new_tokens=8).token_ids) for seed in range(6)}
+    assert len(answers) > 3
+
+
+def test_the_order_of_the_pictures_matters(answerer, make_picture):
+    pictures = [make_picture(seed) for seed in range(3)]
+    forward = answerer.answer(pictures, "What?", max_new_tokens=12).token_ids
+    assert answerer.answer(pictures[::-1], "What?", max_new_tokens=12).token_ids != forward
+
+
+def test_streamed_text_is_the_answer(answerer, make_picture):
+    for seed in range(4):
+        pieces = []
+        answer = answerer.answer([make_picture(seed)], "What?", max_new_tokens=20, on_text=pieces.append)
+        # Bytes that never become a character show as U+FFFD in the whole text alone.
+        assert answer.text.replace("\ufffd", "") == "".join(pieces).replace("\ufffd", "")
+        assert answer.text
+
+
+def test_timings_count_what_they_name(answerer, make_picture):
+    answer = answerer.answer([make_picture(0)], "What?", max_new_tokens=16)
+    timings = answer.timings
+    assert len(answer.token_ids) > 1
+    assert min(timings.load_ms, timings.preprocess_ms, timings.encode_ms, timings.prefill_ms) > 0
+    assert timings.decode_tokens_per_s > 0
+    single = answerer.answer([make_picture(0)], "What?", max_new_tokens=1)
+    assert single.timings.decode_tokens_per_s is None
+    assert single.finish == "length"
+
+
+def test_prefill_ends_with_the_first_token(answerer, make_picture, monkeypatch):
+    import functools
+    import time
+
+    forward, calls = type(answerer.decoder).forward, []
+
+    @functools.wraps(forward)
+    def slow_first_step(self, *args, **kwargs):
+        calls.append(1)
+        time.sleep(0.2 if len(calls) == 1 else 0.02)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(answerer.decoder), "forward", slow_first_step)
+    timings = answerer.answer([], "What?", max_new_tokens=6).timings
+    assert timings.prefill_ms >= 200
+    assert 5 < timings.decode_tokens_per_s <= 50
+
+
+def test_scores_give_the_two_best_tokens(engine_model, answerer, make_picture):
+    model, processor = engine_model
+    picture = make_picture(3)
+    answer = answerer.answer([picture], "What?", max_new_tokens=6, output_scores=True)
+    assert [step.token for step in answer.scores] == answer.token_ids
+    text = render([question_turn("What?", 1)], add_generation_prompt=True)
+    with torch.inference_mode():
+        logits = model(**processor(images=[picture], text=text, return_tensors="pt")).logits[0, -1]
+    values, tokens = logits.topk(2)
+    first = answer.scores[0]
+    assert [first.token, first.runner_up] == tokens.tolist()
+    assert first.margin == pytest.approx(float(values[0] - values[1]), abs=1e-4)
+    assert answerer.answer([picture], "What?", max_new_tokens=1).scores is None
+
+
+def test_the_end_token_ends_the_answer(engine_model, bundle, answerer, make_picture):
+    picture = make_picture(3)
+    first, second, third = answerer.answer([picture], "What?", max_new_tokens=3).token_ids
+    decoder = bundle.manifest.decoder
+    assert third not in (first, second)
+    ends = list(decoder.eos_token_ids)
+    decoder.eos_token_ids[:] = [third]
+    try:
+        answer = answerer.answer([picture], "What?", max_new_tokens=9)
+    finally:
+        decoder.eos_token_ids[:] = ends
+    assert answer.token_ids == [first, second, third]
+    assert answer.finish == "stop"
+
+
+def test_greedy_whatever_the_generation_config_says(answerer, make_picture, monkeypatch):
+    expected = answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids
+    monkeypatch.setattr(answerer.decoder.generation_config, "do_sample", True)
+    monkeypatch.setattr(answerer.decoder.generation_config, "temperature", 3.0)
+    assert answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids == expected
+
+
+def test_the_answer_stops_where_the_context_ends(answerer):
+    context = answerer.bundle.manifest.decoder.context_length
+    overhead = answerer.answer([], "x", max_new_tokens=1).prompt_tokens - 1
+    answer = answerer.answer([], "x" * (context - overhead - 3), max_new_tokens=50)
+    assert len(answer.token_ids) <= 3
+
+
+def test_too_long_a_prompt_is_refused(answerer):
+    with pytest.raises(UsageError, match="longer than the model's context"):
+        answerer.prompter.prepare([], "x" * 600)
+
+
+def test_bundle_without_a_language_model_cannot_answer(rewritten):
+    from laco_export.bundle import open_bundle
+
+    with pytest.raises(BundleError, match="no language model"):
+        Answerer(open_bundle(rewritten(decoder=None)))
