@@ -7,7 +7,6 @@ index), processor and tokenizer files, and ``checksums.json``. Pickled weights a
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +15,10 @@ from safetensors import SafetensorError, safe_open
 
 from ..atomic import new_directory
 from ..errors import CheckpointError, LacoError
-from . import checksums
+from . import checksums, weight_files
 from .configuration import LacoConfig
 from .modeling import LacoForConditionalGeneration
 from .processing import LacoProcessor
-
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoin
     """
     folder = Path(folder)
     config = read_config(folder)
-    weights = find_weights(folder)
+    weights = weight_files.find(folder)
     audit_tensors(folder, weights, config)
     digests, checked = checksums.verify(folder, weights)
     try:
@@ -83,20 +80,9 @@ def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoin
 def read_config(folder: Path) -> LacoConfig:
     """``config.json`` of a LaCo checkpoint, validated."""
     path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointError(
-            f"'{folder}' is not a checkpoint: it has no config.json"
-            if folder.is_dir()
-            else f"there is no folder '{folder}'",
-            allowed="a folder written by laco-train or by save_pretrained",
-            todo="check the path given with --model",
-        )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"'{path}' is not JSON: {error}", todo="copy the checkpoint again") from None
-    if not isinstance(values, dict) or values.get("model_type") != LacoConfig.model_type:
-        found = values.get("model_type") if isinstance(values, dict) else type(values).__name__
+    values = weight_files.read_json(path)
+    if values.get("model_type") != LacoConfig.model_type:
+        found = values.get("model_type")
         raise CheckpointError(
             f"'{folder}' is not a LaCo checkpoint", given=f"model_type {found!r}", allowed="model_type 'laco'"
         )
@@ -106,35 +92,6 @@ def read_config(folder: Path) -> LacoConfig:
         raise
     except Exception as error:
         raise CheckpointError(f"'{path}' is not a valid configuration: {_first_line(error)}") from None
-
-
-def find_weights(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint; every shard that the index names must be there."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise CheckpointError(f"'{index}' is damaged", todo="copy the checkpoint again") from None
-        for name in names:
-            if Path(name).name != name or not (folder / name).is_file():
-                raise CheckpointError(
-                    f"'{folder}' lacks a shard of its weights", given=name, todo="copy the whole checkpoint"
-                )
-        return [folder / name for name in names]
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-    if pickles:
-        raise CheckpointError(
-            f"'{folder}' holds pickled weights, which can run code when they are loaded",
-            given=", ".join(pickles[:3]),
-            allowed="model.safetensors",
-            todo="load it where you trust it and save again with save_pretrained(safe_serialization=True)",
-        )
-    raise CheckpointError(
-        f"'{folder}' holds no weights", allowed="model.safetensors, or shards with model.safetensors.index.json"
-    )
 
 
 def audit_tensors(folder: Path, weights: list[Path], config: LacoConfig) -> None:

@@ -72,7 +72,8 @@ class LacoProcessor(ProcessorMixin):
         images = [] if images is None else [images] if isinstance(images, Image.Image) else list(images)
         # One separator that no text contains lets marks be counted over the whole batch and split again.
         joined = expand_image_tokens("\0".join(texts), [self.image_seq_length] * len(images))
-        values = dict(self.tokenizer(joined.split("\0"), add_special_tokens=False, **tokenizer_options))
+        encoded = self.tokenizer(joined.split("\0"), add_special_tokens=False, **tokenizer_options)
+        values = {name: encoded[name] for name in ("input_ids", "attention_mask")}
         if images:
             values.update(self.image_processor(images))
         return BatchFeature(values, tensor_type=return_tensors)

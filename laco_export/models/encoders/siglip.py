@@ -19,6 +19,6 @@ SIGLIP = EncoderSpec(
     resize="squash",
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
-    required={"vision_use_head": False},
+    headless={"vision_use_head": False},
     skipped=(r"^text_model\.", r"^vision_model\.head\.", r"^logit_(scale|bias)$", r"position_ids$"),
 )

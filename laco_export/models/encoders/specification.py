@@ -48,7 +48,8 @@ class EncoderSpec:
         final_norm: path of the final norm, or None where the class's features are taken without one.
         call_block: runs one block on hidden states ``[B, prefix + N, C]``.
         prefix_tokens: tokens before the patches (CLS): they bypass the merge and are dropped at the end.
-        required: configuration fields that must have these values (no pooling head, fixed positions).
+        headless: configuration fields that leave out the pooling head, set when an encoder's folder is loaded.
+        required: further configuration fields that must have these values (learned positions, …).
         skipped: patterns of stored tensors that are not the encoder's (a text tower, a pooling head).
         original: the publisher's own layout, where it is another than transformers'.
         resize, mean, std: the published preprocessing.
@@ -64,13 +65,14 @@ class EncoderSpec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     prefix_tokens: int = 0
+    headless: dict[str, Any] = field(default_factory=dict)
     required: dict[str, Any] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     original: OriginalLayout | None = None
 
     def check(self, config: PretrainedConfig) -> None:
         """Raise :class:`ConfigError` when the configuration asks for a form that LaCo cannot merge in."""
-        for name, value in self.required.items():
+        for name, value in {**self.headless, **self.required}.items():
             if getattr(config, name, value) != value:
                 raise ConfigError(f"vision_config.{name} must be {value}", given=getattr(config, name))
 

@@ -24,7 +24,9 @@ def _encoder(name, **changes):
         return SiglipVisionModel(SiglipVisionConfig(vision_use_head=False, **size))
     image, patch = size.pop("image_size"), size.pop("patch_size")
     config = InternVLVisionConfig(
-        image_size=(image, image), patch_size=(patch, patch), attention_bias=True, use_mean_pooling=False, **size
+        image_size=(image, image),
+        patch_size=(patch, patch),
+        **{"attention_bias": True, "use_mean_pooling": False, **size},
     )
     model = InternVLVisionModel(config)
     torch.nn.init.normal_(model.embeddings.cls_token)

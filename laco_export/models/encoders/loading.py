@@ -1,0 +1,133 @@
+"""Encoders from their published folders: transformers' layout or the publisher's own.
+
+A folder is recognised by ``model_type`` in its ``config.json``. Publishers' remote code is never run: their tensors are
+renamed (and the fused QKV split) by the encoder's :class:`OriginalLayout`. Tensors that are not the encoder's, such as
+a text tower or a pooling head, are skipped by name; any other tensor that is missing or left over is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers.integrations.accelerate import init_empty_weights
+
+from ...errors import CheckpointError, ConfigError
+from .. import weight_files
+from . import ENCODERS, EncoderSpec
+from .specification import OriginalLayout
+
+_FULL_MODELS = {"siglip": "siglip_vision_model", "clip": "clip_vision_model"}
+"""``model_type`` of two-tower models, whose vision tower is configured under ``vision_config``."""
+
+
+def load_encoder(folder: Path | str, *, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """The vision encoder of a folder, without its pooling head, in evaluation mode.
+
+    Args:
+        folder: ``config.json`` and ``model.safetensors``, whole or sharded.
+        dtype: cast floating-point tensors; None keeps what is stored.
+
+    Raises:
+        CheckpointError: not such a folder, of an unknown architecture, damaged, or with tensors that do not fit.
+    """
+    folder = Path(folder)
+    values = weight_files.read_json(folder / "config.json")
+    spec, config, layout = recognise(folder, values)
+    with init_empty_weights(include_buffers=False):  # parameters without memory; buffers (position ids) for real
+        model = spec.model_class()(config)
+    expected = dict(model.named_parameters())
+    loaded: dict[str, Tensor] = {}
+    for name, tensor in _stored_tensors(folder, spec, layout):
+        if name not in expected:
+            raise _unfit(folder, f"unexpected: {name}")
+        if tensor.shape != expected[name].shape:
+            raise _unfit(folder, f"{name} is {tuple(tensor.shape)} for {tuple(expected[name].shape)}")
+        loaded[name] = tensor.to(dtype) if dtype else tensor
+    if missing := sorted(set(expected) - set(loaded)):
+        raise _unfit(folder, f"missing: {', '.join(missing[:3])}" + (" …" if len(missing) > 3 else ""))
+    model.load_state_dict(loaded, assign=True, strict=False)
+    config.dtype = next(iter(loaded.values())).dtype
+    return model.eval()
+
+
+def recognise(folder: Path, values: dict) -> tuple[EncoderSpec, PretrainedConfig, OriginalLayout | None]:
+    """Which encoder a ``config.json`` describes, its transformers configuration, and the layout of its tensors."""
+    model_type = values.get("model_type")
+    if model_type in _FULL_MODELS:
+        model_type, values = _FULL_MODELS[model_type], dict(values.get("vision_config") or {})
+    for spec in ENCODERS.values():
+        layout = spec.original
+        if layout and model_type in layout.model_types:
+            config = CONFIG_MAPPING[spec.model_type](**layout.config(values))
+            break
+        if model_type == spec.model_type:
+            layout = None
+            fields = {name: value for name, value in values.items() if name != "model_type"}
+            config = CONFIG_MAPPING[spec.model_type](**{**fields, **spec.headless})
+            break
+    else:
+        known = [
+            *ENCODERS,
+            *_FULL_MODELS,
+            *(t for s in ENCODERS.values() if s.original for t in s.original.model_types),
+        ]
+        raise CheckpointError(
+            f"'{folder}' holds no known vision encoder",
+            given=f"model_type {model_type!r}",
+            allowed=", ".join(sorted(known)),
+        )
+    try:
+        spec.check(config)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"'{folder}' holds a form of the encoder that cannot be merged in: {error.failed}"
+        ) from None
+    return spec, config, layout
+
+
+def _stored_tensors(folder: Path, spec: EncoderSpec, layout: OriginalLayout | None) -> Iterator[tuple[str, Tensor]]:
+    """The encoder's tensors under transformers' names, one at a time."""
+    for path in weight_files.find(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for stored in file.keys():  # noqa: SIM118
+                    name = rename(stored, layout)
+                    if any(re.search(pattern, name) for pattern in spec.skipped):
+                        continue
+                    yield from _split(name, file.get_tensor(stored), layout)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"'{path}' is damaged or cut off: {error}", todo="copy the folder again") from None
+
+
+def rename(name: str, layout: OriginalLayout | None) -> str:
+    """A stored tensor's name in transformers' class."""
+    for pattern, replacement in layout.renames if layout else ():
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _split(name: str, tensor: Tensor, layout: OriginalLayout | None) -> Iterator[tuple[str, Tensor]]:
+    if layout and re.search(layout.fused_qkv, name):
+        for part, piece in zip(("q_proj", "k_proj", "v_proj"), tensor.chunk(3), strict=True):  # [3·C, …] -> 3 x [C, …]
+            yield name.replace(".qkv.", f".{part}."), piece
+    elif layout and name in layout.squeezed:
+        yield name, tensor.squeeze(0)
+    else:
+        yield name, tensor
+
+
+def _unfit(folder: Path, problem: str) -> CheckpointError:
+    return CheckpointError(
+        f"the tensors of '{folder}' are not those that its config.json describes",
+        given=problem,
+        todo="check that config.json and the weights belong together and are of the same resolution",
+    )
+
+
+__all__ = ["load_encoder", "recognise", "rename"]

@@ -1,0 +1,68 @@
+"""A checkpoint starts from an encoder folder and a language-model folder."""
+
+import pytest
+import torch
+
+from laco_export.errors import CheckpointError
+from laco_export.models import checkpoint
+from laco_export.models.initialization import initialize
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image_pad|>"]
+
+
+def write_language_model(folder, special=SPECIAL, family="qwen2"):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[family](
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=300,
+        tie_word_embeddings=True,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    vocabulary = {token: index for index, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Tokenizer(models.BPE(vocabulary, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, additional_special_tokens=special)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("encoder", ["aimv2", "siglip", "internvit", "clip"])
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_initialize_and_generate(make_encoder, tmp_path, encoder, family):
+    make_encoder(encoder).save_pretrained(tmp_path / "encoder")
+    write_language_model(tmp_path / "llm", family=family)
+    initialize(tmp_path / "encoder", tmp_path / "llm", tmp_path / "ckpt", at="1/4", method="pixel_shuffle")
+    loaded = checkpoint.load(tmp_path / "ckpt")
+    config = loaded.model.config
+    assert config.untrained == ["compressors", "projector"]
+    assert config.compression["blocks"] in ((1,), [1])
+    assert config.image_token_id == loaded.processor.image_token_id
+    from PIL import Image
+
+    picture = Image.new("RGB", (60, 40), "red")
+    inputs = loaded.processor(images=[picture], text="<image>\nwhat?", return_tensors="pt")
+    assert loaded.model.generate(**inputs, max_new_tokens=3, do_sample=False).shape[0] == 1
+
+
+def test_a_tokenizer_without_the_image_token(make_encoder, tmp_path):
+    make_encoder().save_pretrained(tmp_path / "encoder")
+    write_language_model(tmp_path / "llm", special=SPECIAL[:-1])
+    with pytest.raises(CheckpointError, match=r"lacks <\|image_pad\|>"):
+        initialize(tmp_path / "encoder", tmp_path / "llm", tmp_path / "ckpt")
+    assert not (tmp_path / "ckpt").exists()
+
+
+def test_folders_of_another_architecture(make_encoder, tmp_path):
+    make_encoder().save_pretrained(tmp_path / "encoder")
+    write_language_model(tmp_path / "llm")
+    with pytest.raises(CheckpointError, match="no known vision encoder"):
+        initialize(tmp_path / "llm", tmp_path / "llm", tmp_path / "ckpt")
+    with pytest.raises(CheckpointError, match="no causal language model"):
+        initialize(tmp_path / "encoder", tmp_path / "encoder", tmp_path / "ckpt")

@@ -1,0 +1,164 @@
+"""Encoders load from transformers' folders and from their publishers' own layouts, and give the same features."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from laco_export.errors import CheckpointError
+from laco_export.models.encoders.loading import load_encoder
+
+PIXELS = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(3))
+
+
+def features(encoder):
+    with torch.no_grad():
+        return encoder(PIXELS).last_hidden_state
+
+
+@pytest.mark.parametrize("name", ["aimv2", "siglip", "internvit", "clip"])
+@pytest.mark.parametrize("shard", ["1GB", "20KB"])
+def test_transformers_layout(make_encoder, tmp_path, name, shard):
+    encoder = make_encoder(name)
+    encoder.save_pretrained(tmp_path, max_shard_size=shard)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard == "20KB")
+    assert torch.equal(features(load_encoder(tmp_path)), features(encoder))
+
+
+@pytest.mark.parametrize("family", ["siglip", "clip"])
+def test_a_two_tower_folder_gives_its_vision_tower(tmp_path, family):
+    import transformers
+
+    prefix = {"siglip": "Siglip", "clip": "CLIP"}[family]
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = getattr(transformers, f"{prefix}Config")(
+        vision_config=size | {"image_size": 56, "patch_size": 14}, text_config=size | {"vocab_size": 50}
+    )
+    torch.manual_seed(0)
+    full = getattr(transformers, f"{prefix}Model")(config).eval()
+    full.save_pretrained(tmp_path)
+    with torch.no_grad():
+        expected = full.vision_model(PIXELS).last_hidden_state
+    encoder = load_encoder(tmp_path)
+    assert type(encoder).__name__ == f"{prefix}VisionModel"
+    assert torch.equal(features(encoder), expected)
+
+
+def aimv2_original(encoder):
+    """apple/aimv2-large-patch14-*: names and config fields as in ml-aim's ``aim-v2`` and its transformers port."""
+    source = encoder.state_dict()
+    tensors = {
+        "preprocessor.patchifier.proj.weight": source["embeddings.patch_embed.weight"],
+        "preprocessor.patchifier.proj.bias": source["embeddings.patch_embed.bias"],
+        "preprocessor.patchifier.norm.weight": source["embeddings.rms_norm.weight"],
+        "preprocessor.pos_embed": source["embeddings.position_embedding.weight"][None],
+        "trunk.post_trunk_norm.weight": source["rms_norm.weight"],
+    }
+    for index in range(encoder.config.num_hidden_layers):
+        old, new = f"encoder.layers.{index}.", f"trunk.blocks.{index}."
+        qkv = [source[f"{old}attention.{part}_proj.weight"] for part in "qkv"]
+        tensors |= {
+            new + "attn.qkv.weight": torch.cat(qkv),
+            new + "attn.proj.weight": source[old + "attention.out_proj.weight"],
+            new + "mlp.fc1.weight": source[old + "ffn.gate_proj.weight"],
+            new + "mlp.fc2.weight": source[old + "ffn.down_proj.weight"],
+            new + "mlp.fc3.weight": source[old + "ffn.up_proj.weight"],
+            new + "norm_1.weight": source[old + "rms_norm1.weight"],
+            new + "norm_2.weight": source[old + "rms_norm2.weight"],
+        }
+    config = {"architectures": ["AIMv2Model"], "model_type": "aimv2", "hidden_size": 32, "image_size": 56}
+    config |= {"intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 4, "patch_size": 14}
+    return tensors, config | {"qkv_bias": False, "use_bias": False, "rms_norm_eps": 1e-05, "num_channels": 3}
+
+
+def internvit_original(encoder):
+    """OpenGVLab/InternViT-300M-448px: names and config fields of its remote code ``modeling_intern_vit.py``."""
+    source = encoder.state_dict()
+    tensors = {
+        "embeddings.class_embedding": source["embeddings.cls_token"],
+        "embeddings.position_embedding": source["embeddings.position_embeddings"],
+        "embeddings.patch_embedding.weight": source["embeddings.patch_embeddings.projection.weight"],
+        "embeddings.patch_embedding.bias": source["embeddings.patch_embeddings.projection.bias"],
+    }
+    for index in range(encoder.config.num_hidden_layers):
+        old, new = f"encoder.layer.{index}.", f"encoder.layers.{index}."
+        for kind in ("weight", "bias"):
+            qkv = [source[f"{old}attention.{part}_proj.{kind}"] for part in "qkv"]
+            tensors[f"{new}attn.qkv.{kind}"] = torch.cat(qkv)
+            for theirs, ours in (
+                ("attn.proj", "attention.projection_layer"),
+                ("mlp.fc1", "mlp.fc1"),
+                ("mlp.fc2", "mlp.fc2"),
+                ("norm1", "layernorm_before"),
+                ("norm2", "layernorm_after"),
+            ):
+                tensors[f"{new}{theirs}.{kind}"] = source[f"{old}{ours}.{kind}"]
+        tensors[new + "ls1"], tensors[new + "ls2"] = source[old + "lambda_1"], source[old + "lambda_2"]
+    config = {"architectures": ["InternVisionModel"], "model_type": "intern_vit_6b", "hidden_size": 32}
+    config |= {"image_size": 56, "patch_size": 14, "intermediate_size": 48, "num_attention_heads": 4}
+    config |= {"num_hidden_layers": 4, "qkv_bias": True, "qk_normalization": False, "norm_type": "layer_norm"}
+    return tensors, config | {"layer_norm_eps": 1e-06, "hidden_act": "gelu", "drop_path_rate": 0.0}
+
+
+def write(folder, tensors, config):
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(("name", "original"), [("aimv2", aimv2_original), ("internvit", internvit_original)])
+def test_the_publishers_own_layout(make_encoder, tmp_path, name, original):
+    encoder = make_encoder(name, **({"use_mean_pooling": True} if name == "internvit" else {}))
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)  # norms and scales too: a swapped name must show
+    write(tmp_path, *original(encoder))
+    loaded = load_encoder(tmp_path)
+    assert type(loaded) is type(encoder)
+    assert torch.equal(features(loaded), features(encoder))
+
+
+@pytest.fixture
+def folder(make_encoder, tmp_path):
+    make_encoder("aimv2").save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_an_unknown_architecture_lists_the_known(folder):
+    (folder / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(CheckpointError, match=r"'vit'(.|\n)*aimv2_vision_model(.|\n)*intern_vit_6b(.|\n)*siglip"):
+        load_encoder(folder)
+
+
+def test_weights_for_another_resolution(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"image_size": 70}))
+    with pytest.raises(CheckpointError, match=r"position_embedding\.weight is \(16, 32\) for \(25, 32\)"):
+        load_encoder(folder)
+
+
+def test_missing_and_unexpected_tensors(folder):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {"surprise": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="unexpected: surprise"):
+        load_encoder(folder)
+    tensors.pop("rms_norm.weight")
+    save_file(tensors, path)
+    with pytest.raises(CheckpointError, match=r"missing: rms_norm\.weight"):
+        load_encoder(folder)
+
+
+def test_positions_computed_on_the_fly_are_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"is_native": True}))
+    with pytest.raises(CheckpointError, match=r"position_embedding|is_native"):
+        load_encoder(folder)
+
+
+def test_truncated_and_absent(folder, tmp_path):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="damaged or cut off"):
+        load_encoder(folder)
+    with pytest.raises(CheckpointError, match="there is no folder"):
+        load_encoder(tmp_path / "nowhere")
