@@ -2,8 +2,8 @@
 
 The same code prepares training batches, the exporter's golden pictures and a picture on a device, so that all of them
 see the same bytes. :class:`ImagePreprocessing` reads and writes transformers' ``preprocessor_config.json`` and computes
-what ``CLIPImageProcessor`` computes (resize by PIL, centre crop, rescale, normalise), to the last bit (but for pictures more
-than 64 times as long as wide, see :func:`_centre_band`).
+what ``CLIPImageProcessor`` computes (resize by PIL, centre crop, rescale, normalise), to the last bit (but for pictures
+more than 64 times as long as wide, see :func:`_centre_band`).
 """
 
 from __future__ import annotations
