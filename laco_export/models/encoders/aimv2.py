@@ -45,6 +45,7 @@ AIMV2 = EncoderSpec(
     resize="shortest_edge",
     mean=(0.48145466, 0.4578275, 0.40821073),
     std=(0.26862954, 0.26130258, 0.27577711),
+    mlp_matrices=3,
     headless={"use_head": False},
     required={"is_native": False},
     skipped=(r"^head\.",),

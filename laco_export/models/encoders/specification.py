@@ -47,6 +47,7 @@ class EncoderSpec:
         blocks: path of the block list inside the encoder, as in ``encoder.get_submodule``.
         final_norm: path of the final norm, or None where the class's features are taken without one.
         call_block: runs one block on hidden states ``[B, prefix + N, C]``.
+        mlp_matrices: weight matrices of a block's MLP: 2, or 3 with a gate (SwiGLU).
         prefix_tokens: tokens before the patches (CLS): they bypass the merge and are dropped at the end.
         headless: configuration fields that leave out the pooling head, set when an encoder's folder is loaded.
         required: further configuration fields that must have these values (learned positions, …).
@@ -64,6 +65,7 @@ class EncoderSpec:
     resize: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    mlp_matrices: int = 2
     prefix_tokens: int = 0
     headless: dict[str, Any] = field(default_factory=dict)
     required: dict[str, Any] = field(default_factory=dict)

@@ -95,6 +95,65 @@ def test_left_padding_and_batching_change_nothing(make_model):
         assert torch.equal(actual, expected)
 
 
+@pytest.mark.parametrize("options", [{"num_beams": 3}, {"do_sample": True, "top_k": 5, "temperature": 0.7}])
+def test_beams_and_sampling(make_model, options):
+    model, inputs = make_model(), prompt(2)
+    results = []
+    for use_cache in (True, False):
+        torch.manual_seed(5)
+        with torch.no_grad():
+            results.append(model.generate(**inputs, max_new_tokens=6, use_cache=use_cache, **options))
+    assert results[0].shape[1] > inputs["input_ids"].shape[1]
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_loads_and_stays_close(make_model, tmp_path, dtype):
+    model, inputs = make_model(), prompt(1)
+    model.save_pretrained(tmp_path)
+    half = LacoForConditionalGeneration.from_pretrained(tmp_path, dtype=dtype).eval()
+    assert {parameter.dtype for parameter in half.parameters()} == {dtype}
+    expected, actual = model(**inputs).logits, half(**inputs).logits
+    assert actual.dtype == dtype
+    assert torch.nn.functional.cosine_similarity(expected.flatten(), actual.flatten().float(), 0) > 0.999
+
+
+@pytest.mark.parametrize("encoder", ["aimv2", "siglip", "internvit", "clip"])
+def test_eager_and_sdpa_agree(make_encoder, make_model, encoder):
+    model, inputs = make_model(make_encoder(encoder)), prompt(1)
+    logits = []
+    for implementation in ("eager", "sdpa"):
+        model.set_attn_implementation(implementation)
+        assert model.vision_model.encoder.config._attn_implementation == implementation
+        assert model.language_model.config._attn_implementation == implementation
+        logits.append(model(**inputs).logits)
+    torch.testing.assert_close(*logits, rtol=0, atol=1e-5)
+
+
+def test_attn_implementation_of_from_pretrained(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    model = LacoForConditionalGeneration.from_pretrained(tmp_path, attn_implementation="eager")
+    assert model.vision_model.encoder.config._attn_implementation == "eager"
+    assert model.language_model.config._attn_implementation == "eager"
+
+
+def test_device_map(make_model, tmp_path):
+    model, inputs = make_model(), prompt(1)
+    model.save_pretrained(tmp_path)
+    mapped = LacoForConditionalGeneration.from_pretrained(tmp_path, device_map="cpu").eval()
+    assert torch.equal(mapped(**inputs).logits, model(**inputs).logits)
+    assert "Qwen2DecoderLayer" in mapped._get_no_split_modules("auto")
+
+
+def test_resizing_the_embeddings_keeps_them_tied(make_model):
+    model = make_model()
+    model.resize_token_embeddings(120)
+    assert model.get_input_embeddings().weight.shape[0] == 120
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert model(**prompt(1)).logits.shape[-1] == 120
+    assert model.config.text_config.vocab_size == 120
+
+
 def test_gradient_checkpointing_gives_the_same_gradients(make_model):
     inputs = prompt(1)
     gradients = []
