@@ -1,0 +1,102 @@
+"""ONNX files over one shared weight file.
+
+Several graphs (one per batch size) refer to the same bytes of ``vision.data``: equal constants are written once,
+whatever graph they are in. No weight passes through a protobuf message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from .. import __version__
+
+EXTERNAL_BYTES = 1024
+"""Constants from this size on go to the weight file; shapes, axes and scalars stay in the graph, where tools read them."""
+
+_PAGE = 4096  # large weights start at a page, so that a runtime can map them into memory
+_LARGE = 1 << 20
+
+
+class WeightFile:
+    """Appends constants to one file and remembers where equal ones are."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file = open(path, "wb")
+        self._known: dict[tuple, tuple[int, int]] = {}
+
+    def __enter__(self) -> WeightFile:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def add(self, name: str, values: np.ndarray) -> onnx.TensorProto:
+        """Store ``values`` and return an initializer that refers to them."""
+        raw = np.ascontiguousarray(values)
+        view = memoryview(raw.reshape(-1).view(np.uint8))
+        key = (str(raw.dtype), raw.shape, hashlib.sha256(view).digest())
+        if key not in self._known:
+            step = _PAGE if raw.nbytes >= _LARGE else 64
+            self._file.write(b"\0" * (-self._file.tell() % step))
+            self._known[key] = (self._file.tell(), raw.nbytes)
+            self._file.write(view)
+        offset, length = self._known[key]
+        tensor = onnx.TensorProto(
+            name=name,
+            data_type=onnx.helper.np_dtype_to_tensor_dtype(raw.dtype),
+            dims=raw.shape,
+            data_location=onnx.TensorProto.EXTERNAL,
+        )
+        for entry, value in (("location", self.path.name), ("offset", offset), ("length", length)):
+            tensor.external_data.add(key=entry, value=str(value))
+        return tensor
+
+
+def write_graph(graph: gs.Graph, path: Path, weights: WeightFile, *, ir_version: int) -> None:
+    """Write ``graph`` to ``path``, its large constants to ``weights`` in the same folder."""
+    large = {
+        tensor.name: tensor
+        for tensor in graph.tensors().values()
+        if isinstance(tensor, gs.Constant) and tensor.values.nbytes >= EXTERNAL_BYTES
+    }
+    values = {name: tensor.values for name, tensor in large.items()}
+    references = {name: weights.add(name, array) for name, array in values.items()}
+    try:
+        for tensor in large.values():
+            tensor.values = np.zeros(0, np.float32)  # stands in while the message is built
+        proto = gs.export_onnx(graph)
+    finally:
+        for name, tensor in large.items():
+            tensor.values = values[name]
+    for index, initializer in enumerate(proto.graph.initializer):
+        if initializer.name in references:
+            proto.graph.initializer[index].CopyFrom(references[initializer.name])
+    proto.ir_version, proto.producer_name, proto.producer_version = ir_version, "laco-export", __version__
+    path.write_bytes(proto.SerializeToString())
+
+
+def graph_from_file(path: Path) -> gs.Graph:
+    """Read an ONNX file; constants of its weight file are mapped, not read."""
+    proto = onnx.load(str(path), load_external_data=False)
+    references = {tensor.name: tensor for tensor in proto.graph.initializer}
+    graph = gs.import_onnx(proto)
+    for tensor in graph.tensors().values():
+        reference = references.get(tensor.name)
+        if not isinstance(tensor, gs.Constant) or reference is None or not reference.external_data:
+            continue
+        entries = {entry.key: entry.value for entry in reference.external_data}
+        tensor.values = np.memmap(
+            Path(path).parent / entries["location"],
+            dtype=onnx.helper.tensor_dtype_to_np_dtype(reference.data_type),
+            mode="c",
+            offset=int(entries.get("offset", 0)),
+            shape=tuple(reference.dims),
+        )
+        tensor.data_location = None
+    return graph

@@ -1,0 +1,82 @@
+"""Pictures for measuring and for proof, drawn the same on every machine.
+
+A checkpoint folder holds no pictures, so these stand in: a smooth gradient, noise, shapes on a flat ground, and a page of
+text, which together reach flat, busy, saturated and high-contrast patches. Pictures like the user's own, given with
+``--images``, measure ranges better.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..errors import UsageError
+from ..preprocessing import load_image
+
+MAX_PICTURES = 16
+"""Every picture costs a few passes of the encoder and its expected features in the bundle."""
+
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+
+
+def golden_pictures(images: list[Path] | None, size: int) -> list[tuple[str, Image.Image]]:
+    """The pictures given by the user, else the drawn ones at ``size`` pixels, each with its name.
+
+    Raises:
+        UsageError: a folder without pictures, or more than :data:`MAX_PICTURES`; ImageError: one cannot be read.
+    """
+    if not images:
+        return [(f"drawn: {name}", draw(max(size, 32))) for name, draw in _DRAWN.items()]
+    files = [file for path in images for file in _files(path)]
+    if len(files) > MAX_PICTURES:
+        raise UsageError(
+            "too many pictures for the comparison with PyTorch",
+            given=f"{len(files)} files",
+            allowed=f"at most {MAX_PICTURES}",
+            todo="choose a few that are like those the model will see",
+        )
+    return [(file.name, load_image(file)) for file in files]
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]  # load_image says what is wrong with it
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise UsageError(f"there are no pictures in '{path}'", allowed=", ".join(sorted(_SUFFIXES)))
+    return files
+
+
+def _gradient(size: int) -> Image.Image:
+    across, down = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size))
+    channels = (across, down, 0.5 + 0.5 * np.sin(6 * np.pi * across * down))
+    return Image.fromarray((np.stack(channels, -1) * 255).astype(np.uint8))
+
+
+def _noise(size: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8))
+
+
+def _shapes(size: int) -> Image.Image:
+    image = Image.new("RGB", (size, size), (238, 238, 228))
+    draw, unit = ImageDraw.Draw(image), size / 16
+    draw.rectangle([unit, unit, 6 * unit, 5 * unit], fill=(200, 30, 30))
+    draw.ellipse([8 * unit, 2 * unit, 14 * unit, 8 * unit], fill=(20, 90, 200))
+    draw.polygon([(2 * unit, 14 * unit), (5 * unit, 8 * unit), (8 * unit, 14 * unit)], fill=(20, 150, 60))
+    for index in range(5):
+        left = (9.5 + 1.2 * index) * unit
+        draw.rectangle([left, (13 - index) * unit, left + unit, 14.5 * unit], fill=(0, 0, 0))
+    return image
+
+
+def _text(size: int) -> Image.Image:
+    image = Image.new("RGB", (size, size), "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default()
+    for row in range(0, size, 14):
+        draw.text((2, row), f"{row:04d} The quick brown fox jumps over 13 lazy dogs. " * 2, fill="black", font=font)
+    return image
+
+
+_DRAWN = {"gradient": _gradient, "noise": _noise, "shapes": _shapes, "text": _text}

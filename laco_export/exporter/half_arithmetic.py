@@ -1,0 +1,98 @@
+"""The exported graph, node by node, in the arithmetic that is written into it.
+
+ONNX Runtime's CPU provider upcasts FP16 to FP32 and so proves nothing about half arithmetic. Here every node runs as a
+torch kernel in the dtype of its own inputs: what overflows on a device becomes inf here. The same interpreter runs the
+FP32 graph to measure the range of every tensor.
+
+    interpreter = GraphInterpreter(graph_from_file(bundle / "vision_b1.onnx"))
+    features = interpreter.run({"pixel_values": values}, ["image_features"])["image_features"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import torch
+from torch import Tensor
+
+from ..errors import ExportError
+from .half_kernels import KERNELS
+
+Observer = Callable[[str, Tensor], None]
+_MIXED = ("Cast",)  # the operators whose output dtype is not that of their inputs
+
+
+class GraphInterpreter:
+    """Runs a GraphSurgeon graph with torch kernels on the CPU.
+
+    Raises:
+        ExportError: the graph has an operator that no kernel is known for.
+    """
+
+    def __init__(self, graph: gs.Graph):
+        self._nodes = list(graph.toposort().nodes)
+        unknown = sorted({node.op for node in self._nodes} - set(KERNELS))
+        if unknown:
+            raise ExportError(
+                "the graph has operators that cannot be judged in half arithmetic",
+                given=", ".join(unknown),
+                allowed=", ".join(sorted(KERNELS)),
+                todo="add a kernel to laco_export/exporter/half_kernels.py",
+            )
+        self._constants: dict[str, Tensor] = {}
+        self._last_use: dict[str, int] = {}
+        for index, node in enumerate(self._nodes):
+            for tensor in node.inputs:
+                self._last_use[tensor.name] = index
+                if isinstance(tensor, gs.Constant) and tensor.name not in self._constants:
+                    self._constants[tensor.name] = _to_torch(tensor.values)
+
+    @torch.inference_mode()
+    def run(
+        self, feeds: Mapping[str, np.ndarray], wanted: Iterable[str], observe: Observer | None = None
+    ) -> dict[str, np.ndarray]:
+        """Compute the tensors named ``wanted``; every other one is freed after its last use.
+
+        Args:
+            feeds: the graph's inputs, in the dtypes that it declares.
+            observe: called with the name and value of each node's output as it is computed.
+        """
+        wanted = set(wanted)
+        values: dict[str, Tensor] = {name: _to_torch(value) for name, value in feeds.items()}
+        results = {}
+        for index, node in enumerate(self._nodes):
+            outputs = self._compute(node, values)
+            for tensor, output in zip(node.outputs, outputs):
+                values[tensor.name] = output
+                if observe is not None:
+                    observe(tensor.name, output)
+                if tensor.name in wanted:
+                    results[tensor.name] = output.numpy()
+            for tensor in node.inputs:
+                if self._last_use.get(tensor.name) == index:
+                    values.pop(tensor.name, None)
+        return results
+
+    def _compute(self, node: gs.Node, values: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        inputs = [
+            None if tensor.is_empty() else self._constants.get(tensor.name, values.get(tensor.name))
+            for tensor in node.inputs
+        ]
+        floats = {tensor.dtype for tensor in inputs if tensor is not None and tensor.is_floating_point()}
+        if len(floats) > 1 and node.op not in _MIXED:
+            # Torch would promote silently; a strongly typed network is refused by TensorRT.
+            raise ExportError(
+                f"the graph is not strongly typed: {node.name} mixes " + " and ".join(sorted(map(str, floats))),
+                todo="report this: the precision step left out a Cast",
+            )
+        output = KERNELS[node.op](node.attrs, inputs)
+        return output if isinstance(output, tuple) else (output,)
+
+
+def _to_torch(values: np.ndarray) -> Tensor:
+    values = np.ascontiguousarray(values) if np.ndim(values) else np.asarray(values)
+    if not values.flags.writeable:
+        values = values.copy()
+    return torch.from_numpy(values)

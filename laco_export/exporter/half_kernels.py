@@ -1,0 +1,144 @@
+"""ONNX operators as torch kernels, in the dtype of their inputs.
+
+Torch's half kernels read and write half and round every result to half, as a device's do; sums inside one operator
+(MatMul, Conv, ReduceMean, LayerNormalization's first stage) accumulate in FP32, as tensor cores and ONNX's
+``stash_type`` have it. The operators are those that vision towers trace to; another one is one line in :data:`KERNELS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Kernel = Callable[[dict, list], "Tensor | tuple[Tensor, ...]"]
+
+
+def _conv(attrs: dict, inputs: list) -> Tensor:
+    dims = inputs[0].ndim - 2
+    pads = attrs.get("pads", [0] * 2 * dims)
+    if attrs.get("auto_pad", "NOTSET") != "NOTSET" or pads[:dims] != pads[dims:]:
+        raise NotImplementedError("Conv with automatic or one-sided padding")
+    bias = inputs[2] if len(inputs) > 2 else None
+    convolve = {1: F.conv1d, 2: F.conv2d}[dims]
+    strides, dilations = attrs.get("strides", [1] * dims), attrs.get("dilations", [1] * dims)
+    return convolve(inputs[0], inputs[1], bias, strides, pads[:dims], dilations, attrs.get("group", 1))
+
+
+def _gemm(attrs: dict, inputs: list) -> Tensor:
+    left = inputs[0].T if attrs.get("transA") else inputs[0]
+    right = inputs[1].T if attrs.get("transB") else inputs[1]
+    product = attrs.get("alpha", 1.0) * (left @ right)
+    return product if len(inputs) < 3 else product + attrs.get("beta", 1.0) * inputs[2]
+
+
+def _layer_norm(attrs: dict, inputs: list) -> Tensor:
+    axis = attrs.get("axis", -1) % inputs[0].ndim
+    bias = inputs[2] if len(inputs) > 2 else None
+    return F.layer_norm(inputs[0], inputs[0].shape[axis:], inputs[1], bias, attrs.get("epsilon", 1e-5))
+
+
+def _reduce(operation: Callable) -> Kernel:
+    def reduce(attrs: dict, inputs: list) -> Tensor:
+        axes = inputs[1].tolist() if len(inputs) > 1 and inputs[1] is not None else list(range(inputs[0].ndim))
+        return operation(inputs[0], dim=axes, keepdim=bool(attrs.get("keepdims", 1)))
+
+    return reduce
+
+
+def _slice(attrs: dict, inputs: list) -> Tensor:
+    starts, ends = inputs[1].tolist(), inputs[2].tolist()
+    axes = inputs[3].tolist() if len(inputs) > 3 and inputs[3] is not None else range(len(starts))
+    steps = inputs[4].tolist() if len(inputs) > 4 and inputs[4] is not None else [1] * len(starts)
+    index = [slice(None)] * inputs[0].ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps):
+        index[axis] = slice(start, end, step)
+    return inputs[0][tuple(index)]
+
+
+def _pad(attrs: dict, inputs: list) -> Tensor:
+    tensor, pads = inputs[0], inputs[1].tolist()
+    axes = inputs[3].tolist() if len(inputs) > 3 and inputs[3] is not None else range(tensor.ndim)
+    mode, half = attrs.get("mode", "constant"), len(pads) // 2
+    for position, axis in enumerate(axes):
+        before, after = pads[position], pads[position + half]
+        if mode == "edge":  # by index: F.pad replicates only some layouts
+            index = torch.arange(-before, tensor.shape[axis] + after).clamp(0, tensor.shape[axis] - 1)
+            tensor = tensor.index_select(axis, index)
+        elif mode == "constant":
+            value = float(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else 0.0
+            widths = [0, 0] * (tensor.ndim - 1 - axis % tensor.ndim) + [before, after]
+            tensor = F.pad(tensor, widths, value=value)
+        else:
+            raise NotImplementedError(f"Pad in mode {mode}")
+    return tensor
+
+
+def _reshape(attrs: dict, inputs: list) -> Tensor:
+    shape = [inputs[0].shape[i] if size == 0 else size for i, size in enumerate(inputs[1].tolist())]
+    return inputs[0].reshape(shape)
+
+
+def _split(attrs: dict, inputs: list) -> tuple[Tensor, ...]:
+    axis = attrs.get("axis", 0)
+    if len(inputs) > 1 and inputs[1] is not None:
+        return inputs[0].split(inputs[1].tolist(), axis)
+    return inputs[0].split(-(-inputs[0].shape[axis] // attrs["num_outputs"]), axis)
+
+
+def _cast(attrs: dict, inputs: list) -> Tensor:
+    return inputs[0].to(TORCH_DTYPES[int(attrs["to"])])
+
+
+def _gather(attrs: dict, inputs: list) -> Tensor:
+    axis, indices = attrs.get("axis", 0) % inputs[0].ndim, inputs[1]
+    picked = inputs[0].index_select(axis, indices.reshape(-1) % inputs[0].shape[axis])
+    return picked.reshape(*inputs[0].shape[:axis], *indices.shape, *inputs[0].shape[axis + 1 :])
+
+
+def _unsqueeze(attrs: dict, inputs: list) -> Tensor:
+    tensor, axes = inputs[0], inputs[1].tolist()
+    for axis in sorted(axis % (inputs[0].ndim + len(axes)) for axis in axes):
+        tensor = tensor.unsqueeze(axis)
+    return tensor
+
+
+TORCH_DTYPES = {1: torch.float32, 10: torch.float16, 16: torch.bfloat16, 6: torch.int32, 7: torch.int64, 9: torch.bool}
+"""torch's dtype by ONNX's ``TensorProto.DataType``."""
+
+KERNELS: dict[str, Kernel] = {
+    "Add": lambda attrs, inputs: inputs[0] + inputs[1],
+    "Cast": _cast,
+    "Concat": lambda attrs, inputs: torch.cat(inputs, attrs["axis"]),
+    "Conv": _conv,
+    "Div": lambda attrs, inputs: inputs[0] / inputs[1],
+    "Erf": lambda attrs, inputs: torch.erf(inputs[0]),
+    "Expand": lambda attrs, inputs: inputs[0] * torch.ones(inputs[1].tolist(), dtype=inputs[0].dtype),
+    "Gather": _gather,
+    "Gelu": lambda attrs, inputs: F.gelu(inputs[0], approximate=attrs.get("approximate", "none")),
+    "Gemm": _gemm,
+    "Identity": lambda attrs, inputs: inputs[0],
+    "LayerNormalization": _layer_norm,
+    "MatMul": lambda attrs, inputs: inputs[0] @ inputs[1],
+    "Mul": lambda attrs, inputs: inputs[0] * inputs[1],
+    "Neg": lambda attrs, inputs: -inputs[0],
+    "Pad": _pad,
+    "Pow": lambda attrs, inputs: inputs[0].pow(inputs[1]),
+    "Reciprocal": lambda attrs, inputs: inputs[0].reciprocal(),
+    "ReduceMean": _reduce(torch.mean),
+    "ReduceSum": _reduce(torch.sum),
+    "Relu": lambda attrs, inputs: inputs[0].relu(),
+    "Reshape": _reshape,
+    "Sigmoid": lambda attrs, inputs: inputs[0].sigmoid(),
+    "Slice": _slice,
+    "Softmax": lambda attrs, inputs: inputs[0].softmax(attrs.get("axis", -1)),
+    "Split": _split,
+    "Sqrt": lambda attrs, inputs: inputs[0].sqrt(),
+    "Squeeze": lambda attrs, inputs: inputs[0].squeeze(tuple(inputs[1].tolist())),
+    "Sub": lambda attrs, inputs: inputs[0] - inputs[1],
+    "Tanh": lambda attrs, inputs: inputs[0].tanh(),
+    "Transpose": lambda attrs, inputs: inputs[0].permute(attrs["perm"]),
+    "Unsqueeze": _unsqueeze,
+}

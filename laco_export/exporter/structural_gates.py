@@ -1,0 +1,88 @@
+"""What a graph must look like before anything is built from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from ..errors import ExportError
+
+MAX_OPSET, MAX_IR = 20, 10
+"""What the parser of TensorRT 10.3 (JetPack 6.2) and ONNX Runtime from 1.18 read."""
+
+REFUSED_OPS = frozenset(
+    [
+        "Shape",
+        "Size",
+        "If",
+        "Loop",
+        "Scan",
+        "NonZero",
+        "Range",
+        "ConstantOfShape",
+        "SequenceConstruct",
+        "SequenceAt",
+        "Optional",
+        "QLinearMatMul",
+        "QLinearConv",
+        "MatMulInteger",
+        "ConvInteger",
+        "DynamicQuantizeLinear",
+    ]
+)
+"""Control flow and shapes computed at run time (a static graph has none), and what TensorRT's parser refuses."""
+
+
+def check_structure(path: Path) -> None:
+    """Check an ONNX file with its external data.
+
+    Raises:
+        ExportError: the ONNX checker or strict shape inference objects, a dimension is dynamic, an operator is refused,
+            or the opset or IR version is newer than the target reads.
+    """
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        proto = onnx.load(str(path), load_external_data=False)
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise _refused(path, f"the ONNX checker objects: {str(error).strip().splitlines()[0][:300]}") from error
+    problems = [*_version_problems(proto), *_operator_problems(proto.graph), *_shape_problems(inferred.graph)]
+    if problems:
+        raise _refused(path, "; ".join(problems[:5]))
+
+
+def _version_problems(proto: onnx.ModelProto) -> list[str]:
+    problems = []
+    if proto.ir_version > MAX_IR:
+        problems.append(f"IR version {proto.ir_version}, at most {MAX_IR} is read")
+    for opset in proto.opset_import:
+        if opset.domain not in ("", "ai.onnx"):
+            problems.append(f"operators of domain {opset.domain}")
+        elif opset.version > MAX_OPSET:
+            problems.append(f"opset {opset.version}, at most {MAX_OPSET} is read")
+    return problems
+
+
+def _operator_problems(graph: onnx.GraphProto) -> list[str]:
+    return [f"{node.op_type} at {node.name}" for node in graph.node if node.op_type in REFUSED_OPS]
+
+
+def _shape_problems(graph: onnx.GraphProto) -> list[str]:
+    problems, known = [], {}
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        dims = value.type.tensor_type.shape.dim
+        known[value.name] = dims
+        if any(not dim.HasField("dim_value") or dim.dim_value < 1 for dim in dims):
+            problems.append(f"a dynamic or empty dimension in {value.name}")
+    for node in graph.node:
+        problems += [f"no shape could be inferred for {name}" for name in node.output if name and name not in known]
+    return problems
+
+
+def _refused(path: Path, reason: str) -> ExportError:
+    return ExportError(
+        f"the exported graph {path.name} is not fit for its target: {reason}",
+        allowed=f"a static graph of standard ONNX operators, opset ≤ {MAX_OPSET}, IR ≤ {MAX_IR}",
+        todo="report this with the checkpoint's config.json; nothing was written",
+    )

@@ -1,0 +1,81 @@
+"""The part of the model that becomes the vision graph, with its boundaries named.
+
+The tracer and the PyTorch side of the comparison run this one module, so that a boundary's name means the same tensor
+on both sides. Boundaries are named by PyTorch module paths inside the whole model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+OUTPUT = "image_features"
+INPUT = "pixel_values"
+
+
+class VisionTower(nn.Module):
+    """Vision encoder, merge and projector: ``pixel_values [B, 3, H, W]`` -> ``image_features [B, tokens, D]``.
+
+    Attributes:
+        boundary_names: the names of the tensors that follow ``image_features``, in order: embeddings, each block, the
+            residual branch and the merge, the final norm.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.vision_model = model.vision_model
+        self.projector = model.projector
+        self.boundary_names = [f"vision_model.{name}" for name in self._boundaries()]
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        """``image_features`` and then every boundary's hidden states ``[B, tokens, C]``."""
+        seen: dict[str, Tensor] = {}
+        observe = lambda name, tensor: seen.setdefault(f"vision_model.{name}", tensor)
+        with self._observed_residual(observe):
+            features = self.projector(self.vision_model(pixel_values, observe))
+        return (features, *(seen[name] for name in self.boundary_names))
+
+    def _boundaries(self) -> Iterator[str]:
+        for name in self.vision_model.boundary_names:
+            if name.startswith("compressors.") and self._residual is not None:
+                yield f"{name}.residual"
+            # An Identity (InternViT's final norm) hands on the tensor before it: the graph has one name for the two.
+            if name == "embeddings" or not isinstance(self.vision_model.get_submodule(name), nn.Identity):
+                yield name
+
+    @property
+    def _residual(self) -> nn.Module | None:
+        """The residual branch of the compressor in use, where it has one."""
+        block = self.vision_model.block
+        residual = None if block is None else getattr(self.vision_model.compressors[f"block_{block}"], "residual", None)
+        return residual if isinstance(residual, nn.Module) else None
+
+    @contextmanager
+    def _observed_residual(self, observe) -> Iterator[None]:
+        if self._residual is None:
+            yield
+            return
+        name = f"compressors.block_{self.vision_model.block}.residual"
+
+        def report(module: nn.Module, args: tuple, output: Tensor) -> None:
+            observe(name, output)
+
+        hook = self._residual.register_forward_hook(report)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+@contextmanager
+def eager_attention(model: nn.Module) -> Iterator[None]:
+    """Run the encoder's attention as MatMul, scale, Softmax, MatMul: the form that a trace can keep readable."""
+    encoder = model.vision_model.encoder
+    before = encoder.config._attn_implementation
+    encoder.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        encoder.set_attn_implementation(before)
