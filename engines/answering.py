@@ -153,6 +153,9 @@ class Answerer:
         from .streaming import BestTwo, TimedTextStreamer
 
         start = time.perf_counter()
+        self.vision.prepare(len(prompt.pixel_values))
+        self.load_ms += 1000 * (time.perf_counter() - start)
+        start = time.perf_counter()
         features = self.vision.encode(prompt.pixel_values) if len(prompt.pixel_values) else None
         encoded = time.perf_counter()
         streamer, best_two = TimedTextStreamer(self.prompter.tokenizer, on_text), BestTwo()

@@ -160,9 +160,11 @@ def read_manifest(folder: Path | str) -> Manifest:
     try:
         document = json.loads(raw)
         version = document["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, f"it is not the JSON that laco-export writes ({type(error).__name__})") from None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if not isinstance(version, int) or version < 1:
+        raise _damaged(path, f"its schema version is {version!r}")
+    if version > SCHEMA_VERSION:
         raise BundleError(
             f"bundle '{folder}' was made by a newer laco-export",
             given=f"schema version {version} (laco-export {document.get('tool_version', 'unknown')})",

@@ -26,7 +26,7 @@ def _run(args: argparse.Namespace) -> None:
         print(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
         return
     for label, value in _lines(manifest):
-        print(f"{label + ':':<15}{value}")
+        print(f"{label:<16}{value}")
 
 
 def _lines(manifest) -> list[tuple[str, str]]:
@@ -36,7 +36,7 @@ def _lines(manifest) -> list[tuple[str, str]]:
         ("checkpoint", _pairs(manifest.source)),
         ("encoder", _pairs(manifest.encoder)),
         ("compression", _pairs(compression)),
-        ("vision", f"{vision.precision}, opset {vision.opset}, {sum(vision.nodes.values())} nodes"),
+        ("vision", f"{vision.precision}, opset {vision.opset}{_count(vision.nodes)}"),
     ]
     lines += [("", f"{graph.file}: {_tensor(graph.input)} -> {_tensor(graph.output)}") for graph in vision.graphs]
     lines += [("rewrite", f"{rewrite['name']}: {rewrite['fired']} times") for rewrite in vision.rewrites]
@@ -61,6 +61,10 @@ def _lines(manifest) -> list[tuple[str, str]]:
 
 def _tensor(spec) -> str:
     return f"{spec.name} {spec.dtype}{list(spec.shape)}"
+
+
+def _count(nodes: dict[str, int]) -> str:
+    return f", {sum(nodes.values())} nodes" if nodes else ""
 
 
 def _pairs(values: dict) -> str:

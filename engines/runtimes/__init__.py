@@ -12,7 +12,7 @@ from laco_export.bundle import Bundle
 from laco_export.errors import UsageError
 
 from .onnx_runtime import OnnxRuntimeVision
-from .protocol import RuntimeMissingError, VisionRuntime, encode_in_batches
+from .protocol import RuntimeMissingError, VisionRuntime
 
 RUNTIMES: dict[str, Callable[..., VisionRuntime]] = {"onnxruntime": OnnxRuntimeVision}
 """By name, the preferred first."""
@@ -43,4 +43,4 @@ def open_runtime(bundle: Bundle, *, name: str | None = None, threads: int | None
     raise RuntimeMissingError("no runtime can be used here", given="; ".join(error.failed for error in refusals))
 
 
-__all__ = ["RUNTIMES", "OnnxRuntimeVision", "RuntimeMissingError", "VisionRuntime", "encode_in_batches", "open_runtime"]
+__all__ = ["RUNTIMES", "OnnxRuntimeVision", "RuntimeMissingError", "VisionRuntime", "open_runtime"]

@@ -8,7 +8,7 @@ from laco_export.bundle import Bundle, VisionGraph
 from laco_export.errors import BundleError, UsageError
 
 from ..threads import default_threads
-from .protocol import RuntimeMissingError, encode_in_batches
+from .protocol import RuntimeMissingError, encode_in_batches, split_batch
 
 
 class OnnxRuntimeVision:
@@ -39,6 +39,11 @@ class OnnxRuntimeVision:
         self._sessions: dict[int, object] = {}
         self.name = f"onnxruntime {onnxruntime.__version__} CPU"
         self._session(min(self._graphs))
+
+    def prepare(self, num_images: int) -> None:
+        """See :meth:`VisionRuntime.prepare`."""
+        for batch in split_batch(num_images, list(self._graphs)):
+            self._session(batch)
 
     def encode(self, pixel_values: np.ndarray) -> np.ndarray:
         """See :meth:`VisionRuntime.encode`.

@@ -23,6 +23,10 @@ class VisionRuntime(Protocol):
 
     name: str
 
+    def prepare(self, num_images: int) -> None:
+        """Load what ``num_images`` pictures will need. :meth:`encode` does it too; called first, it is not timed."""
+        ...
+
     def encode(self, pixel_values: np.ndarray) -> np.ndarray:
         """Pictures, float32 ``[B, 3, H, W]`` with any B, to visual embeddings, float32 ``[B, tokens, D]``."""
         ...
@@ -41,10 +45,7 @@ def encode_in_batches(
     The largest graph that is filled goes first; what no graph fits is padded with zeros, whose output is dropped.
     """
     features, start = [], 0
-    while start < len(pixel_values):
-        left = len(pixel_values) - start
-        fitting = [size for size in batch_sizes if size <= left]
-        size = max(fitting) if fitting else min(batch_sizes)
+    for size in split_batch(len(pixel_values), batch_sizes):
         chunk = pixel_values[start : start + size]
         used = len(chunk)
         if used < size:
@@ -52,3 +53,12 @@ def encode_in_batches(
         features.append(run(size, chunk)[:used])
         start += used
     return np.concatenate(features)
+
+
+def split_batch(num_images: int, batch_sizes: Sequence[int]) -> list[int]:
+    """The graphs' batch sizes to run, in order: the largest that is filled, else the smallest (to be padded)."""
+    sizes = []
+    while num_images > 0:
+        sizes.append(max((size for size in batch_sizes if size <= num_images), default=min(batch_sizes)))
+        num_images -= sizes[-1]
+    return sizes

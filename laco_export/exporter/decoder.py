@@ -32,6 +32,9 @@ GRAPH = "model.onnx"
 EMBEDDING_TABLE = "embed_tokens.npy"
 TASK = "text-generation-with-past"
 
+FAMILIES = ("qwen2", "qwen3", "llama")
+"""The ``model_type`` of the language models whose export is tested; Optimum knows more."""
+
 MIN_COSINE = 0.9999
 MAX_NORM_DRIFT = 1e-3
 """FP32 against FP32: only the order of summation differs, so the gates are those of the FP32 vision graph."""
@@ -60,8 +63,14 @@ def export_decoder(
         the manifest's entry for the decoder.
 
     Raises:
-        ExportError: Optimum does not know the family, or its export failed.
+        ExportError: a family that is not of :data:`FAMILIES`, or Optimum's export failed.
     """
+    if language_model.config.model_type not in FAMILIES:
+        raise ExportError(
+            "this family of language models is not supported",
+            given=language_model.config.model_type,
+            allowed=", ".join(FAMILIES),
+        )
     say = advance or (lambda steps, description: None)
     folder = Path(output_folder) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,12 +109,15 @@ def verify_decoder(
         has ``cosine``, ``norm_ratio``, ``max_abs`` (of the logits) and ``same_best_token`` (a share in 0 … 1).
 
     Raises:
-        ExportError: cosine below :data:`MIN_COSINE`, norms further apart than :data:`MAX_NORM_DRIFT`, or another best
+        ExportError: the embedding table is not the model's, cosine below :data:`MIN_COSINE`, norms further apart than :data:`MAX_NORM_DRIFT`, or another best
             token where PyTorch's margin is larger than the difference of the logits.
     """
     import torch
 
-    embeds = _prompt_embeds(Path(output_folder) / decoder.embedding_table, prompt_tokens)  # [1, T, D]
+    table = np.load(Path(output_folder) / decoder.embedding_table, mmap_mode="r")  # [V, D]
+    if not np.array_equal(table, language_model.get_input_embeddings().weight.detach().float().numpy()):
+        raise ExportError("the embedding table on disk is not the model's", given=decoder.embedding_table)
+    embeds = _prompt_embeds(table, prompt_tokens)  # [1, T, D]
     with torch.inference_mode(), quiet_libraries():
         expected = language_model(inputs_embeds=torch.from_numpy(embeds)).logits.float().numpy()[0]  # [T, V]
     session = _session(Path(output_folder) / decoder.graph)
@@ -140,30 +152,27 @@ def _trace(language_model, folder: Path) -> None:
             no_post_process=True,  # it would look for the tied embedding, which this graph does not hold
             device="cpu",
         )
+    except OSError:  # a full disk, say: told as such
+        raise
     except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
         raise ExportError(
-            f"the language model could not be exported: {type(error).__name__}: {str(error).splitlines()[0][:200]}",
+            f"the language model could not be exported: {type(error).__name__}: {reason}",
             given=f"model_type {language_model.config.model_type}",
         ) from error
     written = {path.name for path in folder.iterdir()}
     if not {GRAPH, f"{GRAPH}_data", "config.json"} <= written:
         raise ExportError("Optimum did not write the decoder's files", given=", ".join(sorted(written)))
+    (folder / f"{GRAPH}_data").chmod((folder / GRAPH).stat().st_mode)  # onnx writes it for its owner alone
 
 
 def _embeds_config(config):
     """The family's own Optimum configuration, with ``inputs_embeds`` in the place of ``input_ids``."""
     from optimum.exporters.tasks import TasksManager
 
-    try:
-        constructor = TasksManager.get_exporter_config_constructor(
-            "onnx", model_type=config.model_type, task=TASK, library_name="transformers"
-        )
-    except (KeyError, ValueError) as error:
-        raise ExportError(
-            "Optimum cannot export this family of language models",
-            given=config.model_type,
-            allowed="Qwen2, Qwen3, Llama",
-        ) from error
+    constructor = TasksManager.get_exporter_config_constructor(
+        "onnx", model_type=config.model_type, task=TASK, library_name="transformers"
+    )
     family = getattr(constructor, "func", constructor)
     options = {"task": "text-generation", "use_past": True, "use_past_in_inputs": True}
     by_ids = family(config, **options)
@@ -217,9 +226,8 @@ def _write_generation_config(generation_config, eos_token_ids: list[int], folder
     generation_config.to_json_file(folder / "generation_config.json")
 
 
-def _prompt_embeds(table_path: Path, tokens: int) -> np.ndarray:
+def _prompt_embeds(table: np.ndarray, tokens: int) -> np.ndarray:
     """Embeddings of random tokens, the middle third replaced by noise of their size: float32 ``[1, tokens, D]``."""
-    table = np.load(table_path, mmap_mode="r")
     generator = np.random.default_rng(0)
     embeds = np.asarray(table[generator.integers(0, table.shape[0], tokens)], np.float32)
     third = tokens // 3

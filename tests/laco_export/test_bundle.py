@@ -1,0 +1,170 @@
+"""Bundles: what is written is read back, and one flipped byte anywhere is an error."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from laco_export import bundle as bundles
+from laco_export.bundle import Decoder, Manifest, TensorSpec, Vision, VisionGraph, open_bundle, write_manifest
+from laco_export.errors import BundleError
+from laco_export.preprocessing import ImagePreprocessing
+
+GRAPH = VisionGraph(
+    "vision_b1.onnx",
+    1,
+    TensorSpec("pixel_values", "float32", (1, 3, 28, 28)),
+    TensorSpec("image_features", "float16", (1, 4, 8)),
+)
+MANIFEST = Manifest(
+    tool_version="0.1.0",
+    libraries={"onnx": "1.2.3"},
+    source={"name": "tiny", "sha256": "ab" * 32},
+    encoder={"model_type": "aimv2_vision_model"},
+    compression={"method": "laco", "depth": "1/2", "block": 2, "ratio": 2},
+    vision=Vision([GRAPH], "vision.data", 20, 10, "fp16", kept_fp32=[{"node": "norm", "reason": "largest 7e4"}]),
+    preprocessing=ImagePreprocessing(28, 28, "squash", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)).to_dict(),
+    golden="golden.npz",
+    accuracy={"tensors": [{"name": "image_features", "cosine": 0.99999}]},
+    decoder=Decoder(
+        "llm", "llm/model.onnx", "llm/embed_tokens.npy", "qwen2", "fp32", 8, 10, 64, image_token_id=7, eos_token_ids=[2]
+    ),
+    notes=["é中"],
+)
+FILES = {"vision_b1.onnx": b"graph", "vision.data": b"weights", "llm/model.onnx": b"", "golden.npz": b"golden"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "bundle"
+    for name, content in FILES.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    write_manifest(path, MANIFEST)
+    return path
+
+
+def test_what_is_written_is_read_back(folder):
+    bundle = open_bundle(folder)
+    assert set(bundle.manifest.files) == set(FILES)
+    assert dataclasses.replace(bundle.manifest, files={}) == MANIFEST
+    assert bundle.manifest.image_preprocessing.resize == "squash"
+    assert bundle.file("llm/model.onnx") == folder / "llm/model.onnx"
+
+
+def test_a_bundle_may_have_no_language_model(folder):
+    write_manifest(folder, dataclasses.replace(MANIFEST, decoder=None))
+    assert open_bundle(folder).manifest.decoder is None
+
+
+def test_every_flipped_byte_of_every_file_is_an_error(folder):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        for position in range(len(content)):
+            damaged = bytearray(content)
+            damaged[position] ^= 1 << position % 8
+            path.write_bytes(damaged)
+            with pytest.raises(BundleError):
+                open_bundle(folder)
+        path.write_bytes(content)
+    open_bundle(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(BundleError) as caught:
+        open_bundle(folder)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"x"])
+def test_another_size_is_told(folder, change):
+    (folder / "vision.data").write_bytes(change(FILES["vision.data"]))
+    with pytest.raises(BundleError, match=r"vision.data.*bytes where the manifest says 7"):
+        open_bundle(folder)
+
+
+def test_a_folder_in_a_files_place_is_an_error(folder):
+    (folder / "golden.npz").unlink()
+    (folder / "golden.npz").mkdir()
+    with pytest.raises(BundleError, match="lacks a file"):
+        open_bundle(folder)
+
+
+def test_nothing_is_parsed_before_all_is_verified(folder, monkeypatch):
+    (folder / "llm/model.onnx").write_bytes(b"x")
+    monkeypatch.setattr(bundles, "Bundle", lambda *args: pytest.fail("handed out"))
+    with pytest.raises(BundleError):
+        open_bundle(folder)
+
+
+def rewrite(folder, **changes):
+    """Change fields of the manifest and give it a valid digest again."""
+    path = folder / "laco.json"
+    document = json.loads(path.read_text(encoding="utf-8")) | changes | {"manifest_sha256": "0" * 64}
+    raw = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    path.write_bytes(bundles._DIGEST.sub(rb"\g<1>" + bundles._digest(raw) + rb"\g<3>", raw))
+
+
+def test_a_newer_schema_asks_for_an_upgrade(folder):
+    rewrite(folder, schema_version=bundles.SCHEMA_VERSION + 1, tool_version="9.9")
+    with pytest.raises(BundleError) as caught:
+        open_bundle(folder)
+    message = str(caught.value)
+    assert "newer" in message
+    assert "9.9" in message
+    assert "upgrade" in message
+
+
+def test_an_unknown_field_of_the_same_schema_is_let_pass(folder):
+    rewrite(folder, remark="from a patch release")
+    open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vision": None},
+        {"vision": {"graphs": []}},
+        {"files": {"../outside": {"sha256": "0" * 64, "bytes": 0}}},
+        {"files": {"/etc/passwd": {"sha256": "0" * 64, "bytes": 0}}},
+        {"decoder": {"folder": "llm"}},
+        {"schema_version": "1"},
+        {"schema_version": 0},
+    ],
+    ids=str,
+)
+def test_a_manifest_of_the_wrong_shape_is_an_error(folder, changes):
+    rewrite(folder, **changes)
+    with pytest.raises(BundleError):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"null", b"\xff\xfe", b'{"schema_version": null}', b"[" * 100000]
+)
+def test_a_manifest_that_is_no_manifest_is_an_error(folder, content):
+    (folder / "laco.json").write_bytes(content)
+    with pytest.raises(BundleError):
+        open_bundle(folder)
+
+
+def test_what_is_no_bundle_says_how_to_make_one(tmp_path):
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(BundleError, match="is not a bundle") as caught:
+            open_bundle(path)
+        assert caught.value.exit_code == 1
+        assert "laco-export --model" in str(caught.value)
+
+
+def test_a_bundle_can_be_moved(folder, tmp_path):
+    shutil.move(folder, tmp_path / "elsewhere")
+    open_bundle(tmp_path / "elsewhere")
+
+
+def test_python_3_10_hashes_the_same(folder):
+    path = folder / "vision.data"
+    with open(path, "rb") as file:
+        assert bundles._sha256_blocks(file) == bundles.sha256_of(path)
