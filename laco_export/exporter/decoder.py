@@ -109,8 +109,8 @@ def verify_decoder(
         has ``cosine``, ``norm_ratio``, ``max_abs`` (of the logits) and ``same_best_token`` (a share in 0 … 1).
 
     Raises:
-        ExportError: the embedding table is not the model's, cosine below :data:`MIN_COSINE`, norms further apart than :data:`MAX_NORM_DRIFT`, or another best
-            token where PyTorch's margin is larger than the difference of the logits.
+        ExportError: the embedding table is not the model's; cosine below :data:`MIN_COSINE`; norms further apart than
+            :data:`MAX_NORM_DRIFT`; or another best token where PyTorch's margin is larger than the logits' difference.
     """
     import torch
 
