@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from .errors import UsageError
 
 IMAGE_MARK = "<image>"
+VIDEO_MARK = "<video>"
 IMAGE_TOKEN = "<|image_pad|>"
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 DEFAULT_SYSTEM = "You are a helpful assistant."

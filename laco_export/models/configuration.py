@@ -10,6 +10,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
 from ..depth import Depth
 from ..errors import ConfigError, DepthError
+from ..tiling import Tiling
 from ..token_grid import merged_grid
 
 RATIOS = (2, 3, 4)
@@ -108,6 +109,8 @@ class LacoConfig(PretrainedConfig):
         projector_hidden_size: width of the projector's hidden layer; None takes the language model's.
         feature_layer: which block's output the features are: None takes the last and the encoder's final norm; -2 drops
             the last block and the norm (LLaVA-OneVision's SigLIP), as indices of transformers' ``hidden_states``.
+        tiling: fields of :class:`~laco_export.tiling.Tiling` where single pictures are tiled ("anyres"), else None.
+        video_pooling: each video frame's token grid is scaled down by this; 1 leaves what the merge gave.
         untrained: parts that no training stage has touched yet, of ``compressors`` and ``projector``.
     """
 
@@ -122,6 +125,8 @@ class LacoConfig(PretrainedConfig):
         image_token_id: int = 151655,
         projector_hidden_size: int | None = None,
         feature_layer: int | None = None,
+        tiling: Mapping | None = None,
+        video_pooling: int = 1,
         untrained: list[str] | None = None,
         **kwargs,
     ):
@@ -132,6 +137,8 @@ class LacoConfig(PretrainedConfig):
         self.image_token_id = image_token_id
         self.projector_hidden_size = projector_hidden_size
         self.feature_layer = feature_layer
+        self.tiling = dict(tiling) if tiling else None
+        self.video_pooling = video_pooling
         self.untrained = list(untrained or [])
         if not isinstance(compression, CompressionConfig):
             compression = CompressionConfig.from_mapping(compression or {})
@@ -141,6 +148,12 @@ class LacoConfig(PretrainedConfig):
         if compression.method is not None:
             merged_grid(*spec.grid(self.vision_config), compression.ratio)  # raises where no window fits
         self.compression = asdict(compression)
+        if self.tiling_config and spec.image_size(self.vision_config) != (self.tiling_config.tile,) * 2:
+            raise ConfigError(
+                "tiling.tile is not the encoder's input", given=tiling, allowed=spec.image_size(self.vision_config)
+            )
+        if video_pooling < 1:
+            raise ConfigError("video_pooling must be at least 1", given=video_pooling)
         kwargs["tie_word_embeddings"] = getattr(self.text_config, "tie_word_embeddings", False)
         super().__init__(**kwargs)
 
@@ -156,6 +169,10 @@ class LacoConfig(PretrainedConfig):
                 "feature_layer lies outside the encoder", given=index, allowed=f"-{layers} … -1, 1 … {layers}, or null"
             )
         return blocks
+
+    @property
+    def tiling_config(self) -> Tiling | None:
+        return Tiling.from_mapping(self.tiling) if self.tiling else None
 
     @property
     def compression_config(self) -> CompressionConfig:

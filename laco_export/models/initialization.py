@@ -8,12 +8,12 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from ..conversation import CHAT_TEMPLATE, IM_END, IMAGE_TOKEN
+from ..conversation import IM_END, IMAGE_TOKEN
 from ..errors import CheckpointError
 from . import checkpoint, weight_files
 from .encoders.loading import load_encoder
 from .modeling import LacoForConditionalGeneration
-from .processing import LacoImageProcessor, LacoProcessor
+from .processing import LacoProcessor
 
 
 def initialize(
@@ -45,10 +45,7 @@ def initialize(
         vision, llm, at=at, method=method, image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), **options
     ).to(llm.dtype)
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(IM_END)
-    preprocessing = model.vision_model.spec.preprocessing(model.config.vision_config)
-    image_processor = LacoImageProcessor(**preprocessing.to_dict())
-    processor = LacoProcessor(image_processor, tokenizer, model.tokens_per_image, chat_template=CHAT_TEMPLATE)
-    checkpoint.save(model, processor, output, force=force)
+    checkpoint.save(model, LacoProcessor.for_model(model, tokenizer), output, force=force)
     return model
 
 

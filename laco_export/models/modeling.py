@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ..depth import Depth
 from ..errors import ConfigError
-from ..token_grid import tokens_per_image
+from ..tiling import layouts
 from . import checksums
 from .configuration import CompressionConfig, LacoConfig
 from .vision import LacoVisionModel
@@ -32,12 +33,18 @@ class LacoProjector(nn.Module):
         return self.linear_2(self.act(self.linear_1(features)))
 
 
+def _newline(config: LacoConfig) -> Tensor:
+    width = config.text_config.hidden_size
+    return torch.randn(width) / width**0.5  # as LLaVA-OneVision initialises its own
+
+
 class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """Vision encoder with the merge inside, projector, and a transformers causal language model.
 
     Attributes:
         vision_model: :class:`LacoVisionModel`; ``.encoder`` is transformers' class, ``.compressors`` the merge layers.
         projector: :class:`LacoProjector`.
+        image_newline: ``[D]``, ends each row of a tiled picture; None without tiling.
         language_model: transformers' own class for ``config.text_config`` (``Qwen2ForCausalLM``, …).
     """
 
@@ -57,6 +64,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.vision_model = LacoVisionModel(config)
         self.projector = LacoProjector(config)
+        self.image_newline = nn.Parameter(_newline(config)) if config.tiling else None
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
 
@@ -70,6 +78,8 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         at: str = "1/2",
         method: str | None = "laco",
         feature_layer: int | None = None,
+        tiling: Mapping | None = None,
+        video_pooling: int = 1,
         **compression,
     ) -> LacoForConditionalGeneration:
         """Start a model from a pretrained encoder and a pretrained language model.
@@ -83,7 +93,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             image_token_id: the id of ``<|image_pad|>`` in the language model's vocabulary.
             at: the depth of the merge.
             method: a compressor's name, or None to keep all tokens.
-            feature_layer: see :class:`LacoConfig`.
+            feature_layer, tiling, video_pooling: see :class:`LacoConfig`.
             compression: further fields of :class:`CompressionConfig`.
         """
         config = LacoConfig(
@@ -92,12 +102,15 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             compression=CompressionConfig(method=method, depths=(at,) if method else (), **compression),
             image_token_id=image_token_id,
             feature_layer=feature_layer,
+            tiling=tiling,
+            video_pooling=video_pooling,
             untrained=["compressors", "projector"] if method else ["projector"],
         )
         with torch.device("meta"):  # nothing of the given parts' size is allocated twice
             model = cls(config)
         model.vision_model = LacoVisionModel(config, encoder=encoder)
         model.projector = LacoProjector(config)
+        model.image_newline = nn.Parameter(_newline(config)) if config.tiling else None
         model.language_model = language_model
         model.generation_config = language_model.generation_config
         return model
@@ -128,18 +141,49 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @property
     def tokens_per_image(self) -> int:
-        """Visual embeddings of one picture."""
-        ratio = self.config.compression["ratio"] if self.config.compression["method"] else 1
-        return tokens_per_image(self.vision_model.grid, ratio)
+        """Visual embeddings of one tile."""
+        height, width = self.vision_model.merged_grid
+        return height * width
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
-        """Pictures ``[num_images, 3, H, W]`` to visual embeddings ``[num_images, tokens, D]``."""
+        """Tiles ``[tiles, 3, H, W]`` to visual embeddings ``[tiles, tokens, D]``; an untiled picture is one tile."""
         return self.projector(self.vision_model(pixel_values.to(self.projector.linear_1.weight.dtype)))
+
+    def pack_image_features(self, features: Tensor, image_sizes: Tensor) -> list[Tensor]:
+        """The tiles' embeddings as each picture's tokens in the prompt (see :mod:`laco_export.tiling`).
+
+        Args:
+            features: ``[tiles, tokens, D]``, all tiles of all pictures in order.
+            image_sizes: int ``[num_images, 2]``: (height, width) of a tiled picture, or a marker of ``tiling``.
+
+        Returns:
+            one ``[n_i, D]`` per picture.
+        """
+        grid = self.vision_model.merged_grid
+        tiling, pooling = self.config.tiling_config, self.config.video_pooling
+        plans = layouts(image_sizes.tolist(), grid=grid, tiling=tiling, video_pooling=pooling)
+        if (expected := sum(plan.tiles for plan in plans)) != len(features):
+            raise ConfigError(
+                "pixel_values and image_sizes do not match", given=f"{len(features)} tiles", allowed=expected
+            )
+        packed = []
+        for plan, tiles in zip(plans, features.split([plan.tiles for plan in plans]), strict=True):
+            flat = tiles.flatten(0, 1)  # [tiles·T, D]
+            if self.image_newline is not None:
+                flat = torch.cat((flat, self.image_newline.to(flat)[None]))  # index tiles·T is the newline
+            indices = torch.from_numpy(plan.indices).to(flat.device)  # [n, k]
+            if indices.shape[1] == 1:
+                packed.append(flat[indices[:, 0]])
+            else:
+                weights = torch.from_numpy(plan.weights).to(flat)
+                packed.append((flat[indices] * weights[..., None]).sum(1))  # [n, k, D] -> [n, D]
+        return packed
 
     def forward(
         self,
         input_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
+        image_sizes: Tensor | None = None,
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
@@ -149,7 +193,8 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
         Args:
             input_ids: ``[B, T]`` int64, with ``image_token_id`` at every position of a visual embedding.
-            pixel_values: ``[num_images, 3, H, W]``, all pictures of the batch in reading order.
+            pixel_values: ``[tiles, 3, H, W]``, the tiles of all pictures of the batch in reading order.
+            image_sizes: int ``[num_images, 2]``, as the processor gives it; None: every picture is one tile.
             labels: ``[B, T]`` int64, -100 where no loss is taken.
             kwargs: what the language model's own ``forward`` takes (KV cache, positions, ``logits_to_keep``, …).
 
@@ -161,26 +206,39 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, T, D]
             if pixel_values is not None:
-                inputs_embeds = self._place_images(input_ids, inputs_embeds, self.get_image_features(pixel_values))
+                features = self.get_image_features(pixel_values)  # [tiles, tokens, D]
+                images = list(features) if image_sizes is None else self.pack_image_features(features, image_sizes)
+                inputs_embeds = self._place_images(input_ids, inputs_embeds, images)
         elif pixel_values is not None:
             raise ValueError("pixel_values need input_ids: the image tokens say where the pictures stand")
         return self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs)
 
-    def _place_images(self, input_ids: Tensor, inputs_embeds: Tensor, features: Tensor) -> Tensor:
+    def _place_images(self, input_ids: Tensor, inputs_embeds: Tensor, images: list[Tensor]) -> Tensor:
         is_image = input_ids == self.config.image_token_id  # [B, T]
-        expected, given = features.shape[0] * features.shape[1], int(is_image.sum())
+        expected, given = sum(len(image) for image in images), int(is_image.sum())
         if given != expected:
             raise ConfigError(
                 "image tokens and pictures do not match",
-                given=f"{given} image tokens for {features.shape[0]} pictures",
-                allowed=f"{features.shape[1]} tokens a picture, {expected} in all",
+                given=f"{given} image tokens for {len(images)} pictures",
+                allowed=f"{expected} tokens: {', '.join(str(len(image)) for image in images[:8])}",
             )
-        return inputs_embeds.masked_scatter(is_image.unsqueeze(-1), features.to(inputs_embeds.dtype))
+        context = self.config.text_config.max_position_embeddings
+        if input_ids.shape[1] > context:
+            raise ConfigError(
+                "the prompt is longer than the language model's context",
+                given=f"{input_ids.shape[1]} tokens, {given} of them of pictures",
+                allowed=f"text_config.max_position_embeddings: {context}",
+                todo="give fewer pictures or frames, or smaller tiling grids",
+            )
+        features = torch.cat(images).to(inputs_embeds.dtype)  # [n, D]
+        return inputs_embeds.masked_scatter(is_image.unsqueeze(-1), features)
 
-    def prepare_inputs_for_generation(self, input_ids, pixel_values=None, cache_position=None, **kwargs):
+    def prepare_inputs_for_generation(
+        self, input_ids, pixel_values=None, image_sizes=None, cache_position=None, **kwargs
+    ):
         inputs = super().prepare_inputs_for_generation(input_ids, cache_position=cache_position, **kwargs)
         if cache_position is None or cache_position[0] == 0:  # later steps have the pictures in the KV cache
-            inputs["pixel_values"] = pixel_values
+            inputs.update(pixel_values=pixel_values, image_sizes=image_sizes)
         return inputs
 
     def save_pretrained(self, save_directory, **kwargs) -> None:

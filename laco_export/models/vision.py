@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ..depth import Depth
+from ..token_grid import merged_grid
 from .compressors import build_compressor
 from .configuration import LacoConfig
 from .encoders import encoder_spec
@@ -57,6 +58,11 @@ class LacoVisionModel(nn.Module):
         """
         _, self.block = self.compression.find(Depth.parse(depth))
         return self.block
+
+    @property
+    def merged_grid(self) -> tuple[int, int]:
+        """A picture's token grid as the model gives it out: ⌈H/r⌉ × ⌈W/r⌉."""
+        return merged_grid(*self.grid, self.compression.ratio if self.compression.method else 1)
 
     @property
     def boundary_names(self) -> list[str]:

@@ -187,7 +187,7 @@ def test_elastic_depth(make_encoder, make_model):
 def test_wrong_number_of_image_tokens(make_model):
     inputs = prompt(1)
     inputs["input_ids"][0, 2] = 11
-    with pytest.raises(ConfigError, match=r"3 image tokens for 1 pictures(.|\n)*4 tokens a picture"):
+    with pytest.raises(ConfigError, match=r"3 image tokens for 1 pictures(.|\n)*4 tokens: 4"):
         make_model()(**inputs)
 
 
