@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 from .. import __version__
 
 EXTERNAL_BYTES = 1024
-"""Constants from this size on go to the weight file; shapes, axes and scalars stay in the graph, where tools read them."""
+"""Constants from this size on go to the weight file; shapes, axes and scalars stay where tools read them."""
 
 _PAGE = 4096  # large weights start at a page, so that a runtime can map them into memory
 _LARGE = 1 << 20
@@ -27,7 +27,7 @@ class WeightFile:
 
     def __init__(self, path: Path):
         self.path = path
-        self._file = open(path, "wb")
+        self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
         self._known: dict[tuple, tuple[int, int]] = {}
 
     def __enter__(self) -> WeightFile:

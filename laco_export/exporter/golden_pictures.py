@@ -1,7 +1,7 @@
 """Pictures for measuring and for proof, drawn the same on every machine.
 
-A checkpoint folder holds no pictures, so these stand in: a smooth gradient, noise, shapes on a flat ground, and a page of
-text, which together reach flat, busy, saturated and high-contrast patches. Pictures like the user's own, given with
+A checkpoint folder holds no pictures, so these stand in: a smooth gradient, noise, shapes on a flat ground, and a page
+of text, which together reach flat, busy, saturated and high-contrast patches. Pictures like the user's own, given with
 ``--images``, measure ranges better.
 """
 

@@ -19,8 +19,8 @@ from .precision import FOLLOWING
 FP32 = np.dtype(np.float32)
 
 
-def convert_to_half(graph: gs.Graph, kept_fp32: Collection[str], half: np.dtype = np.dtype(np.float16)) -> None:
-    """Rewrite ``graph`` in place; the nodes named in ``kept_fp32`` stay FP32."""
+def convert_to_half(graph: gs.Graph, kept_fp32: Collection[str], half: type = np.float16) -> None:
+    """Rewrite ``graph`` in place; the nodes named in ``kept_fp32`` stay FP32, the others take the numpy type ``half``."""
     _HalfConversion(graph, set(kept_fp32), np.dtype(half)).run()
 
 

@@ -16,7 +16,7 @@ from .rewrites.rewiring import producer
 
 HALF_MAX = 65504.0
 HEADROOM = 4.0
-"""A tensor counts as out of range at a quarter of half's largest number: few pictures are measured, and others follow."""
+"""A tensor counts as out of range at a quarter of half's largest number: only a few pictures are measured."""
 
 MAX_ROUNDING = 2.0**-11 * 1.01
 """Rounding within half's normal numbers stays below 2⁻¹¹; more means subnormals (the 1 % covers FP32 summation)."""

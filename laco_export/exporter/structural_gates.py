@@ -11,26 +11,9 @@ from ..errors import ExportError
 MAX_OPSET, MAX_IR = 20, 10
 """What the parser of TensorRT 10.3 (JetPack 6.2) and ONNX Runtime from 1.18 read."""
 
-REFUSED_OPS = frozenset(
-    [
-        "Shape",
-        "Size",
-        "If",
-        "Loop",
-        "Scan",
-        "NonZero",
-        "Range",
-        "ConstantOfShape",
-        "SequenceConstruct",
-        "SequenceAt",
-        "Optional",
-        "QLinearMatMul",
-        "QLinearConv",
-        "MatMulInteger",
-        "ConvInteger",
-        "DynamicQuantizeLinear",
-    ]
-)
+_STATIC_GRAPHS_HAVE_NO = ("Shape", "Size", "If", "Loop", "Scan", "NonZero", "Range", "ConstantOfShape")
+_TENSORRT_REFUSES = ("QLinearMatMul", "QLinearConv", "MatMulInteger", "ConvInteger", "DynamicQuantizeLinear")
+REFUSED_OPS = frozenset(_STATIC_GRAPHS_HAVE_NO + _TENSORRT_REFUSES)
 """Control flow and shapes computed at run time (a static graph has none), and what TensorRT's parser refuses."""
 
 

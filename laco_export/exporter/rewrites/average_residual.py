@@ -1,8 +1,8 @@
 """The residual branch (eq. 4) as the cheapest equal form.
 
 PyTorch averages the r² values of each channel group of the channel-major windows. That is r×r average pooling of the
-token grid, so one ReduceMean over the window axes of ``[B, H/r, r, W/r, r, C]`` (a view of the tokens) is equal, and the
-windows need not be gathered for it. Measured on ONNX Runtime at 24 × 24 × 1024 tokens against the same mean on the
+token grid, so one ReduceMean over the window axes of ``[B, H/r, r, W/r, r, C]`` (a view of the tokens) is equal, and
+the windows need not be gathered for it. Measured on ONNX Runtime at 24 × 24 × 1024 tokens against the same mean on the
 gathered windows (1.5× the time of the whole merge front), a sum of slices (1.8×) and a MatMul (2.9×).
 """
 

@@ -3,11 +3,12 @@
 PyTorch gathers a window channel by channel (``F.pixel_unshuffle``): transposes that move single values. Position by
 position, a window is r·r whole tokens, and one transpose moves whole rows of C values::
 
-    [B, N, C] ─Reshape─▶ [B, H/r, r, W/r, r, C] ─Transpose 0 1 3 2 4 5─▶ [B, H/r, W/r, r, r, C] ─Reshape─▶ [B, H/r, W/r, r²·C]
+    [B, N, C] ─Reshape─▶ [B, H/r, r, W/r, r, C] ─Transpose 0 1 3 2 4 5─▶ [B, H/r, W/r, r, r, C]
+              ─Reshape─▶ [B, H/r, W/r, r²·C]
 
 Channel ``c·r² + p`` of PyTorch's window is channel ``p·C + c`` here, so the norm's weight and bias and the rows of the
-first Linear are permuted to match. LayerNorm's mean and variance do not depend on the order. On ONNX Runtime, AIMv2-L at
-24 × 24 tokens, the layer's front takes a third of the time of the form as traced.
+first Linear are permuted to match. LayerNorm's mean and variance do not depend on the order. On ONNX Runtime, AIMv2-L
+at 24 × 24 tokens, the layer's front takes a third of the time of the form as traced.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MergeGrid:
-    """The merge that the graph was traced with: a ``height`` × ``width`` token grid in ``ratio`` × ``ratio`` windows."""
+    """The merge that was traced: a ``height`` × ``width`` token grid in ``ratio`` × ``ratio`` windows."""
 
     height: int
     width: int

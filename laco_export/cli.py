@@ -1,0 +1,94 @@
+"""``laco-export``: a checkpoint in, a proven bundle out.
+
+laco-export --model CKPT --at 1/2 --fp16
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__
+from .console import console, run_command
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments; nothing heavy is imported for ``--help``."""
+    parser = argparse.ArgumentParser(
+        prog="laco-export",
+        description="Export a LaCo checkpoint as a bundle: a static ONNX vision graph proven against PyTorch, "
+        "the decoder, and everything needed to run them.",
+        epilog="example: laco-export --model checkpoints/laco --at 1/2 --fp16",
+    )
+    parser.add_argument("--version", action="version", version=f"laco-export {__version__}")
+    parser.add_argument("--model", type=Path, required=True, metavar="CKPT", help="the checkpoint's folder")
+    parser.add_argument(
+        "--at", metavar="DEPTH", help="a depth that the checkpoint carries: 1/2, 0.25, block:7 (default: its first)"
+    )
+    precision = parser.add_mutually_exclusive_group()
+    for name, text in (("fp16", "half-precision vision graph (the default)"), ("fp32", "full-precision vision graph")):
+        precision.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=text)
+    parser.set_defaults(precision="fp16")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: ./<checkpoint>-at1_2-fp16")
+    parser.add_argument("--force", action="store_true", help="replace the output once the new bundle is complete")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="pictures, or a folder of them, to measure ranges and compare on (default: four drawn ones)",
+    )
+    parser.add_argument("--no-llm", dest="llm", action="store_false", help="leave the decoder out")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="skip the build by TensorRT")
+    parser.add_argument("--opset", type=int, default=20, help="18, 19 or 20 (default)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    return run_command(lambda: _run(args), debug=args.debug)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from .exporter.options import ExportOptions
+
+    options = ExportOptions(
+        model=args.model,
+        at=args.at,
+        precision=args.precision,
+        output=args.output,
+        force=args.force,
+        images=args.images,
+        llm=args.llm,
+        compile=args.compile,
+        opset=args.opset,
+    )
+    with console().status("loading PyTorch and transformers"):
+        from .exporter.pipeline import export_bundle
+    try:
+        report = export_bundle(options)
+    except Exception as error:
+        raise (_disk_error(error) or error) from None if args.debug is False else error
+    report.show(console())
+    if args.json:
+        print(json.dumps(report.to_json(), indent=2))
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """The full disk behind another library's exception, if that is what it was."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,279 @@
+"""The export, in order: load and audit, trace, rewrite, precision, gates, proof, decoder, manifest, rename.
+
+    report = export_bundle(ExportOptions(Path("checkpoint"), at="1/2", precision="fp16"))
+
+Everything is written into a temporary sibling of the output, which takes its final name when all gates have passed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+from .. import __version__
+from ..atomic import new_directory
+from ..bundle import Manifest, write_manifest
+from ..conversation import IM_END
+from ..depth import Depth
+from ..errors import CheckpointError, ExportError
+from ..token_grid import tokens_per_image
+from . import compile_gate, decoder, golden, vision_graph
+from .golden_pictures import golden_pictures
+from .options import ExportOptions
+from .quiet import quiet
+from .report import Report
+from .steps import Steps
+
+BATCHES = (1,)
+
+_CARRIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""Tokenizer and processor files: copied from the checkpoint as they are."""
+
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "onnx-graphsurgeon",
+    "polygraphy",
+    "onnxruntime",
+    "optimum",
+    "optimum-onnx",
+    "numpy",
+)
+
+
+def export_bundle(options: ExportOptions) -> Report:
+    """Export a checkpoint as a bundle.
+
+    Raises:
+        CheckpointError, DepthError, OutputExistsError, ImageError, UsageError: what was given cannot be used.
+        ExportError: a rewrite, a gate or the comparison failed; nothing is left under the output's name.
+    """
+    steps = Steps()
+    depth, output = _resolve(options)
+    with new_directory(output, force=options.force) as folder:
+        return _Export(options, depth, output, folder, steps).run()
+
+
+def _resolve(options: ExportOptions) -> tuple[str | None, Path]:
+    """The carried depth that ``--at`` names and the output's name, from the configuration alone."""
+    with quiet():
+        from ..models import checkpoint
+
+        config = checkpoint.read_config(options.model)
+    compression = config.compression_config
+    if options.at is not None:
+        depth, _ = compression.find(Depth.parse(options.at))
+    else:
+        depth = compression.depths[0] if compression.method else None
+    return depth, options.output_for(depth)
+
+
+class _Export:
+    """One run: what the steps hand to each other, and the steps in order."""
+
+    def __init__(self, options: ExportOptions, depth: str | None, output: Path, folder: Path, steps: Steps):
+        self.options, self.depth, self.output, self.folder, self.steps = options, depth, output, folder, steps
+        self.notes: list[str] = []
+
+    def run(self) -> Report:
+        step = self.steps.step
+        with step("load and audit the checkpoint"):
+            self._load()
+        with step("draw the golden pictures" if not self.options.images else "read the pictures"):
+            self._prepare_pictures()
+        with step("trace and rewrite the vision tower"):
+            self._trace()
+        if self.options.precision != "fp32":
+            with step("measure ranges, convert to FP16"):
+                vision_graph.to_half(self.traced[0], self.pixel_values)
+        with step("write and check the graph"):
+            self._write_graphs()
+        with step("compare with PyTorch"):
+            self._prove()
+        self._compile()
+        if self.options.llm:
+            self._export_decoder()
+        with step("write the manifest"):
+            manifest = self._finish()
+        return Report(self.output, manifest, self.steps.seconds, self.compiled)
+
+    def _load(self) -> None:
+        with quiet():
+            from ..models import checkpoint
+
+            self.checkpoint = checkpoint.load(self.options.model)
+        self.model = self.checkpoint.model
+        if self.depth is not None:
+            self.model.set_depth(self.depth)
+        self._require_space()
+        if self.model.config.untrained:
+            parts = " and ".join(self.model.config.untrained)
+            self.notes.append(f"untrained: the checkpoint's {parts} have random weights; speed counts, answers do not")
+        if not self.checkpoint.checked:
+            self.notes.append("the checkpoint has no checksums.json: its weights could not be checked for damage")
+
+    def _require_space(self) -> None:
+        """Fail now and not after minutes when the disk cannot hold the bundle."""
+        embedding = self.model.get_input_embeddings().weight.numel()  # once in the decoder's graph, once as a table
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        needed = 4 * (parameters + embedding)
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise ExportError(
+                f"the disk of '{self.output.absolute().parent}' cannot hold the bundle",
+                given=f"{free / 1e9:.2f} GB free",
+                allowed=f"about {needed / 1e9:.2f} GB",
+                todo="free some space, or choose another --output",
+            )
+
+    def _prepare_pictures(self) -> None:
+        prepare = self.checkpoint.processor.image_processor.preprocessing
+        spec, config = self.model.vision_model.spec, self.model.config.vision_config
+        if (prepare.height, prepare.width) != spec.image_size(config):
+            raise CheckpointError(
+                "preprocessor_config.json and the encoder differ in the picture's size",
+                given=f"{prepare.height} x {prepare.width} and {spec.image_size(config)}",
+            )
+        self.preprocessing = prepare
+        pictures = golden_pictures(self.options.images, 2 * max(prepare.height, prepare.width))
+        self.picture_names = [name for name, _ in pictures]
+        self.pixels = [prepare.resize_and_crop(image) for _, image in pictures]  # uint8 [H, W, 3]
+        self.pixel_values = [prepare.normalize(pixels)[None] for pixels in self.pixels]  # float32 [1, 3, H, W]
+
+    def _trace(self) -> None:
+        from .tower import VisionTower
+
+        self.tower = VisionTower(self.model).eval()
+        size = self.pixel_values[0].shape[1:]
+        self.traced = [
+            vision_graph.trace_and_rewrite(self.tower, (batch, *size), opset=self.options.opset) for batch in BATCHES
+        ]
+
+    def _write_graphs(self) -> None:
+        from .structural_gates import check_structure
+
+        vision_graph.write(self.traced, self.folder)
+        for traced in self.traced:
+            check_structure(self.folder / traced.file)
+
+    def _prove(self) -> None:
+        from .proof import prove
+
+        first = self.traced[0]
+        with quiet():
+            self.proof = prove(
+                self.tower,
+                self.folder / first.file,
+                self.folder / first.marked_file,
+                self.pixel_values,
+                precision=self.options.precision,
+            )
+        for traced in self.traced:
+            (self.folder / traced.marked_file).unlink()
+        self.proof.require()
+        golden.write_golden(self.folder, self.picture_names, self.pixels, self.proof.expected)
+
+    def _compile(self) -> None:
+        self.compiled: list[dict] = []
+        builder = compile_gate.available() if self.options.compile else None
+        if builder is None:
+            missing = "no TensorRT-RTX, and no TensorRT with a GPU, is installed"
+            self.notes.append(f"the graph was not compiled: {missing if self.options.compile else '--no-compile'}")
+            return
+        with self.steps.step(f"compile with {builder}"):
+            for traced in self.traced:
+                built = compile_gate.compile_graph(self.folder / traced.file, builder)
+                self.compiled.append({"graph": traced.file, **built})
+                self.notes.append(f"{traced.file} was built by {builder} {built['version']} in {built['seconds']} s")
+
+    def _export_decoder(self) -> None:
+        model = self.model
+        with self.steps.step("export the language model") as advance, quiet():
+            self.decoder = decoder.export_decoder(
+                model.language_model,
+                image_token_id=model.config.image_token_id,
+                eos_token_ids=self._eos_token_ids(),
+                output_folder=self.folder,
+                generation_config=model.generation_config,
+                advance=advance,
+            )
+        with self.steps.step("compare the language model with PyTorch"), quiet():
+            self.decoder_accuracy = decoder.verify_decoder(model.language_model, self.folder, self.decoder)
+
+    def _eos_token_ids(self) -> list[int]:
+        """The tokens that end an answer: the checkpoint's own and ChatML's ``<|im_end|>``."""
+        tokenizer = self.checkpoint.processor.tokenizer
+        own = self.model.generation_config.eos_token_id
+        ids = list(own) if isinstance(own, (list, tuple)) else [own]
+        ids += [tokenizer.convert_tokens_to_ids(IM_END), tokenizer.eos_token_id]
+        return list(dict.fromkeys(i for i in ids if i is not None and i != tokenizer.unk_token_id))
+
+    def _finish(self) -> Manifest:
+        for name in _CARRIED:
+            if (self.options.model / name).is_file():
+                shutil.copyfile(self.options.model / name, self.folder / name)
+        accuracy = self.proof.to_manifest(self.picture_names)
+        if self.options.llm:
+            accuracy["decoder"] = self.decoder_accuracy
+        else:
+            self.notes.append("without a decoder: --no-llm")
+        manifest = Manifest(
+            tool_version=__version__,
+            libraries=_versions(),
+            source={"name": self.options.model.resolve().name, "sha256": self.checkpoint.sha256},
+            encoder=self._encoder_entry(),
+            compression=self._compression_entry(),
+            vision=vision_graph.manifest_entry(self.traced, self.options.precision),
+            preprocessing=self.preprocessing.to_dict(),
+            golden=golden.FILE_NAME,
+            accuracy=accuracy,
+            decoder=self.decoder if self.options.llm else None,
+            notes=self.notes,
+        )
+        write_manifest(self.folder, manifest)
+        return manifest
+
+    def _encoder_entry(self) -> dict:
+        config, vision = self.model.config.vision_config, self.model.vision_model
+        return {
+            "model_type": config.model_type,
+            "hidden_size": config.hidden_size,
+            "num_blocks": vision.num_blocks,
+            "image_size": list(vision.spec.image_size(config)),
+            "patch_size": vision.spec.patch_size(config),
+        }
+
+    def _compression_entry(self) -> dict:
+        vision = self.model.vision_model
+        return {
+            "method": vision.compression.method,
+            "depth": self.depth,
+            "block": vision.block,
+            "ratio": vision.compression.ratio if vision.compression.method else 1,
+            "tokens_before": tokens_per_image(vision.grid, 1),
+            "tokens_after": self.model.tokens_per_image,
+        }
+
+
+def _versions() -> dict[str, str]:
+    installed = {}
+    for name in _LIBRARIES:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed

@@ -1,0 +1,99 @@
+"""The vision tower as one static graph per batch size, in the precision asked for, on disk over one weight file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from ..bundle import TensorSpec, Vision, VisionGraph
+from .external_data import WeightFile, write_graph
+from .half_conversion import convert_to_half
+from .precision import choose_fp32
+from .quiet import quiet
+from .ranges import measure_ranges
+from .rewrites import MergeGrid, apply_rewrites
+from .structural_gates import MAX_IR
+from .tower import VisionTower
+from .tracing import graph_from_tower
+
+WEIGHTS = "vision.data"
+
+
+@dataclass
+class TracedGraph:
+    """A rewritten graph before it is written; its outputs are ``image_features`` and every boundary."""
+
+    graph: gs.Graph
+    batch: int
+    nodes_before: dict[str, int]
+    rewrites: list[dict]
+    kept_fp32: dict[str, str]
+
+    @property
+    def file(self) -> str:
+        return f"vision_b{self.batch}.onnx"
+
+    @property
+    def marked_file(self) -> str:
+        """The same graph with its boundaries as outputs: for the comparison only, never part of a bundle."""
+        return f"vision_b{self.batch}.marked.onnx"
+
+
+def trace_and_rewrite(tower: VisionTower, pixel_shape: tuple[int, ...], *, opset: int) -> TracedGraph:
+    """Trace ``tower`` at ``[B, 3, H, W]`` and run the rewrites."""
+    with quiet():
+        graph = graph_from_tower(tower, pixel_shape, opset=opset)
+        before = count_nodes(graph)
+        vision = tower.vision_model
+        merge = None if vision.block is None else MergeGrid(*vision.grid, vision.compression.ratio)
+        rewrites = apply_rewrites(graph, merge)
+    return TracedGraph(graph, pixel_shape[0], before, rewrites, {})
+
+
+def to_half(traced: TracedGraph, pictures: Sequence[np.ndarray]) -> None:
+    """Convert to FP16 in place, with the FP32 islands that the ranges on ``pictures [1, 3, H, W]`` ask for."""
+    with quiet():
+        traced.kept_fp32 = choose_fp32(traced.graph, measure_ranges(traced.graph, pictures))
+        convert_to_half(traced.graph, traced.kept_fp32)
+
+
+def write(traced: Sequence[TracedGraph], folder: Path) -> None:
+    """Write each graph, and each with its boundaries marked, over the one weight file."""
+    with quiet(), WeightFile(folder / WEIGHTS) as weights:
+        for one in traced:
+            outputs = list(one.graph.outputs)
+            write_graph(one.graph, folder / one.marked_file, weights, ir_version=MAX_IR)
+            one.graph.outputs = outputs[:1]
+            write_graph(one.graph, folder / one.file, weights, ir_version=MAX_IR)
+
+
+def manifest_entry(traced: Sequence[TracedGraph], precision: str) -> Vision:
+    """The manifest's record of the graphs."""
+    first = traced[0]
+    return Vision(
+        graphs=[
+            VisionGraph(one.file, one.batch, _spec(one.graph.inputs[0]), _spec(one.graph.outputs[0])) for one in traced
+        ],
+        weights=WEIGHTS,
+        opset=first.graph.opset,
+        ir_version=MAX_IR,
+        precision=precision,
+        kept_fp32=[{"node": node, "reason": reason} for node, reason in first.kept_fp32.items()],
+        rewrites=first.rewrites,
+        nodes=count_nodes(first.graph),
+        nodes_before=first.nodes_before,
+    )
+
+
+def count_nodes(graph: gs.Graph) -> dict[str, int]:
+    """Node count by operator, the most frequent first."""
+    return dict(Counter(node.op for node in graph.nodes).most_common())
+
+
+def _spec(tensor: gs.Tensor) -> TensorSpec:
+    return TensorSpec(tensor.name, np.dtype(tensor.dtype).name, tuple(tensor.shape))

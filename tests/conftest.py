@@ -1,0 +1,105 @@
+"""Fixtures shared by all packages: a tiny checkpoint on disk."""
+
+import pytest
+
+SPECIAL_TOKENS = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
+"""Qwen2.5's, in its order."""
+
+
+def tiny_tokenizer():
+    """A byte-level BPE tokenizer with 256 byte tokens, no merges, and Qwen2.5's special tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import Qwen2TokenizerFast
+
+    alphabet = {token: index for index, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    return Qwen2TokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
+def tiny_encoder(kind="aimv2", *, blocks=2, grid=(4, 4)):
+    """A transformers vision encoder of width 32 over ``grid`` patches of 14 pixels, with random weights."""
+    import torch
+    from transformers import (
+        Aimv2VisionConfig,
+        Aimv2VisionModel,
+        InternVLVisionConfig,
+        InternVLVisionModel,
+        SiglipVisionConfig,
+        SiglipVisionModel,
+    )
+
+    height, width = 14 * grid[0], 14 * grid[1]
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": blocks, "num_attention_heads": 4}
+    if kind == "aimv2":
+        model = Aimv2VisionModel(Aimv2VisionConfig(**sizes, image_size=height, patch_size=14, use_head=False))
+    elif kind == "siglip":
+        model = SiglipVisionModel(SiglipVisionConfig(**sizes, image_size=height, patch_size=14, vision_use_head=False))
+    else:
+        model = InternVLVisionModel(InternVLVisionConfig(**sizes, image_size=[height, width], patch_size=[14, 14]))
+    # transformers initialises norms to one and biases to zero, where a wrong permutation or a lost bias shows nothing.
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name or name.endswith("bias"):
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model.eval()
+
+
+def tiny_model(kind="aimv2", *, blocks=2, grid=(4, 4), at="1/2", vocab_size=264, image_token_id=262, **options):
+    """A LaCo model with random weights, the same on every call."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from laco_export.models import LacoForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=vocab_size,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+    )
+    encoder = tiny_encoder(kind, blocks=blocks, grid=grid)
+    model = LacoForConditionalGeneration.from_parts(
+        encoder, Qwen2ForCausalLM(config), image_token_id=image_token_id, at=at, **options
+    )
+    with torch.no_grad():
+        for name, parameter in model.vision_model.compressors.named_parameters():
+            if "norm" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model.eval()
+
+
+def save_tiny_checkpoint(model, folder):
+    """Write ``model`` with the tiny tokenizer and its published preprocessing."""
+    from laco_export.models import LacoImageProcessor, LacoProcessor, checkpoint
+
+    preprocessing = model.vision_model.spec.preprocessing(model.config.vision_config)
+    processor = LacoProcessor(
+        image_processor=LacoImageProcessor(**preprocessing.to_dict()),
+        tokenizer=tiny_tokenizer(),
+        image_seq_length=model.tokens_per_image,
+    )
+    checkpoint.save(model, processor, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory):
+    """A folder with a tiny AIMv2 LaCo checkpoint at 1/2 depth: 2 blocks, a 4 × 4 token grid, random weights."""
+    return save_tiny_checkpoint(tiny_model(), tmp_path_factory.mktemp("checkpoints") / "tiny")
