@@ -1,0 +1,90 @@
+"""Install the wheel into empty environments and start its commands, as a user would.
+
+    python .ci/check_wheel.py dist/laco_export-*.whl
+
+1. What is in the wheel: the four prefixed packages and no other top-level name, the recipes, the license.
+2. The base and onnxruntime alone, without torch: every command starts, and a picture is encoded.
+3. The ``cpu`` extra: a checkpoint is exported and the bundle answers.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CHECKPOINT = ROOT / "tests" / "assets" / "tiny-checkpoint"
+COMMANDS = ("laco-train", "laco-export", "laco-engine")
+ENCODE = """
+import sys
+from laco_export.bundle import open_bundle
+from laco_export.preprocessing import load_image
+from laco_engines.runtimes import open_runtime
+
+bundle = open_bundle(sys.argv[1])
+picture = bundle.manifest.image_preprocessing(load_image(sys.argv[2]))
+features = open_runtime(bundle).encode(picture[None])
+assert features.shape == bundle.manifest.vision.graphs[0].output.shape, features.shape
+assert "torch" not in sys.modules and "transformers" not in sys.modules
+print("encoded", features.shape, "without torch")
+"""
+
+
+def run(*command: str | Path, **options) -> str:
+    print("$", *command, flush=True)
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    if result.returncode:
+        sys.exit(f"exit code {result.returncode}\n{result.stdout}\n{result.stderr}")
+    return result.stdout
+
+
+def environment(folder: Path, *requirements: str) -> Path:
+    """An empty environment with the given requirements under the tested constraints; returns its ``bin``."""
+    venv.create(folder, with_pip=True)
+    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run(*pip, "--constraint", ROOT / "constraints.txt", *requirements)
+    return folder / "bin"
+
+
+def check_contents(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
+    assert tops == {"laco_export", "laco_training", "laco_engines", "laco_calibration"}, tops
+    assert "laco_training/recipes/tiny.yaml" in names, "the tiny recipe is not in the wheel"
+    assert any(name.endswith("licenses/LICENSE") for name in names), "the license is not in the wheel"
+    sources = {
+        f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, package in (("laco_export",) * 2, ("training", "laco_training"), ("engines", "laco_engines"))
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert sources <= set(names), f"not in the wheel: {sorted(sources - set(names))[:5]}"
+
+
+def main() -> int:
+    wheel = Path(sys.argv[1]).resolve()
+    check_contents(wheel)
+    picture = next((ROOT / "tests" / "assets").rglob("*.png"))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        full = environment(folder / "full", f"{wheel}[cpu]")
+        shutil.copytree(CHECKPOINT, folder / "tiny")
+        options = {"cwd": folder}
+        run(full / "laco-export", "--model", "tiny", "--at", "1/2", "--fp16", **options)
+        bundle = folder / "tiny-at1_2-fp16"
+        answer = run(full / "laco-engine", "run", bundle, "--image", picture, "--question", "What is this?", **options)
+        assert answer.strip(), "no answer"
+        base = environment(folder / "base", str(wheel), "onnxruntime")
+        for command in COMMANDS:
+            assert "usage" in run(base / command, "--help", **options).lower()
+        print(run(base / "python", "-c", ENCODE, bundle, picture, **options))
+    print("the wheel installs and its commands run")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
