@@ -271,6 +271,7 @@ def _run(session, embeds: np.ndarray, cache: dict | None) -> tuple[np.ndarray, d
 
 def _compare(expected: np.ndarray, given: np.ndarray) -> dict:
     """Two sets of logits ``[T, V]``: the worst position's cosine and norm ratio, and the largest error."""
+    expected, given = expected.astype(np.float64), given.astype(np.float64)
     norms, norms_given = np.linalg.norm(expected, axis=1), np.linalg.norm(given, axis=1)
     cosines = (expected * given).sum(1) / np.maximum(norms * norms_given, 1e-30)
     ratios = norms_given / np.maximum(norms, 1e-30)

@@ -5,24 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-EOS = "<|im_end|>"
-SPECIALS = ["<|endoftext|>", "<|im_start|>", EOS, "<|image_pad|>"]
-
-
-def _tokenizer():
-    """Every byte a token: any text can be asked, and any answer decoded."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import Qwen2TokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: index for index, letter in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIALS])
-    return Qwen2TokenizerFast(
-        tokenizer_object=tokenizer, eos_token=EOS, pad_token=SPECIALS[0], additional_special_tokens=SPECIALS[1:]
-    )
-
 
 def _model(image_token_id, eos_token_id, vocab_size):
     import torch
@@ -64,94 +46,28 @@ def _model(image_token_id, eos_token_id, vocab_size):
 
 
 @pytest.fixture(scope="session")
-def engine_model():
-    """``(model, processor)`` with random weights."""
+def engine_model(tiny_checkpoint):
+    """``(model, processor)``: the tiny checkpoint's processor, and random weights that pictures can sway."""
     from laco_export.models import LacoProcessor
-    from laco_export.models.encoders import encoder_spec
-    from laco_export.models.processing import LacoImageProcessor
 
-    tokenizer = _tokenizer()
-    model = _model(
-        tokenizer.convert_tokens_to_ids("<|image_pad|>"), tokenizer.convert_tokens_to_ids(EOS), len(tokenizer)
-    )
-    preprocessing = encoder_spec("aimv2_vision_model").preprocessing(model.config.vision_config)
-    processor = LacoProcessor(
-        LacoImageProcessor(**preprocessing.to_dict()), tokenizer, image_seq_length=model.tokens_per_image
-    )
-    return model, processor
-
-
-def _export_vision(model, folder: Path, batch: int):
-    import torch
-
-    from laco_export.bundle import TensorSpec, VisionGraph
-    from laco_export.quiet import quiet_libraries
-
-    class Tower(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self, pixel_values):
-            return self.model.get_image_features(pixel_values)
-
-    name = f"vision_b{batch}.onnx"
-    example = torch.zeros(batch, 3, 56, 56)
-    with quiet_libraries(), torch.no_grad():
-        program = torch.onnx.export(
-            Tower(),
-            (example,),
-            dynamo=True,
-            verbose=False,
-            input_names=["pixel_values"],
-            output_names=["image_features"],
-        )
-    program.save(folder / name, external_data=True)
-    shape = (batch, model.tokens_per_image, model.config.text_config.hidden_size)
-    return VisionGraph(
-        name,
-        batch,
-        TensorSpec("pixel_values", "float32", tuple(example.shape)),
-        TensorSpec("image_features", "float32", shape),
-    )
+    processor = LacoProcessor.from_pretrained(tiny_checkpoint)
+    tokenizer = processor.tokenizer
+    return _model(processor.image_token_id, tokenizer.eos_token_id, len(tokenizer)), processor
 
 
 @pytest.fixture(scope="session")
 def bundle_folder(engine_model, tmp_path_factory) -> Path:
     """An FP32 bundle of ``engine_model`` with vision graphs for one and for two pictures."""
-    from laco_export import __version__
-    from laco_export.bundle import Manifest, Vision, write_manifest
-    from laco_export.exporter.decoder import export_decoder
+    from laco_export.exporter import pipeline
+    from laco_export.exporter.options import ExportOptions
+    from laco_export.models import checkpoint
 
-    model, processor = engine_model
-    folder = tmp_path_factory.mktemp("bundle") / "tiny-at1_2-fp32"
-    folder.mkdir()
-    graphs = [_export_vision(model, folder, batch) for batch in (1, 2)]
-    decoder = export_decoder(
-        model.language_model,
-        image_token_id=model.config.image_token_id,
-        eos_token_ids=[model.config.text_config.eos_token_id],
-        output_folder=folder,
-        generation_config=model.generation_config,
-    )
-    processor.save_pretrained(folder)
-    np.savez(folder / "golden.npz", nothing=np.zeros(1))
-    write_manifest(
-        folder,
-        Manifest(
-            tool_version=__version__,
-            libraries={},
-            source={"name": "tiny", "sha256": "0" * 64},
-            encoder={"model_type": "aimv2_vision_model", "num_blocks": 4},
-            compression={"method": "laco", "depth": "1/2", "block": 2, "ratio": 2},
-            vision=Vision(graphs=graphs, weights="vision.data", opset=20, ir_version=10, precision="fp32"),
-            preprocessing=processor.image_processor.preprocessing.to_dict(),
-            golden="golden.npz",
-            accuracy={"image_features": {"cosine": 1.0, "max_abs": 1e-6}},
-            decoder=decoder,
-        ),
-    )
-    return folder
+    folder = tmp_path_factory.mktemp("engines")
+    checkpoint.save(*engine_model, folder / "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "BATCHES", (1, 2))
+        options = ExportOptions(folder / "tiny", precision="fp32", output=folder / "bundle", compile=False)
+        return pipeline.export_bundle(options).output
 
 
 @pytest.fixture(scope="session")

@@ -131,6 +131,15 @@ def test_greedy_whatever_the_generation_config_says(answerer, make_picture, monk
     assert answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids == expected
 
 
+def test_a_repetition_penalty_counts_the_prompt_too(engine_model, answerer, make_picture, monkeypatch):
+    plain = answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids
+    for generation_config in (engine_model[0].generation_config, answerer.decoder.generation_config):
+        monkeypatch.setattr(generation_config, "repetition_penalty", 3.0)
+    expected, _ = pytorch_tokens(engine_model, [make_picture(3)], "What?", 12)
+    assert expected != plain
+    assert answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids == expected
+
+
 def test_the_answer_stops_where_the_context_ends(answerer):
     context = answerer.bundle.manifest.decoder.context_length
     overhead = answerer.answer([], "x", max_new_tokens=1).prompt_tokens - 1
