@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from laco_export.errors import ExportError
-from laco_export.exporter import decoder as decoder_module
+from laco_export.exporter import decoder_proof
 from laco_export.exporter.decoder import export_decoder, verify_decoder
 
 SIZE = {
@@ -170,13 +170,13 @@ def test_a_wrong_embedding_table_is_found(tmp_path):
 
 def test_a_broken_cache_is_found(exported, monkeypatch):
     model, folder, decoder = exported
-    run = decoder_module._run
+    run = decoder_proof._run
 
     def forgetful(session, embeds, cache):
         logits, cache = run(session, embeds, cache)
         return logits, {name: np.zeros_like(value) for name, value in cache.items()}
 
-    monkeypatch.setattr(decoder_module, "_run", forgetful)
+    monkeypatch.setattr(decoder_proof, "_run", forgetful)
     with pytest.raises(ExportError, match="with its KV cache"):
         verify_decoder(model, folder, decoder)
 
@@ -184,7 +184,7 @@ def test_a_broken_cache_is_found(exported, monkeypatch):
 def test_the_prompt_holds_embeddings_that_are_no_token(exported):
     model, _, _ = exported
     table = model.get_input_embeddings().weight.detach().numpy()
-    embeds = decoder_module._prompt_embeds(table, 24)
+    embeds = decoder_proof._prompt_embeds(table, 24)
     distances = np.linalg.norm(embeds[0][:, None] - table[None], axis=-1).min(1)
     assert (distances[8:16] > 0.1).all()
     assert (distances[:8] == 0).all()
