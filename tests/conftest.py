@@ -48,11 +48,16 @@ def tiny_encoder(kind="aimv2", *, blocks=2, grid=(4, 4)):
         model = SiglipVisionModel(SiglipVisionConfig(**sizes, image_size=height, patch_size=14, vision_use_head=False))
     else:
         model = InternVLVisionModel(InternVLVisionConfig(**sizes, image_size=[height, width], patch_size=[14, 14]))
-    # transformers initialises norms to one and biases to zero, where a wrong permutation or a lost bias shows nothing.
+    # transformers initialises norms to one, biases to zero, attention to almost uniform and blocks to almost nothing: a
+    # wrong permutation, a lost bias or a lost scale would not show.
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name or name.endswith("bias"):
                 parameter.add_(torch.randn_like(parameter) * 0.2)
+            elif "q_proj" in name or "k_proj" in name:
+                parameter.mul_(10)
+            elif "layer" in name and parameter.ndim == 2:
+                parameter.mul_(5)
     return model.eval()
 
 
@@ -97,6 +102,18 @@ def save_tiny_checkpoint(model, folder):
     )
     checkpoint.save(model, processor, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_tiny_model():
+    """``make_tiny_model(kind="aimv2", *, blocks=2, grid=(4, 4), at="1/2", **options)``: a LaCo model, random weights."""
+    return tiny_model
+
+
+@pytest.fixture(scope="session")
+def make_tiny_checkpoint():
+    """``make_tiny_checkpoint(model, folder)``: the model saved with a tiny tokenizer and its preprocessing."""
+    return save_tiny_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ class GraphInterpreter:
             for tensor in node.inputs:
                 self._last_use[tensor.name] = index
                 if isinstance(tensor, gs.Constant) and tensor.name not in self._constants:
-                    self._constants[tensor.name] = _to_torch(tensor.values)
+                    self._constants[tensor.name] = to_torch(tensor.values)
 
     @torch.inference_mode()
     def run(
@@ -60,7 +60,7 @@ class GraphInterpreter:
             observe: called with the name and value of each node's output as it is computed.
         """
         wanted = set(wanted)
-        values: dict[str, Tensor] = {name: _to_torch(value) for name, value in feeds.items()}
+        values: dict[str, Tensor] = {name: to_torch(value) for name, value in feeds.items()}
         results = {}
         for index, node in enumerate(self._nodes):
             outputs = self._compute(node, values)
@@ -91,7 +91,8 @@ class GraphInterpreter:
         return output if isinstance(output, tuple) else (output,)
 
 
-def _to_torch(values: np.ndarray) -> Tensor:
+def to_torch(values: np.ndarray) -> Tensor:
+    """A tensor over the array's memory; read-only and strided arrays are copied."""
     values = np.ascontiguousarray(values) if np.ndim(values) else np.asarray(values)
     if not values.flags.writeable:
         values = values.copy()

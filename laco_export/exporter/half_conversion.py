@@ -20,7 +20,7 @@ FP32 = np.dtype(np.float32)
 
 
 def convert_to_half(graph: gs.Graph, kept_fp32: Collection[str], half: type = np.float16) -> None:
-    """Rewrite ``graph`` in place; the nodes named in ``kept_fp32`` stay FP32, the others take the numpy type ``half``."""
+    """Rewrite ``graph`` in place: the nodes named in ``kept_fp32`` stay FP32, the others become ``half``."""
     _HalfConversion(graph, set(kept_fp32), np.dtype(half)).run()
 
 

@@ -166,24 +166,20 @@ class _Export:
     def _write_graphs(self) -> None:
         from .structural_gates import check_structure
 
-        vision_graph.write(self.traced, self.folder)
-        for traced in self.traced:
-            check_structure(self.folder / traced.file)
+        self.vision = vision_graph.write(self.traced, self.folder, precision=self.options.precision)
+        self.traced.clear()  # their weights are on disk now
+        for graph in self.vision.graphs:
+            check_structure(self.folder / graph.file)
 
     def _prove(self) -> None:
         from .proof import prove
 
-        first = self.traced[0]
+        shipped = self.folder / self.vision.graphs[0].file
+        marked = [self.folder / vision_graph.marked(graph.file) for graph in self.vision.graphs]
         with quiet():
-            self.proof = prove(
-                self.tower,
-                self.folder / first.file,
-                self.folder / first.marked_file,
-                self.pixel_values,
-                precision=self.options.precision,
-            )
-        for traced in self.traced:
-            (self.folder / traced.marked_file).unlink()
+            self.proof = prove(self.tower, shipped, marked[0], self.pixel_values, precision=self.options.precision)
+        for path in marked:
+            path.unlink()
         self.proof.require()
         golden.write_golden(self.folder, self.picture_names, self.pixels, self.proof.expected)
 
@@ -195,10 +191,10 @@ class _Export:
             self.notes.append(f"the graph was not compiled: {missing if self.options.compile else '--no-compile'}")
             return
         with self.steps.step(f"compile with {builder}"):
-            for traced in self.traced:
-                built = compile_gate.compile_graph(self.folder / traced.file, builder)
-                self.compiled.append({"graph": traced.file, **built})
-                self.notes.append(f"{traced.file} was built by {builder} {built['version']} in {built['seconds']} s")
+            for graph in self.vision.graphs:
+                built = compile_gate.compile_graph(self.folder / graph.file, builder)
+                self.compiled.append({"graph": graph.file, **built})
+                self.notes.append(f"{graph.file} was built by {builder} {built['version']} in {built['seconds']} s")
 
     def _export_decoder(self) -> None:
         model = self.model
@@ -237,7 +233,7 @@ class _Export:
             source={"name": self.options.model.resolve().name, "sha256": self.checkpoint.sha256},
             encoder=self._encoder_entry(),
             compression=self._compression_entry(),
-            vision=vision_graph.manifest_entry(self.traced, self.options.precision),
+            vision=self.vision,
             preprocessing=self.preprocessing.to_dict(),
             golden=golden.FILE_NAME,
             accuracy=accuracy,

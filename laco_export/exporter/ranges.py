@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,11 @@ import onnx_graphsurgeon as gs
 import torch
 from torch import Tensor
 
-from .half_arithmetic import GraphInterpreter
+from .half_arithmetic import GraphInterpreter, to_torch
 from .tower import INPUT
+
+MOVING = ("Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze")
+"""Operators whose output holds exactly their input's values: measured once."""
 
 
 @dataclass
@@ -36,36 +39,38 @@ class TensorRange:
         """Take in one more value of the tensor, in FP32."""
         if not tensor.numel():
             return
-        values = tensor.float()
-        self.max_abs = max(self.max_abs, float(values.abs().max()))
-        # Scaled by the largest magnitude, so that squares neither overflow nor vanish.
-        scale = self.max_abs or 1.0
-        self._squares += float((values / scale).square().sum(dtype=torch.float64)) * scale**2
-        self._errors += float(((values - values.to(half).float()) / scale).square().sum(dtype=torch.float64)) * scale**2
+        low, high = torch.aminmax(tensor)
+        self.max_abs = max(self.max_abs, -float(low), float(high))
+        self._squares += float(torch.linalg.vector_norm(tensor)) ** 2
+        self._errors += float(torch.linalg.vector_norm(tensor - tensor.to(half))) ** 2
 
 
 def measure_ranges(
     graph: gs.Graph, pictures: Iterable[np.ndarray], half: torch.dtype = torch.float16
 ) -> dict[str, TensorRange]:
     """Run the FP32 graph on each picture ``[1, 3, H, W]`` and measure every floating-point tensor, weights included."""
-    ranges: dict[str, TensorRange] = {}
+    ranges = constant_ranges(graph, half)
+    moved = {node.outputs[0].name: node.inputs[0].name for node in graph.nodes if node.op in MOVING}
 
     def observe(name: str, tensor: Tensor) -> None:
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() and name not in moved:
             ranges.setdefault(name, TensorRange()).add(tensor, half)
 
     interpreter = GraphInterpreter(graph)
     for picture in pictures:
         observe(INPUT, torch.from_numpy(picture))
         interpreter.run({INPUT: picture}, (), observe)
-    return ranges | constant_ranges(graph, half)
+    for name, source in moved.items():  # in the order of the graph, so chains resolve
+        if source in ranges:
+            ranges[name] = ranges[source]
+    return ranges
 
 
-def constant_ranges(graph: gs.Graph, half: torch.dtype = torch.float16) -> Mapping[str, TensorRange]:
+def constant_ranges(graph: gs.Graph, half: torch.dtype = torch.float16) -> dict[str, TensorRange]:
     """The ranges of the graph's floating-point constants."""
     ranges = {}
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Constant) and tensor.values.dtype.kind == "f":
             ranges[tensor.name] = TensorRange()
-            ranges[tensor.name].add(torch.from_numpy(np.array(tensor.values)), half)
+            ranges[tensor.name].add(to_torch(tensor.values), half)
     return ranges

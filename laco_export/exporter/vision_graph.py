@@ -38,11 +38,6 @@ class TracedGraph:
     def file(self) -> str:
         return f"vision_b{self.batch}.onnx"
 
-    @property
-    def marked_file(self) -> str:
-        """The same graph with its boundaries as outputs: for the comparison only, never part of a bundle."""
-        return f"vision_b{self.batch}.marked.onnx"
-
 
 def trace_and_rewrite(tower: VisionTower, pixel_shape: tuple[int, ...], *, opset: int) -> TracedGraph:
     """Trace ``tower`` at ``[B, 3, H, W]`` and run the rewrites."""
@@ -62,18 +57,18 @@ def to_half(traced: TracedGraph, pictures: Sequence[np.ndarray]) -> None:
         convert_to_half(traced.graph, traced.kept_fp32)
 
 
-def write(traced: Sequence[TracedGraph], folder: Path) -> None:
-    """Write each graph, and each with its boundaries marked, over the one weight file."""
+def write(traced: Sequence[TracedGraph], folder: Path, *, precision: str) -> Vision:
+    """Write each graph, and each with its boundaries marked, over the one weight file.
+
+    Returns:
+        the manifest's record of the graphs.
+    """
     with quiet(), WeightFile(folder / WEIGHTS) as weights:
         for one in traced:
             outputs = list(one.graph.outputs)
-            write_graph(one.graph, folder / one.marked_file, weights, ir_version=MAX_IR)
+            write_graph(one.graph, folder / marked(one.file), weights, ir_version=MAX_IR)
             one.graph.outputs = outputs[:1]
             write_graph(one.graph, folder / one.file, weights, ir_version=MAX_IR)
-
-
-def manifest_entry(traced: Sequence[TracedGraph], precision: str) -> Vision:
-    """The manifest's record of the graphs."""
     first = traced[0]
     return Vision(
         graphs=[
@@ -88,6 +83,11 @@ def manifest_entry(traced: Sequence[TracedGraph], precision: str) -> Vision:
         nodes=count_nodes(first.graph),
         nodes_before=first.nodes_before,
     )
+
+
+def marked(file: str) -> str:
+    """The name of the same graph with its boundaries as outputs: for the comparison, never part of a bundle."""
+    return file.removesuffix(".onnx") + ".marked.onnx"
 
 
 def count_nodes(graph: gs.Graph) -> dict[str, int]:

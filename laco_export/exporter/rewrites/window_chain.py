@@ -36,7 +36,7 @@ def is_channel_major(tensor: gs.Tensor, merge: MergeGrid) -> bool:
 
 
 def split_windows(graph: gs.Graph, source: gs.Tensor, merge: MergeGrid, name: str) -> gs.Variable:
-    """Append what views ``source [B, N, C]`` as ``[B, H/r, r, W/r, r, C]``; an odd grid's last row and column repeat."""
+    """Append what views ``source [B, N, C]`` as ``[B, H/r, r, W/r, r, C]``; an odd side's last line repeats."""
     batch, channels, ratio = source.shape[0], source.shape[-1], merge.ratio
     height, width = merge.padded
     if (height, width) != (merge.height, merge.width):
