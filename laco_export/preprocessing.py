@@ -44,8 +44,10 @@ def load_image(source: str | os.PathLike | BinaryIO, *, max_pixels: int = MAX_PI
     """
     name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "the given bytes")
     if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
-        what = "is a folder, not a picture" if Path(source).is_dir() else "does not exist"
-        raise ImageError(f"'{name}' {what}", allowed="a picture file", todo="check the path")
+        reason = "does not exist"
+        if Path(source).exists():
+            reason = "is a folder, not a picture" if Path(source).is_dir() else "is not a regular file"
+        raise ImageError(f"'{name}' {reason}", allowed="a picture file", todo="check the path")
     try:
         with _quiet_pillow(), Image.open(source, formats=_known_formats()) as image:
             width, height = image.size

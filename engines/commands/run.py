@@ -10,6 +10,9 @@ from pathlib import Path
 
 from .command import Command, positive
 
+# What a picture can make a model say must not steer the terminal: control characters but newline and tab.
+_CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
@@ -68,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _show(text: str) -> None:
-    print(text, end="", flush=True)
+    print(text.translate(_CONTROLS), end="", flush=True)
 
 
 def _timings_line(answer, pictures: int) -> str:

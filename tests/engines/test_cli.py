@@ -33,7 +33,7 @@ def test_run_streams_the_answer_and_ends_with_one_line_of_timings(bundle_folder,
     answer = answerer.answer([picture_file], "What?", max_new_tokens=12)
     assert done.returncode == 0
     streamed = done.stdout.decode().removesuffix("\n")
-    assert streamed.replace("\ufffd", "") == answer.text.replace("\ufffd", "")
+    assert printable(streamed) == printable(answer.text)
     (line,) = done.stderr.decode().splitlines()  # nothing of Optimum, transformers or ONNX Runtime
     for word in ("preprocess", "encode", "(1 picture)", "prefill", "decode", "tokens/s (12 tokens)", "load"):
         assert word in line
@@ -95,6 +95,27 @@ def _seconds(code):
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     return time.perf_counter() - start
+
+
+def printable(text):
+    return "".join(letter for letter in text if letter.isprintable() and letter != "\ufffd")
+
+
+@pytest.mark.parametrize("text", ["red\x1b[2Jgreen", "\x07\r\x9b31m", "\x00"])
+def test_an_answer_cannot_steer_the_terminal(capsys, text):
+    from laco_engines.commands.run import _show
+
+    _show(text + "\n\té中")
+    shown = capsys.readouterr().out
+    assert shown.endswith("\n\té中")
+    assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in shown.replace("\n\t", ""))
+
+
+def test_a_narrow_terminal_encoding_is_no_error(bundle_folder, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main(["run", str(bundle_folder), "--question", "é中?", "--max-new-tokens", "12", "--debug"]) == 0
+    assert stdout.buffer.getvalue().strip()
 
 
 def saved(tmp_path, name, image, **options):

@@ -1,6 +1,8 @@
 """Pictures: transformers' bytes, every colour mode upright, and refusals that say why."""
 
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,6 +212,7 @@ def test_what_is_no_picture_is_refused(tmp_path):
     text = tmp_path / "notes.png"
     text.write_text("not a picture")
     cases = {text: "is not a picture", tmp_path: "is a folder", tmp_path / "none.png": "does not exist"}
+    cases[Path(os.devnull)] = "is not a regular file"
     (tmp_path / "empty.png").touch()
     cases[tmp_path / "empty.png"] = "is not a picture"
     for path, message in cases.items():
