@@ -106,7 +106,7 @@ def save_tiny_checkpoint(model, folder):
 
 @pytest.fixture(scope="session")
 def make_tiny_model():
-    """``make_tiny_model(kind="aimv2", *, blocks=2, grid=(4, 4), at="1/2", **options)``: a LaCo model, random weights."""
+    """``make_tiny_model(kind="aimv2", *, blocks=2, grid=(4, 4), at="1/2", **options)``: a random LaCo model."""
     return tiny_model
 
 

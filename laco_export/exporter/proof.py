@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import ExportError
 from .runners import HALF, ONNXRUNTIME, PYTORCH, SHIPPED, HalfRunner, TorchRunner, onnxruntime_runner
-from .tower import INPUT, VisionTower
+from .tower import INPUT, OUTPUT, VisionTower
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,10 @@ def prove(tower: VisionTower, shipped: Path, marked: Path, pictures: Sequence[np
     accuracy = Comparator.compare_accuracy(
         results, compare_func=_compare_iteration, comparisons=[(0, index) for index in range(1, len(runners))]
     )[0]
+    computed = [*tower.boundary_names, OUTPUT]  # in the order of the encoder
     agreements = {
-        pair[1]: [_worst_of(name, iterations) for name in iterations[0]] for pair, iterations in accuracy.items()
+        pair[1]: [_worst_of(name, iterations) for name in computed if name in iterations[0]]
+        for pair, iterations in accuracy.items()
     }
     expected = [dict(iteration.items()) for iteration in results[PYTORCH]]
     judge = HALF if precision != "fp32" else ONNXRUNTIME

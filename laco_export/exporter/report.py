@@ -66,7 +66,7 @@ class Report:
             facts.add_row("kept FP32", f"{count} nodes: {reason}")
         facts.add_row("judged by", f"{manifest.accuracy['judged_by']}, {len(manifest.accuracy['pictures'])} pictures")
         facts.add_row("worst boundary", self._worst())
-        facts.add_row("image_features", _numbers(manifest.accuracy["tensors"][0]))
+        facts.add_row("image_features", _numbers(manifest.accuracy["tensors"][-1]))
         for built in self.compiled:
             facts.add_row("compiled", f"{built['builder']} {built['version']}, plan {_size(built['plan_bytes'])}")
         facts.add_row("size", ", ".join(f"{part} {_size(size)}" for part, size in self.bytes.items()))

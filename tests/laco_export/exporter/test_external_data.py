@@ -1,0 +1,50 @@
+import numpy as np
+import onnx
+
+from laco_export.exporter.external_data import EXTERNAL_BYTES, WeightFile, graph_from_file, write_graph
+from laco_export.exporter.half_arithmetic import GraphInterpreter
+
+
+def linear(make_graph, weight, batch=1):
+    nodes = [("MatMul", ["x", "w"], ["p"], {}), ("Reshape", ["p", "shape"], ["y"], {})]
+    shape = np.array([batch, 2, 16])
+    return make_graph(
+        nodes,
+        {"x": (np.float32, [batch, 32])},
+        {"y": (np.float32, [batch, 2, 16])},
+        {"w": weight, "shape": shape},
+    )
+
+
+def test_graphs_share_one_weight_file(make_graph, tmp_path):
+    weight = np.random.default_rng(0).standard_normal((32, 32)).astype(np.float32)
+    with WeightFile(tmp_path / "vision.data") as weights:
+        for batch in (1, 5):
+            write_graph(linear(make_graph, weight, batch), tmp_path / f"b{batch}.onnx", weights, ir_version=10)
+    assert (tmp_path / "vision.data").stat().st_size == weight.nbytes
+    for batch in (1, 5):
+        feeds = {"x": np.ones((batch, 32), np.float32)}
+        result = GraphInterpreter(graph_from_file(tmp_path / f"b{batch}.onnx")).run(feeds, ["y"])["y"]
+        np.testing.assert_allclose(result.reshape(batch, 32), feeds["x"] @ weight, rtol=1e-4)
+
+
+def test_large_constants_leave_the_graph_and_small_ones_stay(make_graph, tmp_path):
+    graph = linear(make_graph, np.ones((32, 32), np.float32))
+    with WeightFile(tmp_path / "vision.data") as weights:
+        write_graph(graph, tmp_path / "g.onnx", weights, ir_version=10)
+    proto = onnx.load(str(tmp_path / "g.onnx"), load_external_data=False)
+    external = {t.name: t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer}
+    assert external == {"w": True, "shape": False}
+    assert (proto.ir_version, proto.producer_name) == (10, "laco-export")
+    assert (tmp_path / "g.onnx").stat().st_size < EXTERNAL_BYTES
+    assert graph.tensors()["w"].values.shape == (32, 32)  # the graph itself is as it was
+
+
+def test_equal_bytes_of_another_shape_are_kept_apart(tmp_path):
+    with WeightFile(tmp_path / "w") as weights:
+        first = weights.add("a", np.zeros((2, 8), np.float32))
+        again = weights.add("b", np.zeros((2, 8), np.float32))
+        other = weights.add("c", np.zeros((16,), np.float32))
+    offset = lambda tensor: next(e.value for e in tensor.external_data if e.key == "offset")
+    assert offset(first) == offset(again) == "0"
+    assert offset(other) == "64"

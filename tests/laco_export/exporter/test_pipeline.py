@@ -1,0 +1,174 @@
+"""The export as a whole, through the command line, on tiny checkpoints."""
+
+import json
+from importlib import import_module
+
+import numpy as np
+import onnx
+import pytest
+
+from laco_export.bundle import open_bundle
+from laco_export.cli import main
+from laco_export.exporter import compile_gate
+
+
+def export(checkpoint, output, *options):
+    return main(["--model", str(checkpoint), "--output", str(output), *options])
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_checkpoint, tmp_path_factory):
+    """The whole bundle in FP16, as the user's own line makes it."""
+    output = tmp_path_factory.mktemp("bundles") / "fp16"
+    assert export(tiny_checkpoint, output, "--at", "1/2", "--fp16", "--no-compile") == 0
+    return open_bundle(output)
+
+
+def test_the_bundle_is_complete_and_nothing_else_is_in_it(bundle):
+    names = {path.relative_to(bundle.path).parts[0] for path in bundle.path.rglob("*")}
+    assert {"laco.json", "vision_b1.onnx", "vision.data", "golden.npz", "llm", "tokenizer.json"} <= names
+    assert {"preprocessor_config.json", "tokenizer_config.json"} <= names
+    assert not any("marked" in name or name.startswith(".") for name in names)
+    assert [path.name for path in bundle.path.parent.iterdir()] == ["fp16"]
+
+
+def test_the_manifest_says_what_was_done(bundle):
+    manifest = bundle.manifest
+    assert manifest.compression == {
+        "method": "laco",
+        "depth": "1/2",
+        "block": 1,
+        "ratio": 2,
+        "tokens_before": 16,
+        "tokens_after": 4,
+    }
+    graph = manifest.vision.graphs[0]
+    assert (graph.input.name, graph.input.dtype, graph.input.shape) == ("pixel_values", "float32", (1, 3, 56, 56))
+    assert (graph.output.name, graph.output.dtype, graph.output.shape) == ("image_features", "float32", (1, 4, 48))
+    assert {r["name"]: r["fired"] for r in manifest.vision.rewrites} == {
+        "fold_constants": 0,
+        "merge_windows": 1,
+        "average_residual": 1,
+        "scale_queries": 2,
+        "remove_identities": 0,
+        "merge_duplicates": 1,
+    }
+    assert all(kept["reason"] for kept in manifest.vision.kept_fp32)
+    assert manifest.decoder.folder == "llm"
+    assert any("untrained" in note and "projector" in note for note in manifest.notes)
+    assert any("--no-compile" in note for note in manifest.notes)
+
+
+def test_accuracy_is_judged_in_half_arithmetic_at_every_boundary(bundle):
+    accuracy = bundle.manifest.accuracy
+    assert accuracy["judged_by"] == "half arithmetic"
+    assert set(accuracy["also"]) == {"ONNX Runtime", "ONNX Runtime, as shipped"}
+    assert len(accuracy["pictures"]) == 4
+    names = [tensor["name"] for tensor in accuracy["tensors"]]
+    assert names[-1] == "image_features"
+    assert "vision_model.compressors.block_1.residual" in names
+    for tensor in accuracy["tensors"]:
+        assert 0.999 <= tensor["cosine"] < 1  # really half: FP32 would be 1 to twelve digits
+        assert tensor["max_abs"] > 1e-5
+        assert abs(tensor["norm_ratio"] - 1) <= 0.01
+
+
+def test_the_shipped_graph_reproduces_the_golden_features(bundle):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(bundle.file("vision_b1.onnx"))
+    prepare = bundle.manifest.image_preprocessing
+    with np.load(bundle.file("golden.npz"), allow_pickle=False) as golden:
+        for picture, expected in zip(golden["pictures"], golden["image_features"]):
+            (features,) = session.run(None, {"pixel_values": prepare.normalize(picture)[None]})
+            np.testing.assert_allclose(features[0], expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_the_graph_file_carries_no_trace_of_where_it_was_made(bundle):
+    proto = onnx.load(str(bundle.file("vision_b1.onnx")), load_external_data=False)
+    assert not any(node.metadata_props or node.doc_string for node in proto.graph.node)
+    assert b".py" not in bundle.file("vision_b1.onnx").read_bytes()
+
+
+def test_fp32_is_judged_by_onnxruntime(tiny_checkpoint, tmp_path, capsys):
+    output = tmp_path / "fp32"
+    assert export(tiny_checkpoint, output, "--fp32", "--no-llm", "--no-compile", "--json") == 0
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)  # nothing but the document on stdout
+    assert report["output"] == str(output)
+    assert report["vision"]["precision"] == "fp32"
+    assert report["vision"]["kept_fp32"] == []
+    assert report["accuracy"]["judged_by"] == "ONNX Runtime"
+    assert report["accuracy"]["tolerance"] == {"cosine": 0.9999, "norm_drift": 0.001}
+    assert min(tensor["cosine"] for tensor in report["accuracy"]["tensors"]) > 0.999999
+    assert report["seconds"]["compare with PyTorch"] > 0
+    assert report["decoder"] is None
+    assert "Warning" not in printed.err
+    assert "[torch.onnx]" not in printed.err
+    open_bundle(output)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "tokens"),
+    [
+        ("siglip", {"grid": (5, 5)}, 9),
+        ("internvit", {"at": "1"}, 4),
+        ("aimv2", {"method": None}, 16),
+    ],
+    ids=["padded grid", "CLS, merge at the end", "no merge"],
+)
+def test_other_encoders_and_depths(make_tiny_model, make_tiny_checkpoint, tmp_path, kind, options, tokens):
+    checkpoint = make_tiny_checkpoint(make_tiny_model(kind, **options), tmp_path / "checkpoint")
+    assert export(checkpoint, tmp_path / "bundle", "--no-llm", "--no-compile") == 0
+    manifest = open_bundle(tmp_path / "bundle").manifest
+    assert manifest.compression["tokens_after"] == tokens
+    assert manifest.vision.graphs[0].output.shape[1] == tokens
+
+
+@pytest.mark.tensorrt
+def test_the_exported_graph_compiles(bundle):
+    builder = compile_gate.available()
+    if builder is None:
+        pytest.skip("needs TensorRT-RTX (pip install tensorrt-rtx), or TensorRT and a GPU")
+    built = compile_gate.compile_graph(bundle.file("vision_b1.onnx"), builder)
+    assert built["plan_bytes"] > 10_000
+
+
+def test_given_pictures_are_used_and_named(tiny_checkpoint, tmp_path):
+    from PIL import Image
+
+    Image.effect_noise((80, 60), 90).convert("RGB").save(tmp_path / "mine.png")
+    output = tmp_path / "bundle"
+    images = str(tmp_path / "mine.png")
+    assert export(tiny_checkpoint, output, "--fp32", "--no-llm", "--no-compile", "--images", images) == 0
+    assert open_bundle(output).manifest.accuracy["pictures"] == ["mine.png"]
+
+
+def test_a_wrong_rewrite_never_becomes_a_bundle(tiny_checkpoint, tmp_path, monkeypatch, capsys):
+    module = import_module("laco_export.exporter.rewrites.merge_windows")
+    monkeypatch.setattr(module, "channel_of_position", lambda channels, ratio: np.arange(channels * ratio**2))
+    assert export(tiny_checkpoint, tmp_path / "bundle", "--no-llm", "--no-compile") == 1
+    message = capsys.readouterr().err
+    assert "does not compute what PyTorch computes" in message
+    assert "first out of tolerance: vision_model.compressors.block_1" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_naive_half_cast_never_becomes_a_bundle(make_tiny_model, make_tiny_checkpoint, tmp_path, monkeypatch, capsys):
+    import torch
+
+    from laco_export.exporter import vision_graph
+
+    model = make_tiny_model()
+    with torch.no_grad():
+        model.vision_model.encoder.encoder.layers[0].ffn.down_proj.weight.mul_(1e6)
+    checkpoint = make_tiny_checkpoint(model, tmp_path / "outliers")
+    assert export(checkpoint, tmp_path / "careful", "--no-llm", "--no-compile") == 0
+    kept = open_bundle(tmp_path / "careful").manifest.vision.kept_fp32
+    assert any(island["node"].endswith("layers.0.ffn.down_proj/MatMul") for island in kept)
+
+    monkeypatch.setattr(vision_graph, "choose_fp32", lambda graph, ranges: {})
+    assert export(checkpoint, tmp_path / "naive", "--no-llm", "--no-compile") == 1
+    message = capsys.readouterr().err
+    assert "judged by half arithmetic" in message
+    assert not (tmp_path / "naive").exists()

@@ -1,0 +1,237 @@
+"""``laco-export`` and what it says to bad input. The export itself: ``exporter/test_pipeline.py``."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from laco_export.bundle import open_bundle
+from laco_export.cli import main
+
+QUICK = ("--no-llm", "--no-compile", "--fp32")
+
+
+@pytest.fixture
+def copy(tiny_checkpoint, tmp_path):
+    """A checkpoint that a test may damage."""
+    return shutil.copytree(tiny_checkpoint, tmp_path / "damaged")
+
+
+def refused(capsys, checkpoint, *options, code=1):
+    """Run with an output beside nothing else; returns the message, and checks that nothing was written."""
+    folder = checkpoint.parent / "out"
+    folder.mkdir(exist_ok=True)
+    assert main(["--model", str(checkpoint), "--output", str(folder / "bundle"), *QUICK, *options]) == code
+    captured = capsys.readouterr()
+    assert captured.err.startswith(("error: ", "loading")), captured.err
+    assert "Traceback" not in captured.err
+    assert "internal error" not in captured.err
+    assert captured.out == ""
+    assert list(folder.iterdir()) == []
+    return captured.err
+
+
+def test_a_path_that_is_no_checkpoint(capsys, tmp_path):
+    assert "there is no folder" in refused(capsys, tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    assert "config.json" in refused(capsys, tmp_path / "empty")
+    (tmp_path / "empty" / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    assert "not a LaCo checkpoint" in refused(capsys, tmp_path / "empty")
+
+
+def test_a_truncated_weight_file(capsys, copy):
+    weights = copy / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    assert "damaged or cut off" in refused(capsys, copy)
+
+
+def test_a_flipped_bit(capsys, copy):
+    weights = copy / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    assert "SHA-256" in refused(capsys, copy)
+
+
+@pytest.mark.parametrize(("change", "says"), [("missing", "missing: "), ("unexpected", "unexpected: ")])
+def test_missing_and_unexpected_tensors(capsys, copy, change, says):
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(copy / "model.safetensors")
+    if change == "missing":
+        del tensors["projector.linear_1.bias"]
+    else:
+        tensors["projector.linear_3.bias"] = np.zeros(3, np.float32)
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    message = refused(capsys, copy)
+    assert says in message
+    assert "projector.linear_" in message
+
+
+def test_a_pickle_is_refused_and_never_loaded(capsys, copy):
+    import torch
+
+    ran = copy / "ran"
+
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(ran),)
+
+    (copy / "model.safetensors").unlink()
+    torch.save({"weight": Harmful()}, copy / "pytorch_model.bin")
+    message = refused(capsys, copy)
+    assert "pickled" in message
+    assert "safetensors" in message
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("depth", "says"),
+    [
+        ("1/3", "not trained with a merge at depth 1/3"),
+        ("1/0", "divides by zero"),
+        ("2", "outside (0, 1]"),
+        ("banana", "not a depth"),
+        ("block:9", "block"),
+    ],
+)
+def test_depths_that_cannot_be(capsys, tiny_checkpoint, tmp_path, depth, says):
+    checkpoint = tmp_path / "link"
+    checkpoint.symlink_to(tiny_checkpoint)
+    message = refused(capsys, checkpoint, "--at", depth, code=2)
+    assert says in message
+    assert "1/2" in message  # what is allowed
+
+
+def test_an_output_that_exists_stays_untouched(capsys, tiny_checkpoint, tmp_path):
+    output = tmp_path / "bundle"
+    output.mkdir()
+    (output / "mine.txt").write_text("mine")
+    assert main(["--model", str(tiny_checkpoint), "--output", str(output), *QUICK]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert (output / "mine.txt").read_text() == "mine"
+
+
+def test_force_replaces_only_by_a_complete_bundle(capsys, tiny_checkpoint, tmp_path, monkeypatch):
+    from laco_export.exporter import pipeline
+
+    output = tmp_path / "bundle"
+    output.mkdir()
+    (output / "mine.txt").write_text("mine")
+    command = ["--model", str(tiny_checkpoint), "--output", str(output), "--force", *QUICK]
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "write_manifest", failing(OSError(errno.ENOSPC, "No space left on device")))
+        assert main(command) == 1
+    assert "the disk is full" in capsys.readouterr().err
+    assert [path.name for path in output.iterdir()] == ["mine.txt"]
+    assert main(command) == 0
+    open_bundle(output)
+    assert not (output / "mine.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def failing(error):
+    def fail(*args, **options):
+        raise error
+
+    return fail
+
+
+def test_a_full_disk_behind_another_library(capsys, tiny_checkpoint, tmp_path, monkeypatch):
+    from laco_export.exporter import vision_graph
+
+    def fail(*args, **options):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "vision.data")
+        except OSError as error:
+            raise RuntimeError("could not serialise the model") from error
+
+    monkeypatch.setattr(vision_graph, "write_graph", fail)
+    assert main(["--model", str(tiny_checkpoint), "--output", str(tmp_path / "bundle"), *QUICK]) == 1
+    assert "the disk is full (vision.data)" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_is_told_before_the_work(capsys, tiny_checkpoint, tmp_path, monkeypatch):
+    from laco_export.exporter import pipeline
+
+    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    assert main(["--model", str(tiny_checkpoint), "--output", str(tmp_path / "bundle"), *QUICK]) == 1
+    message = capsys.readouterr().err
+    assert "cannot hold the bundle" in message
+    assert "trace" not in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_in_the_middle_leaves_nothing_under_the_name(tiny_checkpoint, tmp_path):
+    command = [sys.executable, "-m", "laco_export.cli", "--model", str(tiny_checkpoint)]
+    command += ["--output", str(tmp_path / "bundle"), *QUICK]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".bundle.partial-*/vision.data")):  # traced, and not yet compared
+        assert process.poll() is None, "the export ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "bundle").exists()
+    assert main(command[3:]) == 0  # and the next run clears what the killed one left
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    open_bundle(tmp_path / "bundle")
+
+
+def test_the_default_name_says_checkpoint_depth_and_precision(tiny_checkpoint, tmp_path, monkeypatch):
+    from pathlib import Path
+
+    from laco_export.exporter.options import ExportOptions
+
+    monkeypatch.chdir(tmp_path)
+    assert ExportOptions(tiny_checkpoint).output_for("1/2") == Path("tiny-at1_2-fp16")
+    assert ExportOptions(tiny_checkpoint, precision="fp32").output_for("block:7") == Path("tiny-atblock7-fp32")
+    assert ExportOptions(tiny_checkpoint).output_for(None) == Path("tiny-full-fp16")
+    assert ExportOptions(Path(".")).output_for("1/2") == Path(f"{tmp_path.name}-at1_2-fp16")
+
+
+@pytest.mark.parametrize(
+    "options", [("--opset", "17"), ("--opset", "23")], ids=["too old", "newer than the target reads"]
+)
+def test_opsets_that_are_not_written(capsys, tiny_checkpoint, tmp_path, options):
+    checkpoint = tmp_path / "link"
+    checkpoint.symlink_to(tiny_checkpoint)
+    assert "18, 19, 20" in refused(capsys, checkpoint, *options, code=2)
+
+
+def test_both_precisions_at_once_are_a_usage_error(capsys, tiny_checkpoint):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--model", str(tiny_checkpoint), "--fp16", "--fp32"])
+    assert exit_.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy():
+    program = (
+        "import sys\nfrom laco_export.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'onnx', 'numpy', 'polygraphy', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--at" in done.stdout
+    assert time.perf_counter() - start < 0.5
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    from laco_export.errors import CheckpointError
+
+    with pytest.raises(CheckpointError):
+        main(["--model", str(tmp_path / "absent"), "--debug"])
