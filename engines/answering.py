@@ -21,6 +21,7 @@ from laco_export.bundle import Bundle
 from laco_export.errors import UsageError
 from laco_export.preprocessing import MAX_PIXELS
 from laco_export.quiet import quiet_libraries
+from laco_export.tiling import pack_tokens
 
 from .prompt import Picture, Prompt, Prompter
 from .runtimes import open_runtime
@@ -109,6 +110,8 @@ class Answerer:
         start = time.perf_counter()
         self.bundle = bundle
         self.prompter = prompter or Prompter(bundle)
+        newline = bundle.manifest.vision.image_newline
+        self.newline = None if newline is None else np.load(bundle.file(newline))  # [D]
         with quiet_libraries():
             from .decoder import open_decoder
 
@@ -156,7 +159,10 @@ class Answerer:
         self.vision.prepare(len(prompt.pixel_values))
         self.load_ms += 1000 * (time.perf_counter() - start)
         start = time.perf_counter()
-        features = self.vision.encode(prompt.pixel_values) if len(prompt.pixel_values) else None
+        features = None
+        if len(prompt.pixel_values):
+            tiles = self.vision.encode(prompt.pixel_values)  # [tiles, tokens, D]
+            features = pack_tokens(tiles, prompt.layouts, self.newline)  # [n, D]
         encoded = time.perf_counter()
         streamer, best_two = TimedTextStreamer(self.prompter.tokenizer, on_text), BestTwo()
         room = self.bundle.manifest.decoder.context_length - len(prompt.input_ids)
@@ -184,7 +190,7 @@ class Answerer:
         embeds = self.decoder.embed(ids)  # [1, T, D]
         if features is not None:
             is_image = ids == self.bundle.manifest.decoder.image_token_id  # [1, T]
-            embeds[is_image] = torch.from_numpy(features).flatten(0, 1)  # [num_images · tokens, D], in reading order
+            embeds[is_image] = torch.from_numpy(features)  # [n, D], in reading order
         with torch.inference_mode():
             self.decoder.generate(
                 input_ids=ids,

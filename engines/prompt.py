@@ -15,6 +15,7 @@ from laco_export.bundle import Bundle
 from laco_export.conversation import expand_image_tokens, question_turn, render
 from laco_export.errors import BundleError, UsageError
 from laco_export.preprocessing import MAX_PIXELS, load_image
+from laco_export.tiling import SINGLE_TILE, Tiling, TokenLayout, layouts
 
 Picture = Image.Image | str | os.PathLike
 
@@ -25,12 +26,14 @@ class Prompt:
 
     Attributes:
         input_ids: int64 ``[T]``, with the image token at every position of a visual embedding.
-        pixel_values: float32 ``[num_images, 3, H, W]``.
+        pixel_values: float32 ``[tiles, 3, H, W]``; a picture is one tile unless the bundle tiles it.
+        layouts: for each picture, where its tiles' tokens stand in the prompt.
         preprocess_ms: what reading, resizing and tokenising took.
     """
 
     input_ids: np.ndarray
     pixel_values: np.ndarray
+    layouts: list[TokenLayout]
     preprocess_ms: float
 
 
@@ -52,7 +55,9 @@ class Prompter:
             )
         self.decoder = bundle.manifest.decoder
         self.preprocessing = bundle.manifest.image_preprocessing
-        self.tokens_per_image = bundle.manifest.vision.graphs[0].output.shape[1]
+        self.token_grid = bundle.manifest.vision.token_grid
+        tiling = bundle.manifest.vision.tiling
+        self.tiling = Tiling.from_mapping(tiling) if tiling else None
         path = bundle.file("tokenizer.json")
         try:
             self.tokenizer = Tokenizer.from_file(str(path))
@@ -76,21 +81,28 @@ class Prompter:
         start = time.perf_counter()
         turn = question_turn(question, len(pictures))
         images = [p if isinstance(p, Image.Image) else load_image(p, max_pixels=max_pixels) for p in pictures]
+        # One picture is tiled where the model was trained so; of several, each is one tile.
+        tiled = self.tiling is not None and len(images) == 1
+        sizes = [(image.height, image.width) if tiled else SINGLE_TILE for image in images]
+        plans = layouts(sizes, grid=self.token_grid, tiling=self.tiling)
         height, width = self.preprocessing.height, self.preprocessing.width
-        pixel_values = np.empty((len(images), 3, height, width), np.float32)
+        pixel_values = np.empty((sum(plan.tiles for plan in plans), 3, height, width), np.float32)
         for index, image in enumerate(images):
-            pixel_values[index] = self.preprocessing(image)
-        text = expand_image_tokens(render([turn], add_generation_prompt=True), [self.tokens_per_image] * len(images))
+            if tiled:
+                pixel_values[:] = self.tiling.split(image, self.preprocessing)
+            else:
+                pixel_values[index] = self.preprocessing(image)
+        text = expand_image_tokens(render([turn], add_generation_prompt=True), [len(plan) for plan in plans])
         input_ids = np.asarray(self.tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
-        self._check(input_ids, len(images))
-        return Prompt(input_ids, pixel_values, 1000 * (time.perf_counter() - start))
+        self._check(input_ids, plans)
+        return Prompt(input_ids, pixel_values, plans, 1000 * (time.perf_counter() - start))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Tokens to text, special tokens left out."""
         return self.tokenizer.decode([int(token) for token in token_ids], skip_special_tokens=True)
 
-    def _check(self, input_ids: np.ndarray, num_images: int) -> None:
-        found, expected = int((input_ids == self.decoder.image_token_id).sum()), num_images * self.tokens_per_image
+    def _check(self, input_ids: np.ndarray, plans: list[TokenLayout]) -> None:
+        found, expected = int((input_ids == self.decoder.image_token_id).sum()), sum(len(plan) for plan in plans)
         if found != expected:
             raise BundleError(
                 "the bundle's tokenizer and manifest do not agree on the image token",
@@ -101,7 +113,7 @@ class Prompter:
         if len(input_ids) >= self.decoder.context_length:
             raise UsageError(
                 "the prompt is longer than the model's context",
-                given=f"{len(input_ids)} tokens, {expected} of them for {num_images} pictures",
+                given=f"{len(input_ids)} tokens, {expected} of them for {len(plans)} pictures",
                 allowed=f"at most {self.decoder.context_length - 1}, so that one is left for the answer",
                 todo="ask a shorter question, or show fewer pictures",
             )

@@ -52,6 +52,9 @@ class Vision:
         kept_fp32: in a half-precision graph, what stays FP32 and why: ``[{"node": …, "reason": …}]``.
         rewrites: ``[{"name": …, "fired": n, "refused": [reasons]}]`` in the order in which they ran.
         nodes: node count by ONNX operator after the rewrites; ``nodes_before`` as traced.
+        token_grid: a tile's visual embeddings as rows and columns.
+        tiling: fields of :class:`~laco_export.tiling.Tiling` where a prompt's only picture is tiled, else None.
+        image_newline: a ``.npy`` of dtype float32 ``[D]``, the embedding that ends a row of a tiled picture.
     """
 
     graphs: list[VisionGraph]
@@ -63,6 +66,9 @@ class Vision:
     rewrites: list[dict] = field(default_factory=list)
     nodes: dict[str, int] = field(default_factory=dict)
     nodes_before: dict[str, int] = field(default_factory=dict)
+    token_grid: tuple[int, int] = ()
+    tiling: dict | None = None
+    image_newline: str | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +239,7 @@ def _manifest_from(document: dict) -> Manifest:
         VisionGraph(**{**graph, "input": _tensor(graph["input"]), "output": _tensor(graph["output"])})
         for graph in vision["graphs"]
     ]
+    vision["token_grid"] = tuple(vision["token_grid"])
     values["vision"] = Vision(**vision)
     values["decoder"] = None if values.get("decoder") is None else Decoder(**values["decoder"])
     for name in values["files"]:

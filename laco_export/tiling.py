@@ -111,6 +111,29 @@ class TokenLayout:
         return len(self.indices)
 
 
+def pack_tokens(features: np.ndarray, plans: Sequence[TokenLayout], newline: np.ndarray | None) -> np.ndarray:
+    """The tiles' embeddings as the prompt's visual embeddings, all pictures one after another.
+
+    Args:
+        features: float32 ``[tiles, T, D]``, all tiles of all pictures in order.
+        newline: float32 ``[D]``, where a picture is tiled.
+
+    Returns:
+        float32 ``[n, D]`` with n the sum of the layouts' lengths.
+    """
+    packed, start = [], 0
+    for plan in plans:
+        flat = features[start : start + plan.tiles].reshape(-1, features.shape[-1])  # [tiles·T, D]
+        if newline is not None:
+            flat = np.concatenate([flat, newline[None].astype(flat.dtype)])  # index tiles·T is the newline
+        if plan.indices.shape[1] == 1:
+            packed.append(flat[plan.indices[:, 0]])
+        else:
+            packed.append((flat[plan.indices] * plan.weights[..., None]).sum(1))  # [n, k, D] -> [n, D]
+        start += plan.tiles
+    return np.concatenate(packed)
+
+
 def single_tile_layout(tokens: int) -> TokenLayout:
     """All tokens of one tile, in order."""
     return TokenLayout(np.arange(tokens)[:, None], np.ones((tokens, 1), np.float32), 1)

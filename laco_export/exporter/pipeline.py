@@ -8,8 +8,11 @@ Everything is written into a temporary sibling of the output, which takes its fi
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+
+import numpy as np
 
 from .. import __version__
 from ..atomic import new_directory
@@ -166,10 +169,20 @@ class _Export:
     def _write_graphs(self) -> None:
         from .structural_gates import check_structure
 
-        self.vision = vision_graph.write(self.traced, self.folder, precision=self.options.precision)
+        written = vision_graph.write(self.traced, self.folder, precision=self.options.precision)
+        self.vision = replace(written, **self._token_layout())
         self.traced.clear()  # their weights are on disk now
         for graph in self.vision.graphs:
             check_structure(self.folder / graph.file)
+
+    def _token_layout(self) -> dict:
+        """What an engine needs to place a picture's tokens: the grid, the tiling, the newline's file."""
+        model, newline = self.model, None
+        if model.image_newline is not None:
+            newline = "image_newline.npy"
+            np.save(self.folder / newline, model.image_newline.detach().float().numpy())
+        grid = model.vision_model.merged_grid
+        return {"token_grid": grid, "tiling": model.config.tiling, "image_newline": newline}
 
     def _prove(self) -> None:
         from .proof import prove

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 
-def _model(image_token_id, eos_token_id, vocab_size):
+def _model(image_token_id, eos_token_id, vocab_size, **options):
     import torch
     from transformers import Aimv2VisionConfig, Aimv2VisionModel, Qwen2Config, Qwen2ForCausalLM
 
@@ -38,7 +38,7 @@ def _model(image_token_id, eos_token_id, vocab_size):
         pad_token_id=0,
     )
     model = LacoForConditionalGeneration.from_parts(
-        Aimv2VisionModel(vision), Qwen2ForCausalLM(text), image_token_id=image_token_id
+        Aimv2VisionModel(vision), Qwen2ForCausalLM(text), image_token_id=image_token_id, **options
     )
     for layer in (model.projector.linear_1, model.projector.linear_2):
         torch.nn.init.normal_(layer.weight, std=0.5)
@@ -53,6 +53,18 @@ def engine_model(tiny_checkpoint):
     processor = LacoProcessor.from_pretrained(tiny_checkpoint)
     tokenizer = processor.tokenizer
     return _model(processor.image_token_id, tokenizer.eos_token_id, len(tokenizer)), processor
+
+
+@pytest.fixture(scope="session")
+def tiled_model(engine_model):
+    """The same with a model that tiles single pictures into grids of up to 3 x 3, scaled down above four tiles."""
+    from laco_export.models import LacoProcessor
+
+    tokenizer = engine_model[1].tokenizer
+    tiling = {"tile": 56, "max_rows": 3, "max_columns": 3, "max_tiles": 4}
+    token_id = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    model = _model(token_id, tokenizer.eos_token_id, len(tokenizer), tiling=tiling)
+    return model, LacoProcessor.for_model(model, tokenizer)
 
 
 @pytest.fixture(scope="session")

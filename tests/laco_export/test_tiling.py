@@ -17,6 +17,7 @@ from laco_export.tiling import (
     VIDEO_FRAME,
     Tiling,
     layouts,
+    pack_tokens,
     sample_frames,
     scale_down,
     tiled_layout,
@@ -25,12 +26,6 @@ from laco_export.tiling import (
 
 SIZES = [(random.Random(i).randint(1, 1500), random.Random(-i - 1).randint(1, 1500)) for i in range(300)]
 TILE = 28
-
-
-def apply(layout, features, newline):
-    """Gather in numpy: [tiles, T, D] and [D] -> [n, D]."""
-    flat = np.concatenate([features.reshape(-1, features.shape[-1]), newline[None]])
-    return (flat[layout.indices] * layout.weights[..., None]).sum(1)
 
 
 @pytest.mark.parametrize("side", [2, 3])
@@ -60,7 +55,7 @@ def test_layouts_pack_as_llava_onevision_does(side):
         (expected,), _ = model.pack_image_features(
             [torch.from_numpy(features)], [(height, width)], torch.from_numpy(newline), "anyres_max_9"
         )
-        actual = apply(layout, features, newline)
+        actual = pack_tokens(features, [layout], newline)
         np.testing.assert_allclose(actual, expected.numpy(), rtol=0, atol=1e-5)
         scaled += layout.indices.shape[1] == 4
     assert scaled > 20  # the scaling down was exercised
