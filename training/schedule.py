@@ -1,0 +1,45 @@
+"""Warm-up and cosine decay with one absolute floor for all groups.
+
+transformers' `cosine_with_min_lr` scales every group by one ratio, taken from one base rate: a group that peaks at a
+fifth of the base would end at a fifth of the floor. Here each group has a factor of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import ceil, cos, pi
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
+
+
+def cosine_factor(step: int, *, total_steps: int, warmup_steps: int, floor: float) -> float:
+    """The learning rate at `step` as a share of its peak: 0 → 1 in the warm-up, then a half cosine down to `floor`."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - 1 - warmup_steps))
+    return floor + (1 - floor) * 0.5 * (1 + cos(pi * progress))
+
+
+def warmup_steps(total_steps: int, ratio: float) -> int:
+    """Steps of the warm-up, rounded up as transformers does."""
+    return ceil(total_steps * ratio)
+
+
+def cosine_schedule(
+    optimizer: Optimizer, *, total_steps: int, warmup_ratio: float, min_learning_rate: float
+) -> LambdaLR:
+    """A `LambdaLR` whose last step has every group at `min_learning_rate`."""
+    from torch.optim.lr_scheduler import LambdaLR
+
+    warmup = warmup_steps(total_steps, warmup_ratio)
+    factors: list[Callable[[int], float]] = [
+        partial(
+            cosine_factor, total_steps=total_steps, warmup_steps=warmup, floor=min(1.0, min_learning_rate / group["lr"])
+        )
+        for group in optimizer.param_groups
+    ]
+    return LambdaLR(optimizer, factors)

@@ -1,0 +1,94 @@
+"""Samples as LLaVA-style JSON entries: `{id, image, conversations: [{from, value}, …], …}`.
+
+One picture gives `image` as a string, two as a list; each picture is marked `<image>` in the first human turn. Extra
+keys (`kind`) are for evaluation; the trainer ignores them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from laco_export.conversation import IMAGE_MARK
+
+from .scene import Question, Region, one_of
+
+CAPTION_PROMPT = "Describe the picture."
+QUESTIONS_PER_SAMPLE = 4  # turns in a conversation: cheap supervision, since the picture is encoded once
+_ORDINALS = ("first", "second")
+_ASK_WHERE_WRITTEN = ("Which picture shows the {noun} {text}?",)
+_ASK_READ = ("What {noun} is written in the {which} picture?",)
+_ASK_TOTAL = ("How many shapes are in the {which} picture?",)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture on disk and what can be said about it: a `scene.Sample` without its pixels."""
+
+    id: str
+    image: str
+    caption: str
+    questions: tuple[Question, ...]
+    regions: tuple[Region, ...]
+    texts: tuple[str, ...]
+
+
+def caption_entry(entry: Entry) -> dict:
+    """Stage 1: the caption is the whole answer."""
+    return _entry(entry.id, entry.image, [(CAPTION_PROMPT, entry.caption)])
+
+
+def caption_and_questions_entry(entry: Entry, rng: Random) -> dict:
+    """Stage 1.5: a caption, then two questions."""
+    questions = _some(entry.questions, rng, 2)
+    return _entry(entry.id, entry.image, [(CAPTION_PROMPT, entry.caption), *questions])
+
+
+def questions_entry(entry: Entry, rng: Random) -> dict:
+    """Stage 2, one picture: up to four questions."""
+    return _entry(entry.id, entry.image, _some(entry.questions, rng, QUESTIONS_PER_SAMPLE))
+
+
+def held_out_entry(entry: Entry, question: Question) -> dict:
+    """One question of a named kind about a picture of its own."""
+    return {**_entry(entry.id, entry.image, [(question.text, question.answer)]), "kind": question.kind}
+
+
+def pair_entry(first: Entry, second: Entry, rng: Random) -> dict:
+    """Stage 2, two pictures: which of them shows something, and what the first or second shows."""
+    turns = pair_questions((first, second), rng)
+    return _entry(f"{first.id}+{second.id}", [first.image, second.image], turns[:QUESTIONS_PER_SAMPLE])
+
+
+def pair_questions(pair: tuple[Entry, Entry], rng: Random) -> list[tuple[str, str]]:
+    """The questions about two pictures that have one right answer, in random order; at least one."""
+    turns = []
+    for which, entry, other in zip(_ORDINALS, pair, pair[::-1], strict=True):
+        if len(entry.texts) == 1:
+            noun = "number" if entry.texts[0].isdigit() else "word"
+            turns.append((one_of(rng, _ASK_READ, noun=noun, which=which), entry.texts[0]))
+        for text in entry.texts:
+            if text not in other.texts:
+                noun = "number" if text.isdigit() else "word"
+                turns.append((one_of(rng, _ASK_WHERE_WRITTEN, noun=noun, text=text), which))
+        total = next((q.answer for q in entry.questions if q.kind == "shape-count" and "shapes" in q.text), None)
+        if total:
+            turns.append((one_of(rng, _ASK_TOTAL, which=which), total))
+        if not entry.texts and other.texts:
+            turns.append(("Which picture shows writing?", _ORDINALS[1 - _ORDINALS.index(which)]))
+    rng.shuffle(turns)
+    return turns or [(CAPTION_PROMPT, f"{pair[0].caption} {pair[1].caption}")]
+
+
+def _some(questions: tuple[Question, ...], rng: Random, most: int) -> list[tuple[str, str]]:
+    chosen = rng.sample(questions, min(most, len(questions)))
+    return [(question.text, question.answer) for question in chosen]
+
+
+def _entry(id: str, image: str | list[str], turns: list[tuple[str, str]]) -> dict:
+    marks = f"{IMAGE_MARK}\n" * (1 if isinstance(image, str) else len(image))
+    conversations = []
+    for index, (question, answer) in enumerate(turns):
+        conversations.append({"from": "human", "value": (marks if index == 0 else "") + question})
+        conversations.append({"from": "gpt", "value": answer})
+    return {"id": id, "image": image, "conversations": conversations}

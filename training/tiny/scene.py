@@ -1,0 +1,78 @@
+"""What a drawn sample is: a picture, what stands where in it, and the questions that it answers.
+
+Every drawer of the tiny recipe (`shapes`, `writing`, `charts`) returns a `Sample`; `dataset` writes it to disk.
+A sample's random numbers come from a `random.Random` that the caller seeds, so it does not depend on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from random import Random
+
+from PIL import Image, ImageDraw, ImageFont
+
+SIZE = 112  # pixels; 8x8 patches of AIMv2's 14 px, 4x4 after the merge
+COLOURS = {
+    "red": (222, 40, 45),
+    "green": (35, 160, 70),
+    "blue": (45, 85, 225),
+    "orange": (248, 155, 30),
+    "purple": (150, 50, 185),
+    "black": (28, 28, 30),
+}
+BACKGROUNDS = ((255, 255, 255), (250, 246, 232), (236, 240, 248), (240, 248, 238), (232, 232, 232))
+_COLOUR_JITTER = 14  # per channel: no two reds are alike, and none is taken for orange
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+
+@dataclass(frozen=True)
+class Region:
+    """One thing in a picture, for the encoder's pretraining: its box and its labels (field name -> value)."""
+
+    box: Box
+    labels: dict[str, str | int]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a named kind with its only right answer."""
+
+    kind: str
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A drawn picture [RGB, SIZE x SIZE], a caption, its questions, its regions, and the texts written in it."""
+
+    image: Image.Image
+    caption: str
+    questions: tuple[Question, ...]
+    regions: tuple[Region, ...]
+    texts: tuple[str, ...] = field(default=())
+
+
+def new_canvas(rng: Random) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """An empty picture on one of the light backgrounds, and the pen for it."""
+    image = Image.new("RGB", (SIZE, SIZE), rng.choice(BACKGROUNDS))
+    return image, ImageDraw.Draw(image)
+
+
+def paint(rng: Random, colour: str) -> tuple[int, int, int]:
+    """A colour of that name, a little different each time."""
+    return tuple(max(0, min(255, c + rng.randint(-_COLOUR_JITTER, _COLOUR_JITTER))) for c in COLOURS[colour])
+
+
+@lru_cache(maxsize=None)
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """PIL's built-in font, which exists wherever Pillow has FreeType (all its wheels do)."""
+    return ImageFont.load_default(size)
+
+
+def one_of(rng: Random, templates: Sequence[str], **names: object) -> str:
+    """One of the phrasings, filled in."""
+    return rng.choice(templates).format(**names)
