@@ -23,8 +23,9 @@ class TensorRange:
 
     Attributes:
         max_abs: largest magnitude.
-        rounding: relative error of rounding it to half, ‖x − half(x)‖ / ‖x‖; inf where it overflows. Within half's
-            normal numbers it is at most 2⁻¹¹, so more means that values fell to subnormals or to zero.
+        rounding: relative error of rounding it to half, ‖x − half(x)‖ / ‖x‖; inf where it overflows. Half's normal
+            numbers round by at most 2⁻¹¹ of themselves, so more means that values fell to subnormals or to zero. A
+            tensor whose root mean square is no subnormal cannot lose that much, and is entered with 2⁻¹¹ unmeasured.
     """
 
     max_abs: float = 0.0
@@ -39,10 +40,17 @@ class TensorRange:
         """Take in one more value of the tensor, in FP32."""
         if not tensor.numel():
             return
+        limits = torch.finfo(half)
         low, high = torch.aminmax(tensor)
-        self.max_abs = max(self.max_abs, -float(low), float(high))
-        self._squares += float(torch.linalg.vector_norm(tensor)) ** 2
-        self._errors += float(torch.linalg.vector_norm(tensor - tensor.to(half))) ** 2
+        largest = max(-float(low), float(high))
+        norm = float(torch.linalg.vector_norm(tensor))
+        self.max_abs = max(self.max_abs, largest)
+        self._squares += norm**2
+        # A subnormal rounds by at most half a step, smallest_normal·eps/2: over all values that is norm·eps/4 here.
+        if largest <= limits.max and norm >= 2 * limits.smallest_normal * tensor.numel() ** 0.5:
+            self._errors += (norm * limits.eps / 2) ** 2
+        else:
+            self._errors += float(torch.linalg.vector_norm(tensor - tensor.to(half).float())) ** 2
 
 
 def measure_ranges(
