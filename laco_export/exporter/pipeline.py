@@ -138,8 +138,8 @@ class _Export:
         if free < needed:
             raise ExportError(
                 f"the disk of '{self.output.absolute().parent}' cannot hold the bundle",
-                given=f"{free / 1e9:.2f} GB free",
-                allowed=f"about {needed / 1e9:.2f} GB",
+                given=f"{free / 1e6:,.1f} MB free",
+                allowed=f"about {needed / 1e6:,.1f} MB",
                 todo="free some space, or choose another --output",
             )
 
