@@ -103,6 +103,7 @@ class Manifest:
         compression: ``{"method", "depth", "block", "ratio", "tokens_before", "tokens_after"}``.
         preprocessing: the fields of ``preprocessor_config.json``.
         accuracy: the comparison with PyTorch: ``{"tensors": [{"name", "cosine", "norm_ratio", "max_abs", …}], …}``.
+        build: how the export went: seconds by step, what the compile gate built.
         files: path → ``{"sha256", "bytes"}`` of every file but the manifest.
     """
 
@@ -117,6 +118,7 @@ class Manifest:
     accuracy: dict
     decoder: Decoder | None = None
     notes: list[str] = field(default_factory=list)
+    build: dict = field(default_factory=dict)
     files: dict[str, dict] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 

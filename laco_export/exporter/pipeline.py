@@ -252,6 +252,7 @@ class _Export:
             accuracy=accuracy,
             decoder=self.decoder if self.options.llm else None,
             notes=self.notes,
+            build={"seconds": self.steps.seconds, "compiled": self.compiled},
         )
         write_manifest(self.folder, manifest)
         return manifest
