@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ def initialize(
     language_model: Path | str,
     output: Path | str,
     *,
-    at: str = "1/2",
+    at: str | Sequence[str] = "1/2",
     method: str | None = "laco",
     dtype: torch.dtype | None = None,
     force: bool = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -75,7 +75,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         language_model: PreTrainedModel,
         *,
         image_token_id: int,
-        at: str = "1/2",
+        at: str | Sequence[str] = "1/2",
         method: str | None = "laco",
         feature_layer: int | None = None,
         tiling: Mapping | None = None,
@@ -91,15 +91,16 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             encoder: a transformers vision model without a pooling head.
             language_model: a transformers causal language model.
             image_token_id: the id of ``<|image_pad|>`` in the language model's vocabulary.
-            at: the depth of the merge.
+            at: the depth of the merge; several give an elastic checkpoint with a compressor for each.
             method: a compressor's name, or None to keep all tokens.
             feature_layer, tiling, video_pooling: see :class:`LacoConfig`.
             compression: further fields of :class:`CompressionConfig`.
         """
+        depths = () if method is None else (at,) if isinstance(at, str) else tuple(at)
         config = LacoConfig(
             vision_config=encoder.config,
             text_config=language_model.config,
-            compression=CompressionConfig(method=method, depths=(at,) if method else (), **compression),
+            compression=CompressionConfig(method=method, depths=depths, **compression),
             image_token_id=image_token_id,
             feature_layer=feature_layer,
             tiling=tiling,

@@ -1,0 +1,74 @@
+"""``laco-train init`` from folders on disk."""
+
+import pytest
+
+from laco_export.models import checkpoint
+from laco_training.init_command import main
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_checkpoint, tmp_path_factory):
+    """Folders of a tiny encoder and a tiny language model with its tokenizer."""
+    folder = tmp_path_factory.mktemp("parts")
+    loaded = checkpoint.load(tiny_checkpoint)
+    loaded.model.vision_model.encoder.save_pretrained(folder / "encoder")
+    loaded.model.language_model.save_pretrained(folder / "llm")
+    loaded.processor.tokenizer.save_pretrained(folder / "llm")
+    return folder
+
+
+def arguments(parts, output, *more):
+    return ["--encoder", str(parts / "encoder"), "--llm", str(parts / "llm"), "--output", str(output), *more]
+
+
+def test_it_says_where_the_merge_stands(parts, tmp_path, capsys):
+    assert main(arguments(parts, tmp_path / "ckpt", "--at", "1/2", "--compressor", "ldpv2")) == 0
+    said = capsys.readouterr().err
+    assert "merge at 1/2: after block 1 of 2" in said
+    assert "16 tokens a tile become 4" in said
+    assert "untrained compressors and projector" in " ".join(said.split())
+    config = checkpoint.load(tmp_path / "ckpt").model.config
+    assert config.compression["method"] == "ldpv2"
+    assert config.untrained == ["compressors", "projector"]
+
+
+def test_several_depths_make_an_elastic_checkpoint(parts, tmp_path):
+    assert main(arguments(parts, tmp_path / "ckpt", "--at", "1/2", "1")) == 0
+    model = checkpoint.load(tmp_path / "ckpt").model
+    assert sorted(model.vision_model.compressors) == ["block_1", "block_2"]
+    assert model.set_depth("1") == 2
+
+
+def test_the_same_seed_gives_the_same_weights(parts, tmp_path):
+    digests = []
+    for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        main(arguments(parts, tmp_path / name, "--seed", seed))
+        digests.append(checkpoint.load(tmp_path / name).sha256)
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--at", "2"], "outside (0, 1]"),
+        (["--at", "block:9"], "beyond the encoder's last block"),
+        (["--compressor", "lacoo"], "average_pool, laco, laco_misaligned"),
+        (["--ratio", "5"], "compression.ratio"),
+        (["--feature-layer", "9"], "feature_layer"),
+        (["--encoder", "nowhere"], "there is no folder 'nowhere'"),
+    ],
+)
+def test_wrong_input(parts, tmp_path, capsys, more, message):
+    assert main(arguments(parts, tmp_path / "ckpt", *more)) == 2
+    said = capsys.readouterr().err
+    assert message in " ".join(said.split())
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_output_stays(parts, tmp_path, capsys):
+    (tmp_path / "ckpt").mkdir()
+    assert main(arguments(parts, tmp_path / "ckpt")) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(arguments(parts, tmp_path / "ckpt", "--force")) == 0
+    assert (tmp_path / "ckpt" / "model.safetensors").is_file()

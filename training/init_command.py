@@ -1,0 +1,83 @@
+"""`laco-train init`: a checkpoint from an encoder folder and a language-model folder, before any training."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from laco_export.console import console, run_command
+from laco_export.errors import UsageError
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of `laco-train init`."""
+    parser = argparse.ArgumentParser(
+        prog="laco-train init",
+        description="Start a LaCo checkpoint from a pretrained encoder and a pretrained LLM. The merge layer "
+        "and the projector are new, and marked untrained until a stage has trained them.",
+        epilog="example: laco-train init --encoder aimv2-large-patch14-336 --llm Qwen2.5-0.5B-Instruct --at 1/2 "
+        "--output checkpoints/laco-half",
+    )
+    parser.add_argument("--encoder", type=Path, required=True, metavar="DIR", help="AIMv2, SigLIP, InternViT or CLIP")
+    parser.add_argument("--llm", type=Path, required=True, metavar="DIR", help="a causal language model, tokenizer too")
+    parser.add_argument("--output", type=Path, required=True, metavar="CKPT", help="the checkpoint to write")
+    parser.add_argument(
+        "--at",
+        nargs="+",
+        default=["1/2"],
+        metavar="DEPTH",
+        help="where the tokens are merged: 1/2, 0.25, block:7 (default: 1/2); several give an elastic checkpoint",
+    )
+    parser.add_argument("--compressor", default="laco", metavar="NAME", help="default: laco; docs/model.md lists them")
+    parser.add_argument("--ratio", type=int, default=2, metavar="R", help="R x R tokens become one: 2, 3 or 4")
+    parser.add_argument("--feature-layer", type=int, metavar="N", help="-2: without the last block and the norm")
+    parser.add_argument("--dtype", choices=DTYPES, help="of all weights (default: the language model's)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the new layers (default: 0)")
+    parser.add_argument("--force", action="store_true", help="replace --output once the new checkpoint is complete")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = build_parser().parse_args(argv)
+    return run_command(lambda: _run(arguments), debug=arguments.debug)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from laco_export.atomic import refuse_existing
+    from laco_export.depth import Depth
+    from laco_export.quiet import quiet_libraries
+
+    for depth in arguments.at:
+        Depth.parse(depth)
+    for option, folder in (("--encoder", arguments.encoder), ("--llm", arguments.llm)):
+        if not folder.is_dir():
+            raise UsageError(f"{option}: there is no folder '{folder}'", todo="give the path of a downloaded model")
+    refuse_existing(arguments.output, force=arguments.force)
+    with quiet_libraries():
+        import torch
+
+        from laco_export.models.initialization import initialize
+
+        torch.manual_seed(arguments.seed)
+        model = initialize(
+            arguments.encoder,
+            arguments.llm,
+            arguments.output,
+            at=arguments.at,
+            method=arguments.compressor,
+            dtype=getattr(torch, arguments.dtype) if arguments.dtype else None,
+            ratio=arguments.ratio,
+            feature_layer=arguments.feature_layer,
+            force=arguments.force,
+        )
+    compression = model.config.compression_config
+    for depth, block in zip(compression.depths, compression.blocks, strict=True):
+        console().print(f"merge at {depth}: after block {block} of {model.config.num_encoder_blocks}")
+    height, width = model.vision_model.grid
+    console().print(f"{height * width} tokens a tile become {model.tokens_per_image}")
+    console().print(f"{arguments.output}: untrained {' and '.join(model.config.untrained)}; train it with laco-train")
