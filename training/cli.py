@@ -16,8 +16,8 @@ DESCRIPTION = """\
 Train a LaCo model in LLaVA-OneVision's stages: 1 (merge layer and projector, captions), 1.5, 2-si (single image) and
 2-ov (one vision), each from the checkpoint of the one before.
 
-The recipe "tiny" is built in: it draws its own pictures, pretrains a small encoder and a small LLM (stage 0), and ends in
-a checkpoint that answers questions about pictures after a few minutes on two CPU cores.
+The recipe "tiny" is built in: it draws its own pictures, pretrains a small encoder and a small LLM (stage 0), and ends
+in a checkpoint that answers questions about pictures after a few minutes on two CPU cores.
 """
 
 

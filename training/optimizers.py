@@ -1,8 +1,8 @@
 """Optimisers: AdamW as published, or Muon for matrices with AdamW for the rest.
 
 Muon (PyTorch's own) takes small models off the ground in a fraction of AdamW's steps: on the tiny encoder the letters
-read per patch after 300 steps of 32 were 13 % with AdamW and 56 % with Muon. Its update is scaled to the size that AdamW's
-would have (`match_rms_adamw`), so that a learning rate means the same for both.
+read per patch after 300 steps of 32 were 14 % with AdamW and 56 % with Muon. Its update is scaled to the size that
+AdamW's would have (`match_rms_adamw`), so that a learning rate means the same for both.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
         # sets it there.
         for part in self._parts:
             part.state = self.state
-            part.param_groups = [group for group in self.param_groups if group["muon"] == isinstance(part, torch.optim.Muon)]
+            is_muon = isinstance(part, torch.optim.Muon)
+            part.param_groups = [group for group in self.param_groups if group["muon"] == is_muon]
 
     @torch.no_grad()
     def step(self, closure=None):

@@ -62,6 +62,7 @@ def _stage_plan(recipe: Recipe, name: str, stage: StageRecipe, parameters: dict[
 def count_parameters(recipe: Recipe) -> dict[str, int]:
     """Parameters of each group, counted on a model without storage."""
     import torch
+
     from laco_export.models import LacoForConditionalGeneration
 
     from .parameter_groups import parameters_by_group
@@ -93,8 +94,9 @@ def _empty_parts(recipe: Recipe) -> tuple:
         start = recipe.tiny
         encoder = Aimv2VisionModel(encoder_config(start.encoder))
         return encoder, Qwen2ForCausalLM(language_config(start.language_model, VOCAB_SIZE))
-    from laco_export.models.encoders.loading import load_encoder
     from transformers import AutoConfig, AutoModelForCausalLM
+
+    from laco_export.models.encoders.loading import load_encoder
 
     config = AutoConfig.from_pretrained(recipe.model.language_model)
     return load_encoder(recipe.model.encoder), AutoModelForCausalLM.from_config(config)

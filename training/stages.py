@@ -43,6 +43,7 @@ def train_stage(
         LacoError: the loss is not finite any more.
     """
     import transformers
+
     from laco_export.models import checkpoint
 
     from .parameter_groups import set_trainable

@@ -21,7 +21,9 @@ class StageTrainer(Trainer):
         stage: the stage's recipe; the model's frozen groups must be set before (`parameter_groups.set_trainable`).
     """
 
-    def __init__(self, model, stage: StageRecipe, dataset: ConversationDataset, arguments: TrainingArguments, **options):
+    def __init__(
+        self, model, stage: StageRecipe, dataset: ConversationDataset, arguments: TrainingArguments, **options
+    ):
         self.stage = stage
         collator = Collator(dataset.tokenizer.pad_token_id)
         super().__init__(model=model, args=arguments, train_dataset=dataset, data_collator=collator, **options)

@@ -1,70 +1,53 @@
-"""Simple bar charts, three to five bars with a letter under each: the kind bar-chart."""
+"""Simple bar charts of three bars in different colours: the kind bar-chart."""
 
 from __future__ import annotations
 
 from random import Random
-from string import ascii_uppercase
 
-from .scene import COLOURS, SIZE, Question, Region, Sample, font, new_canvas, one_of, paint
+from .scene import COLOURS, SIZE, Question, Region, Sample, new_canvas, one_of, paint
 
-HIGHEST = 6  # units; the value axis has a line for each
-_UNIT = 13  # pixels for one unit
-_FLOOR = 90  # pixel row that the bars stand on
-_LABEL_SIZE = 20  # font size of the letters under the bars
+HIGHEST = 5  # units
+_UNIT = 19  # pixels for one unit
+_BARS = 3
+_STEP, _WIDTH = 34, 23  # pixels from bar to bar, and of a bar
 
 _ASK_TOP = ("Which bar is the highest?", "Which bar is the tallest?")
 _ASK_LOW = ("Which bar is the lowest?", "Which bar is the shortest?")
-_ASK_VALUE = ("What is the value of bar {letter}?", "How high is bar {letter}?")
-_ASK_COLOUR = ("What colour is bar {letter}?",)
-_ASK_NUMBER = ("How many bars are there?",)
+_ASK_VALUE = ("How high is the {colour} bar?", "What is the value of the {colour} bar?")
 
 
 def draw_chart(rng: Random) -> Sample:
-    """A chart whose highest and lowest bars are unique."""
+    """Three bars of one to five units on a line."""
     image, pen = new_canvas(rng)
-    letters = rng.sample(ascii_uppercase, rng.randint(3, 5))
-    values = _values(rng, len(letters))
-    colours = [rng.choice(list(COLOURS)) for _ in letters]
-    for unit in range(HIGHEST + 1):
-        grey = 120 if unit == 0 else 205
-        pen.line((4, _FLOOR - unit * _UNIT, SIZE - 4, _FLOOR - unit * _UNIT), fill=(grey, grey, grey))
-    step = (SIZE - 10) / len(letters)
-    shift = rng.uniform(-2, 2)
+    colours = rng.sample(list(COLOURS), _BARS)
+    values = [rng.randint(1, HIGHEST) for _ in colours]
+    floor, left = rng.uniform(104, 108), rng.uniform(5, 14)
+    pen.line((left - 4, floor, SIZE - 3, floor), fill=(90, 90, 90))
     regions = []
-    for index, (letter, value, colour) in enumerate(zip(letters, values, colours, strict=True)):
-        middle = 5 + step * (index + 0.5) + shift
-        half = min(step, 25) * rng.uniform(0.32, 0.42)
-        bar = (middle - half, _FLOOR - value * _UNIT, middle + half, _FLOOR - 1)
+    for index, (value, colour) in enumerate(zip(values, colours, strict=True)):
+        x = left + _STEP * index
+        bar = (x, floor - value * _UNIT, x + _WIDTH, floor - 1)
         pen.rectangle(bar, fill=paint(rng, colour))
-        width = font(_LABEL_SIZE).getlength(letter)
-        left, top = middle - width / 2, _FLOOR + 3
-        pen.text((left, top - font(_LABEL_SIZE).getbbox("H")[1]), letter, font=font(_LABEL_SIZE), fill=(40, 40, 40))
-        rank = "highest" if value == max(values) else "lowest" if value == min(values) else "between"
-        labels = {"colour": colour, "number": value, "total": len(letters), "rank": rank}
-        regions.append(Region(bar, {"thing": "bar", **labels}))
-        regions.append(Region((left, top, left + width, SIZE - 4), {"thing": letter, **labels}))
-    bars = list(zip(letters, values, colours, strict=True))
-    caption = "Bars: " + ", ".join(f"{letter} {colour} {value}" for letter, value, colour in bars) + "."
-    return Sample(image, caption, tuple(_ask(rng, bars)), tuple(regions))
+        labels = {"thing": "bar", "colour": colour, "number": value, "rank": _rank(value, values)}
+        regions.append(Region(bar, labels))
+    caption = "Bars: " + ", ".join(f"{colour} {value}" for value, colour in zip(values, colours, strict=True)) + "."
+    return Sample(image, caption, tuple(_ask(rng, values, colours)), tuple(regions))
 
 
-def _values(rng: Random, number: int) -> list[int]:
-    while True:
-        values = [rng.randint(1, HIGHEST) for _ in range(number)]
-        if values.count(max(values)) == 1 and values.count(min(values)) == 1:
-            return values
+def _rank(value: int, values: list[int]) -> str:
+    """`highest` and `lowest` where a single bar is."""
+    if value == max(values) and values.count(value) == 1:
+        return "highest"
+    return "lowest" if value == min(values) and values.count(value) == 1 else "between"
 
 
-def _ask(rng: Random, bars: list[tuple[str, int, str]]) -> list[Question]:
-    top = max(bars, key=lambda bar: bar[1])
-    low = min(bars, key=lambda bar: bar[1])
-    questions = [
-        Question("bar-chart", one_of(rng, _ASK_TOP), top[0]),
-        Question("bar-chart", one_of(rng, _ASK_LOW), low[0]),
-        Question("bar-chart", one_of(rng, _ASK_NUMBER), str(len(bars))),
-    ]
-    for letter, value, colour in bars:
-        questions.append(Question("bar-chart", one_of(rng, _ASK_VALUE, letter=letter), str(value)))
-        questions.append(Question("bar-chart", one_of(rng, _ASK_COLOUR, letter=letter), colour))
+def _ask(rng: Random, values: list[int], colours: list[str]) -> list[Question]:
+    questions = []
+    for value, colour in zip(values, colours, strict=True):
+        questions.append(Question("bar-chart", one_of(rng, _ASK_VALUE, colour=colour), str(value)))
+        rank = _rank(value, values)
+        if rank != "between":
+            asked = _ASK_TOP if rank == "highest" else _ASK_LOW
+            questions.append(Question("bar-chart", one_of(rng, asked), colour))
     rng.shuffle(questions)
     return questions

@@ -12,13 +12,14 @@ from random import Random
 from laco_export.conversation import IMAGE_MARK
 
 from .scene import Question, Region, one_of
+from .writing import noun_of
 
 CAPTION_PROMPT = "Describe the picture."
-QUESTIONS_PER_SAMPLE = 4  # turns in a conversation: cheap supervision, since the picture is encoded once
+QUESTIONS_PER_SAMPLE = 3  # turns in a conversation: cheap supervision, since the picture is encoded once
 _ORDINALS = ("first", "second")
 _ASK_WHERE_WRITTEN = ("Which picture shows the {noun} {text}?",)
 _ASK_READ = ("What {noun} is written in the {which} picture?",)
-_ASK_TOTAL = ("How many shapes are in the {which} picture?",)
+_ASK_COUNT = ("How many shapes are in the {which} picture?",)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Entry:
     caption: str
     questions: tuple[Question, ...]
     regions: tuple[Region, ...]
-    texts: tuple[str, ...]
+    text: str
 
 
 def caption_entry(entry: Entry) -> dict:
@@ -39,14 +40,14 @@ def caption_entry(entry: Entry) -> dict:
 
 
 def caption_and_questions_entry(entry: Entry, rng: Random) -> dict:
-    """Stage 1.5: a caption, then two questions."""
-    questions = _some(entry.questions, rng, 2)
-    return _entry(entry.id, entry.image, [(CAPTION_PROMPT, entry.caption), *questions])
+    """Stage 1.5: a caption, then questions."""
+    turns = [(CAPTION_PROMPT, entry.caption), *questions_of(entry.questions, rng)]
+    return _entry(entry.id, entry.image, turns[:QUESTIONS_PER_SAMPLE])
 
 
 def questions_entry(entry: Entry, rng: Random) -> dict:
-    """Stage 2, one picture: up to four questions."""
-    return _entry(entry.id, entry.image, _some(entry.questions, rng, QUESTIONS_PER_SAMPLE))
+    """Stage 2, one picture: questions."""
+    return _entry(entry.id, entry.image, questions_of(entry.questions, rng))
 
 
 def held_out_entry(entry: Entry, question: Question) -> dict:
@@ -55,33 +56,32 @@ def held_out_entry(entry: Entry, question: Question) -> dict:
 
 
 def pair_entry(first: Entry, second: Entry, rng: Random) -> dict:
-    """Stage 2, two pictures: which of them shows something, and what the first or second shows."""
+    """Stage 2, two pictures: what the first or the second shows, and which of them shows something."""
     turns = pair_questions((first, second), rng)
     return _entry(f"{first.id}+{second.id}", [first.image, second.image], turns[:QUESTIONS_PER_SAMPLE])
 
 
 def pair_questions(pair: tuple[Entry, Entry], rng: Random) -> list[tuple[str, str]]:
-    """The questions about two pictures that have one right answer, in random order; at least one."""
+    """Questions about two pictures that have one right answer, in random order; never none."""
     turns = []
     for which, entry, other in zip(_ORDINALS, pair, pair[::-1], strict=True):
-        if len(entry.texts) == 1:
-            noun = "number" if entry.texts[0].isdigit() else "word"
-            turns.append((one_of(rng, _ASK_READ, noun=noun, which=which), entry.texts[0]))
-        for text in entry.texts:
-            if text not in other.texts:
-                noun = "number" if text.isdigit() else "word"
-                turns.append((one_of(rng, _ASK_WHERE_WRITTEN, noun=noun, text=text), which))
-        total = next((q.answer for q in entry.questions if q.kind == "shape-count" and "shapes" in q.text), None)
-        if total:
-            turns.append((one_of(rng, _ASK_TOTAL, which=which), total))
-        if not entry.texts and other.texts:
-            turns.append(("Which picture shows writing?", _ORDINALS[1 - _ORDINALS.index(which)]))
+        if entry.text:
+            noun = noun_of(entry.text)
+            turns.append((one_of(rng, _ASK_READ, noun=noun, which=which), entry.text))
+            if entry.text != other.text:
+                turns.append((one_of(rng, _ASK_WHERE_WRITTEN, noun=noun, text=entry.text), which))
+        for question in entry.questions:
+            if question.kind == "shape-count":
+                turns.append((one_of(rng, _ASK_COUNT, which=which), question.answer))
+            elif question.kind == "bar-chart" and "est" in question.text:
+                turns.append((f"{question.text[:-1]} in the {which} picture?", question.answer))
     rng.shuffle(turns)
     return turns or [(CAPTION_PROMPT, f"{pair[0].caption} {pair[1].caption}")]
 
 
-def _some(questions: tuple[Question, ...], rng: Random, most: int) -> list[tuple[str, str]]:
-    chosen = rng.sample(questions, min(most, len(questions)))
+def questions_of(questions: tuple[Question, ...], rng: Random) -> list[tuple[str, str]]:
+    """At most `QUESTIONS_PER_SAMPLE` of them, as (question, answer)."""
+    chosen = rng.sample(questions, min(QUESTIONS_PER_SAMPLE, len(questions)))
     return [(question.text, question.answer) for question in chosen]
 
 

@@ -2,7 +2,7 @@
 
     pictures/train/00000.png …    pictures/pages/00000.png …    pictures/heldout/000.png …
     regions.json          stage 0, encoder: what stands where in each page and training picture
-    texts.json            stage 0, LLM: descriptions with questions, no pictures
+    texts.json            stage 0, LLM: described pictures, captions and questions in words alone
     captions.json         stage 1: one caption a picture
     recaptions.json       stage 1.5: a caption, then questions
     single-image.json     stage 2-si: questions
@@ -39,13 +39,13 @@ from .conversations import (
 from .descriptions import text_entry
 from .scene import Sample
 from .shapes import draw_shapes
-from .texts import random_letters, random_number, random_word
-from .writing import draw_page, draw_writing
+from .texts import random_text
+from .writing import PAGE_ROWS, draw_page, draw_writing
 
 HELD_OUT_KINDS = ("shape-colour", "shape-count", "shape-position", "digits", "words", "bar-chart")
 _FAMILY_OF_KIND = {"digits": "writing", "words": "writing", "bar-chart": "charts"}  # the others: shapes
 FAMILIES = ("shapes", "writing", "charts")
-_FAMILY_WEIGHTS = (3, 5, 2)  # reading letters is the hardest part to learn
+_FAMILY_WEIGHTS = (4, 4, 3)
 _PAIR_SHARE = 0.4  # of the one-vision samples
 
 
@@ -94,7 +94,9 @@ class DataSizes:
         return sizes[data_file]
 
 
-def write_data(folder: Path, sizes: DataSizes, *, seed: int, advance: Callable[[int], None] = lambda steps: None) -> None:
+def write_data(
+    folder: Path, sizes: DataSizes, *, seed: int, advance: Callable[[int], None] = lambda steps: None
+) -> None:
     """Draw everything into `folder`; `advance(n)` is called each time n more pictures are done."""
     for name in ("train", "pages", "heldout"):
         (folder / "pictures" / name).mkdir(parents=True)
@@ -129,8 +131,7 @@ def draw(family: str, rng: Random, *, held_out: bool = False) -> Sample:
         return draw_shapes(rng)
     if family == "charts":
         return draw_chart(rng)
-    choices = [random_word if rng.random() < 0.6 else random_number for _ in range(rng.choice((1, 2)))]
-    return draw_writing(rng, [choose(rng, held_out=held_out) for choose in choices])
+    return draw_writing(rng, random_text(rng, held_out=held_out))
 
 
 def _write_held_out(folder: Path, number: int, seed: int) -> tuple[list[dict], set[str]]:
@@ -176,12 +177,7 @@ def _draw_any(rng: Random) -> Sample:
 
 
 def _draw_page(rng: Random) -> Sample:
-    choices = [random_letters if rng.random() < 0.7 else _training_number for _ in range(rng.choice((3, 4)))]
-    return draw_page(rng, [choose(rng) for choose in choices])
-
-
-def _training_number(rng: Random) -> str:
-    return random_number(rng, held_out=False)
+    return draw_page(rng, [random_text(rng, held_out=False) for _ in range(PAGE_ROWS)])
 
 
 def _regions(entry: Entry) -> dict:
@@ -202,7 +198,7 @@ def draw_entry(family: str, rng: Random) -> Entry:
 
 
 def _entry(id: str, image: str, sample: Sample) -> Entry:
-    return Entry(id, image, sample.caption, sample.questions, sample.regions, sample.texts)
+    return Entry(id, image, sample.caption, sample.questions, sample.regions, sample.text)
 
 
 def _take(entries: list[Entry], number: int, rng: Random) -> list[Entry]:

@@ -1,48 +1,62 @@
-"""Text that stands in for a picture: what the small LLM is pretrained on before it sees any.
+"""Words that stand in for a picture: what the small LLM is pretrained on before it sees any.
 
-A description names each thing with its labels, in the order in which the encoder's tokens come (row by row), as
-`P red 1 top; L red 2 top.` A question about it is answered by looking things up in the context, which is what the LLM
-will do with the picture's embeddings.
+A description gives each place of the merged token grid, row by row, the words for what is there: `circle red top left 3`
+(three shapes in all), `K blue second`, `bar green 4 highest`, or `nothing`. The LLM reads a place as one position that
+holds the sum of its words' embeddings, so it learns where to look and how to answer in the very form in which the
+projector will hand it a picture.
 """
 
 from __future__ import annotations
 
 from random import Random
 
-from .conversations import CAPTION_PROMPT, QUESTIONS_PER_SAMPLE
+from .conversations import CAPTION_PROMPT, questions_of
 from .scene import SIZE, Region, Sample
 
-_ROWS, _COLUMNS = ("top", "", "bottom"), ("left", "", "right")
+CELLS = 4  # per side: the 8x8 patches after the merge
+NOTHING = "nothing"
+ORDINALS = ("first", "second", "third")
+_LEAST_COVER = 0.12  # of a cell, for its thing to be named
+_CAPTION_SHARE = 0.25
 
 
 def text_entry(id: str, sample: Sample, rng: Random) -> dict:
-    """A conversation without pictures about `sample`: its description, then a caption or questions."""
-    turns = [(question.text, question.answer) for question in sample.questions]
-    turns = rng.sample(turns, min(QUESTIONS_PER_SAMPLE, len(turns)))
-    if rng.random() < 0.3:
-        turns = [(CAPTION_PROMPT, sample.caption), *turns[:1]]
+    """A conversation about `sample` without its picture: `cells` replaces it; a caption or questions."""
+    turns = questions_of(sample.questions, rng)
+    caption = rng.random() < _CAPTION_SHARE
+    if caption:
+        turns = [(CAPTION_PROMPT, sample.caption)]
     conversations = []
     for index, (question, answer) in enumerate(turns):
-        before = f"{describe(sample.regions)}\n" if index == 0 else ""
-        conversations.append({"from": "human", "value": before + question})
+        conversations.append({"from": "human", "value": ("<image>\n" if index == 0 else "") + question})
         conversations.append({"from": "gpt", "value": answer})
-    return {"id": id, "conversations": conversations}
+    return {"id": id, "cells": describe(sample.regions), "plain": caption, "conversations": conversations}
 
 
-def describe(regions: tuple[Region, ...]) -> str:
-    """All regions but bars (their letters carry the same labels), row by row."""
-    named = [region for region in regions if region.labels["thing"] != "bar"]
-    return "; ".join(_describe_region(region) for region in named) + "."
+def describe(regions: tuple[Region, ...]) -> list[str]:
+    """The words of each of the CELLS x CELLS places, row by row."""
+    edge = SIZE / CELLS
+    words = []
+    for row in range(CELLS):
+        for column in range(CELLS):
+            cover = [_overlap(region, column * edge, row * edge, edge) for region in regions]
+            best = max(range(len(regions)), key=cover.__getitem__)
+            seen = cover[best] >= _LEAST_COVER * edge * edge
+            words.append(words_of(regions[best]) if seen else NOTHING)
+    return words
 
 
-def _describe_region(region: Region) -> str:
-    labels = region.labels
-    words = [labels["thing"], labels["colour"], labels["number"], _place(region), labels.get("rank", "")]
-    return " ".join(str(word) for word in words if word != "")
+def words_of(region: Region) -> str:
+    """A region's labels as words; a letter's number is its place in the word."""
+    labels = dict(region.labels)
+    if len(str(labels["thing"])) == 1:
+        labels["number"] = ORDINALS[int(labels["number"]) - 1]
+    if labels.get("rank") == "between":
+        del labels["rank"]
+    return " ".join(str(label) for label in labels.values())
 
 
-def _place(region: Region) -> str:
-    left, top, right, bottom = region.box
-    row = min(2, int((top + bottom) / 2 / (SIZE / 3)))
-    column = min(2, int((left + right) / 2 / (SIZE / 3)))
-    return f"{_ROWS[row]} {_COLUMNS[column]}".strip() or "centre"
+def _overlap(region: Region, left: float, top: float, edge: float) -> float:
+    across = min(region.box[2], left + edge) - max(region.box[0], left)
+    down = min(region.box[3], top + edge) - max(region.box[1], top)
+    return max(0.0, across) * max(0.0, down)

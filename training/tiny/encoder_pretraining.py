@@ -1,7 +1,7 @@
 """Stage 0 of the encoder: transformers' Aimv2VisionModel at its full token count, taught patch by patch.
 
-Each patch is asked what stands there (`FIELDS`): which letter or shape, its colour, its number (a letter's index in its
-word, how many shapes of this sort there are, a bar's value), the total, a bar's rank. Linear heads answer and are thrown
+Each patch is asked what stands there (`FIELDS`): which letter or shape, its colour, its number (a letter's index in
+its word, a bar's value), a shape's quarter and how many shapes there are, a bar's rank. Linear heads answer and are thrown
 away. Three starting values bring a small encoder off the ground in a minute of CPU time:
 
 - the patch embedding whitens patches (PCA of training patches), so that strokes weigh as much as the background;
@@ -25,10 +25,11 @@ from laco_export.models.encoders.aimv2 import AIMV2
 from laco_export.preprocessing import ImagePreprocessing, load_image
 
 from ..samples import IGNORED, read_entries
+from .charts import HIGHEST
 from .optimizers import PretrainingOptimizer, batches
 from .recipe import Pretraining
 from .scene import COLOURS, SIZE
-from .shapes import MOST, SHAPES
+from .shapes import PLACES, SHAPES
 
 PATCH = 14
 GRID = SIZE // PATCH
@@ -36,8 +37,9 @@ NOTHING = "nothing"
 FIELDS: dict[str, tuple] = {
     "thing": (NOTHING, "bar", *SHAPES, *ascii_uppercase, *digits),
     "colour": tuple(COLOURS),
-    "number": tuple(range(1, MOST + 1)),
-    "total": tuple(range(1, MOST + 1)),
+    "number": tuple(range(1, HIGHEST + 1)),
+    "place": PLACES,
+    "total": tuple(range(1, len(PLACES) + 1)),
     "rank": ("highest", "lowest", "between"),
 }
 _FIRST_CHARACTER = FIELDS["thing"].index("A")
@@ -138,6 +140,8 @@ def patch_loss(heads: nn.ModuleDict, hidden_states: torch.Tensor, labels: dict[s
     total = hidden_states.new_zeros(())
     for name, head in heads.items():
         logits, target = head(hidden_states).flatten(0, 1), labels[name].flatten()  # [B·GRID², classes]
+        if (target == IGNORED).all():  # no chart in the batch, say: the mean over nothing is not a number
+            continue
         total = total + F.cross_entropy(logits, target, ignore_index=IGNORED)
         if name == "thing" and (written := target >= _FIRST_CHARACTER).any():
             total = total + F.cross_entropy(logits[written], target[written])

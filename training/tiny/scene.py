@@ -7,8 +7,8 @@ A sample's random numbers come from a `random.Random` that the caller seeds, so 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 from PIL import Image, ImageDraw, ImageFont
@@ -20,7 +20,6 @@ COLOURS = {
     "blue": (45, 85, 225),
     "orange": (248, 155, 30),
     "purple": (150, 50, 185),
-    "black": (28, 28, 30),
 }
 BACKGROUNDS = ((255, 255, 255), (250, 246, 232), (236, 240, 248), (240, 248, 238), (232, 232, 232))
 _COLOUR_JITTER = 14  # per channel: no two reds are alike, and none is taken for orange
@@ -47,13 +46,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Sample:
-    """A drawn picture [RGB, SIZE x SIZE], a caption, its questions, its regions, and the texts written in it."""
+    """A drawn picture [RGB, SIZE x SIZE], a caption, its questions, its regions, and the text written in it."""
 
     image: Image.Image
     caption: str
     questions: tuple[Question, ...]
     regions: tuple[Region, ...]
-    texts: tuple[str, ...] = field(default=())
+    text: str = ""
 
 
 def new_canvas(rng: Random) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -67,7 +66,7 @@ def paint(rng: Random, colour: str) -> tuple[int, int, int]:
     return tuple(max(0, min(255, c + rng.randint(-_COLOUR_JITTER, _COLOUR_JITTER))) for c in COLOURS[colour])
 
 
-@lru_cache(maxsize=None)
+@cache
 def font(size: int) -> ImageFont.FreeTypeFont:
     """PIL's built-in font, which exists wherever Pillow has FreeType (all its wheels do)."""
     return ImageFont.load_default(size)

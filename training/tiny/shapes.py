@@ -1,4 +1,4 @@
-"""Coloured shapes on a 3x3 grid of places: the kinds shape-colour, shape-count and shape-position."""
+"""Coloured shapes, at most one in each quarter of the picture: the kinds shape-colour, shape-count, shape-position."""
 
 from __future__ import annotations
 
@@ -7,49 +7,38 @@ from random import Random
 
 from PIL import ImageDraw
 
-from .scene import COLOURS, SIZE, Question, Region, Sample, new_canvas, one_of, paint
+from .scene import COLOURS, SIZE, Box, Question, Region, Sample, new_canvas, one_of, paint
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
-PLACES = (
-    "top left", "top", "top right",
-    "left", "centre", "right",
-    "bottom left", "bottom", "bottom right",
-)  # fmt: skip
-MOST = 6  # shapes in one picture
+PLACES = ("top left", "top right", "bottom left", "bottom right")
 
 _ASK_COLOUR = ("What colour is the {shape}?", "Which colour does the {shape} have?")
 _ASK_COLOUR_AT = ("What colour is the shape at the {place}?",)
-_ASK_PLACE = ("Where is the {colour} {shape}?", "In which place is the {colour} {shape}?")
+_ASK_PLACE = ("Where is the {colour} {shape}?",)
 _ASK_SHAPE_AT = ("Which shape is at the {place}?",)
-_ASK_COUNT = ("How many {shape}s are there?", "Count the {shape}s.")
-_ASK_TOTAL = ("How many shapes are there?", "Count the shapes.")
+_ASK_COUNT = ("How many shapes are there?", "Count the shapes.")
 
 
 def draw_shapes(rng: Random) -> Sample:
-    """One to six shapes; names are drawn from two to three so that counts above one are common."""
+    """One to four shapes of random kinds, colours and sizes."""
     image, pen = new_canvas(rng)
-    number = rng.randint(1, MOST)
-    names = rng.sample(SHAPES, rng.randint(1, 3))
-    things = [(rng.choice(names), rng.choice(list(COLOURS))) for _ in range(number)]
-    places = sorted(rng.sample(range(9), number))
-    of_kind = {name: sum(shape == name for shape, _ in things) for name in names}
+    places = sorted(rng.sample(range(len(PLACES)), rng.randint(1, len(PLACES))))
+    placed = [(rng.choice(SHAPES), rng.choice(list(COLOURS)), PLACES[place]) for place in places]
     regions = []
-    for (shape, colour), place in zip(things, places, strict=True):
+    for (shape, colour, name), place in zip(placed, places, strict=True):
         box = draw_shape(rng, pen, shape, colour, place)
-        labels = {"thing": shape, "colour": colour, "number": of_kind[shape], "total": number}
+        labels = {"thing": shape, "colour": colour, "place": name, "total": len(placed)}
         regions.append(Region(box, labels))
-    placed = [(shape, colour, PLACES[place]) for (shape, colour), place in zip(things, places, strict=True)]
     caption = " ".join(f"{_article(colour)} {colour} {shape} at the {place}." for shape, colour, place in placed)
-    return Sample(image, caption, tuple(ask_shapes(rng, placed, of_kind)), tuple(regions))
+    return Sample(image, caption, tuple(ask_shapes(rng, placed)), tuple(regions))
 
 
-def draw_shape(rng: Random, pen: ImageDraw.ImageDraw, shape: str, colour: str, place: int) -> tuple:
-    """Draw into cell `place` (0..8) at a random size and offset; returns the box [px]."""
-    cell = SIZE / 3
-    half = rng.uniform(10.0, 15.5)
-    slack = cell / 2 - half - 1
-    x = cell * (place % 3 + 0.5) + rng.uniform(-slack, slack)
-    y = cell * (place // 3 + 0.5) + rng.uniform(-slack, slack)
+def draw_shape(rng: Random, pen: ImageDraw.ImageDraw, shape: str, colour: str, place: int) -> Box:
+    """Draw into quarter `place` (0..3, row by row) at a random size and offset; returns the box [px]."""
+    quarter = SIZE / 2
+    half = rng.uniform(13.0, 20.0)
+    x = quarter * (place % 2 + 0.5) + rng.uniform(-7, 7)
+    y = quarter * (place // 2 + 0.5) + rng.uniform(-7, 7)
     box = (x - half, y - half, x + half, y + half)
     fill = paint(rng, colour)
     if shape == "circle":
@@ -68,21 +57,17 @@ def draw_shape(rng: Random, pen: ImageDraw.ImageDraw, shape: str, colour: str, p
     return box
 
 
-def ask_shapes(rng: Random, placed: list[tuple[str, str, str]], of_kind: dict[str, int]) -> list[Question]:
+def ask_shapes(rng: Random, placed: list[tuple[str, str, str]]) -> list[Question]:
     """The questions that have one right answer in a picture of (shape, colour, place) triples, in random order."""
-    questions = []
+    questions = [Question("shape-count", one_of(rng, _ASK_COUNT), str(len(placed)))]
     for shape, colour, place in placed:
-        if of_kind[shape] == 1:
+        if sum(other == shape for other, _, _ in placed) == 1:
             questions.append(Question("shape-colour", one_of(rng, _ASK_COLOUR, shape=shape), colour))
-        if sum((s, c) == (shape, colour) for s, c, _ in placed) == 1:
+        if sum(other[:2] == (shape, colour) for other in placed) == 1:
             text = one_of(rng, _ASK_PLACE, colour=colour, shape=shape)
             questions.append(Question("shape-position", text, place))
         questions.append(Question("shape-colour", one_of(rng, _ASK_COLOUR_AT, place=place), colour))
         questions.append(Question("shape-position", one_of(rng, _ASK_SHAPE_AT, place=place), shape))
-    for shape, count in of_kind.items():
-        if count:
-            questions.append(Question("shape-count", one_of(rng, _ASK_COUNT, shape=shape), str(count)))
-    questions.append(Question("shape-count", one_of(rng, _ASK_TOTAL), str(len(placed))))
     rng.shuffle(questions)
     return questions
 

@@ -10,26 +10,21 @@ from string import ascii_uppercase
 
 from .words import WORDS
 
-_HELD_OUT_EVERY = 8  # one word in eight, and the numbers that leave rest 3 on division by 8
-_RANDOM_SHARE = 0.5  # of the training words: letter strings instead of words of the list
-
-
-def all_words() -> tuple[str, ...]:
-    """The list of English words of 3 to 5 letters, in upper case."""
-    return tuple(word.upper() for word in WORDS)
+LETTERS = 3  # of a word
+_HELD_OUT_EVERY = 5  # one word in five, and the numbers that leave rest 3 on division by 5
+_RANDOM_SHARE = 0.7  # of the training words: letter strings instead of words of the list
 
 
 def held_out_words() -> tuple[str, ...]:
-    """Every eighth word after a fixed shuffle: the same for every seed, so that checkpoints can be compared."""
-    words = list(all_words())
+    """Every fifth word after a fixed shuffle: the same for every seed, so that checkpoints can be compared."""
+    words = list(WORDS)
     Random("held-out words").shuffle(words)
     return tuple(words[::_HELD_OUT_EVERY])
 
 
-def training_words() -> tuple[str, ...]:
-    """The words that may be written in training pictures."""
-    held_out = set(held_out_words())
-    return tuple(word for word in all_words() if word not in held_out)
+_HELD_OUT_LIST = held_out_words()
+_HELD_OUT_WORDS = frozenset(_HELD_OUT_LIST)
+_TRAINING_LIST = tuple(word for word in WORDS if word not in _HELD_OUT_WORDS)
 
 
 def is_held_out(text: str) -> bool:
@@ -39,30 +34,30 @@ def is_held_out(text: str) -> bool:
     return text in _HELD_OUT_WORDS
 
 
+def random_text(rng: Random, *, held_out: bool) -> str:
+    """A word or, less often, a number, from the asked side of the split."""
+    return random_number(rng, held_out=held_out) if rng.random() < 0.4 else random_word(rng, held_out=held_out)
+
+
 def random_number(rng: Random, *, held_out: bool) -> str:
-    """A number of 2 to 4 digits without leading zero, from the asked side of the split."""
+    """A number of two or three digits without leading zero."""
     while True:
-        digits = rng.randint(2, 4)
+        digits = rng.choice((2, 3, 3))
         number = str(rng.randint(10 ** (digits - 1), 10**digits - 1))
         if is_held_out(number) == held_out:
             return number
 
 
 def random_word(rng: Random, *, held_out: bool) -> str:
-    """A word of 3 to 5 letters from the asked side of the split."""
+    """A word of three letters; in training often just three letters."""
     if held_out:
         return rng.choice(_HELD_OUT_LIST)
     return random_letters(rng) if rng.random() < _RANDOM_SHARE else rng.choice(_TRAINING_LIST)
 
 
 def random_letters(rng: Random) -> str:
-    """Three to five letters that are no held-out word."""
+    """Three letters that are no held-out word."""
     while True:
-        word = "".join(rng.choices(ascii_uppercase, k=rng.randint(3, 5)))
+        word = "".join(rng.choices(ascii_uppercase, k=LETTERS))
         if not is_held_out(word):
             return word
-
-
-_HELD_OUT_LIST = held_out_words()
-_HELD_OUT_WORDS = frozenset(_HELD_OUT_LIST)
-_TRAINING_LIST = training_words()

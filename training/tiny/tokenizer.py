@@ -27,7 +27,7 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-VOCAB_SIZE = 480  # 256 bytes, 7 special tokens, and room for every word of the templates to be one token
+VOCAB_SIZE = 448  # 256 bytes, 7 special tokens, and room for the words of the templates to be one token each
 _QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -76,7 +76,7 @@ def _sentences() -> Iterator[str]:
     for index in range(_SAMPLES):
         entries = [draw_entry(family, Random(f"tokenizer {family} {index}")) for family in FAMILIES]
         for entry, other in zip(entries, entries[1:] + entries[:1], strict=True):
-            sentences = entry.caption.split(". ") + [describe(entry.regions)]
+            sentences = [*entry.caption.split(". "), *(word for cell in describe(entry.regions) for word in cell.split())]
             sentences += [text for question in entry.questions for text in (question.text, question.answer)]
             sentences += [text for turn in pair_questions((entry, other), Random(index)) for text in turn]
             yield from (_without_written(sentence) for sentence in sentences)
