@@ -81,6 +81,12 @@ def main() -> int:
         base = environment(folder / "base", str(wheel), "onnxruntime")
         for command in COMMANDS:
             assert "usage" in run(base / command, "--help", **options).lower()
+        missing = subprocess.run(
+            [base / "laco-export", "--model", "tiny"], capture_output=True, text=True, check=False, **options
+        )
+        assert missing.returncode == 1, missing
+        assert "laco-export[cpu]" in missing.stderr, missing.stderr
+        assert "Traceback" not in missing.stderr, missing.stderr
         print(run(base / "python", "-c", ENCODE, bundle, picture, **options))
     print("the wheel installs and its commands run")
     return 0

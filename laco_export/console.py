@@ -14,6 +14,21 @@ from functools import cache
 
 from .errors import LacoError
 
+_EXTRA_OF = {
+    "torch": "cpu",
+    "transformers": "cpu",
+    "safetensors": "cpu",
+    "onnx": "cpu",
+    "onnxscript": "cpu",
+    "onnx_graphsurgeon": "cpu",
+    "polygraphy": "cpu",
+    "optimum": "cpu",
+    "onnxruntime": "cpu",
+    "accelerate": "train",
+    "datasets": "train",
+}
+"""Top-level module -> the extra that installs it."""
+
 
 @cache
 def console():
@@ -63,6 +78,17 @@ def run_command(main: Callable[[], int | None], *, debug: bool = False) -> int:
             raise
         _say_error(str(error))
         return error.exit_code
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if debug:
+            raise
+        if package not in _EXTRA_OF:
+            return _internal_error(error)
+        _say_error(
+            f"this command needs the package '{package}', which is not installed\n"
+            f"  do:      pip install 'laco-export[{_EXTRA_OF[package]}]' (on a Jetson: see the extra 'jetson')"
+        )
+        return 1
     except OSError as error:
         if debug:
             raise
@@ -80,9 +106,13 @@ def run_command(main: Callable[[], int | None], *, debug: bool = False) -> int:
     except Exception as error:  # a bug of ours: one line for the user, the traceback on demand
         if debug:
             raise
-        what = f"internal error: {type(error).__name__}: {error}"
-        _say_error(f"{what}\n  do:      run again with --debug and report the traceback")
-        return 1
+        return _internal_error(error)
+
+
+def _internal_error(error: Exception) -> int:
+    what = f"internal error: {type(error).__name__}: {error}"
+    _say_error(f"{what}\n  do:      run again with --debug and report the traceback")
+    return 1
 
 
 def _say_error(message: str) -> None:
