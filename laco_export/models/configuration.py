@@ -40,7 +40,8 @@ class CompressionConfig:
     merge_before_final_norm: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "depths", tuple(str(Depth.parse(depth)) for depth in self.depths))
+        depths = (self.depths,) if isinstance(self.depths, (str, Depth)) else self.depths
+        object.__setattr__(self, "depths", tuple(str(Depth.parse(depth)) for depth in depths))
         object.__setattr__(self, "blocks", tuple(int(block) for block in self.blocks))
         if self.ratio not in RATIOS:
             raise ConfigError(

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ..depth import Depth
 from ..errors import ConfigError
-from ..tiling import layouts
+from ..tiling import SINGLE_TILE, TokenLayout, layouts
 from . import checksums
 from .configuration import CompressionConfig, LacoConfig
 from .vision import LacoVisionModel
@@ -38,6 +38,10 @@ def _newline(config: LacoConfig) -> Tensor:
     return torch.randn(width) / width**0.5  # as LLaVA-OneVision initialises its own
 
 
+def _cached_tokens(past_key_values: Cache | None) -> int:
+    return 0 if past_key_values is None else past_key_values.get_seq_length()
+
+
 class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """Vision encoder with the merge inside, projector, and a transformers causal language model.
 
@@ -57,8 +61,9 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _supports_attention_backend = True
     _skip_keys_device_placement = "past_key_values"
     _tied_weights_keys = ["language_model.lm_head.weight"]
-    _no_split_modules = ["Aimv2EncoderLayer", "SiglipEncoderLayer", "CLIPEncoderLayer", "InternVLVisionLayer"]
-    # The language model brings its own; transformers collects them from the submodules.
+    # The tower stays on one device: its CLS token and the compressor's output are joined there. The language model
+    # brings its own layers; transformers collects them from the submodules.
+    _no_split_modules = ["LacoVisionModel"]
 
     def __init__(self, config: LacoConfig):
         super().__init__(config)
@@ -118,8 +123,10 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def _init_weights(self, module: nn.Module) -> None:
         # Called for the modules that are ours alone; the encoder and the language model initialise their own.
-        if isinstance(module, (nn.Linear, nn.LayerNorm)):
+        if isinstance(module, (nn.Linear, nn.LayerNorm, nn.Conv2d)):
             module.reset_parameters()
+        elif module is self and self.image_newline is not None:
+            self.image_newline.data.copy_(_newline(self.config))
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
@@ -147,7 +154,20 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return height * width
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
-        """Tiles ``[tiles, 3, H, W]`` to visual embeddings ``[tiles, tokens, D]``; an untiled picture is one tile."""
+        """Tiles ``[tiles, 3, H, W]`` to visual embeddings ``[tiles, tokens, D]``; an untiled picture is one tile.
+
+        Raises:
+            ConfigError: the tiles are not of the encoder's input size.
+        """
+        vision = self.config.vision_config
+        shape = (vision.num_channels, *self.vision_model.spec.image_size(vision))
+        if tuple(pixel_values.shape[1:]) != shape:
+            raise ConfigError(
+                "pixel_values are not the encoder's input",
+                given=list(pixel_values.shape),
+                allowed=f"[tiles, {', '.join(map(str, shape))}]: vision_config.num_channels and image_size",
+                todo="prepare the pictures with this checkpoint's processor",
+            )
         return self.projector(self.vision_model(pixel_values.to(self.projector.linear_1.weight.dtype)))
 
     def pack_image_features(self, features: Tensor, image_sizes: Tensor) -> list[Tensor]:
@@ -160,13 +180,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Returns:
             one ``[n_i, D]`` per picture.
         """
-        grid = self.vision_model.merged_grid
-        tiling, pooling = self.config.tiling_config, self.config.video_pooling
-        plans = layouts(image_sizes.tolist(), grid=grid, tiling=tiling, video_pooling=pooling)
-        if (expected := sum(plan.tiles for plan in plans)) != len(features):
-            raise ConfigError(
-                "pixel_values and image_sizes do not match", given=f"{len(features)} tiles", allowed=expected
-            )
+        plans = self._layouts(image_sizes, len(features))
         packed = []
         for plan, tiles in zip(plans, features.split([plan.tiles for plan in plans]), strict=True):
             flat = tiles.flatten(0, 1)  # [tiles·T, D]
@@ -188,6 +202,9 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        logits_to_keep: int | Tensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """Next-token logits, and the loss where ``labels`` are given.
@@ -197,10 +214,11 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             pixel_values: ``[tiles, 3, H, W]``, the tiles of all pictures of the batch in reading order.
             image_sizes: int ``[num_images, 2]``, as the processor gives it; None: every picture is one tile.
             labels: ``[B, T]`` int64, -100 where no loss is taken.
-            kwargs: what the language model's own ``forward`` takes (KV cache, positions, ``logits_to_keep``, …).
+            position_ids, past_key_values, logits_to_keep, kwargs: what the language model's own ``forward`` takes.
+                Those named here are named for ``generate``, which looks for them.
 
         Raises:
-            ConfigError: the number of image tokens is not that of the visual embeddings.
+            ConfigError: the image tokens of a prompt are not those of its pictures.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
@@ -210,37 +228,100 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 features = self.get_image_features(pixel_values)  # [tiles, tokens, D]
                 images = list(features) if image_sizes is None else self.pack_image_features(features, image_sizes)
                 inputs_embeds = self._place_images(input_ids, inputs_embeds, images)
+            elif _cached_tokens(past_key_values) == 0:  # a prompt, not what has just been generated
+                self._pictures_of_prompts(input_ids, [])
         elif pixel_values is not None:
             raise ValueError("pixel_values need input_ids: the image tokens say where the pictures stand")
+        named = {"position_ids": position_ids, "past_key_values": past_key_values, "logits_to_keep": logits_to_keep}
+        kwargs.update({name: value for name, value in named.items() if value is not None})
         return self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs)
 
-    def _place_images(self, input_ids: Tensor, inputs_embeds: Tensor, images: list[Tensor]) -> Tensor:
-        is_image = input_ids == self.config.image_token_id  # [B, T]
-        expected, given = sum(len(image) for image in images), int(is_image.sum())
-        if given != expected:
+    def _layouts(self, image_sizes: Tensor, tiles: int) -> list[TokenLayout]:
+        plans = layouts(
+            image_sizes.tolist(),
+            grid=self.vision_model.merged_grid,
+            tiling=self.config.tiling_config,
+            video_pooling=self.config.video_pooling,
+        )
+        if (expected := sum(plan.tiles for plan in plans)) != tiles:
+            raise ConfigError("pixel_values and image_sizes do not match", given=f"{tiles} tiles", allowed=expected)
+        return plans
+
+    def _pictures_of_prompts(self, input_ids: Tensor, lengths: list[int]) -> list[range]:
+        """Which pictures stand in each row of ``input_ids [B, T]``, given every picture's number of tokens.
+
+        Raises:
+            ConfigError: a row's image tokens are not those of whole pictures, or pictures are left over.
+        """
+        tokens = (input_ids == self.config.image_token_id).sum(1).tolist()
+        rows, last = [], 0
+        for count in tokens:
+            first = last
+            while count > 0 and last < len(lengths):
+                count -= lengths[last]
+                last += 1
+            if count:
+                break
+            rows.append(range(first, last))
+        if len(rows) < len(tokens) or last < len(lengths):
+            by_prompt = f", by prompt: {', '.join(map(str, tokens[:8]))}" if len(tokens) > 1 else ""
             raise ConfigError(
                 "image tokens and pictures do not match",
-                given=f"{given} image tokens for {len(images)} pictures",
-                allowed=f"{expected} tokens: {', '.join(str(len(image)) for image in images[:8])}",
+                given=f"{sum(tokens)} image tokens for {len(lengths)} pictures{by_prompt}",
+                allowed=f"{sum(lengths)} tokens: {', '.join(map(str, lengths[:8]))}" if lengths else "none",
+                todo="give input_ids, pixel_values and image_sizes as the processor made them",
             )
+        return rows
+
+    def _place_images(self, input_ids: Tensor, inputs_embeds: Tensor, images: list[Tensor]) -> Tensor:
+        self._pictures_of_prompts(input_ids, [len(image) for image in images])
+        is_image = (input_ids == self.config.image_token_id).to(inputs_embeds.device)  # [B, T]
         context = self.config.text_config.max_position_embeddings
         if input_ids.shape[1] > context:
             raise ConfigError(
                 "the prompt is longer than the language model's context",
-                given=f"{input_ids.shape[1]} tokens, {given} of them of pictures",
+                given=f"{input_ids.shape[1]} tokens, {int(is_image.sum())} of them of pictures",
                 allowed=f"text_config.max_position_embeddings: {context}",
                 todo="give fewer pictures or frames, or smaller tiling grids",
             )
-        features = torch.cat(images).to(inputs_embeds.dtype)  # [n, D]
+        features = torch.cat(images).to(inputs_embeds)  # [n, D]
         return inputs_embeds.masked_scatter(is_image.unsqueeze(-1), features)
 
     def prepare_inputs_for_generation(
-        self, input_ids, pixel_values=None, image_sizes=None, cache_position=None, **kwargs
+        self, input_ids, pixel_values=None, image_sizes=None, inputs_embeds=None, cache_position=None, **kwargs
     ):
-        inputs = super().prepare_inputs_for_generation(input_ids, cache_position=cache_position, **kwargs)
+        inputs = self.language_model.prepare_inputs_for_generation(
+            input_ids, inputs_embeds=inputs_embeds, cache_position=cache_position, **kwargs
+        )
         if cache_position is None or cache_position[0] == 0:  # later steps have the pictures in the KV cache
             inputs.update(pixel_values=pixel_values, image_sizes=image_sizes)
         return inputs
+
+    def _supports_logits_to_keep(self) -> bool:
+        return self.language_model._supports_logits_to_keep()
+
+    def _expand_inputs_for_generation(
+        self, expand_size=1, is_encoder_decoder=False, input_ids=None, pixel_values=None, image_sizes=None, **kwargs
+    ):
+        """Repeat each prompt for its beams or samples, and its pictures with it: tiles are not rows of the batch."""
+        cached = _cached_tokens(kwargs.get("past_key_values"))
+        if cached and (input_ids[:, cached:] == self.config.image_token_id).any():
+            raise ConfigError(
+                "past_key_values cannot be continued with new pictures",
+                given=f"a cache of {cached} tokens and image tokens after them",
+                todo="give the whole conversation without past_key_values",
+            )
+        if expand_size > 1 and pixel_values is not None:
+            sizes = image_sizes if image_sizes is not None else torch.tensor([SINGLE_TILE] * len(pixel_values))
+            plans = self._layouts(sizes, len(pixel_values))
+            rows = self._pictures_of_prompts(input_ids, [len(plan) for plan in plans])
+            order = [picture for row in rows for _ in range(expand_size) for picture in row]
+            tiles = pixel_values.split([plan.tiles for plan in plans])
+            pixel_values, image_sizes = torch.cat([tiles[picture] for picture in order]), sizes[order]
+        input_ids, kwargs = super()._expand_inputs_for_generation(
+            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
+        )
+        return input_ids, {**kwargs, "pixel_values": pixel_values, "image_sizes": image_sizes}
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
         """transformers' ``save_pretrained`` (safetensors), plus a checksum of each weight file.
@@ -249,4 +330,5 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         kwargs["safe_serialization"] = True
         super().save_pretrained(save_directory, **kwargs)
-        checksums.write(Path(save_directory))
+        if kwargs.get("is_main_process", True):  # the one that writes the weights
+            checksums.write(Path(save_directory))

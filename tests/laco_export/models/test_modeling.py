@@ -222,3 +222,187 @@ def test_an_unknown_encoder_lists_the_known():
 def test_a_grid_smaller_than_the_window(make_encoder, make_model):
     with pytest.raises(ConfigError, match="smaller than the merge window"):
         make_model(make_encoder(image_size=28), ratio=3)
+
+
+def left_padded(prompts):
+    """Prompts of different lengths as one batch: ``input_ids`` and ``attention_mask`` padded in front."""
+    length = max(inputs["input_ids"].shape[1] for inputs in prompts)
+    batch = {"input_ids": torch.zeros(len(prompts), length, dtype=torch.long)}
+    batch["attention_mask"] = torch.zeros_like(batch["input_ids"])
+    for row, inputs in enumerate(prompts):
+        size = inputs["input_ids"].shape[1]
+        batch["input_ids"][row, length - size :] = inputs["input_ids"][0]
+        batch["attention_mask"][row, length - size :] = 1
+    return batch | {"pixel_values": torch.cat([inputs["pixel_values"] for inputs in prompts])}
+
+
+def sensitive(model):
+    """Weights so large that another picture, or one in another place, changes what is generated."""
+    torch.manual_seed(3)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.25)
+    return model
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 3}, {"do_sample": True, "num_return_sequences": 3}])
+def test_beams_and_samples_see_their_own_prompts_pictures(make_model, options):
+    """Prompts with two and with one picture, against the language model alone on embeddings placed by hand."""
+    model = sensitive(make_model())
+    batch = left_padded([prompt(2, 12, 0), prompt(1, 17, 1)])
+    options = {"max_new_tokens": 6, "eos_token_id": None, "do_sample": False, **options}
+    with torch.no_grad():
+        embeds = model.get_input_embeddings()(batch["input_ids"])
+        features = model.get_image_features(batch["pixel_values"])
+        embeds[batch["input_ids"] == IMAGE] = features.flatten(0, 1)
+        torch.manual_seed(5)
+        expected = model.language_model.generate(
+            inputs_embeds=embeds, attention_mask=batch["attention_mask"], **options
+        )
+        torch.manual_seed(5)
+        actual = model.generate(**batch, **options)
+    assert torch.equal(actual[:, batch["input_ids"].shape[1] :], expected)
+
+
+def test_a_picture_does_not_reach_into_the_next_prompt(make_model):
+    """Three and five image tokens: the total is right, and a picture's last embedding would land in another prompt."""
+    batch = left_padded([prompt(1, 12, 0), prompt(1, 12, 1)])
+    batch["input_ids"][0, 5], batch["input_ids"][1, 6] = 11, IMAGE
+    model = make_model()
+    for call in (model, lambda **inputs: greedy(model, {**inputs, "num_beams": 2})):
+        with pytest.raises(ConfigError, match=r"8 image tokens for 2 pictures, by prompt: 3, 5(.|\n)*8 tokens: 4, 4"):
+            call(**batch)
+
+
+def test_image_tokens_without_pictures(make_model):
+    inputs = prompt(1)
+    del inputs["pixel_values"]
+    with pytest.raises(ConfigError, match="4 image tokens for 0 pictures"):
+        make_model()(**inputs)
+
+
+@pytest.mark.parametrize("encoder", ["aimv2", "siglip", "internvit", "clip"])
+def test_pixels_of_another_size_are_refused(make_encoder, make_model, encoder):
+    model = make_model(make_encoder(encoder), method=None)
+    for shape in ((1, 3, 70, 70), (1, 1, 56, 56), (1, 1, 3, 56, 56)):
+        with pytest.raises(ConfigError, match=r"pixel_values(.|\n)*\[tiles, 3, 56, 56\]"):
+            model.get_image_features(torch.zeros(shape))
+
+
+def test_a_cache_is_continued(make_model):
+    """A second turn on the first one's cache is what the whole conversation gives; new pictures are refused there."""
+    model, inputs = sensitive(make_model()), prompt(1)
+    turn = greedy(model, inputs, return_dict_in_generate=True, eos_token_id=None)
+    ids = torch.cat([turn.sequences, torch.tensor([[11, 12, 13]])], dim=1)
+    whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": inputs["pixel_values"]}
+    expected = greedy(model, whole)
+    assert torch.equal(greedy(model, whole, past_key_values=turn.past_key_values), expected)
+    turn = greedy(model, inputs, return_dict_in_generate=True, eos_token_id=None)
+    whole["input_ids"] = torch.cat([turn.sequences, torch.tensor([[11, IMAGE, IMAGE]])], dim=1)
+    with pytest.raises(ConfigError, match="cannot be continued with new pictures"):
+        greedy(model, whole, past_key_values=turn.past_key_values)
+
+
+def test_generate_computes_the_last_logits_alone(make_model):
+    """At full size the logits of a tiled picture's prompt would take gigabytes."""
+    model, shapes = make_model(), []
+    head = model.get_output_embeddings()
+    head.register_forward_hook(lambda module, args, output: shapes.append(output.shape[1]))
+    greedy(model, prompt(1))
+    assert set(shapes) == {1}
+
+
+def test_left_padding_with_absolute_positions(make_model):
+    """GPT-2 adds position embeddings, so a row's positions must not count its padding."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(2)
+    config = GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=100, n_positions=64, bos_token_id=0, eos_token_id=2)
+    llm = GPT2LMHeadModel(config).eval()
+    model = make_model()
+    model = LacoForConditionalGeneration.from_parts(model.vision_model.encoder, llm, image_token_id=IMAGE).eval()
+    prompts = [prompt(1, 12, 0), prompt(1, 25, 1)]
+    batch = greedy(sensitive(model), left_padded(prompts), pad_token_id=0, eos_token_id=None)
+    for row, inputs in enumerate(prompts):
+        assert torch.equal(batch[row, -8:], greedy(model, inputs, pad_token_id=0, eos_token_id=None)[0, -8:])
+
+
+def test_generate_from_embeddings(make_model):
+    model, inputs = make_model(), prompt(0)
+    embeds = model.get_input_embeddings()(inputs["input_ids"])
+    expected = greedy(model, inputs)[:, inputs["input_ids"].shape[1] :]
+    assert torch.equal(greedy(model, {"inputs_embeds": embeds}), expected)
+
+
+def test_embeddings_from_another_device_are_placed(make_model, monkeypatch):
+    """With a device map the projector may stand on another device than the token embeddings (these need not exist)."""
+    from torch._subclasses import FakeTensorMode
+
+    model = make_model()
+    monkeypatch.setattr(model, "_pictures_of_prompts", lambda *_: None)  # it reads values, which fake tensors lack
+    with FakeTensorMode():
+        ids, embeds = torch.zeros(1, 16, dtype=torch.long, device="cuda:2"), torch.zeros(1, 16, 32, device="cuda:0")
+        placed = model._place_images(ids, embeds, [torch.zeros(4, 32, device="cuda:1")])
+    assert str(placed.device) == "cuda:0"
+
+
+def test_a_device_map_keeps_the_tower_whole(make_model):
+    from accelerate import infer_auto_device_map
+
+    model = make_model()
+    tower = sum(parameter.nbytes for parameter in model.vision_model.parameters())
+    whole = sum(parameter.nbytes for parameter in model.parameters())
+    for space in range(0, 2 * whole, tower // 3):  # wherever the first device is full
+        devices = infer_auto_device_map(
+            model, {"cpu": space, "disk": 10**9}, no_split_module_classes=model._get_no_split_modules("auto")
+        )
+        assert not any(name.startswith("vision_model.") for name in devices), devices
+
+
+@pytest.mark.parametrize("method", ["laco", "ldpv2", "token_packer"])
+def test_what_a_checkpoint_lacks_is_initialised(make_model, tmp_path, method, monkeypatch):
+    """Memory that was never written must not become weights: here such memory holds NaN."""
+    model = make_model(method=method)
+    model.save_pretrained(tmp_path, state_dict={n: t for n, t in model.state_dict().items() if "compressors" not in n})
+    empty_like = torch.empty_like
+    monkeypatch.setattr(
+        torch,
+        "empty_like",
+        lambda *a, **k: t.fill_(float("nan")) if (t := empty_like(*a, **k)).is_floating_point() else t,
+    )
+    loaded = LacoForConditionalGeneration.from_pretrained(tmp_path, tiling={"tile": 56})
+    for name, parameter in loaded.named_parameters():
+        assert torch.isfinite(parameter).all(), name
+        assert parameter.abs().max() < 5, name
+    assert loaded.image_newline.std() < 1
+
+
+def test_a_tiled_checkpoint_keeps_its_newline_where_another_part_is_missing(make_model, tmp_path):
+    model = make_model(tiling={"tile": 56})
+    tensors = {n: t for n, t in model.state_dict().items() if n != "projector.linear_1.bias"}
+    model.save_pretrained(tmp_path, state_dict=tensors)
+    loaded = LacoForConditionalGeneration.from_pretrained(tmp_path)
+    assert torch.equal(loaded.image_newline, model.image_newline)
+
+
+def test_only_the_main_process_writes_checksums(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path, is_main_process=False)
+    assert not list(tmp_path.glob("checksums.json"))
+
+
+def test_an_elastic_checkpoint_is_saved_and_loaded(make_model, tmp_path):
+    model = make_model(at=("1/4", "1/2", "1"))
+    model.save_pretrained(tmp_path, max_shard_size="40KB")
+    loaded = LacoForConditionalGeneration.from_pretrained(tmp_path).eval()
+    pixels = torch.randn(1, 3, 56, 56)
+    features = []
+    for depth in ("1/4", "1/2", "1"):
+        assert model.set_depth(depth) == loaded.set_depth(depth)
+        features.append(model.get_image_features(pixels))
+        assert torch.equal(loaded.get_image_features(pixels), features[-1])
+    assert not torch.allclose(features[0], features[1])
+    assert not torch.allclose(features[1], features[2])
+
+
+def test_one_depth_may_be_written_without_a_list():
+    assert CompressionConfig(depths="1/2") == CompressionConfig(depths=("1/2",))
