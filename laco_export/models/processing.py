@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import islice
 
 import numpy as np
 from PIL import Image
@@ -104,7 +105,7 @@ class LacoProcessor(ProcessorMixin):
         """Prepare one prompt or a batch of them.
 
         Args:
-            images: the PIL pictures of all prompts, in reading order.
+            images: the PIL pictures of all prompts, in reading order; also as one list for each prompt.
             text: a prompt or a list of prompts, with one ``<image>`` per picture and one ``<video>`` per video.
             videos: the videos of all prompts in reading order, each a list of PIL frames.
             return_tensors: ``pt`` or ``np``.
@@ -119,12 +120,12 @@ class LacoProcessor(ProcessorMixin):
                 than the tokenizer's ``model_max_length``.
         """
         texts = [text] if isinstance(text, str) else list(text)
-        images = [] if images is None else [images] if isinstance(images, Image.Image) else list(images)
+        images = _flat_list(images)
         texts, pictures, sizes = place_pictures(texts, images, videos or [], self.max_frames, tiled=bool(self.tiling))
         plans = self.token_layouts(sizes)
-        # One separator that no text contains lets marks be counted over the whole batch and split again.
-        joined = expand_image_tokens("\0".join(texts), [len(plan) for plan in plans])
-        encoded = self.tokenizer(joined.split("\0"), add_special_tokens=False, **tokenizer_options)
+        lengths = iter([len(plan) for plan in plans])
+        expanded = [expand_image_tokens(text, islice(lengths, text.count(IMAGE_MARK))) for text in texts]
+        encoded = self.tokenizer(expanded, add_special_tokens=False, **tokenizer_options)
         self._check_length(encoded["input_ids"])
         values = {name: encoded[name] for name in ("input_ids", "attention_mask")}
         if pictures:
@@ -158,6 +159,27 @@ class LacoProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "pixel_values", "image_sizes"]
+
+
+def _flat_list(images) -> list[Image.Image]:
+    """One picture, a list of them, or a list for each prompt: as one list.
+
+    Raises:
+        UsageError: something else than a PIL picture.
+    """
+    if images is None or isinstance(images, Image.Image):
+        return [] if images is None else [images]
+    flat = []
+    for entry in images:
+        flat += entry if isinstance(entry, (list, tuple)) else [entry]
+    if wrong := [entry for entry in flat if not isinstance(entry, Image.Image)]:
+        raise UsageError(
+            "images holds something else than a picture",
+            given=type(wrong[0]).__name__,
+            allowed="PIL.Image.Image",
+            todo="open files with laco_export.preprocessing.load_image, arrays with PIL.Image.fromarray",
+        )
+    return flat
 
 
 def place_pictures(

@@ -150,3 +150,20 @@ def test_features_and_sizes_must_agree(tiled):
 def test_a_tile_that_is_not_the_encoders_input(make_model):
     with pytest.raises(ConfigError, match=r"tiling\.tile"):
         make_model(tiling={**TILING, "tile": 70})
+
+
+def test_pictures_as_one_list_for_each_prompt(tiled):
+    processor, images = tiled[1], [picture(30, 20, seed) for seed in range(3)]
+    texts = ["<image>", "<image> a <image>"]
+    nested, flat = (processor(images=i, text=texts, padding=True) for i in ([images[:1], images[1:]], images))
+    np.testing.assert_array_equal(nested["pixel_values"], flat["pixel_values"])
+
+
+@pytest.mark.parametrize("images", [["a.png"], [np.zeros((9, 9, 3), np.uint8)], "a.png"])
+def test_what_is_no_picture_is_refused(tiled, images):
+    with pytest.raises(UsageError, match=r"images holds(.|\n)*(str|ndarray)(.|\n)*PIL\.Image\.Image"):
+        tiled[1](images=images, text="<image>")
+
+
+def test_a_text_may_hold_any_character(tiled):
+    assert len(tiled[1](text=["a \0 b", "b"])["input_ids"]) == 2
