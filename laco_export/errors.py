@@ -50,6 +50,12 @@ class ConfigError(UsageError):
     """A configuration field with a value outside what it may hold; the message names the field."""
 
 
+def check_whole(name: str, value: object, *, least: int = 1) -> None:
+    """Raise :class:`ConfigError` unless the configuration field ``name`` holds a whole number of at least ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}", given=repr(value))
+
+
 class CheckpointError(LacoError):
     """A folder that is no sound LaCo checkpoint."""
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .errors import ConfigError
+from .errors import ConfigError, check_whole
 from .preprocessing import ImagePreprocessing
 
 SINGLE_TILE = (0, 0)
@@ -48,10 +48,13 @@ class Tiling:
     grids: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "grids", tuple((int(rows), int(columns)) for rows, columns in self.grids))
+        try:
+            grids = tuple((int(rows), int(columns)) for rows, columns in self.grids)
+        except (TypeError, ValueError):
+            raise ConfigError("tiling.grids must hold pairs", given=self.grids, allowed="[[1, 2], [2, 1]]") from None
+        object.__setattr__(self, "grids", grids)
         for name in ("tile", "max_rows", "max_columns", "max_tiles"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"tiling.{name} must be at least 1", given=getattr(self, name))
+            check_whole(f"tiling.{name}", getattr(self, name))
         if any(min(grid) < 1 for grid in self.grids):
             raise ConfigError("tiling.grids holds a grid without tiles", given=self.grids)
 
@@ -60,6 +63,8 @@ class Tiling:
         known = cls.__dataclass_fields__.keys()
         if unknown := sorted(set(values) - set(known)):
             raise ConfigError(f"tiling has unknown fields: {', '.join(unknown)}", allowed=", ".join(known))
+        if "tile" not in values:
+            raise ConfigError("tiling has no field tile", allowed="the encoder's input in pixels, such as 336")
         return cls(**values)
 
     def choose(self, height: int, width: int) -> tuple[int, int]:

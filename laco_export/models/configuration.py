@@ -9,7 +9,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
 from ..depth import Depth
-from ..errors import ConfigError, DepthError
+from ..errors import ConfigError, DepthError, check_whole
 from ..tiling import Tiling
 from ..token_grid import merged_grid
 
@@ -47,8 +47,8 @@ class CompressionConfig:
             raise ConfigError(
                 "compression.ratio is not supported", given=self.ratio, allowed=", ".join(map(str, RATIOS))
             )
-        if self.mlp_hidden_size is not None and self.mlp_hidden_size < 1:
-            raise ConfigError("compression.mlp_hidden_size must be positive", given=self.mlp_hidden_size)
+        if self.mlp_hidden_size is not None:
+            check_whole("compression.mlp_hidden_size", self.mlp_hidden_size)
         if self.method is not None and not self.depths:
             raise ConfigError("compression.depths is empty", allowed="one depth per compressor, such as 1/2")
         if self.blocks and len(self.blocks) != len(self.depths):
@@ -153,8 +153,10 @@ class LacoConfig(PretrainedConfig):
             raise ConfigError(
                 "tiling.tile is not the encoder's input", given=tiling, allowed=spec.image_size(self.vision_config)
             )
-        if video_pooling < 1:
-            raise ConfigError("video_pooling must be at least 1", given=video_pooling)
+        check_whole("video_pooling", video_pooling)
+        check_whole("image_token_id", image_token_id, least=0)
+        if projector_hidden_size is not None:
+            check_whole("projector_hidden_size", projector_hidden_size)
         kwargs["tie_word_embeddings"] = getattr(self.text_config, "tie_word_embeddings", False)
         super().__init__(**kwargs)
 
@@ -164,8 +166,9 @@ class LacoConfig(PretrainedConfig):
         layers, index = self.vision_config.num_hidden_layers, self.feature_layer
         if index is None:
             return layers
-        blocks = layers + 1 + index if index < 0 else index
-        if not 1 <= blocks <= layers:
+        whole = isinstance(index, int) and not isinstance(index, bool)
+        blocks = layers + 1 + index if whole and index < 0 else index
+        if not whole or not 1 <= blocks <= layers:
             raise ConfigError(
                 "feature_layer lies outside the encoder", given=index, allowed=f"-{layers} … -1, 1 … {layers}, or null"
             )
@@ -177,7 +180,8 @@ class LacoConfig(PretrainedConfig):
 
     @property
     def compression_config(self) -> CompressionConfig:
-        return CompressionConfig.from_mapping(self.compression)
+        """With ``blocks`` filled in, also where ``from_pretrained(…, compression=…)`` has set the field."""
+        return CompressionConfig.from_mapping(self.compression).resolved(self.num_encoder_blocks)
 
 
 def _sub_config(value: PretrainedConfig | Mapping | None, name: str, default: str) -> PretrainedConfig:

@@ -121,3 +121,12 @@ def test_only_the_named_grids():
         Tiling(TILE, max_tiles=0)
     with pytest.raises(ConfigError, match="unknown fields: rows"):
         Tiling.from_mapping({"tile": 28, "rows": 2})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"max_rows": 2}, "no field tile"), ({"tile": "28"}, r"tiling\.tile"), ({"tile": 28, "grids": [2]}, "pairs")],
+)
+def test_wrong_fields_are_named(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        Tiling.from_mapping(fields)

@@ -39,8 +39,14 @@ def load_encoder(folder: Path | str, *, dtype: torch.dtype | None = None) -> Pre
     folder = Path(folder)
     values = weight_files.read_json(folder / "config.json")
     spec, config, layout = recognise(folder, values)
-    with init_empty_weights(include_buffers=False):  # parameters without memory; buffers (position ids) for real
-        model = spec.model_class()(config)
+    try:
+        with init_empty_weights(include_buffers=False):  # parameters without memory; buffers (position ids) for real
+            model = spec.model_class()(config)
+    except Exception as error:  # transformers' classes check their configuration only when they are built
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"'{folder / 'config.json'}' describes an encoder that cannot be built: {reason}"
+        ) from None
     expected = dict(model.named_parameters())
     loaded: dict[str, Tensor] = {}
     for name, tensor in _stored_tensors(folder, spec, layout):

@@ -75,8 +75,8 @@ class EncoderSpec:
     def check(self, config: PretrainedConfig) -> None:
         """Raise :class:`ConfigError` when the configuration asks for a form that LaCo cannot merge in."""
         for name, value in {**self.headless, **self.required}.items():
-            if getattr(config, name, value) != value:
-                raise ConfigError(f"vision_config.{name} must be {value}", given=getattr(config, name))
+            if (given := getattr(config, name, None)) != value:  # SigLIP's class takes a missing field as a head
+                raise ConfigError(f"vision_config.{name} must be {value}", given=given)
 
     def grid(self, config: PretrainedConfig) -> tuple[int, int]:
         """The token grid ``(H, W)`` before any merge; a rest smaller than a patch is not seen (SigLIP's 384 px: 27)."""

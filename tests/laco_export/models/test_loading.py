@@ -162,3 +162,11 @@ def test_truncated_and_absent(folder, tmp_path):
         load_encoder(folder)
     with pytest.raises(CheckpointError, match="there is no folder"):
         load_encoder(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("changes", [{"num_attention_heads": 5}, {"hidden_size": "a"}, {"hidden_act": "none such"}])
+def test_an_encoder_that_cannot_be_built(folder, changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(CheckpointError, match=r"config\.json' describes an encoder that cannot be built"):
+        load_encoder(folder)

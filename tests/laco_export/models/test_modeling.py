@@ -406,3 +406,37 @@ def test_an_elastic_checkpoint_is_saved_and_loaded(make_model, tmp_path):
 
 def test_one_depth_may_be_written_without_a_list():
     assert CompressionConfig(depths="1/2") == CompressionConfig(depths=("1/2",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"feature_layer": "-2"}, "feature_layer"),
+        ({"feature_layer": -5}, "feature_layer"),
+        ({"feature_layer": 0}, "feature_layer"),
+        ({"video_pooling": "2"}, "video_pooling"),
+        ({"image_token_id": -1}, "image_token_id"),
+        ({"projector_hidden_size": 0}, "projector_hidden_size"),
+        ({"compression": {"mlp_hidden_size": "64"}}, r"compression\.mlp_hidden_size"),
+        ({"compression": {"mlp_hidden_size": 0}}, r"compression\.mlp_hidden_size"),
+    ],
+)
+def test_a_field_of_another_kind_is_named(make_model, changes, message):
+    config = make_model().config
+    with pytest.raises(ConfigError, match=message):
+        LacoConfig(config.vision_config, config.text_config, **changes)
+
+
+def test_a_depth_set_while_loading_is_used(make_model, tmp_path):
+    """transformers sets such fields after the configuration was made, without its blocks."""
+    make_model(at=("1/4", "1/2")).save_pretrained(tmp_path)
+    loaded = LacoForConditionalGeneration.from_pretrained(tmp_path, compression={"depths": ["1/4"]})
+    assert loaded.vision_model.block == 1
+    assert list(loaded.vision_model.compressors) == ["block_1"]
+
+
+def test_an_encoder_with_a_pooling_head_is_refused(make_encoder, make_model):
+    encoder = make_encoder("siglip")
+    del encoder.config.vision_use_head  # SiglipVisionModel builds the head where the field is missing
+    with pytest.raises(ConfigError, match=r"vision_config\.vision_use_head must be False"):
+        make_model(encoder)
