@@ -100,7 +100,7 @@ class LacoProcessor(ProcessorMixin):
         )
 
     def __call__(
-        self, images=None, text=None, videos=None, return_tensors: str | None = None, **tokenizer_options
+        self, images=None, text=None, videos=None, audio=None, return_tensors: str | None = None, **tokenizer_options
     ) -> BatchFeature:
         """Prepare one prompt or a batch of them.
 
@@ -108,6 +108,7 @@ class LacoProcessor(ProcessorMixin):
             images: the PIL pictures of all prompts, in reading order; also as one list for each prompt.
             text: a prompt or a list of prompts, with one ``<image>`` per picture and one ``<video>`` per video.
             videos: the videos of all prompts in reading order, each a list of PIL frames.
+            audio: None, which transformers' ``apply_chat_template`` passes.
             return_tensors: ``pt`` or ``np``.
             tokenizer_options: passed to the tokenizer (``padding=True``, ``padding_side="left"``, …).
 
@@ -117,8 +118,10 @@ class LacoProcessor(ProcessorMixin):
 
         Raises:
             UsageError: the prompts mark another number of pictures or videos than are given, or a prompt is longer
-                than the tokenizer's ``model_max_length``.
+                than the tokenizer's ``model_max_length``, or sound is given.
         """
+        if audio is not None:
+            raise UsageError("a LaCo model takes no audio", allowed="images, videos and text")
         texts = [text] if isinstance(text, str) else list(text)
         images = _flat_list(images)
         texts, pictures, sizes = place_pictures(texts, images, videos or [], self.max_frames, tiled=bool(self.tiling))

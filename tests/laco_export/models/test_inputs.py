@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from laco_export.conversation import question_turn, render
 from laco_export.errors import ConfigError, UsageError
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor
 
@@ -167,3 +168,16 @@ def test_what_is_no_picture_is_refused(tiled, images):
 
 def test_a_text_may_hold_any_character(tiled):
     assert len(tiled[1](text=["a \0 b", "b"])["input_ids"]) == 2
+
+
+def test_a_chat_of_typed_parts(tiled):
+    """What transformers' users pass: pictures and text as parts of a message."""
+    processor, image = tiled[1], picture(140, 70)
+    chat = [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "a b"}]}]
+    by_parts = processor.apply_chat_template(
+        chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    turns = [question_turn("a b", 1)]
+    by_text = processor(images=image, text=render(turns, add_generation_prompt=True), return_tensors="pt")
+    for name in by_text:
+        assert torch.equal(by_parts[name], by_text[name]), name
