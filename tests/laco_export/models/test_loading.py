@@ -69,7 +69,8 @@ def aimv2_original(encoder):
         }
     config = {"architectures": ["AIMv2Model"], "model_type": "aimv2", "hidden_size": 32, "image_size": 56}
     config |= {"intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 4, "patch_size": 14}
-    return tensors, config | {"qkv_bias": False, "use_bias": False, "rms_norm_eps": 1e-05, "num_channels": 3}
+    epsilon = encoder.config.rms_norm_eps
+    return tensors, config | {"qkv_bias": False, "use_bias": False, "rms_norm_eps": epsilon, "num_channels": 3}
 
 
 def internvit_original(encoder):
@@ -84,8 +85,9 @@ def internvit_original(encoder):
     for index in range(encoder.config.num_hidden_layers):
         old, new = f"encoder.layer.{index}.", f"encoder.layers.{index}."
         for kind in ("weight", "bias"):
-            qkv = [source[f"{old}attention.{part}_proj.{kind}"] for part in "qkv"]
-            tensors[f"{new}attn.qkv.{kind}"] = torch.cat(qkv)
+            if kind == "weight" or encoder.config.attention_bias:
+                qkv = [source[f"{old}attention.{part}_proj.{kind}"] for part in "qkv"]
+                tensors[f"{new}attn.qkv.{kind}"] = torch.cat(qkv)
             for theirs, ours in (
                 ("attn.proj", "attention.projection_layer"),
                 ("mlp.fc1", "mlp.fc1"),
@@ -93,11 +95,15 @@ def internvit_original(encoder):
                 ("norm1", "layernorm_before"),
                 ("norm2", "layernorm_after"),
             ):
-                tensors[f"{new}{theirs}.{kind}"] = source[f"{old}{ours}.{kind}"]
+                if f"{old}{ours}.{kind}" in source:  # an RMSNorm has no bias
+                    tensors[f"{new}{theirs}.{kind}"] = source[f"{old}{ours}.{kind}"]
+        for part in ("q_norm", "k_norm") if encoder.config.use_qk_norm else ():
+            tensors[f"{new}attn.{part}.weight"] = source[f"{old}attention.{part}.weight"]
         tensors[new + "ls1"], tensors[new + "ls2"] = source[old + "lambda_1"], source[old + "lambda_2"]
     config = {"architectures": ["InternVisionModel"], "model_type": "intern_vit_6b", "hidden_size": 32}
     config |= {"image_size": 56, "patch_size": 14, "intermediate_size": 48, "num_attention_heads": 4}
-    config |= {"num_hidden_layers": 4, "qkv_bias": True, "qk_normalization": False, "norm_type": "layer_norm"}
+    config |= {"num_hidden_layers": 4, "norm_type": encoder.config.norm_type}
+    config |= {"qkv_bias": encoder.config.attention_bias, "qk_normalization": encoder.config.use_qk_norm}
     return tensors, config | {"layer_norm_eps": 1e-06, "hidden_act": "gelu", "drop_path_rate": 0.0}
 
 
@@ -106,9 +112,20 @@ def write(folder, tensors, config):
     (folder / "config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize(("name", "original"), [("aimv2", aimv2_original), ("internvit", internvit_original)])
-def test_the_publishers_own_layout(make_encoder, tmp_path, name, original):
-    encoder = make_encoder(name, **({"use_mean_pooling": True} if name == "internvit" else {}))
+INTERNVIT_6B = {"use_qk_norm": True, "norm_type": "rms_norm", "attention_bias": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "original", "changes"),
+    [
+        ("aimv2", aimv2_original, {}),
+        ("aimv2", aimv2_original, {"rms_norm_eps": 0.1}),
+        ("internvit", internvit_original, {"use_mean_pooling": True}),
+        ("internvit", internvit_original, {"use_mean_pooling": True, **INTERNVIT_6B}),
+    ],
+)
+def test_the_publishers_own_layout(make_encoder, tmp_path, name, original, changes):
+    encoder = make_encoder(name, **changes)
     for parameter in encoder.parameters():
         torch.nn.init.normal_(parameter, std=0.3)  # norms and scales too: a swapped name must show
     write(tmp_path, *original(encoder))

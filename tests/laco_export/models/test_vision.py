@@ -68,6 +68,46 @@ def test_an_odd_grid_is_padded_by_replication(make_encoder, make_model):
     torch.testing.assert_close(merged[:, 0, 0], grid[:, 0:2, 0:2].mean((1, 2)))
 
 
+@pytest.mark.parametrize(("height", "width"), [(4, 5), (5, 4), (7, 8)])
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_each_side_of_a_grid_is_padded_for_itself(make_model, height, width, ratio):
+    model = make_model(at="1", method="average_pool", ratio=ratio).vision_model
+    model.grid = (height, width)
+    grid = torch.randn(height, width, 32)
+    merged = model._merge(grid.reshape(1, -1, 32), lambda *_: None)[0]
+    rows, columns = model.merged_grid
+    assert (rows, columns) == (-(-height // ratio), -(-width // ratio))
+    for row in range(rows):
+        for column in range(columns):
+            y = [min(row * ratio + i, height - 1) for i in range(ratio)]  # the last row and column, again and again
+            x = [min(column * ratio + i, width - 1) for i in range(ratio)]
+            torch.testing.assert_close(merged[row * columns + column], grid[y][:, x].mean((0, 1)))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_published_preprocessing(make_encoder, make_model, name):
+    """The pixels of the image processors that transformers and the publishers give with these encoders."""
+    import numpy as np
+    from PIL import Image
+    from transformers import CLIPImageProcessor, SiglipImageProcessor
+    from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    exact = {"height": 56, "width": 56}
+    published = {
+        "aimv2": CLIPImageProcessor(size={"shortest_edge": 56}, crop_size=exact),
+        "clip": CLIPImageProcessor(size={"shortest_edge": 56}, crop_size=exact),
+        "siglip": SiglipImageProcessor(size=exact, resample=3),
+        "internvit": SiglipImageProcessor(
+            size=exact, resample=3, image_mean=IMAGENET_DEFAULT_MEAN, image_std=IMAGENET_DEFAULT_STD
+        ),
+    }[name]
+    model = make_model(make_encoder(name))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 130, 3), dtype=np.uint8))
+    actual = model.vision_model.spec.preprocessing(model.config.vision_config)(image)
+    expected = published(image, return_tensors="np")["pixel_values"][0]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("feature_layer", [-1, -2, 3])
 def test_feature_layer_takes_that_blocks_output(make_encoder, make_model, name, feature_layer):
