@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from laco_export.errors import CheckpointError
 from laco_export.models import checkpoint
@@ -66,3 +67,44 @@ def test_folders_of_another_architecture(make_encoder, tmp_path):
         initialize(tmp_path / "llm", tmp_path / "llm", tmp_path / "ckpt")
     with pytest.raises(CheckpointError, match="no causal language model"):
         initialize(tmp_path / "encoder", tmp_path / "encoder", tmp_path / "ckpt")
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_all_parts_are_of_one_dtype_and_end_at_im_end(make_encoder, tmp_path, dtype):
+    make_encoder().half().save_pretrained(tmp_path / "encoder")
+    write_language_model(tmp_path / "llm")
+    initialize(tmp_path / "encoder", tmp_path / "llm", tmp_path / "ckpt", dtype=dtype)
+    stored = load_file(tmp_path / "ckpt" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {dtype or torch.float32}  # None: the language model's
+    loaded = checkpoint.load(tmp_path / "ckpt")
+    end = loaded.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert loaded.model.generation_config.eos_token_id == end
+
+
+def test_a_language_model_that_lacks_a_tensor(make_encoder, tmp_path):
+    make_encoder().save_pretrained(tmp_path / "encoder")
+    write_language_model(tmp_path / "llm")
+    path = tmp_path / "llm" / "model.safetensors"
+    tensors = load_file(path)
+    tensors.pop("model.norm.weight")
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"are not those(.|\n)*model\.norm\.weight"):
+        initialize(tmp_path / "encoder", tmp_path / "llm", tmp_path / "ckpt")
+    assert not (tmp_path / "ckpt").exists()
+
+
+def test_without_compression_only_the_projector_is_untrained(make_model):
+    assert make_model(method=None).config.untrained == ["projector"]
+
+
+def test_auto_classes_load_the_folder(make_encoder, tmp_path):
+    from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+
+    from laco_export.models import LacoForConditionalGeneration, LacoProcessor
+
+    make_encoder().save_pretrained(tmp_path / "encoder")
+    write_language_model(tmp_path / "llm")
+    initialize(tmp_path / "encoder", tmp_path / "llm", tmp_path / "ckpt")
+    assert isinstance(AutoProcessor.from_pretrained(tmp_path / "ckpt"), LacoProcessor)
+    assert isinstance(AutoModelForImageTextToText.from_pretrained(tmp_path / "ckpt"), LacoForConditionalGeneration)
+    assert "<|image_pad|>" in AutoTokenizer.from_pretrained(tmp_path / "ckpt").get_vocab()

@@ -187,3 +187,19 @@ def test_an_encoder_that_cannot_be_built(folder, changes):
     (folder / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(CheckpointError, match=r"config\.json' describes an encoder that cannot be built"):
         load_encoder(folder)
+
+
+def test_a_model_of_split_tensors_is_saved(make_encoder, make_model, tmp_path):
+    """Query, key and value are views of one stored tensor; each must be written for itself."""
+    from laco_export.models import LacoForConditionalGeneration
+
+    encoder = make_encoder()
+    write(tmp_path, *aimv2_original(encoder))
+    make_model(load_encoder(tmp_path)).save_pretrained(tmp_path / "ckpt")
+    loaded = LacoForConditionalGeneration.from_pretrained(tmp_path / "ckpt").vision_model.encoder
+    assert torch.equal(features(loaded.eval()), features(encoder))
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_the_dtype_asked_for(folder, dtype):
+    assert {parameter.dtype for parameter in load_encoder(folder, dtype=dtype).parameters()} == {dtype or torch.float32}
