@@ -150,3 +150,23 @@ def test_a_missing_or_broken_processor_file(folder, name):
     (folder / name).unlink()
     with pytest.raises(CheckpointError, match="cannot be loaded"):
         checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_only_a_tied_head_may_be_absent(make_model, tmp_path, tie):
+    model = make_model(tie=tie)
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if "lm_head" not in name}
+    model.save_pretrained(tmp_path, state_dict=tensors)
+    audit = lambda: checkpoint.audit_tensors(  # noqa: E731
+        tmp_path, [tmp_path / "model.safetensors"], checkpoint.read_config(tmp_path)
+    )
+    if tie:
+        audit()
+    else:
+        with pytest.raises(CheckpointError, match=r"missing: language_model\.lm_head\.weight"):
+            audit()
+
+
+def test_pickles_are_never_written(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path, safe_serialization=False)
+    assert [path.name for path in tmp_path.glob("*model*")] == ["model.safetensors"]
