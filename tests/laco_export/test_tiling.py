@@ -25,6 +25,7 @@ from laco_export.tiling import (
 )
 
 SIZES = [(random.Random(i).randint(1, 1500), random.Random(-i - 1).randint(1, 1500)) for i in range(300)]
+SIZES += [(47, 188), (188, 47)]  # 2.9999999999999996 rows or columns of tokens, which are three
 TILE = 28
 
 

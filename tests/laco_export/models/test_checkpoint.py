@@ -157,7 +157,7 @@ def test_only_a_tied_head_may_be_absent(make_model, tmp_path, tie):
     model = make_model(tie=tie)
     tensors = {name: tensor for name, tensor in model.state_dict().items() if "lm_head" not in name}
     model.save_pretrained(tmp_path, state_dict=tensors)
-    audit = lambda: checkpoint.audit_tensors(  # noqa: E731
+    audit = lambda: checkpoint.audit_tensors(
         tmp_path, [tmp_path / "model.safetensors"], checkpoint.read_config(tmp_path)
     )
     if tie:
@@ -170,3 +170,11 @@ def test_only_a_tied_head_may_be_absent(make_model, tmp_path, tie):
 def test_pickles_are_never_written(make_model, tmp_path):
     make_model().save_pretrained(tmp_path, safe_serialization=False)
     assert [path.name for path in tmp_path.glob("*model*")] == ["model.safetensors"]
+
+
+def test_a_shard_outside_the_folder_is_refused(folder):
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    index = {"weight_map": {"projector.linear_1.bias": "../model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"lacks a shard(.|\n)*\.\./model\.safetensors"):
+        checkpoint.load(folder)
