@@ -440,3 +440,10 @@ def test_an_encoder_with_a_pooling_head_is_refused(make_encoder, make_model):
     del encoder.config.vision_use_head  # SiglipVisionModel builds the head where the field is missing
     with pytest.raises(ConfigError, match=r"vision_config\.vision_use_head must be False"):
         make_model(encoder)
+
+
+def test_a_picture_too_many(make_model):
+    inputs = prompt(1)
+    inputs["pixel_values"] = inputs["pixel_values"].repeat(2, 1, 1, 1)
+    with pytest.raises(ConfigError, match=r"4 image tokens for 2 pictures(.|\n)*8 tokens: 4, 4"):
+        make_model()(**inputs)
