@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ Train a LaCo model in LLaVA-OneVision's stages: 1 (merge layer and projector, ca
 
 The recipe "tiny" is built in: it draws its own pictures, pretrains a small encoder and a small LLM (stage 0), and ends
 in a checkpoint that answers questions about pictures after a few minutes on two CPU cores.
+
+"laco-train init" starts a checkpoint from an encoder folder and a language-model folder; see laco-train init --help.
 """
 
 
@@ -40,7 +43,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    arguments = build_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given[:1] == ["init"]:
+        from .init_command import main as init
+
+        return init(given[1:])
+    arguments = build_parser().parse_args(given)
     return run_command(lambda: _run(arguments), debug=arguments.debug)
 
 
@@ -63,9 +71,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     output = arguments.output or Path(f"{recipe.name}-run")
     seed = recipe.seed if arguments.seed is None else arguments.seed
-    result = run_recipe(
-        recipe, output, seed=seed, only=arguments.stage, resume=arguments.resume, force=arguments.force
-    )
+    result = run_recipe(recipe, output, seed=seed, only=arguments.stage, resume=arguments.resume, force=arguments.force)
     if arguments.json:
         print(json.dumps(result, indent=2))
     else:

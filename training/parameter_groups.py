@@ -32,6 +32,8 @@ def parameters_by_group(model: LacoForConditionalGeneration) -> dict[str, list[n
             was not.
     """
     groups = {name: list(module.parameters()) for name, module in group_modules(model).items()}
+    if model.image_newline is not None:  # new with the projector, and in its space
+        groups["projector"].append(model.image_newline)
     grouped = [id(parameter) for parameters in groups.values() for parameter in parameters]
     if sorted(grouped) != sorted(id(parameter) for parameter in model.parameters()):
         raise RuntimeError("the parts' parameters are not those of the whole model, each once")

@@ -153,9 +153,7 @@ def check_stage(name: str) -> str:
         UsageError: there is no such stage.
     """
     if name not in STAGES:
-        raise UsageError(
-            f"there is no stage '{name}'", allowed=", ".join(STAGES), todo=_nearest(str(name), STAGES)
-        )
+        raise UsageError(f"there is no stage '{name}'", allowed=", ".join(STAGES), todo=_nearest(str(name), STAGES))
     return name
 
 

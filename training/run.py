@@ -1,13 +1,13 @@
 """Running a recipe: every part is written in one step, and what stands in the run's folder is not made again.
 
-    OUT/recipe.json            the resolved recipe and seed: a resumed run must have the same
-    OUT/data/                  drawn data (tiny)
-    OUT/stage-0/encoder, llm   pretrained parts (tiny), ordinary transformers folders
-    OUT/stage-0/checkpoint     encoder, fresh merge layer, fresh projector, LLM: where stage 1 starts
-    OUT/stage-1 … stage-2-ov   the checkpoint that each stage left
-    OUT/checkpoint             the last of them: what `laco-export` takes
-    OUT/training.json          recipe, seconds, losses, accuracy
-    OUT/losses.png             the loss curves
+OUT/recipe.json            the resolved recipe and seed: a resumed run must have the same
+OUT/data/                  drawn data (tiny)
+OUT/stage-0/encoder, llm   pretrained parts (tiny), ordinary transformers folders
+OUT/stage-0/checkpoint     encoder, fresh merge layer, fresh projector, LLM: where stage 1 starts
+OUT/stage-1 … stage-2-ov   the checkpoint that each stage left
+OUT/checkpoint             the last of them: what `laco-export` takes
+OUT/training.json          recipe, seconds, losses, accuracy
+OUT/losses.png             the loss curves
 """
 
 from __future__ import annotations

@@ -47,13 +47,18 @@ def train_stage(
     from laco_export.models import checkpoint
 
     from .parameter_groups import set_trainable
-    from .trainer import LossLog, StageTrainer, training_arguments
+    from .trainer import DepthSampler, LossLog, StageTrainer, training_arguments
 
     loaded = checkpoint.load(start)
     model, processor = loaded.model, loaded.processor
     dataset = ConversationDataset(
         data_folder / stage.data, data_folder, processor, plain=stage.plain, max_length=stage.max_length
     )
+    if processor.tiling:
+        raise LacoError(
+            f"checkpoint '{start}' tiles single pictures, and training on tiles is not built yet",
+            allowed="a checkpoint without tiling",
+        )
     if len(dataset) < stage.batch_size:
         raise LacoError(
             f"data file '{dataset.path}' does not fill one batch",
@@ -67,6 +72,8 @@ def train_stage(
         arguments = training_arguments(stage, Path(scratch), seed=seed, log_every=max(1, steps // _LOGGED_POINTS))
         trainer = StageTrainer(model, stage, dataset, arguments, callbacks=[log])
         trainer.remove_callback(transformers.PrinterCallback)
+        if len(model.vision_model.compression.blocks) > 1:
+            trainer.add_callback(DepthSampler(model.vision_model, seed))
         trainer.train()
     if not all(loss == loss and abs(loss) != float("inf") for loss in log.losses):
         raise LacoError("the loss is not finite any more", todo="lower the stage's learning_rates")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -53,6 +54,23 @@ class StageTrainer(Trainer):
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+
+class DepthSampler(TrainerCallback):
+    """Elastic depth: each optimiser step merges at one of the checkpoint's depths, drawn by seed and step.
+
+    Every process draws the same depth, and a resumed run the depth that an uninterrupted one would have drawn.
+    """
+
+    def __init__(self, vision_model, seed: int):
+        self.vision_model, self.seed = vision_model, seed
+
+    def on_step_begin(self, args, state, control, **_) -> None:
+        blocks = self.vision_model.compression.blocks
+        self.vision_model.block = Random(f"{self.seed} depth {state.global_step}").choice(blocks)
+
+    def on_train_end(self, args, state, control, **_) -> None:
+        self.vision_model.block = self.vision_model.compression.blocks[0]
 
 
 class LossLog(TrainerCallback):

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
-from .scene import COLOURS, SIZE, Question, Region, Sample, new_canvas, one_of, paint
+from .scene import COLOURS, SIZE, Question, Region, Sample, new_canvas, paint
 
 HIGHEST = 5  # units
 _UNIT = 19  # pixels for one unit
 _BARS = 3
-_STEP, _WIDTH = 34, 23  # pixels from bar to bar, and of a bar
-
-_ASK_TOP = ("Which bar is the highest?", "Which bar is the tallest?")
-_ASK_LOW = ("Which bar is the lowest?", "Which bar is the shortest?")
-_ASK_VALUE = ("How high is the {colour} bar?", "What is the value of the {colour} bar?")
+_STEP, _WIDTH = 28, 20  # pixels from bar to bar (one merged patch), and of a bar
 
 
 def draw_chart(rng: Random) -> Sample:
@@ -21,8 +17,8 @@ def draw_chart(rng: Random) -> Sample:
     image, pen = new_canvas(rng)
     colours = rng.sample(list(COLOURS), _BARS)
     values = [rng.randint(1, HIGHEST) for _ in colours]
-    floor, left = rng.uniform(104, 108), rng.uniform(5, 14)
-    pen.line((left - 4, floor, SIZE - 3, floor), fill=(90, 90, 90))
+    floor, left = rng.uniform(104, 108), _STEP * rng.randint(0, SIZE // _STEP - _BARS) + rng.uniform(2, 6)
+    pen.line((left - 2, floor, left + _STEP * _BARS - 6, floor), fill=(90, 90, 90))
     regions = []
     for index, (value, colour) in enumerate(zip(values, colours, strict=True)):
         x = left + _STEP * index
@@ -42,12 +38,12 @@ def _rank(value: int, values: list[int]) -> str:
 
 
 def _ask(rng: Random, values: list[int], colours: list[str]) -> list[Question]:
-    questions = []
+    """Colour and height of the bar that alone is highest or lowest; always at least the number of bars."""
+    questions = [Question("bar-count", "How many bars are there?", str(len(values)))]
     for value, colour in zip(values, colours, strict=True):
-        questions.append(Question("bar-chart", one_of(rng, _ASK_VALUE, colour=colour), str(value)))
         rank = _rank(value, values)
         if rank != "between":
-            asked = _ASK_TOP if rank == "highest" else _ASK_LOW
-            questions.append(Question("bar-chart", one_of(rng, asked), colour))
+            questions.append(Question("bar-chart", f"Which bar is the {rank}?", colour))
+            questions.append(Question("bar-chart", f"How high is the {rank} bar?", str(value)))
     rng.shuffle(questions)
     return questions

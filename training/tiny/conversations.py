@@ -11,15 +11,12 @@ from random import Random
 
 from laco_export.conversation import IMAGE_MARK
 
-from .scene import Question, Region, one_of
+from .scene import Question, Region
 from .writing import noun_of
 
 CAPTION_PROMPT = "Describe the picture."
 QUESTIONS_PER_SAMPLE = 3  # turns in a conversation: cheap supervision, since the picture is encoded once
 _ORDINALS = ("first", "second")
-_ASK_WHERE_WRITTEN = ("Which picture shows the {noun} {text}?",)
-_ASK_READ = ("What {noun} is written in the {which} picture?",)
-_ASK_COUNT = ("How many shapes are in the {which} picture?",)
 
 
 @dataclass(frozen=True)
@@ -67,12 +64,12 @@ def pair_questions(pair: tuple[Entry, Entry], rng: Random) -> list[tuple[str, st
     for which, entry, other in zip(_ORDINALS, pair, pair[::-1], strict=True):
         if entry.text:
             noun = noun_of(entry.text)
-            turns.append((one_of(rng, _ASK_READ, noun=noun, which=which), entry.text))
+            turns.append((f"What {noun} is written in the {which} picture?", entry.text))
             if entry.text != other.text:
-                turns.append((one_of(rng, _ASK_WHERE_WRITTEN, noun=noun, text=entry.text), which))
+                turns.append((f"Which picture shows the {noun} {entry.text}?", which))
         for question in entry.questions:
             if question.kind == "shape-count":
-                turns.append((one_of(rng, _ASK_COUNT, which=which), question.answer))
+                turns.append((f"How many shapes are in the {which} picture?", question.answer))
             elif question.kind == "bar-chart" and "est" in question.text:
                 turns.append((f"{question.text[:-1]} in the {which} picture?", question.answer))
     rng.shuffle(turns)

@@ -46,14 +46,15 @@ HELD_OUT_KINDS = ("shape-colour", "shape-count", "shape-position", "digits", "wo
 _FAMILY_OF_KIND = {"digits": "writing", "words": "writing", "bar-chart": "charts"}  # the others: shapes
 FAMILIES = ("shapes", "writing", "charts")
 _FAMILY_WEIGHTS = (4, 4, 3)
-_PAIR_SHARE = 0.4  # of the one-vision samples
+_PAIR_SHARE = 0.3  # of the one-vision samples
+_PAGE_SHARES = {"texts": 0.25, "captions": 0.6, "recaptions": 0.4}  # of the samples: pages of writing, to be read out
 
 
 @dataclass(frozen=True)
 class DataSizes:
     """How many samples of each sort are drawn; the conversations of all stages are about the same `pictures`.
 
-    `pages` are pictures full of writing, for the encoder's pretraining alone: reading is what takes longest to learn.
+    `pages` are pictures full of writing, for the encoder and for captions: reading takes longest to learn.
     """
 
     pages: int
@@ -75,7 +76,6 @@ class DataSizes:
                 given=self.held_out,
                 allowed=f"a multiple of {len(HELD_OUT_KINDS)}",
             )
-
 
     def samples_in(self, data_file: str) -> int:
         """How many samples one of the JSON files will hold.
@@ -111,15 +111,16 @@ def write_data(
         entries.append(_write_picture(folder, "train", _draw_any, index, seed, hashes))
         advance(1)
     write_json(folder / "regions.json", [_regions(entry) for entry in pages + entries])
-    _write_conversations(folder, entries, sizes, Random(f"{seed} conversations"))
+    _write_conversations(folder, entries, pages, sizes, Random(f"{seed} conversations"))
     write_json(folder / "texts.json", [_text_sample(index, seed) for index in range(sizes.texts)])
 
 
-def _write_conversations(folder: Path, entries: list[Entry], sizes: DataSizes, rng: Random) -> None:
+def _write_conversations(folder: Path, entries: list[Entry], pages: list[Entry], sizes: DataSizes, rng: Random) -> None:
     """The files of the stages 1 to 2-ov."""
-    write_json(folder / "captions.json", [caption_entry(e) for e in _take(entries, sizes.captions, rng)])
-    recaptions = [caption_and_questions_entry(e, rng) for e in _take(entries, sizes.recaptions, rng)]
-    write_json(folder / "recaptions.json", recaptions)
+    captions = [caption_entry(e) for e in _with_pages(entries, pages, "captions", sizes.captions, rng)]
+    write_json(folder / "captions.json", captions)
+    mixed = _with_pages(entries, pages, "recaptions", sizes.recaptions, rng)
+    write_json(folder / "recaptions.json", [caption_and_questions_entry(e, rng) for e in mixed])
     single = [questions_entry(e, rng) for e in _take(entries, sizes.single_image, rng)]
     write_json(folder / "single-image.json", single)
     write_json(folder / "one-vision.json", list(_one_vision(entries, sizes.one_vision, rng)))
@@ -209,6 +210,14 @@ def _take(entries: list[Entry], number: int, rng: Random) -> list[Entry]:
     return taken
 
 
+def _with_pages(entries: list[Entry], pages: list[Entry], use: str, number: int, rng: Random) -> list[Entry]:
+    """`number` entries in random order, the share of pages that `use` wants among them."""
+    of_pages = round(_PAGE_SHARES[use] * number)
+    taken = _take(pages, of_pages, rng) + _take(entries, number - of_pages, rng)
+    rng.shuffle(taken)
+    return taken
+
+
 def _one_vision(entries: list[Entry], number: int, rng: Random) -> Iterator[dict]:
     for entry in _take(entries, number, rng):
         if rng.random() < _PAIR_SHARE:
@@ -219,4 +228,5 @@ def _one_vision(entries: list[Entry], number: int, rng: Random) -> Iterator[dict
 
 def _text_sample(index: int, seed: int) -> dict:
     rng = Random(f"{seed} text {index}")
-    return text_entry(f"text-{index:05d}", _draw_any(rng), rng)
+    sample = _draw_page(rng) if rng.random() < _PAGE_SHARES["texts"] else _draw_any(rng)
+    return text_entry(f"text-{index:05d}", sample, rng)

@@ -1,9 +1,9 @@
 """Words that stand in for a picture: what the small LLM is pretrained on before it sees any.
 
-A description gives each place of the merged token grid, row by row, the words for what is there: `circle red top left 3`
-(three shapes in all), `K blue second`, `bar green 4 highest`, or `nothing`. The LLM reads a place as one position that
-holds the sum of its words' embeddings, so it learns where to look and how to answer in the very form in which the
-projector will hand it a picture.
+A description gives each place of the merged token grid, row by row, the words for what is there: `K blue second`,
+`circle red top left 1` (one shape in all), `bar green 4 highest`, or `nothing`. The LLM reads a place as one
+position that holds the sum of its words' embeddings, so it learns where to look and how to answer in the very form in
+which the projector will hand it a picture.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CAPTION_SHARE = 0.25
 def text_entry(id: str, sample: Sample, rng: Random) -> dict:
     """A conversation about `sample` without its picture: `cells` replaces it; a caption or questions."""
     turns = questions_of(sample.questions, rng)
-    caption = rng.random() < _CAPTION_SHARE
+    caption = not sample.questions or rng.random() < _CAPTION_SHARE
     if caption:
         turns = [(CAPTION_PROMPT, sample.caption)]
     conversations = []
@@ -33,27 +33,30 @@ def text_entry(id: str, sample: Sample, rng: Random) -> dict:
     return {"id": id, "cells": describe(sample.regions), "plain": caption, "conversations": conversations}
 
 
-def describe(regions: tuple[Region, ...]) -> list[str]:
-    """The words of each of the CELLS x CELLS places, row by row."""
+def describe(regions: tuple[Region, ...]) -> list[list[str]]:
+    """The phrases of each of the CELLS x CELLS places, row by row."""
     edge = SIZE / CELLS
-    words = []
+    phrases = []
     for row in range(CELLS):
         for column in range(CELLS):
             cover = [_overlap(region, column * edge, row * edge, edge) for region in regions]
             best = max(range(len(regions)), key=cover.__getitem__)
             seen = cover[best] >= _LEAST_COVER * edge * edge
-            words.append(words_of(regions[best]) if seen else NOTHING)
-    return words
+            phrases.append(phrases_of(regions[best]) if seen else [NOTHING])
+    return phrases
 
 
-def words_of(region: Region) -> str:
-    """A region's labels as words; a letter's number is its place in the word."""
-    labels = dict(region.labels)
-    if len(str(labels["thing"])) == 1:
-        labels["number"] = ORDINALS[int(labels["number"]) - 1]
-    if labels.get("rank") == "between":
-        del labels["rank"]
-    return " ".join(str(label) for label in labels.values())
+def phrases_of(region: Region) -> list[str]:
+    """A region's labels as they are spoken: with a space before as questions name them, without as answers begin."""
+    labels = region.labels
+    thing, colour = str(labels["thing"]), str(labels["colour"])
+    if thing == "bar":
+        rank = [] if labels["rank"] == "between" else [f" {labels['rank']}"]
+        return [thing, colour, f" {colour}", str(labels["number"]), *rank]
+    if "total" in labels:
+        place = [labels["place"]] if "place" in labels else []
+        return [f" {thing}", colour, *place, str(labels["total"])]
+    return [thing, colour, ORDINALS[int(labels["number"]) - 1]]
 
 
 def _overlap(region: Region, left: float, top: float, edge: float) -> float:

@@ -1,8 +1,8 @@
 """Stage 0 of the encoder: transformers' Aimv2VisionModel at its full token count, taught patch by patch.
 
 Each patch is asked what stands there (`FIELDS`): which letter or shape, its colour, its number (a letter's index in
-its word, a bar's value), a shape's quarter and how many shapes there are, a bar's rank. Linear heads answer and are thrown
-away. Three starting values bring a small encoder off the ground in a minute of CPU time:
+its word, a bar's value), a shape's place and how many shapes there are, a bar's rank. Linear heads answer and are
+thrown away. Three starting values bring a small encoder off the ground in a minute of CPU time:
 
 - the patch embedding whitens patches (PCA of training patches), so that strokes weigh as much as the background;
 - the position embedding starts as AIMv2-native's 2-D sin-cos table, and is trained on;
@@ -29,7 +29,7 @@ from .charts import HIGHEST
 from .optimizers import PretrainingOptimizer, batches
 from .recipe import Pretraining
 from .scene import COLOURS, SIZE
-from .shapes import PLACES, SHAPES
+from .shapes import MOST, PLACES, SHAPES
 
 PATCH = 14
 GRID = SIZE // PATCH
@@ -39,7 +39,7 @@ FIELDS: dict[str, tuple] = {
     "colour": tuple(COLOURS),
     "number": tuple(range(1, HIGHEST + 1)),
     "place": PLACES,
-    "total": tuple(range(1, len(PLACES) + 1)),
+    "total": tuple(range(1, MOST + 1)),
     "rank": ("highest", "lowest", "between"),
 }
 _FIRST_CHARACTER = FIELDS["thing"].index("A")

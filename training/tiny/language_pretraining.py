@@ -18,14 +18,11 @@ from laco_export.conversation import IMAGE_MARK, render_with_mask
 from ..samples import IGNORED, plain_pieces, read_entries, turns_of
 from .optimizers import PretrainingOptimizer, batches
 from .recipe import Pretraining
-from .scene import COLOURS
-from .shapes import PLACES, SHAPES
 from .tokenizer import train_tokenizer
 
 _CONTEXT = 1024  # positions; the longest sample of the recipe takes about 200
 _INITIALIZER_RANGE = 0.05  # transformers' 0.02 is made for widths near 1000
 _EMBEDDING_STD = 0.7
-_NAMED_IN_QUESTIONS = frozenset((*COLOURS, *SHAPES, *" ".join(PLACES).split()))
 _ROPE_THETA = 10_000.0  # Qwen2.5's 1e6 is made for 32768 positions
 
 
@@ -109,21 +106,11 @@ def tokenize(entry: dict, tokenize_piece: Callable[[str], list[int]]) -> tuple[l
         before, *after = text.split(IMAGE_MARK)
         ids = [[token] for token in tokenize_piece(before)]
         if after:
-            ids += [_bag(cell, tokenize_piece) for cell in entry["cells"]]
+            ids += [[token for phrase in cell for token in tokenize_piece(phrase)] for cell in entry["cells"]]
             ids += [[token] for token in tokenize_piece(after[0])]
         bags += ids
         labels += [bag[0] if counts else IGNORED for bag in ids]
     return bags, labels
-
-
-def _bag(words: str, tokenize_piece: Callable[[str], list[int]]) -> list[int]:
-    """Each word as it begins an answer and, where questions name it, as it stands inside one: two different tokens."""
-    tokens: list[int] = []
-    for word in words.split():
-        tokens += tokenize_piece(word)
-        if word in _NAMED_IN_QUESTIONS:
-            tokens += tokenize_piece(f" {word}")
-    return tokens
 
 
 def collate(samples: list[tuple[list[list[int]], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:

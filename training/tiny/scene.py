@@ -6,7 +6,6 @@ A sample's random numbers come from a `random.Random` that the caller seeds, so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -70,8 +69,3 @@ def paint(rng: Random, colour: str) -> tuple[int, int, int]:
 def font(size: int) -> ImageFont.FreeTypeFont:
     """PIL's built-in font, which exists wherever Pillow has FreeType (all its wheels do)."""
     return ImageFont.load_default(size)
-
-
-def one_of(rng: Random, templates: Sequence[str], **names: object) -> str:
-    """One of the phrasings, filled in."""
-    return rng.choice(templates).format(**names)

@@ -1,4 +1,9 @@
-"""Coloured shapes, at most one in each quarter of the picture: the kinds shape-colour, shape-count, shape-position."""
+"""Coloured shapes: the kinds shape-colour, shape-count and shape-position.
+
+All shapes of a picture are of one kind and one colour; a single one is larger and is asked for its place. Pictures that
+mix them ask a model to bind a colour to a place, which a decoder of this size takes longer to learn than the whole
+recipe may last.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +12,51 @@ from random import Random
 
 from PIL import ImageDraw
 
-from .scene import COLOURS, SIZE, Box, Question, Region, Sample, new_canvas, one_of, paint
+from .scene import COLOURS, SIZE, Box, Question, Region, Sample, new_canvas, paint
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
-PLACES = ("top left", "top right", "bottom left", "bottom right")
-
-_ASK_COLOUR = ("What colour is the {shape}?", "Which colour does the {shape} have?")
-_ASK_COLOUR_AT = ("What colour is the shape at the {place}?",)
-_ASK_PLACE = ("Where is the {colour} {shape}?",)
-_ASK_SHAPE_AT = ("Which shape is at the {place}?",)
-_ASK_COUNT = ("How many shapes are there?", "Count the shapes.")
+PLACES = (
+    "top left",
+    "top",
+    "top right",
+    "left",
+    "centre",
+    "right",
+    "bottom left",
+    "bottom",
+    "bottom right",
+)
+MOST = 5  # shapes in one picture
+_ALONE_SHARE = 0.4  # of the pictures: one shape, so that its place can be asked
+_NUMBER_WORDS = ("One", "Two", "Three", "Four", "Five")
 
 
 def draw_shapes(rng: Random) -> Sample:
-    """One to four shapes of random kinds, colours and sizes."""
+    """One to five shapes of one kind and colour, of random sizes."""
     image, pen = new_canvas(rng)
-    places = sorted(rng.sample(range(len(PLACES)), rng.randint(1, len(PLACES))))
-    placed = [(rng.choice(SHAPES), rng.choice(list(COLOURS)), PLACES[place]) for place in places]
+    number = 1 if rng.random() < _ALONE_SHARE else rng.randint(2, MOST)
+    shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
+    place = None
+    if number == 1:
+        index = rng.randrange(len(PLACES))
+        place, edge, half, offset = PLACES[index], SIZE / 3, rng.uniform(11.0, 15.0), 3.0
+        cells = [(index // 3, index % 3)]
+    else:  # on a grid of their own: a merged patch each
+        edge, half, offset = SIZE / 4, rng.uniform(8.0, 11.0), 2.0
+        cells = [(cell // 4, cell % 4) for cell in sorted(rng.sample(range(16), number))]
     regions = []
-    for (shape, colour, name), place in zip(placed, places, strict=True):
-        box = draw_shape(rng, pen, shape, colour, place)
-        labels = {"thing": shape, "colour": colour, "place": name, "total": len(placed)}
+    for row, column in cells:
+        x, y = (edge * (at + 0.5) + rng.uniform(-offset, offset) for at in (column, row))
+        box = draw_shape(rng, pen, shape, colour, x, y, half)
+        labels = {"thing": shape, "colour": colour, "total": number, **({"place": place} if place else {})}
         regions.append(Region(box, labels))
-    caption = " ".join(f"{_article(colour)} {colour} {shape} at the {place}." for shape, colour, place in placed)
-    return Sample(image, caption, tuple(ask_shapes(rng, placed)), tuple(regions))
+    plural = f" at the {place}" if place else "s"
+    caption = f"{_NUMBER_WORDS[number - 1]} {colour} {shape}{plural}."
+    return Sample(image, caption, tuple(ask_shapes(rng, shape, colour, number, place)), tuple(regions))
 
 
-def draw_shape(rng: Random, pen: ImageDraw.ImageDraw, shape: str, colour: str, place: int) -> Box:
-    """Draw into quarter `place` (0..3, row by row) at a random size and offset; returns the box [px]."""
-    quarter = SIZE / 2
-    half = rng.uniform(13.0, 20.0)
-    x = quarter * (place % 2 + 0.5) + rng.uniform(-7, 7)
-    y = quarter * (place // 2 + 0.5) + rng.uniform(-7, 7)
+def draw_shape(rng: Random, pen: ImageDraw.ImageDraw, shape: str, colour: str, x: float, y: float, half: float) -> Box:
+    """Draw a shape of width 2·`half` around (x, y) [px]; returns its box."""
     box = (x - half, y - half, x + half, y + half)
     fill = paint(rng, colour)
     if shape == "circle":
@@ -57,20 +75,16 @@ def draw_shape(rng: Random, pen: ImageDraw.ImageDraw, shape: str, colour: str, p
     return box
 
 
-def ask_shapes(rng: Random, placed: list[tuple[str, str, str]]) -> list[Question]:
-    """The questions that have one right answer in a picture of (shape, colour, place) triples, in random order."""
-    questions = [Question("shape-count", one_of(rng, _ASK_COUNT), str(len(placed)))]
-    for shape, colour, place in placed:
-        if sum(other == shape for other, _, _ in placed) == 1:
-            questions.append(Question("shape-colour", one_of(rng, _ASK_COLOUR, shape=shape), colour))
-        if sum(other[:2] == (shape, colour) for other in placed) == 1:
-            text = one_of(rng, _ASK_PLACE, colour=colour, shape=shape)
-            questions.append(Question("shape-position", text, place))
-        questions.append(Question("shape-colour", one_of(rng, _ASK_COLOUR_AT, place=place), colour))
-        questions.append(Question("shape-position", one_of(rng, _ASK_SHAPE_AT, place=place), shape))
+def ask_shapes(rng: Random, shape: str, colour: str, number: int, place: str | None) -> list[Question]:
+    """The questions that have one right answer, in random order; `place` is that of a single shape."""
+    counted = rng.choice((f"{shape}s", "shapes"))
+    asked = f"is the {shape}" if place else f"are the {shape}s"
+    questions = [
+        Question("shape-count", f"How many {counted} are there?", str(number)),
+        Question("shape-colour", f"What colour {asked}?", colour),
+        Question("shape-name", "Which shape is shown?", shape),
+    ]
+    if place:
+        questions.append(Question("shape-position", f"Where is the {shape}?", place))
     rng.shuffle(questions)
     return questions
-
-
-def _article(word: str) -> str:
-    return "An" if word[0] in "aeiou" else "A"

@@ -11,7 +11,7 @@ from string import ascii_uppercase
 from .words import WORDS
 
 LETTERS = 3  # of a word
-_HELD_OUT_EVERY = 5  # one word in five, and the numbers that leave rest 3 on division by 5
+_HELD_OUT_EVERY = 5  # one word in five and one number in five
 _RANDOM_SHARE = 0.7  # of the training words: letter strings instead of words of the list
 
 
@@ -22,7 +22,15 @@ def held_out_words() -> tuple[str, ...]:
     return tuple(words[::_HELD_OUT_EVERY])
 
 
+def held_out_numbers() -> tuple[str, ...]:
+    """Every fifth number of two or three digits after a fixed shuffle: none of their digits is kept from training."""
+    numbers = [str(number) for number in range(10, 1000)]
+    Random("held-out numbers").shuffle(numbers)
+    return tuple(numbers[::_HELD_OUT_EVERY])
+
+
 _HELD_OUT_LIST = held_out_words()
+_HELD_OUT_NUMBERS = frozenset(held_out_numbers())
 _HELD_OUT_WORDS = frozenset(_HELD_OUT_LIST)
 _TRAINING_LIST = tuple(word for word in WORDS if word not in _HELD_OUT_WORDS)
 
@@ -30,7 +38,7 @@ _TRAINING_LIST = tuple(word for word in WORDS if word not in _HELD_OUT_WORDS)
 def is_held_out(text: str) -> bool:
     """Whether a word or number is kept for the held-out questions."""
     if text.isdigit():
-        return int(text) % _HELD_OUT_EVERY == 3
+        return text in _HELD_OUT_NUMBERS
     return text in _HELD_OUT_WORDS
 
 

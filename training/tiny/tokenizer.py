@@ -76,7 +76,7 @@ def _sentences() -> Iterator[str]:
     for index in range(_SAMPLES):
         entries = [draw_entry(family, Random(f"tokenizer {family} {index}")) for family in FAMILIES]
         for entry, other in zip(entries, entries[1:] + entries[:1], strict=True):
-            sentences = [*entry.caption.split(". "), *(word for cell in describe(entry.regions) for word in cell.split())]
+            sentences = [*entry.caption.split(". "), *(phrase for cell in describe(entry.regions) for phrase in cell)]
             sentences += [text for question in entry.questions for text in (question.text, question.answer)]
             sentences += [text for turn in pair_questions((entry, other), Random(index)) for text in turn]
             yield from (_without_written(sentence) for sentence in sentences)

@@ -6,46 +6,43 @@ from random import Random
 
 from PIL import ImageDraw
 
-from .scene import COLOURS, SIZE, Question, Region, Sample, font, new_canvas, one_of, paint
+from .scene import COLOURS, SIZE, Question, Region, Sample, font, new_canvas, paint
 
 ADVANCE = 28  # pixels from letter to letter: one merged patch
-_JITTER = 3  # pixels that each letter stands off its place, left or right
+_JITTER = 3  # pixels that each letter stands off its place, left or right; and the line, up or down
 _SIZES = (27, 31)  # of the font; capitals are about 20 pixels high
 PAGE_ROWS = 4
-
-_ASK_READ = {"word": ("What word is written?", "Read the word."), "number": ("What number is written?", "Read the number.")}
-_ASK_COLOUR = ("What colour is the {noun}?",)
 
 
 def draw_writing(rng: Random, text: str) -> Sample:
     """`text` (two or three letters or digits) somewhere in the picture, in one colour."""
     image, pen = new_canvas(rng)
     colour = rng.choice(list(COLOURS))
-    regions = write_line(rng, pen, text, colour, top=rng.uniform(2, SIZE - 26))
+    regions = write_line(rng, pen, text, colour, row=rng.randrange(PAGE_ROWS))
     noun = noun_of(text)
     questions = [
-        Question("digits" if noun == "number" else "words", one_of(rng, _ASK_READ[noun]), text),
-        Question("text-colour", one_of(rng, _ASK_COLOUR, noun=noun), colour),
+        Question("digits" if noun == "number" else "words", f"What {noun} is written?", text),
+        Question("text-colour", f"What colour is the {noun}?", colour),
     ]
     rng.shuffle(questions)
     return Sample(image, f"The {noun} {text} in {colour}.", tuple(questions), tuple(regions), text)
 
 
 def draw_page(rng: Random, texts: list[str]) -> Sample:
-    """Up to four lines without questions: many letters in one picture, for the encoder's pretraining."""
+    """Up to four lines without questions: many letters in one picture, since reading is what takes longest to learn."""
     image, pen = new_canvas(rng)
     regions: list[Region] = []
     for row, text in enumerate(texts):
-        top = SIZE / PAGE_ROWS * row + rng.uniform(2, 6)
-        regions += write_line(rng, pen, text, rng.choice(list(COLOURS)), top=top)
-    return Sample(image, "", (), tuple(regions))
+        regions += write_line(rng, pen, text, rng.choice(list(COLOURS)), row=row)
+    return Sample(image, f"Lines: {' '.join(texts)}.", (), tuple(regions))
 
 
-def write_line(rng: Random, pen: ImageDraw.ImageDraw, text: str, colour: str, *, top: float) -> list[Region]:
-    """Write one line with its capitals' upper edge at `top` [px]; returns a region per character."""
+def write_line(rng: Random, pen: ImageDraw.ImageDraw, text: str, colour: str, *, row: int) -> list[Region]:
+    """Write one line in `row` (0..3), a letter about each merged patch; returns a region per character."""
     face = font(rng.randint(*_SIZES))
     edge = face.getbbox("H")
-    left = rng.uniform(1, SIZE - 1 - ADVANCE * len(text))
+    top = ADVANCE * (row + 0.5) - (edge[3] - edge[1]) / 2 + rng.uniform(-_JITTER, _JITTER)
+    left = ADVANCE * rng.randint(0, SIZE // ADVANCE - len(text))
     fill = paint(rng, colour)
     regions = []
     for index, character in enumerate(text, start=1):
