@@ -26,13 +26,13 @@ PLACES = (
     "bottom",
     "bottom right",
 )
-MOST = 5  # shapes in one picture
+MOST = 4  # shapes in one picture
 _ALONE_SHARE = 0.4  # of the pictures: one shape, so that its place can be asked
-_NUMBER_WORDS = ("One", "Two", "Three", "Four", "Five")
+_NUMBER_WORDS = ("One", "Two", "Three", "Four")
 
 
 def draw_shapes(rng: Random) -> Sample:
-    """One to five shapes of one kind and colour, of random sizes."""
+    """One to four shapes of one kind and colour, of random sizes."""
     image, pen = new_canvas(rng)
     number = 1 if rng.random() < _ALONE_SHARE else rng.randint(2, MOST)
     shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
