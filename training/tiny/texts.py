@@ -10,7 +10,7 @@ from string import ascii_uppercase
 
 from .words import WORDS
 
-LETTERS = 3  # of a word
+LETTERS = DIGITS = 3  # of a word, of a number
 _HELD_OUT_EVERY = 5  # one word in five and one number in five
 _RANDOM_SHARE = 0.7  # of the training words: letter strings instead of words of the list
 
@@ -23,8 +23,8 @@ def held_out_words() -> tuple[str, ...]:
 
 
 def held_out_numbers() -> tuple[str, ...]:
-    """Every fifth number of two or three digits after a fixed shuffle: none of their digits is kept from training."""
-    numbers = [str(number) for number in range(10, 1000)]
+    """Every fifth number of three digits after a fixed shuffle: none of their digits is kept from training."""
+    numbers = [str(number) for number in range(10 ** (DIGITS - 1), 10**DIGITS)]
     Random("held-out numbers").shuffle(numbers)
     return tuple(numbers[::_HELD_OUT_EVERY])
 
@@ -48,10 +48,9 @@ def random_text(rng: Random, *, held_out: bool) -> str:
 
 
 def random_number(rng: Random, *, held_out: bool) -> str:
-    """A number of two or three digits without leading zero."""
+    """A number of three digits without leading zero."""
     while True:
-        digits = rng.choice((2, 3, 3))
-        number = str(rng.randint(10 ** (digits - 1), 10**digits - 1))
+        number = str(rng.randrange(10 ** (DIGITS - 1), 10**DIGITS))
         if is_held_out(number) == held_out:
             return number
 

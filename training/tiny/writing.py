@@ -15,7 +15,7 @@ PAGE_ROWS = 4
 
 
 def draw_writing(rng: Random, text: str) -> Sample:
-    """`text` (two or three letters or digits) somewhere in the picture, in one colour."""
+    """`text` (three letters or digits) somewhere in the picture, in one colour."""
     image, pen = new_canvas(rng)
     colour = rng.choice(list(COLOURS))
     regions = write_line(rng, pen, text, colour, row=rng.randrange(PAGE_ROWS))
