@@ -1,9 +1,9 @@
 """Optimisers: AdamW as published, or Muon for matrices with AdamW for the rest.
 
 Muon (PyTorch's own) takes small models off the ground in a fraction of AdamW's steps: on an earlier form of the tiny
-drawings the encoder read 24 % of the letters per patch after 400 steps of 32 with AdamW at its best rate, and 56 % after
-300 with Muon. Its update is scaled to the size that AdamW's would have (`match_rms_adamw`), so that a learning rate
-means the same for both. Recipes for the real sizes use AdamW, as published.
+drawings the encoder read 24 % of the letters per patch after 400 steps of 32 with AdamW at its best rate, and 56 %
+after 300 with Muon. Its update is scaled to the size that AdamW's would have (`match_rms_adamw`), so that a learning
+rate means the same for both. Recipes for the real sizes use AdamW, as published.
 """
 
 from __future__ import annotations
