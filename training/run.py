@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from laco_export.atomic import new_directory, refuse_existing, write_json
+from laco_export.atomic import new_directory, write_json
 from laco_export.console import console, progress
 from laco_export.errors import OutputExistsError, UsageError
 from laco_export.models.weight_files import read_json
@@ -40,12 +40,15 @@ def run_recipe(
         OutputExistsError: `output` stands already, and neither `resume`, `force` nor `only` was given.
         UsageError: `only` needs a stage that was not run, or `output` was made by another recipe or seed.
     """
+    if only is None and not resume and not force and output.exists():
+        raise OutputExistsError(
+            f"the output '{output}' exists already",
+            todo="add --resume to run what is missing, --force to replace it, or choose another --output",
+        )
     _quiet_transformers()
     if only is None and force and not resume:
         with new_directory(output, force=True) as folder:
             return _Run(recipe, folder, seed).everything()
-    if only is None and not resume:
-        refuse_existing(output, force=False)
     output.mkdir(parents=True, exist_ok=True)
     run = _Run(recipe, output, seed)
     return run.everything() if only is None else run.one_stage(only, force=force)
