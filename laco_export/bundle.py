@@ -49,6 +49,7 @@ class Vision:
     Attributes:
         graphs: one per batch size, over the one weight file ``weights``.
         precision: ``fp32``, ``fp16`` or ``bf16``.
+        target: who the graph's forms were chosen for, as ``laco-export --target`` spells it.
         kept_fp32: in a half-precision graph, what stays FP32 and why: ``[{"node": …, "reason": …}]``.
         rewrites: ``[{"name": …, "fired": n, "refused": [reasons]}]`` in the order in which they ran.
         nodes: node count by ONNX operator after the rewrites; ``nodes_before`` as traced.
@@ -62,6 +63,7 @@ class Vision:
     opset: int
     ir_version: int
     precision: str
+    target: str = "trt10.3"
     kept_fp32: list[dict] = field(default_factory=list)
     rewrites: list[dict] = field(default_factory=list)
     nodes: dict[str, int] = field(default_factory=dict)

@@ -29,9 +29,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--at", metavar="DEPTH", help="a depth that the checkpoint carries: 1/2, 0.25, block:7 (default: its first)"
     )
     precision = parser.add_mutually_exclusive_group()
-    for name, text in (("fp16", "half-precision vision graph (the default)"), ("fp32", "full-precision vision graph")):
+    for name, text in (
+        ("fp16", "half-precision vision graph (the default; --target ort-cpu takes FP32 alone)"),
+        ("bf16", "bfloat16 vision graph"),
+        ("fp32", "full-precision vision graph"),
+    ):
         precision.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=text)
-    parser.set_defaults(precision="fp16")
+    parser.add_argument(
+        "--target", default="trt10.3", help="who reads the graph: trt10.3 (JetPack 6; the default), trt10.14, ort-cpu"
+    )
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=[1], metavar="N", help="batch sizes, one graph each (1 is always made)"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: ./<checkpoint>-at1_2-fp16")
     parser.add_argument("--force", action="store_true", help="replace the output once the new bundle is complete")
     parser.add_argument(
@@ -44,7 +53,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-llm", dest="llm", action="store_false", help="leave the decoder out")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="skip the build by TensorRT")
-    parser.add_argument("--opset", type=int, default=20, help="18, 19 or 20 (default)")
+    parser.add_argument(
+        "--bisect", action="store_true", help="where the comparison fails, name the first block that drifts"
+    )
+    parser.add_argument("--opset", type=int, help="default: the newest that the target reads")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -62,12 +74,15 @@ def _run(args: argparse.Namespace) -> None:
     options = ExportOptions(
         model=args.model,
         at=args.at,
+        target=args.target,
         precision=args.precision,
+        batches=tuple(args.batch),
         output=args.output,
         force=args.force,
         images=args.images,
         llm=args.llm,
         compile=args.compile,
+        bisect=args.bisect,
         opset=args.opset,
     )
     with console().status("loading PyTorch and transformers"):

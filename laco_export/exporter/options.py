@@ -7,10 +7,7 @@ from pathlib import Path
 
 from ..depth import Depth
 from ..errors import UsageError
-
-PRECISIONS = ("fp16", "fp32")
-OPSETS = (18, 19, 20)
-"""18 is the oldest that torch's exporter writes without conversion, 20 the newest that TensorRT 10.3 reads."""
+from .targets import DEFAULT_TARGET, TARGETS, Target
 
 
 @dataclass(frozen=True)
@@ -20,37 +17,69 @@ class ExportOptions:
     Attributes:
         model: the checkpoint's folder.
         at: the depth of the merge (``--at``); None takes the checkpoint's first.
-        precision: of the vision graph, one of :data:`PRECISIONS`. FP16 is the default: it is what devices run, and
-            it is proven against FP32 before it is handed out.
+        target: who will read the vision graph (``--target``), a name of :data:`~.targets.TARGETS`.
+        precision: of the vision graph; None takes the target's default. That is FP16 for TensorRT: it is what devices
+            run, and it is proven against FP32 before it is handed out.
+        batches: batch sizes of the vision graph (``--batch``), one file each over the one weight file. 1 is always
+            among them: it is the graph that is compared block by block.
         output: the bundle's folder (``--output``); None names it after checkpoint, depth and precision.
         force: replace ``output`` where it stands, once the new bundle is complete.
         images: pictures to measure and compare on (``--images``); empty draws some.
         llm: write the decoder too (``--no-llm`` turns it off).
         compile: build the graph with TensorRT where one is installed (``--no-compile`` turns it off).
-        opset: of the vision graph, one of :data:`OPSETS`.
+        bisect: where the comparison fails, name the first block that drifts (``--bisect``).
+        opset: of the vision graph; None takes the newest that the target reads.
     """
 
     model: Path
     at: str | None = None
-    precision: str = "fp16"
+    target: str = DEFAULT_TARGET
+    precision: str | None = None
+    batches: tuple[int, ...] = (1,)
     output: Path | None = None
     force: bool = False
     images: list[Path] = field(default_factory=list)
     llm: bool = True
     compile: bool = True
-    opset: int = 20
+    bisect: bool = False
+    opset: int | None = None
 
     def __post_init__(self) -> None:
         if self.at is not None:
             Depth.parse(self.at)
-        if self.precision not in PRECISIONS:
-            raise UsageError("the precision is unknown", given=self.precision, allowed=", ".join(PRECISIONS))
-        if self.opset not in OPSETS:
-            raise UsageError("--opset is not supported", given=self.opset, allowed=", ".join(map(str, OPSETS)))
+        if self.target not in TARGETS:
+            raise UsageError("--target is unknown", given=self.target, allowed=", ".join(TARGETS))
+        target = self.reader
+        if self.precision is None:
+            object.__setattr__(self, "precision", target.precisions[0])
+        if self.precision not in target.precisions:
+            raise UsageError(
+                f"target {target.name} does not take this precision",
+                given=self.precision,
+                allowed=", ".join(target.precisions),
+            )
+        if self.opset is None:
+            object.__setattr__(self, "opset", target.opsets[-1])
+        if self.opset not in target.opsets:
+            raise UsageError(
+                f"--opset is not supported for target {target.name}",
+                given=self.opset,
+                allowed=", ".join(map(str, target.opsets)),
+            )
+        if not self.batches or any(not isinstance(batch, int) or batch < 1 for batch in self.batches):
+            raise UsageError("--batch takes whole numbers of at least 1", given=list(self.batches))
+        object.__setattr__(self, "batches", tuple(sorted({1, *self.batches})))
+
+    @property
+    def reader(self) -> Target:
+        """The entry of :data:`~.targets.TARGETS` that ``target`` names."""
+        return TARGETS[self.target]
 
     def output_for(self, depth: str | None) -> Path:
-        """``output``, or ``./<checkpoint>-at1_2-fp16`` (``-full-`` where nothing is merged)."""
+        """``output``, or ``./<checkpoint>-at1_2-fp16`` (``-full-`` where nothing is merged; ``-ort-cpu`` at the end for
+        another target than the default)."""
         if self.output is not None:
             return self.output
         where = "full" if depth is None else f"at{Depth.parse(depth).slug}"
-        return Path(f"{self.model.resolve().name}-{where}-{self.precision}")
+        reader = "" if self.target == DEFAULT_TARGET else f"-{self.target}"
+        return Path(f"{self.model.resolve().name}-{where}-{self.precision}{reader}")

@@ -28,8 +28,6 @@ from .quiet import quiet
 from .report import Report
 from .steps import Steps
 
-BATCHES = (1,)
-
 _CARRIED = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -101,7 +99,7 @@ class _Export:
         with step("trace and rewrite the vision tower"):
             self._trace()
         if self.options.precision != "fp32":
-            with step("measure ranges, convert to FP16"):
+            with step(f"measure ranges, convert to {self.options.precision.upper()}"):
                 vision_graph.to_half(self.traced[0], self.pixel_values)
         with step("write and check the graph"):
             self._write_graphs()
@@ -163,17 +161,20 @@ class _Export:
         self.tower = VisionTower(self.model).eval()
         size = self.pixel_values[0].shape[1:]
         self.traced = [
-            vision_graph.trace_and_rewrite(self.tower, (batch, *size), opset=self.options.opset) for batch in BATCHES
+            vision_graph.trace_and_rewrite(self.tower, (batch, *size), opset=self.options.opset)
+            for batch in self.options.batches
         ]
 
     def _write_graphs(self) -> None:
         from .structural_gates import check_structure
 
-        written = vision_graph.write(self.traced, self.folder, precision=self.options.precision)
+        written = vision_graph.write(
+            self.traced, self.folder, precision=self.options.precision, target=self.options.reader
+        )
         self.vision = replace(written, **self._token_layout())
         self.traced.clear()  # their weights are on disk now
         for graph in self.vision.graphs:
-            check_structure(self.folder / graph.file)
+            check_structure(self.folder / graph.file, self.options.reader)
 
     def _token_layout(self) -> dict:
         """What an engine needs to place a picture's tokens: the grid, the tiling, the newline's file."""
@@ -198,6 +199,8 @@ class _Export:
 
     def _compile(self) -> None:
         self.compiled: list[dict] = []
+        if not self.options.reader.compiled:
+            return
         builder = compile_gate.available() if self.options.compile else None
         if builder is None:
             missing = "no TensorRT-RTX, and no TensorRT with a GPU, is installed"

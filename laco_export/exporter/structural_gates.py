@@ -7,9 +7,7 @@ from pathlib import Path
 import onnx
 
 from ..errors import ExportError
-
-MAX_OPSET, MAX_IR = 20, 10
-"""What the parser of TensorRT 10.3 (JetPack 6.2) and ONNX Runtime from 1.18 read."""
+from .targets import DEFAULT_TARGET, TARGETS, Target
 
 _STATIC_GRAPHS_HAVE_NO = ("Shape", "Size", "If", "Loop", "Scan", "NonZero", "Range", "ConstantOfShape")
 _TENSORRT_REFUSES = ("QLinearMatMul", "QLinearConv", "MatMulInteger", "ConvInteger", "DynamicQuantizeLinear")
@@ -17,8 +15,8 @@ REFUSED_OPS = frozenset(_STATIC_GRAPHS_HAVE_NO + _TENSORRT_REFUSES)
 """Control flow and shapes computed at run time (a static graph has none), and what TensorRT's parser refuses."""
 
 
-def check_structure(path: Path) -> None:
-    """Check an ONNX file with its external data.
+def check_structure(path: Path, target: Target = TARGETS[DEFAULT_TARGET]) -> None:
+    """Check an ONNX file with its external data against what ``target`` reads.
 
     Raises:
         ExportError: the ONNX checker or strict shape inference objects, a dimension is dynamic, an operator is refused,
@@ -29,21 +27,21 @@ def check_structure(path: Path) -> None:
         proto = onnx.load(str(path), load_external_data=False)
         inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise _refused(path, f"the ONNX checker objects: {str(error).strip().splitlines()[0][:300]}") from error
-    problems = [*_version_problems(proto), *_operator_problems(proto.graph), *_shape_problems(inferred.graph)]
+        raise _refused(path, target, f"the ONNX checker objects: {str(error).strip().splitlines()[0][:300]}") from error
+    problems = [*_version_problems(proto, target), *_operator_problems(proto.graph), *_shape_problems(inferred.graph)]
     if problems:
-        raise _refused(path, "; ".join(problems[:5]))
+        raise _refused(path, target, "; ".join(problems[:5]))
 
 
-def _version_problems(proto: onnx.ModelProto) -> list[str]:
+def _version_problems(proto: onnx.ModelProto, target: Target) -> list[str]:
     problems = []
-    if proto.ir_version > MAX_IR:
-        problems.append(f"IR version {proto.ir_version}, at most {MAX_IR} is read")
+    if proto.ir_version > target.max_ir:
+        problems.append(f"IR version {proto.ir_version}, at most {target.max_ir} is read")
     for opset in proto.opset_import:
         if opset.domain not in ("", "ai.onnx"):
             problems.append(f"operators of domain {opset.domain}")
-        elif opset.version > MAX_OPSET:
-            problems.append(f"opset {opset.version}, at most {MAX_OPSET} is read")
+        elif opset.version > target.opsets[-1]:
+            problems.append(f"opset {opset.version}, at most {target.opsets[-1]} is read")
     return problems
 
 
@@ -63,9 +61,9 @@ def _shape_problems(graph: onnx.GraphProto) -> list[str]:
     return problems
 
 
-def _refused(path: Path, reason: str) -> ExportError:
+def _refused(path: Path, target: Target, reason: str) -> ExportError:
     return ExportError(
         f"the exported graph {path.name} is not fit for its target: {reason}",
-        allowed=f"a static graph of standard ONNX operators, opset ≤ {MAX_OPSET}, IR ≤ {MAX_IR}",
+        allowed=f"a static graph of standard ONNX operators, opset ≤ {target.opsets[-1]}, IR ≤ {target.max_ir}",
         todo="report this with the checkpoint's config.json; nothing was written",
     )

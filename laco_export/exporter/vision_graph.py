@@ -17,7 +17,7 @@ from .precision import choose_fp32
 from .quiet import quiet
 from .ranges import measure_ranges
 from .rewrites import MergeGrid, apply_rewrites
-from .structural_gates import MAX_IR
+from .targets import Target
 from .tower import VisionTower
 from .tracing import graph_from_tower
 
@@ -57,7 +57,7 @@ def to_half(traced: TracedGraph, pictures: Sequence[np.ndarray]) -> None:
         convert_to_half(traced.graph, traced.kept_fp32)
 
 
-def write(traced: Sequence[TracedGraph], folder: Path, *, precision: str) -> Vision:
+def write(traced: Sequence[TracedGraph], folder: Path, *, precision: str, target: Target) -> Vision:
     """Write each graph, and each with its boundaries marked, over the one weight file.
 
     Returns:
@@ -66,9 +66,9 @@ def write(traced: Sequence[TracedGraph], folder: Path, *, precision: str) -> Vis
     with quiet(), WeightFile(folder / WEIGHTS) as weights:
         for one in traced:
             outputs = list(one.graph.outputs)
-            write_graph(one.graph, folder / marked(one.file), weights, ir_version=MAX_IR)
+            write_graph(one.graph, folder / marked(one.file), weights, ir_version=target.max_ir)
             one.graph.outputs = outputs[:1]
-            write_graph(one.graph, folder / one.file, weights, ir_version=MAX_IR)
+            write_graph(one.graph, folder / one.file, weights, ir_version=target.max_ir)
     first = traced[0]
     return Vision(
         graphs=[
@@ -76,8 +76,9 @@ def write(traced: Sequence[TracedGraph], folder: Path, *, precision: str) -> Vis
         ],
         weights=WEIGHTS,
         opset=first.graph.opset,
-        ir_version=MAX_IR,
+        ir_version=target.max_ir,
         precision=precision,
+        target=target.name,
         kept_fp32=[{"node": node, "reason": reason} for node, reason in first.kept_fp32.items()],
         rewrites=first.rewrites,
         nodes=count_nodes(first.graph),

@@ -76,10 +76,8 @@ def bundle_folder(engine_model, tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("engines")
     checkpoint.save(*engine_model, folder / "tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "BATCHES", (1, 2))
-        options = ExportOptions(folder / "tiny", precision="fp32", output=folder / "bundle", compile=False)
-        return pipeline.export_bundle(options).output
+    options = ExportOptions(folder / "tiny", precision="fp32", batches=(1, 2), output=folder / "bundle", compile=False)
+    return pipeline.export_bundle(options).output
 
 
 @pytest.fixture(scope="session")
