@@ -70,18 +70,21 @@ def choose_provider(name: str | None = None) -> Provider:
     """The provider asked for, or the best of those that the installed ONNX Runtime has.
 
     Args:
-        name: a name of :data:`PROVIDERS`, or None.
+        name: a name of :data:`PROVIDERS`, or of any other provider that the installed build has (``openvino`` for
+            ``OpenVINOExecutionProvider``), in capitals or not; or None.
 
     Raises:
         UsageError: no such name.
         ProviderMissingError: the installed ONNX Runtime was built without it, or there is no ONNX Runtime.
     """
-    if name is not None and name not in PROVIDERS:
-        raise UsageError("there is no such execution provider", given=name, allowed=", ".join(PROVIDERS))
     built_in = installed_providers()
     if name is None:
         return next(p for p in PROVIDERS.values() if p.automatic and p.execution_provider in built_in)
-    provider = PROVIDERS[name]
+    others = [_other(found) for found in built_in if found not in _table_by_onnx_name()]
+    known = PROVIDERS | {provider.name: provider for provider in others}
+    if name.lower() not in known:
+        raise UsageError("there is no such execution provider", given=name, allowed=", ".join(known))
+    provider = known[name.lower()]
     if provider.execution_provider not in built_in:
         raise _missing(provider, "is not in the installed ONNX Runtime")
     return provider
@@ -113,11 +116,23 @@ def check_provider(session, provider: Provider) -> None:
         raise _missing(provider, "is installed and does not start on this machine (no device, driver or library?)")
 
 
+def _table_by_onnx_name() -> dict[str, Provider]:
+    return {provider.execution_provider: provider for provider in PROVIDERS.values()}
+
+
+def _other(execution_provider: str) -> Provider:
+    """A provider of the installed build that the table does not know."""
+    name = execution_provider.removesuffix("ExecutionProvider").lower()
+    return Provider(
+        name, execution_provider, "the build of ONNX Runtime that has it", fallbacks=("CPUExecutionProvider",)
+    )
+
+
 def _missing(provider: Provider, reason: str) -> ProviderMissingError:
     import onnxruntime
 
-    names = {p.execution_provider: p.name for p in PROVIDERS.values()}
-    known = [names[name] for name in onnxruntime.get_available_providers() if name in names]
+    table = _table_by_onnx_name()
+    known = [(table.get(name) or _other(name)).name for name in onnxruntime.get_available_providers()]
     return ProviderMissingError(
         f"the execution provider '{provider.name}' ({provider.execution_provider}) {reason}",
         given=f"--provider {provider.name}, onnxruntime {onnxruntime.__version__} with {', '.join(known)}",
