@@ -1,20 +1,18 @@
-"""A training recipe: which parts start it, which stages follow, at which learning rates.
+"""A training recipe as frozen dataclasses, checked where they are made; an error names the YAML key.
 
-A recipe is a YAML file. `load_recipe("tiny")` reads the built-in one; any other name is a file's path. All values are
-checked when the dataclasses are made, and an error names the YAML key.
+`recipe_files` reads them from YAML and writes them back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from math import ceil
 
 from laco_export.depth import Depth
-from laco_export.errors import ConfigError, UsageError
+from laco_export.errors import ConfigError, UsageError, check_whole
+from laco_export.tiling import Tiling
 
 from .tiny.recipe import TinyStart
 
@@ -22,6 +20,33 @@ STAGES = ("1", "1.5", "2-si", "2-ov")  # in the order in which they are trained
 GROUPS = ("encoder", "compressor", "projector", "language_model")
 PRECISIONS = ("fp32", "bf16")
 OPTIMIZERS = ("adamw", "muon")
+GROUPINGS = ("length", "none")
+
+
+def _machine(default):
+    """A key that says how a machine computes the stage, and not what: a resumed run may change it."""
+    return field(default=default, metadata={"machine": True})
+
+
+@dataclass(frozen=True)
+class TilingRecipe:
+    """Which tile grids a single picture may take; the tile's side is the encoder's input.
+
+    Attributes:
+        max_rows, max_columns, max_tiles, grids: see `laco_export.tiling.Tiling`.
+    """
+
+    max_rows: int = 6
+    max_columns: int = 6
+    max_tiles: int = 9
+    grids: Sequence[Sequence[int]] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grids", Tiling.from_mapping(self.for_tile(1)).grids)
+
+    def for_tile(self, tile: int) -> dict:
+        """The `tiling` field of a model whose encoder sees `tile` x `tile` pixels."""
+        return {"tile": tile, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -29,44 +54,88 @@ class StageRecipe:
     """One stage.
 
     Attributes:
-        data: LLaVA-style JSON file, relative to the recipe's data folder.
+        data: LLaVA JSON or JSON lines, a mixture YAML, or parquet; relative to the recipe's data folder.
+        images: folder, zip or tar of the pictures, relative to the data folder (default: the data file's folder).
         learning_rates: peak learning rate of each group that the stage trains; the others are frozen.
         plain: stage 1's form: no chat template, the caption follows the picture and alone counts for the loss.
+        tiling: tile grids of single pictures ("anyres"); None: every picture is one tile.
+        max_frames: frames taken of a video.
+        max_length: tokens of a sample, image tokens included; a longer one is cut at its end.
         epochs: passes over the data; may be a fraction.
-        batch_size: samples per optimiser step and process, before accumulation.
-        accumulation: forward passes per optimiser step; divides nothing, multiplies the batch.
+        global_batch_size: samples per optimiser step, over all processes and accumulated forward passes.
+        per_device_batch_size: samples of one forward pass of one process; the accumulation follows from it.
         warmup_ratio: share of the steps in which the learning rates rise from zero.
         min_learning_rate: where the cosine of every group ends (the paper: 1e-7).
         optimizer: adamw, or muon (see `optimizers`).
         weight_decay, max_grad_norm: as in HF TrainingArguments.
-        max_length: tokens of a sample, image tokens included; a longer one is cut at its end.
-        precision: fp32 or bf16 (autocast).
+        precision: fp32, or bf16 (autocast over FP32 weights).
+        group_by: length: batches of one kind and of like lengths; none: a plain shuffle.
+        packed: the samples of a forward pass stand in one row without padding, each blind to the others.
+        max_broken: broken samples that are skipped before the run stops: a number, or a share below 1.
+        streaming, shuffle_buffer: parquet read as it comes, shuffled within so many rows.
+        gradient_checkpointing: forget activations and compute them again: less memory, a third more time.
+        save_every: optimiser steps between checkpoints to resume from; 0 saves at the stage's end only.
         workers: processes that read pictures ahead; 0 reads them in the training process.
     """
 
     data: str
     learning_rates: Mapping[str, float]
+    images: str | None = None
     plain: bool = False
+    tiling: TilingRecipe | None = None
+    max_frames: int = 32
+    max_length: int = 32768
     epochs: float = 1.0
-    batch_size: int = 32
-    accumulation: int = 1
+    global_batch_size: int = 512
+    per_device_batch_size: int = _machine(8)
     warmup_ratio: float = 0.03
     min_learning_rate: float = 1e-7
     optimizer: str = "adamw"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    max_length: int = 8192
-    precision: str = "fp32"
-    workers: int = 0
+    precision: str = "bf16"
+    group_by: str = "length"
+    packed: bool = False
+    max_broken: float = 0.0
+    streaming: bool = False
+    shuffle_buffer: int = 1000
+    gradient_checkpointing: bool = _machine(False)
+    save_every: int = _machine(0)
+    workers: int = _machine(0)
 
     def __post_init__(self) -> None:
+        self._check_learning_rates()
+        for name in ("global_batch_size", "per_device_batch_size", "max_length", "max_frames", "shuffle_buffer"):
+            check_whole(name, getattr(self, name))
+        for name in ("save_every", "workers"):
+            check_whole(name, getattr(self, name), least=0)
+        for name in ("epochs", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0", given=getattr(self, name))
+        for name in ("weight_decay", "max_broken", "min_learning_rate"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} must be at least 0", given=getattr(self, name))
+        if not 0 <= self.warmup_ratio < 1:
+            raise ConfigError("warmup_ratio must lie in [0, 1)", given=self.warmup_ratio)
+        choices = (("precision", PRECISIONS), ("optimizer", OPTIMIZERS), ("group_by", GROUPINGS))
+        for name, allowed in choices:
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is unknown", given=getattr(self, name), allowed=", ".join(allowed))
+        if self.plain and self.tiling:
+            raise ConfigError(
+                "tiling and plain exclude each other", todo="leave tiling out: a caption follows one tile"
+            )
+        if self.global_batch_size % self.per_device_batch_size:
+            raise self._indivisible(1)
+
+    def _check_learning_rates(self) -> None:
         unknown = sorted(set(self.learning_rates) - set(GROUPS))
         if unknown or not self.learning_rates:
             raise ConfigError(
                 "learning_rates names parameter groups that do not exist" if unknown else "learning_rates is empty",
                 given=", ".join(unknown) or None,
                 allowed=", ".join(GROUPS),
-                todo=_nearest(unknown[0], GROUPS) if unknown else None,
+                todo=nearest(unknown[0], GROUPS) if unknown else None,
             )
         for name, rate in self.learning_rates.items():
             if not rate > 0:
@@ -75,38 +144,98 @@ class StageRecipe:
                 raise ConfigError(
                     f"learning_rates.{name} lies below min_learning_rate", given=f"{rate} < {self.min_learning_rate}"
                 )
-        for name in ("epochs", "batch_size", "accumulation", "max_length", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0", given=getattr(self, name))
-        if not 0 <= self.warmup_ratio < 1:
-            raise ConfigError("warmup_ratio must lie in [0, 1)", given=self.warmup_ratio)
-        for name, allowed in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} is unknown", given=getattr(self, name), allowed=", ".join(allowed))
+
+    def accumulation(self, processes: int) -> int:
+        """Forward passes of each process per optimiser step.
+
+        Raises:
+            ConfigError: the processes' forward passes do not add up to the global batch.
+        """
+        if self.global_batch_size % (self.per_device_batch_size * processes):
+            raise self._indivisible(processes)
+        return self.global_batch_size // (self.per_device_batch_size * processes)
+
+    def _indivisible(self, processes: int) -> ConfigError:
+        shares = self.global_batch_size // processes if self.global_batch_size % processes == 0 else 0
+        sizes = [size for size in range(1, min(shares, 64) + 1) if shares % size == 0]
+        allowed = f"per_device_batch_size {', '.join(map(str, sizes))}" if sizes else "another number of processes"
+        return ConfigError(
+            "global_batch_size is no multiple of per_device_batch_size times the number of processes",
+            given=f"{self.global_batch_size}, and {self.per_device_batch_size} x {processes}",
+            allowed=allowed,
+            todo="set per_device_batch_size or global_batch_size, or start another number of processes",
+        )
+
+    def steps(self, samples: int) -> int:
+        """Optimiser steps over `samples` samples, for any number of processes.
+
+        Each pass takes whole global batches; the rest of a pass (fewer than `global_batch_size` samples, others in each
+        pass) is left out.
+
+        Raises:
+            ConfigError: fewer samples than one global batch.
+        """
+        if samples < self.global_batch_size:
+            raise ConfigError(
+                "data does not fill one global_batch_size",
+                given=f"{samples:,} samples, global_batch_size {self.global_batch_size}",
+                todo="give more data or a smaller global_batch_size",
+            )
+        per_pass = samples // self.global_batch_size
+        return max(1, ceil(round(per_pass * self.epochs, 6)))  # rounded first: 30 · 0.1 is not 4 steps
+
+
+@dataclass(frozen=True)
+class CompressionRecipe:
+    """Where and how the encoder's tokens are merged; see `laco_export.models.configuration.CompressionConfig`.
+
+    Attributes:
+        method: name of a compressor; null keeps all tokens (LLaVA-OneVision itself).
+        at: the merge's depth (1/4, 1, block:7); several train an elastic checkpoint, a depth drawn at each step.
+        ratio: r: each r x r window becomes one token.
+        mlp_hidden_size: of the Patch Merge Layer; null takes the encoder's width.
+        merge_before_final_norm: where the merge at depth 1 stands.
+    """
+
+    method: str | None = "laco"
+    at: Sequence[str] = ("1/2",)
+    ratio: int = 2
+    mlp_hidden_size: int | None = None
+    merge_before_final_norm: bool = False
+
+    def __post_init__(self) -> None:
+        depths = (self.at,) if isinstance(self.at, (str, int, float)) else self.at
+        object.__setattr__(self, "at", tuple(str(Depth.parse(depth)) for depth in depths))
+        if not self.at:
+            raise ConfigError("at is empty", allowed="a depth such as 1/2, or a list of depths")
+
+    def options(self) -> dict:
+        """Keyword arguments of `LacoForConditionalGeneration.from_parts`."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """What stage 1 starts from, and where the merge stands.
+    """What stage 1 starts from.
 
     Attributes:
         encoder, language_model: folders of pretrained parts; both left out where the recipe makes its own (`tiny`).
-        at: depth of the merge.
-        method: name of a compressor.
-        ratio, mlp_hidden_size: see `laco_export.models.configuration.CompressionConfig`.
+        feature_layer, video_pooling: see `laco_export.models.configuration.LacoConfig`.
     """
 
     encoder: str | None = None
     language_model: str | None = None
-    at: str = "1/2"
-    method: str = "laco"
-    ratio: int = 2
-    mlp_hidden_size: int | None = None
+    feature_layer: int | None = None
+    video_pooling: int = 1
 
     def __post_init__(self) -> None:
-        Depth.parse(self.at)
         if (self.encoder is None) != (self.language_model is None):
-            raise ConfigError("model.encoder and model.language_model go together", todo="give both folders")
+            raise ConfigError("encoder and language_model go together", todo="give both folders")
+        check_whole("video_pooling", self.video_pooling)
+
+    def options(self) -> dict:
+        """Keyword arguments of `LacoForConditionalGeneration.from_parts`."""
+        return {"feature_layer": self.feature_layer, "video_pooling": self.video_pooling}
 
 
 @dataclass(frozen=True)
@@ -115,7 +244,8 @@ class Recipe:
 
     Attributes:
         name: for messages and `training.json`.
-        model: the model that the stages train.
+        model: what stage 1 starts from.
+        compression: the merge.
         stages: by stage name; those left out are not run.
         seed: of everything random, unless `--seed` is given.
         data_folder: where `stages.*.data` and the pictures lie; None where the recipe draws its own.
@@ -125,6 +255,7 @@ class Recipe:
     name: str
     model: ModelRecipe
     stages: Mapping[str, StageRecipe]
+    compression: CompressionRecipe = field(default_factory=CompressionRecipe)
     seed: int = 0
     data_folder: str | None = None
     tiny: TinyStart | None = None
@@ -153,109 +284,11 @@ def check_stage(name: str) -> str:
         UsageError: there is no such stage.
     """
     if name not in STAGES:
-        raise UsageError(f"there is no stage '{name}'", allowed=", ".join(STAGES), todo=_nearest(str(name), STAGES))
+        raise UsageError(f"there is no stage '{name}'", allowed=", ".join(STAGES), todo=nearest(str(name), STAGES))
     return name
 
 
-def builtin_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = files(__package__).joinpath("recipes")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
-def load_recipe(name: str) -> Recipe:
-    """Read a built-in recipe by name or a YAML file by path.
-
-    Raises:
-        UsageError: neither a built-in name nor a file.
-        ConfigError: not YAML, an unknown key, a wrong type, or a value out of range.
-    """
-    import yaml
-
-    if name in builtin_recipes():
-        text = files(__package__).joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
-    elif Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8", errors="replace")
-    else:
-        raise UsageError(
-            f"there is no recipe '{name}'",
-            allowed=f"{', '.join(builtin_recipes())}, or the path of a YAML file",
-            todo=_nearest(name, builtin_recipes()),
-        )
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe '{name}' is not YAML: {' '.join(str(error).split())[:200]}") from None
-    return recipe_from_mapping(values, source=name)
-
-
-def recipe_from_mapping(values: Any, *, source: str) -> Recipe:
-    """Build a recipe from parsed YAML; `source` names it in errors."""
-    try:
-        values = dict(_mapping(values, "the recipe"))
-        values.setdefault("name", Path(source).stem)
-        values["model"] = build(ModelRecipe, values.get("model") or {}, "model")
-        stages = _mapping(values.get("stages"), "stages")
-        values["stages"] = {str(name): build(StageRecipe, stage, f"stages.{name}") for name, stage in stages.items()}
-        if values.get("tiny") is not None:
-            values["tiny"] = TinyStart.from_mapping(values["tiny"], build)
-        return build(Recipe, values, "the recipe")
-    except (ConfigError, UsageError) as error:
-        raise type(error)(
-            f"recipe '{source}': {error.failed}", given=error.given, allowed=error.allowed, todo=error.todo
-        ) from None
-
-
-def build(kind: type, values: Any, path: str) -> Any:
-    """A dataclass from a mapping: unknown keys, missing keys and wrong types are errors that name `path`."""
-    values = _mapping(values, path)
-    known = {field.name: field for field in fields(kind)}
-    for key in values:
-        if key not in known:
-            raise ConfigError(
-                f"unknown key '{key}' in {path}", allowed=", ".join(known), todo=_nearest(str(key), list(known))
-            )
-    try:
-        made = kind(**{key: _typed(value, str(known[key].type), f"{path}.{key}") for key, value in values.items()})
-    except TypeError as error:  # a key without default is missing
-        raise ConfigError(f"{path}: {str(error).split('__init__() ')[-1]}", allowed=", ".join(known)) from None
-    except ConfigError as error:
-        raise ConfigError(
-            f"{path}: {error.failed}", given=error.given, allowed=error.allowed, todo=error.todo
-        ) from None
-    return made
-
-
-def _mapping(values: Any, path: str) -> Mapping[str, Any]:
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{path} must be a mapping", given=type(values).__name__)
-    return values
-
-
-def _typed(value: Any, annotation: str, path: str) -> Any:
-    """YAML's value as the annotated simple type; YAML 1.1 reads `1e-3` as a string, so numbers are tried from text."""
-    if value is None and "None" in annotation:
-        return None
-    if annotation.startswith("Mapping[str, float]"):
-        return {str(k): _typed(v, "float", f"{path}.{k}") for k, v in _mapping(value, path).items()}
-    for name, kind in (("bool", bool), ("float", float), ("int", int), ("str", str)):
-        if annotation.removesuffix(" | None") != name:
-            continue
-        if isinstance(value, bool) != (kind is bool):
-            break
-        if isinstance(value, kind):
-            return value
-        try:
-            if kind is float or (kind is str and isinstance(value, (int, float))):
-                return kind(value)
-        except (TypeError, ValueError):
-            pass
-        break
-    else:
-        return value  # a nested dataclass, built already
-    raise ConfigError(f"{path} must be of type {annotation}", given=repr(value))
-
-
-def _nearest(name: str, known: list[str] | tuple[str, ...]) -> str | None:
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """A question that suggests what was meant, where something is close enough."""
     match = get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{match[0]}'?" if match else None

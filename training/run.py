@@ -1,30 +1,40 @@
 """Running a recipe: every part is written in one step, and what stands in the run's folder is not made again.
 
-OUT/recipe.json            the resolved recipe and seed: a resumed run must have the same
+OUT/recipe.json            the resolved recipe and seed: a resumed run must have the same (`machine` keys apart)
 OUT/data/                  drawn data (tiny)
 OUT/stage-0/encoder, llm   pretrained parts (tiny), ordinary transformers folders
 OUT/stage-0/checkpoint     encoder, fresh merge layer, fresh projector, LLM: where stage 1 starts
-OUT/stage-1 … stage-2-ov   the checkpoint that each stage left
+OUT/stage-1 … stage-2-ov   the checkpoint that each stage left, with `recipe.yaml`
+OUT/stage-…-progress       while that stage runs: what an interrupted run is resumed from
 OUT/checkpoint             the last of them: what `laco-export` takes
 OUT/training.json          recipe, seconds, losses, accuracy
 OUT/losses.png             the loss curves
+OUT/tensorboard            metrics of every step, where TensorBoard is installed
+
+Under torchrun or `accelerate launch` every process runs this: the main one writes, all train.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from laco_export.atomic import new_directory, write_json
 from laco_export.console import console, progress
-from laco_export.errors import OutputExistsError, UsageError
+from laco_export.errors import ConfigError, OutputExistsError, UsageError
 from laco_export.models.weight_files import read_json
 
+from . import processes
 from .recipe import STAGES, Recipe
-from .stages import samples_of, steps_of, train_stage
+from .recipe_files import differing_keys, recipe_yaml, resolved_recipe
+from .stages import train_stage
+
+_SHOWN_DIFFERENCES = 8
 
 
 def run_recipe(
@@ -33,44 +43,50 @@ def run_recipe(
     """Run all stages of a recipe, or the stage `only`, and return what `training.json` holds.
 
     Args:
-        resume: keep the parts that stand in `output`.
+        resume: keep what stands in `output`, and go on inside the stage that was interrupted.
         force: replace `output` (with `only`: that stage's checkpoint) once the new one is complete.
 
     Raises:
         OutputExistsError: `output` stands already, and neither `resume`, `force` nor `only` was given.
         UsageError: `only` needs a stage that was not run, or `output` was made by another recipe or seed.
+        ConfigError: a global batch that the processes cannot share; found before anything is trained.
     """
-    if only is None and not resume and not force and output.exists():
+    exists = processes.agree(output.exists())
+    if only is None and not resume and not force and exists:
         raise OutputExistsError(
             f"the output '{output}' exists already",
             todo="add --resume to run what is missing, --force to replace it, or choose another --output",
         )
+    _check_batches(recipe, only)
     _quiet_transformers()
     if only is None and force and not resume:
-        with new_directory(output, force=True) as folder:
+        with _replacement(output) as folder:
             return _Run(recipe, folder, seed).everything()
-    output.mkdir(parents=True, exist_ok=True)
-    run = _Run(recipe, output, seed)
+    if processes.is_main():
+        output.mkdir(parents=True, exist_ok=True)
+    processes.wait()
+    run = _Run(recipe, output, seed, resume=resume)
     return run.everything() if only is None else run.one_stage(only, force=force)
 
 
 class _Run:
     """One run folder; each `make_*` does nothing where its part stands already."""
 
-    def __init__(self, recipe: Recipe, folder: Path, seed: int):
-        self.recipe, self.folder, self.seed = recipe, folder, seed
-        described = {"recipe": asdict(recipe), "seed": seed}
-        record = folder / "recipe.json"
-        if record.exists() and (found := read_json(record)) != described:
-            differing = [key for key in described["recipe"] if found["recipe"].get(key) != described["recipe"][key]]
+    def __init__(self, recipe: Recipe, folder: Path, seed: int, *, resume: bool = False):
+        self.recipe, self.folder, self.seed, self.resume = recipe, folder, seed, resume
+        described = {"recipe": resolved_recipe(recipe), "seed": seed}
+        record, log = folder / "recipe.json", folder / "training.json"
+        found = processes.agree(read_json(record) if processes.is_main() and record.exists() else None)
+        if found and (differing := differing_keys(found, described)):
+            more = f" and {len(differing) - _SHOWN_DIFFERENCES} more" if len(differing) > _SHOWN_DIFFERENCES else ""
             raise UsageError(
                 f"the run in '{folder}' was started with another recipe or seed",
-                given=f"seed {seed}, started with {found['seed']}; differing keys: {', '.join(differing) or 'none'}",
+                given="; ".join(line.removeprefix("recipe.") for line in differing[:_SHOWN_DIFFERENCES]) + more,
                 todo="choose another --output, or replace the run with --force and without --resume",
             )
-        write_json(record, described)
-        log = folder / "training.json"
-        self.result = read_json(log) if log.exists() else {**described, "parts": {}}
+        if processes.is_main():
+            write_json(record, described)
+        self.result = read_json(log) if processes.is_main() and log.exists() else {**described, "parts": {}}
         self.data = folder / "data" if recipe.tiny else Path(recipe.data_folder)
 
     def everything(self) -> dict:
@@ -83,7 +99,7 @@ class _Run:
     def one_stage(self, name: str, *, force: bool) -> dict:
         if name not in self.recipe.stages:
             raise UsageError(f"the recipe has no stage {name}", allowed=", ".join(self.recipe.stages))
-        if self._stage_folder(name).exists() and not force:
+        if processes.agree(self._stage_folder(name).exists()) and not force:
             raise OutputExistsError(
                 f"stage {name} stands already in '{self.folder}'", todo="add --force to train it again"
             )
@@ -94,15 +110,19 @@ class _Run:
         return self.result
 
     def prepare(self) -> None:
-        """Everything before stage 1."""
-        if self.recipe.tiny:
-            from .tiny.start import make_start
+        """Everything before stage 1; the other processes wait for the main one."""
+        if processes.is_main():
+            if self.recipe.tiny:
+                from .tiny.start import make_start
 
-            for name, make, steps in make_start(self.recipe.tiny, self.folder, self.seed):
-                self._part(name, self.folder / name, steps, make)
-        start = self.folder / "stage-0" / "checkpoint"
-        if not start.exists():
-            self._initialize(start)
+                for name, make, steps in make_start(self.recipe.tiny, self.folder, self.seed):
+                    if not (self.folder / name).exists():
+                        with _shown(name, steps) as advance:
+                            self._part(name, steps, partial(make, advance))
+            start = self.folder / "stage-0" / "checkpoint"
+            if not start.exists():
+                self._initialize(start)
+        processes.wait()
 
     def _initialize(self, start: Path) -> None:
         import torch
@@ -115,10 +135,8 @@ class _Run:
             model.encoder or self.folder / "stage-0" / "encoder",
             model.language_model or self.folder / "stage-0" / "llm",
             start,
-            at=model.at,
-            method=model.method,
-            ratio=model.ratio,
-            mlp_hidden_size=model.mlp_hidden_size,
+            **model.options(),
+            **self.recipe.compression.options(),
         )
 
     def make_stage(self, name: str, *, force: bool = False) -> None:
@@ -126,28 +144,39 @@ class _Run:
         order = [stage for stage, _ in self.recipe.ordered_stages()]
         position = order.index(name)
         before = self._stage_folder(order[position - 1]) if position else self.folder / "stage-0" / "checkpoint"
-        if not before.exists():
+        if not processes.agree(before.exists()):
             raise UsageError(
                 f"stage {name} starts from stage {order[position - 1]}, which was not run in '{self.folder}'",
                 todo=f"run --stage {order[position - 1]} first, or leave --stage out",
             )
         stage, output = self.recipe.stages[name], self._stage_folder(name)
-        seed = self.seed + 1 + STAGES.index(name)  # each stage shuffles in its own way
-        self._part(
-            f"stage-{name}",
+
+        if processes.agree(output.exists()) and not force:
+            return
+        train = partial(
+            train_stage,
+            before,
+            stage,
+            self.data,
             output,
-            steps_of(stage, samples_of(self.data / stage.data)),
-            lambda advance: train_stage(before, stage, self.data, output, seed=seed, force=force, advance=advance),
+            seed=self.seed + 1 + STAGES.index(name),  # each stage shuffles in its own way
             force=force,
+            resume=self.resume,
+            tensorboard=self.folder / "tensorboard" / f"stage-{name}" if find_spec("tensorboard") else None,
+            record=recipe_yaml(self.recipe, seed=self.seed, stage=name),
+            shown=partial(_shown, f"stage-{name}"),
         )
+        self._part(f"stage-{name}", None, train)
 
     def finish(self, *, force: bool = True) -> None:
         """Copy the last stage to `checkpoint`, evaluate it, and draw the losses."""
+        if not processes.is_main():
+            return
         from .loss_curves import draw_losses
 
         last = self._stage_folder(self.recipe.ordered_stages()[-1][0])
-        with new_directory(self.folder / "checkpoint", force=force) as partial:
-            shutil.copytree(last, partial, dirs_exist_ok=True)
+        with new_directory(self.folder / "checkpoint", force=force) as copied:
+            shutil.copytree(last, copied, dirs_exist_ok=True)
         if self.recipe.tiny:
             self.result["evaluation"] = self._evaluate()
         write_json(self.folder / "training.json", self.result)
@@ -167,25 +196,48 @@ class _Run:
     def _stage_folder(self, name: str) -> Path:
         return self.folder / f"stage-{name}"
 
-    def _part(
-        self, name: str, output: Path, steps: int, make: Callable[[Callable], list[float]], *, force: bool = False
-    ) -> None:
-        """Make one part with a progress bar, and keep its seconds and losses."""
-        if output.exists() and not force:
-            return
+    def _part(self, name: str, steps: int | None, make: Callable[[], list[float]]) -> None:
+        """Make one part, and keep its seconds and losses."""
         wall, cpu = time.monotonic(), time.process_time()
-        with progress(name, steps) as advance:
-            losses = make(advance)
+        losses = make()
         seconds, cpu_seconds = time.monotonic() - wall, time.process_time() - cpu
+        steps = steps or len(losses)
         self.result["parts"][name] = {
             "steps": steps,
             "seconds": round(seconds, 1),
             "cpu_seconds": round(cpu_seconds, 1),
             "losses": losses,
         }
-        write_json(self.folder / "training.json", self.result)
-        loss = f", loss {losses[-1]:.3f}" if losses else ""
-        console().print(f"{name}: {steps} steps in {seconds:.0f} s{loss}")
+        if processes.is_main():
+            write_json(self.folder / "training.json", self.result)
+            loss = f", loss {losses[-1]:.3f}" if losses else ""
+            console().print(f"{name}: {steps} steps in {seconds:.0f} s{loss}")
+
+
+def _shown(name: str, steps: int):
+    """A progress bar in the main process, nothing in the others."""
+    return progress(name, steps) if processes.is_main() else nullcontext(lambda *_: None)
+
+
+def _check_batches(recipe: Recipe, only: str | None) -> None:
+    """Every stage's global batch can be shared by the processes of this run."""
+    count = processes.join().num_processes
+    for name, stage in recipe.ordered_stages():
+        if only in (None, name):
+            try:
+                stage.accumulation(count)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"stages.{name}: {error.failed}", given=error.given, allowed=error.allowed, todo=error.todo
+                ) from None
+
+
+@contextmanager
+def _replacement(output: Path) -> Iterator[Path]:
+    """A new folder for `output`, the same in every process, that takes its place when the block has ended."""
+    with new_directory(output, force=True) if processes.is_main() else nullcontext() as folder:
+        yield processes.agree(folder)
+        processes.wait()
 
 
 def _quiet_transformers() -> None:

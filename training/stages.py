@@ -1,29 +1,22 @@
-"""Running the stages one after another, each from the checkpoint that the one before it left."""
+"""One stage: from the checkpoint that the stage before it left to the next, resumable at its own checkpoints."""
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from collections.abc import Callable
-from math import ceil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from laco_export.errors import LacoError
+from laco_export.errors import ConfigError, UsageError
 
+from . import processes
 from .recipe import StageRecipe
-from .samples import ConversationDataset, read_entries
 
-_LOGGED_POINTS = 100  # of a stage's loss curve
+if TYPE_CHECKING:
+    from laco_export.models import LacoForConditionalGeneration, LacoProcessor
 
-
-def steps_of(stage: StageRecipe, samples: int) -> int:
-    """Optimiser steps of a stage in one process: the last incomplete batch of a pass is left out."""
-    per_epoch = samples // stage.batch_size // stage.accumulation
-    return max(1, ceil(per_epoch * stage.epochs))
-
-
-def samples_of(data_file: Path) -> int:
-    """Samples of a LLaVA-style JSON file."""
-    return len(read_entries(data_file))
+Shown = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
 def train_stage(
@@ -34,52 +27,151 @@ def train_stage(
     *,
     seed: int,
     force: bool = False,
-    advance: Callable[[int], None] = lambda steps: None,
+    resume: bool = False,
+    tensorboard: Path | None = None,
+    record: str | None = None,
+    shown: Callable[[int], AbstractContextManager[Callable[[int], None]]] = lambda steps: nullcontext(
+        lambda done: None
+    ),
 ) -> list[float]:
-    """Train one stage from the checkpoint `start` and write the checkpoint `output` in one step; returns the losses.
+    """Train one stage from the checkpoint `start` and write the checkpoint `output` in one step.
+
+    With `stage.save_every` the stage leaves checkpoints in `<output>-progress`, which goes when `output` stands.
+
+    Args:
+        resume: go on from the last of them; the losses are those that an uninterrupted run would have had.
+        tensorboard: folder for metrics.
+        record: the resolved recipe, stored with the checkpoint as `recipe.yaml`.
+        shown: opens a progress bar of so many steps.
+
+    Returns:
+        the loss of every optimiser step.
 
     Raises:
-        DataError: the data cannot be read, or holds fewer samples than a batch.
-        LacoError: the loss is not finite any more.
+        DataError: the data cannot be read, or holds more broken samples than allowed.
+        ConfigError: fewer samples than a global batch, or one that the processes cannot share.
+        UsageError: the stage was interrupted, and neither `resume` nor `force` was given.
+        TrainingError: out of memory, or the loss is not finite any more.
     """
     import transformers
 
     from laco_export.models import checkpoint
 
     from .parameter_groups import set_trainable
-    from .trainer import DepthSampler, LossLog, StageTrainer, training_arguments
+    from .resuming import last_complete
+    from .trainer import DepthSampler, StepProgress
 
+    folder = output.parent / f"{output.name}-progress"
+    resumed = _decide_resumption(folder, resume=resume, force=force)
     loaded = checkpoint.load(start)
     model, processor = loaded.model, loaded.processor
-    dataset = ConversationDataset(
-        data_folder / stage.data, data_folder, processor, plain=stage.plain, max_length=stage.max_length
-    )
-    if processor.tiling:
-        raise LacoError(
-            f"checkpoint '{start}' tiles single pictures, and training on tiles is not built yet",
-            allowed="a checkpoint without tiling",
-        )
-    if len(dataset) < stage.batch_size:
-        raise LacoError(
-            f"data file '{dataset.path}' does not fill one batch",
-            given=f"{len(dataset)} samples, batch_size {stage.batch_size}",
-        )
     transformers.set_seed(seed)
+    prepare_tiling(model, processor, stage)
     set_trainable(model, stage.learning_rates)
-    log = LossLog(advance)
-    steps = steps_of(stage, len(dataset))
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = training_arguments(stage, Path(scratch), seed=seed, log_every=max(1, steps // _LOGGED_POINTS))
-        trainer = StageTrainer(model, stage, dataset, arguments, callbacks=[log])
-        trainer.remove_callback(transformers.PrinterCallback)
-        if len(model.vision_model.compression.blocks) > 1:
-            trainer.add_callback(DepthSampler(model.vision_model, seed))
-        trainer.train()
-    if not all(loss == loss and abs(loss) != float("inf") for loss in log.losses):
-        raise LacoError("the loss is not finite any more", todo="lower the stage's learning_rates")
-    model.config.untrained = [part for part in model.config.untrained if _GROUP_OF[part] not in stage.learning_rates]
-    checkpoint.save(model.eval(), processor, output, force=force)
-    return log.losses
+    trainer = _make_trainer(model, processor, stage, data_folder, folder, seed=seed, tensorboard=tensorboard)
+    if len(model.vision_model.compression.blocks) > 1:
+        trainer.add_callback(DepthSampler(model.vision_model, seed))
+    with shown(trainer.args.max_steps) as advance:
+        trainer.add_callback(StepProgress(advance))
+        trainer.train(resume_from_checkpoint=str(last_complete(folder)) if resumed else None)
+    _save(trainer, model, processor, stage, output, record=record, force=force)
+    return trainer.losses
 
 
-_GROUP_OF = {"compressors": "compressor", "projector": "projector"}  # config.untrained -> parameter group
+def open_stage_data(stage: StageRecipe, processor: LacoProcessor, data_folder: Path):
+    """The stage's samples (`data.open_dataset`)."""
+    from .data import open_dataset
+
+    return open_dataset(
+        data_folder / stage.data,
+        processor,
+        images=data_folder / stage.images if stage.images else None,
+        plain=stage.plain,
+        max_length=stage.max_length,
+        tiled=stage.tiling is not None,
+        max_frames=stage.max_frames,
+    )
+
+
+def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor, stage: StageRecipe) -> None:
+    """Let the model and its processor tile single pictures as the stage says.
+
+    A stage of one tile leaves the tiling of a checkpoint as it is: it prepares its own samples untiled.
+    """
+    if stage.tiling is None:
+        return
+    height, width = model.vision_model.spec.image_size(model.config.vision_config)
+    if height != width:
+        raise ConfigError(
+            "tiling needs an encoder with a square input", given=f"{height} x {width}", todo="leave tiling out"
+        )
+    tiling = stage.tiling.for_tile(height)
+    model.enable_tiling(tiling)
+    processor.tiling = tiling
+
+
+def _decide_resumption(folder: Path, *, resume: bool, force: bool) -> bool:
+    """Whether to go on from `folder`, decided by the main process; an interrupted stage is cleared with `force`."""
+    from .resuming import last_complete
+
+    stands = processes.agree(last_complete(folder) is not None)
+    if stands and not resume and not force:
+        raise UsageError(
+            f"this stage was interrupted; what it had done stands in '{folder}'",
+            todo="add --resume to go on from there, or --force to start the stage again",
+        )
+    if not (stands and resume):
+        if processes.is_main():
+            shutil.rmtree(folder, ignore_errors=True)
+        processes.wait()
+    return stands and resume
+
+
+def _make_trainer(
+    model, processor, stage: StageRecipe, data_folder: Path, folder: Path, *, seed: int, tensorboard: Path | None
+):
+    from .data import BrokenSamples, Collator, GroupedSampler
+    from .resuming import CheckpointKeeper
+    from .trainer import StageTrainer, training_arguments
+
+    dataset = open_stage_data(stage, processor, data_folder)
+    steps = stage.steps(len(dataset))
+    return StageTrainer(
+        model,
+        stage,
+        dataset,
+        training_arguments(
+            stage, folder, seed=seed, steps=steps, unused_parts=_may_leave_unused(model), tensorboard=tensorboard
+        ),
+        sampler=GroupedSampler(dataset, global_batch_size=stage.global_batch_size, seed=seed, group_by=stage.group_by),
+        broken=BrokenSamples(folder / "broken-samples.jsonl", limit=stage.max_broken, total=len(dataset)),
+        data_collator=Collator(processor.tokenizer.pad_token_id, packed=stage.packed),
+        callbacks=[CheckpointKeeper()],
+    )
+
+
+def _may_leave_unused(model) -> bool:
+    """Whether a step may use only some of the parameters: one of several merge layers, no tiled picture, or an encoder
+    whose last part the features do not pass."""
+    vision = model.vision_model
+    return len(vision.compression.blocks) > 1 or model.image_newline is not None or vision.final_norm is None
+
+
+def _save(trainer, model, processor, stage: StageRecipe, output: Path, *, record: str | None, force: bool) -> None:
+    """Write the trained checkpoint; all processes take part, because FSDP and DeepSpeed gather the weights from all."""
+    from laco_export.models import checkpoint
+
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if processes.is_main():
+        model.config.untrained = [part for part in model.config.untrained if not trains(stage, part)]
+        files = {"recipe.yaml": record} if record else {}
+        checkpoint.save(model.eval(), processor, output, force=force, state_dict=weights, files=files)
+        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+    processes.wait()
+
+
+def trains(stage: StageRecipe, part: str) -> bool:
+    """Whether a stage trains a part that `config.untrained` may name."""
+    group = {"compressors": "compressor", "projector": "projector", "image_newline": "projector"}[part]
+    # Without tiles no row ends, and the newline gets no gradient.
+    return group in stage.learning_rates and (part != "image_newline" or stage.tiling is not None)

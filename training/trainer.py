@@ -1,36 +1,136 @@
-"""HF's Trainer with the parts' own learning rates and their own cosine."""
+"""HF's Trainer with the parts' own learning rates, their own cosine, and errors that name the samples."""
 
 from __future__ import annotations
 
+import os
+import time
+from collections import deque
+from math import isfinite
 from pathlib import Path
 from random import Random
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from laco_export.errors import LacoError
+
+from . import processes
+from .counted_positions import keep_counted_positions
 from .optimizers import MuonWithAdamW, embedding_ids, split_matrices
+from .padding_picture import add_padding_picture
 from .parameter_groups import optimizer_groups
 from .recipe import StageRecipe
-from .samples import Collator, ConversationDataset
 from .schedule import cosine_schedule
+
+_NAMED_SAMPLES = 32  # ids in an error message
+
+
+class TrainingError(LacoError):
+    """Training cannot go on: out of memory, or a loss or gradient that is no number any more."""
 
 
 class StageTrainer(Trainer):
-    """Trains the groups that a stage names; everything else (devices, accumulation, DDP, logging) is HF's.
+    """Trains the groups that a stage names; everything else (devices, accumulation, DDP, FSDP, saving) is HF's.
+
+    The loss of an optimiser step is the mean over all tokens that count in the global batch, however many processes
+    and forward passes it is dealt out to. It is logged after every step, unrounded.
 
     Args:
         stage: the stage's recipe; the model's frozen groups must be set before (`parameter_groups.set_trainable`).
+        sampler: the order of the samples.
+        broken: keeps count of broken samples (`data.BrokenSamples`).
+        image_tokens: tokens of one tile in the prompt.
     """
 
-    def __init__(
-        self, model, stage: StageRecipe, dataset: ConversationDataset, arguments: TrainingArguments, **options
-    ):
-        self.stage = stage
-        collator = Collator(dataset.tokenizer.pad_token_id)
-        super().__init__(model=model, args=arguments, train_dataset=dataset, data_collator=collator, **options)
+    def __init__(self, model, stage: StageRecipe, dataset, arguments: TrainingArguments, *, sampler, broken, **options):
+        self.stage, self.sampler, self.broken = stage, sampler, broken
+        super().__init__(model=model, args=arguments, train_dataset=dataset, **options)
+        self.remove_callback(PrinterCallback)
+        self._taken: deque = deque()  # the notes of the batches of the optimiser step that runs
+        self._step = _StepTotals()
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of every optimiser step so far, those before a resume too."""
+        return [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+
+    def _get_train_sampler(self, train_dataset=None):
+        return self.sampler
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        self._taken.clear()
+        return super().get_batch_samples(map(self._take, epoch_iterator), num_batches, device)
+
+    def _take(self, batch: dict) -> dict:
+        notes = batch.pop("notes")
+        self.broken.record(notes)
+        self._taken.append(notes)
+        tokens = batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel()
+        self._step.add_batch(int(tokens), len(notes.ids))
+        if self.args.world_size > 1 and "pixel_values" not in batch:
+            batch = add_padding_picture(batch, self.accelerator.unwrap_model(self.model).config)
+        return batch
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        ids, shape = self._taken.popleft().ids, tuple(inputs["input_ids"].shape)
+        self._step.ids += ids
+        self._step.learning_rates = self.lr_scheduler.get_last_lr()
+        try:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise self._out_of_memory(ids, shape, inputs) from None
+        self._step.loss += (value := loss.item())
+        if not isfinite(value):
+            raise TrainingError(
+                f"the loss of step {self.state.global_step + 1} is {value}",
+                given=f"samples {_some(ids)}",
+                todo="look at these samples, or lower the stage's learning_rates",
+            )
+        return loss
+
+    def _out_of_memory(self, ids: list[str], shape: tuple[int, ...], inputs: dict) -> TrainingError:
+        tiles = len(inputs["pixel_values"]) if "pixel_values" in inputs else 0
+        return TrainingError(
+            f"out of memory at step {self.state.global_step + 1}",
+            given=f"samples {_some(ids)}: {' x '.join(map(str, shape))} tokens, {tiles} tiles",
+            todo="lower the stage's per_device_batch_size or max_length, or set gradient_checkpointing: true",
+        )
 
     def compute_loss(self, model, inputs, **options):
-        return super().compute_loss(model, {**inputs, "use_cache": False}, **options)
+        inputs = {**inputs, **keep_counted_positions(inputs["labels"]), "use_cache": False}
+        return super().compute_loss(model, inputs, **options)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """HF's log of a step, with the unrounded loss, every group's learning rate, throughput and memory."""
+        if "loss" in logs:
+            step, self._step = self._step, _StepTotals()
+            if not isfinite(logs.get("grad_norm", 0.0)):
+                raise TrainingError(
+                    f"the gradient of step {self.state.global_step} is {logs['grad_norm']}",
+                    given=f"samples {_some(step.ids)}",
+                    todo="look at these samples, or lower the stage's learning_rates; the last checkpoint is sound",
+                )
+            logs = {"grad_norm": logs["grad_norm"], **self._measured(step)}
+        super().log(logs, start_time)
+
+    def _measured(self, step: _StepTotals) -> dict[str, float]:
+        totals = torch.tensor([step.loss, step.tokens, step.samples], dtype=torch.float64)
+        if self.args.world_size > 1:
+            device = self.args.device
+            totals = self.accelerator.reduce(totals.to(device, torch.float32 if device.type == "mps" else None))
+        loss, tokens, samples = totals.tolist()
+        seconds = time.monotonic() - step.start
+        groups = [group["name"] for group in self.optimizer.param_groups]
+        return {
+            "loss": loss / self.args.world_size,
+            "tokens": tokens,
+            "tokens_per_second": tokens / seconds,
+            "samples_per_second": samples / seconds,
+            "peak_memory_gib": peak_memory() / 2**30,
+            **{f"learning_rate/{name}": rate for name, rate in zip(groups, step.learning_rates, strict=True)},
+        }
 
     def create_optimizer(self) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -56,6 +156,20 @@ class StageTrainer(Trainer):
         return self.lr_scheduler
 
 
+class _StepTotals:
+    """What one optimiser step of this process adds up to."""
+
+    def __init__(self):
+        self.loss, self.tokens, self.samples = 0.0, 0, 0
+        self.ids: list[str] = []
+        self.learning_rates: list[float] = []
+        self.start = time.monotonic()
+
+    def add_batch(self, tokens: int, samples: int) -> None:
+        self.tokens += tokens
+        self.samples += samples
+
+
 class DepthSampler(TrainerCallback):
     """Elastic depth: each optimiser step merges at one of the checkpoint's depths, drawn by seed and step.
 
@@ -73,39 +187,57 @@ class DepthSampler(TrainerCallback):
         self.vision_model.block = self.vision_model.compression.blocks[0]
 
 
-class LossLog(TrainerCallback):
-    """Keeps the mean loss of every logged span, and moves a progress bar."""
+class StepProgress(TrainerCallback):
+    """Moves a progress bar, at once past the steps that a resumed run has behind it."""
 
-    def __init__(self, advance=lambda steps: None):
-        self.losses: list[float] = []
+    def __init__(self, advance):
         self.advance = advance
+
+    def on_train_begin(self, args, state, control, **_) -> None:
+        self.advance(state.global_step)
 
     def on_step_end(self, args, state, control, **_) -> None:
         self.advance(1)
 
-    def on_log(self, args, state, control, logs=None, **_) -> None:
-        if logs and "loss" in logs:
-            self.losses.append(round(float(logs["loss"]), 4))
 
+def training_arguments(
+    stage: StageRecipe,
+    folder: Path,
+    *,
+    seed: int,
+    steps: int,
+    unused_parts: bool = False,
+    tensorboard: Path | None = None,
+) -> TrainingArguments:
+    """What HF's Trainer is told for one stage; learning rates, schedule and order of the samples are the stage's own.
 
-def training_arguments(stage: StageRecipe, scratch: Path, *, seed: int, log_every: int) -> TrainingArguments:
-    """What HF's Trainer is told for one stage; learning rates and schedule are `StageTrainer`'s own.
-
-    `scratch` stays empty: finished stages are saved as checkpoints by the caller.
+    Args:
+        folder: for the checkpoints inside the stage.
+        unused_parts: whether a step may leave parameters unused, for which DDP would wait.
+        tensorboard: for TensorBoard's event files, where that package is installed.
     """
-    return TrainingArguments(
-        output_dir=str(scratch),
-        per_device_train_batch_size=stage.batch_size,
-        gradient_accumulation_steps=stage.accumulation,
-        num_train_epochs=stage.epochs,
-        learning_rate=max(stage.learning_rates.values()),  # for HF's own log; each group has its rate
+    # HF reads the precision of an earlier stage, or of the launcher, from this variable where its own flag is off.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
+    world = processes.join().num_processes
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        use_cpu=processes.on_cpu(),
+        per_device_train_batch_size=stage.per_device_batch_size,
+        gradient_accumulation_steps=stage.accumulation(world),
+        max_steps=steps,
+        learning_rate=max(stage.learning_rates.values()),  # each group has its own
         max_grad_norm=stage.max_grad_norm,
         bf16=stage.precision == "bf16",
+        gradient_checkpointing=stage.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},  # works with frozen parts and with DDP
+        ddp_find_unused_parameters=unused_parts,
         seed=seed,
-        logging_steps=log_every,
+        logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to=[],
+        save_strategy="steps" if stage.save_every else "no",
+        save_steps=stage.save_every or 1,
+        report_to=["tensorboard"] if tensorboard else [],
+        logging_dir=str(tensorboard) if tensorboard else None,
         disable_tqdm=True,
         log_level="error",
         remove_unused_columns=False,
@@ -113,3 +245,26 @@ def training_arguments(stage: StageRecipe, scratch: Path, *, seed: int, log_ever
         dataloader_pin_memory=torch.cuda.is_available(),
         dataloader_drop_last=True,
     )
+    # Without a launcher HF would deal each batch out to all visible GPUs, and part tiles from their prompts.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
+def peak_memory() -> int:
+    """The most bytes this process has held: on its CUDA device, else in main memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _some(ids: list[str]) -> str:
+    more = f" and {len(ids) - _NAMED_SAMPLES} more" if len(ids) > _NAMED_SAMPLES else ""
+    return ", ".join(map(repr, ids[:_NAMED_SAMPLES])) + more

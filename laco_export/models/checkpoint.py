@@ -7,6 +7,7 @@ index), processor and tokenizer files, and ``checksums.json``. Pickled weights a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,12 +42,28 @@ class Checkpoint:
 
 
 def save(
-    model: LacoForConditionalGeneration, processor: LacoProcessor, folder: Path | str, *, force: bool = False
+    model: LacoForConditionalGeneration,
+    processor: LacoProcessor,
+    folder: Path | str,
+    *,
+    force: bool = False,
+    state_dict: Mapping[str, torch.Tensor] | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a checkpoint folder in one step (complete or absent)."""
+    """Write a checkpoint folder in one step (complete or absent).
+
+    Args:
+        state_dict: the weights, where they were gathered from several processes; None takes the model's.
+        files: further text files by name.
+    """
+    if state_dict is not None and model.config.tie_word_embeddings:
+        # Gathered weights share no memory, by which transformers would know a tied head.
+        state_dict = {name: value for name, value in state_dict.items() if name not in model._tied_weights_keys}
     with new_directory(folder, force=force) as partial:
-        model.save_pretrained(partial)
+        model.save_pretrained(partial, state_dict=state_dict)
         processor.save_pretrained(partial)
+        for name, text in (files or {}).items():
+            (partial / name).write_text(text, encoding="utf-8")
 
 
 def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoint:

@@ -112,7 +112,7 @@ class LacoConfig(PretrainedConfig):
             the last block and the norm (LLaVA-OneVision's SigLIP), as indices of transformers' ``hidden_states``.
         tiling: fields of :class:`~laco_export.tiling.Tiling` where single pictures are tiled ("anyres"), else None.
         video_pooling: each video frame's token grid is scaled down by this; 1 leaves what the merge gave.
-        untrained: parts that no training stage has touched yet, of ``compressors`` and ``projector``.
+        untrained: parts that no training stage has touched yet, of ``compressors``, ``projector``, ``image_newline``.
     """
 
     model_type = "laco"

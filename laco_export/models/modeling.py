@@ -12,7 +12,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ..depth import Depth
 from ..errors import ConfigError
-from ..tiling import SINGLE_TILE, TokenLayout, layouts
+from ..tiling import SINGLE_TILE, Tiling, TokenLayout, layouts
 from . import checksums
 from .configuration import CompressionConfig, LacoConfig
 from .vision import LacoVisionModel
@@ -110,7 +110,11 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             feature_layer=feature_layer,
             tiling=tiling,
             video_pooling=video_pooling,
-            untrained=["compressors", "projector"] if method else ["projector"],
+            untrained=[
+                *(["compressors"] if method else []),
+                "projector",
+                *(["image_newline"] if tiling else []),
+            ],
         )
         with torch.device("meta"):  # nothing of the given parts' size is allocated twice
             model = cls(config)
@@ -142,6 +146,18 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def get_decoder(self) -> nn.Module:
         return self.language_model.get_decoder()
+
+    def enable_tiling(self, tiling: Mapping) -> None:
+        """Let single pictures be tiled from now on, or otherwise than before; a newline that is missing is fresh.
+
+        Args:
+            tiling: fields of :class:`~laco_export.tiling.Tiling`; ``tile`` is the encoder's input.
+        """
+        Tiling.from_mapping(tiling)
+        self.config.tiling = dict(tiling)
+        if self.image_newline is None:
+            self.image_newline = nn.Parameter(_newline(self.config).to(self.projector.linear_2.weight))
+            self.config.untrained = [*self.config.untrained, "image_newline"]
 
     def set_depth(self, depth: Depth | str) -> int:
         """Choose the depth among those that the checkpoint carries; returns the block that it stands after."""

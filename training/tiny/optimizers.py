@@ -1,16 +1,16 @@
-"""Stage 0's optimisers: Muon for the blocks' matrices, AdamW for the rest, one cosine for both.
-
-`laco_training.optimizers` says what Muon is worth here, and is the same pair for the stages that follow.
-"""
+"""Stage 0's optimiser: Muon for the blocks' matrices, AdamW for the rest, one cosine for both."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
-from ..schedule import cosine_schedule
+from ..optimizers import MuonWithAdamW
+from ..schedule import cosine_factor, warmup_steps
 from .recipe import Pretraining
 
 _FLOOR = 0.02  # of the peak learning rate, at the last step
@@ -19,7 +19,7 @@ _MAX_GRAD_NORM = 1.0
 
 
 class PretrainingOptimizer:
-    """Both optimisers as one.
+    """Optimiser, schedule and clipping of a pretraining.
 
     Args:
         modules: everything that is trained.
@@ -30,29 +30,23 @@ class PretrainingOptimizer:
         self.parameters = [parameter for module in modules for parameter in module.parameters()]
         matrices = [parameter for parameter in blocks.parameters() if parameter.ndim == 2]
         chosen = {id(parameter) for parameter in matrices}
-        others = [parameter for parameter in self.parameters if id(parameter) not in chosen]
-        self.optimizers = [
-            torch.optim.AdamW(others, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0),
-            torch.optim.Muon(matrices, lr=recipe.muon_learning_rate, weight_decay=0.0, momentum=0.95),
+        groups = [
+            {"params": matrices, "lr": recipe.muon_learning_rate, "muon": True},
+            {"params": [p for p in self.parameters if id(p) not in chosen], "lr": recipe.learning_rate, "muon": False},
         ]
-        self.schedulers = [
-            cosine_schedule(
-                optimizer,
-                total_steps=recipe.steps,
-                warmup_ratio=_WARMUP,
-                min_learning_rate=_FLOOR * optimizer.param_groups[0]["lr"],
-            )
-            for optimizer in self.optimizers
-        ]
+        self.optimizer = MuonWithAdamW(groups, adjust_lr_fn="original")
+        factor = partial(
+            cosine_factor, total_steps=recipe.steps, warmup_steps=warmup_steps(recipe.steps, _WARMUP), floor=_FLOOR
+        )
+        self.scheduler = LambdaLR(self.optimizer, factor)
 
     def step(self, loss: torch.Tensor) -> None:
         """Backward, clip, step, clear."""
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, _MAX_GRAD_NORM)
-        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad()
 
 
 def batches(samples: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterable[torch.Tensor]:

@@ -1,0 +1,61 @@
+"""The processes of a run, as torchrun or `accelerate launch` started them; alone without either.
+
+accelerate's `PartialState` joins them (NCCL on CUDA, gloo on the CPU). Folders are written by the main process; the
+others wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def launched() -> bool:
+    """Whether a launcher started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_main() -> bool:
+    """Whether this process writes and speaks for all; known without joining the others."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def join():
+    """accelerate's state of this process, joined with the others."""
+    from accelerate import PartialState
+
+    return PartialState(cpu=on_cpu())
+
+
+def on_cpu() -> bool:
+    """Whether there is no accelerator, or `accelerate launch --cpu` told to leave it alone."""
+    import torch
+
+    return (
+        os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not torch.accelerator.is_available()
+    )
+
+
+def wait() -> None:
+    """Return when every process has come here."""
+    if launched():
+        join().wait_for_everyone()
+
+
+def agree(value: Any) -> Any:
+    """The main process's value, in every process."""
+    if not launched():
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    join()
+    return broadcast_object_list([value])[0]
+
+
+def leave() -> None:
+    """Take leave of the other processes at the end of a run."""
+    if launched():
+        import torch.distributed
+
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
