@@ -31,7 +31,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
-_SPECIAL = re.compile(r"<\|[a-z_]+\|>")
+SPECIAL_TOKEN = re.compile(r"<\|[a-z_]+\|>")
+"""What the tokenizer's special tokens look like; in a text from outside it would end or forge a turn."""
 
 Turn = tuple[str, str]
 """``(role, text)`` with role ``system``, ``user`` or ``assistant``."""
@@ -60,29 +61,36 @@ def render_with_mask(turns: Sequence[Turn]) -> list[tuple[str, bool]]:
     return pieces
 
 
-def question_turn(question: str, num_images: int) -> Turn:
-    """The user's turn for a question about ``num_images`` pictures.
+def question_turn(question: str, num_images: int, num_videos: int = 0) -> Turn:
+    """The user's turn for a question about ``num_images`` pictures and ``num_videos`` videos.
 
-    Pictures come before the question, one mark a line, unless the question places the marks itself.
+    Pictures and then videos come before the question, one mark a line, unless the question places the marks of that
+    kind itself.
 
     Raises:
-        UsageError: the question is empty, holds a special token, or has marks for another number of pictures.
+        UsageError: the question is empty, holds a special token, or has marks for another number of pictures or videos.
     """
     if not question.strip():
         raise UsageError("the question is empty", todo="give one with --question TEXT")
-    if special := _SPECIAL.search(question):
+    check_plain(question, "question")
+    before = ""
+    for kind, mark, given in (("pictures", IMAGE_MARK, num_images), ("videos", VIDEO_MARK, num_videos)):
+        marks = question.count(mark)
+        if marks not in (0, given):
+            raise UsageError(
+                f"the question marks {marks} {kind} and {given} are given",
+                allowed=f"no {mark} at all ({kind} come first), or one for each",
+            )
+        before += "" if marks else f"{mark}\n" * given
+    return ("user", before + question)
+
+
+def check_plain(text: str, what: str) -> None:
+    """Raise :class:`UsageError` where ``text`` holds a special token; ``what`` names it in the message."""
+    if special := SPECIAL_TOKEN.search(text):
         raise UsageError(
-            "the question holds a special token, which would end or forge a turn",
-            given=special[0],
-            allowed="plain text",
+            f"the {what} holds a special token, which would end or forge a turn", given=special[0], allowed="plain text"
         )
-    marks = question.count(IMAGE_MARK)
-    if marks not in (0, num_images):
-        raise UsageError(
-            f"the question marks {marks} pictures and {num_images} are given",
-            allowed=f"no {IMAGE_MARK} at all (pictures come first), or one for each picture",
-        )
-    return ("user", question if marks else f"{IMAGE_MARK}\n" * num_images + question)
 
 
 def expand_image_tokens(text: str, tokens_per_image: Iterable[int]) -> str:

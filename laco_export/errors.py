@@ -68,5 +68,9 @@ class ImageError(LacoError):
     """A picture that cannot or may not be read."""
 
 
+class VideoError(ImageError):
+    """A video that cannot or may not be read."""
+
+
 class ExportError(LacoError):
     """The exporter refused to give out a graph: a rewrite, a gate or the comparison with PyTorch failed."""

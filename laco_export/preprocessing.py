@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import ConfigError, ImageError
+from .errors import ConfigError, ImageError, LacoError
 
 MAX_PIXELS = 100_000_000
 """Pictures above this many pixels are refused from their header, before decoding (100 megapixels: 300 MB as RGB)."""
@@ -33,20 +33,39 @@ _SLIVER = 64  # the aspect ratio up to which a picture is resized as a whole: 21
 _BICUBIC = 3  # PIL's Resampling.BICUBIC, the number that preprocessor_config.json holds
 
 
-def load_image(source: str | os.PathLike | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_image(
+    source: str | os.PathLike | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> Image.Image:
     """Read a picture as upright 8-bit RGB.
 
     EXIF orientation is applied; CMYK, palette and grey are converted; 16-bit and float grey are scaled to 8 bit;
     transparency is laid over white.
 
+    Args:
+        name: what errors call the picture; None takes the path.
+
     Raises:
         ImageError: no such file, not a picture, truncated, or more than ``max_pixels`` pixels.
     """
-    name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "the given bytes")
-    if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
+    with open_picture(source, max_pixels=max_pixels, name=name) as image:
+        image.load()
+        return to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def open_picture(
+    source: str | os.PathLike | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> Iterator[Image.Image]:
+    """Pillow's picture with its header read and nothing decoded; what goes wrong inside the block is an ImageError.
+
+    Arguments and errors are those of :func:`load_image`.
+    """
+    path = source if isinstance(source, (str, os.PathLike)) else None
+    name = name or path or getattr(source, "name", "the given bytes")
+    if path is not None and not Path(path).is_file():
         reason = "does not exist"
-        if Path(source).exists():
-            reason = "is a folder, not a picture" if Path(source).is_dir() else "is not a regular file"
+        if Path(path).exists():
+            reason = "is a folder, not a picture" if Path(path).is_dir() else "is not a regular file"
         raise ImageError(f"'{name}' {reason}", allowed="a picture file", todo="check the path")
     try:
         with _quiet_pillow(), Image.open(source, formats=_known_formats()) as image:
@@ -58,11 +77,10 @@ def load_image(source: str | os.PathLike | BinaryIO, *, max_pixels: int = MAX_PI
                     allowed=f"at most {max_pixels:,} pixels",
                     todo="scale it down, or raise --max-pixels",
                 )
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            yield image
     except UnidentifiedImageError:
         raise ImageError(f"'{name}' is not a picture", allowed=", ".join(_known_formats())) from None
-    except (ImageError, PermissionError):
+    except (LacoError, PermissionError):
         raise
     except Exception as error:  # Pillow's decoders raise whatever they stumble over in a damaged file
         raise ImageError(
@@ -93,7 +111,8 @@ def _quiet_pillow() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of any of Pillow's modes, transparency over white."""
     if image.mode.startswith("I") or image.mode == "F":  # I, I;16, I;16B, F: Pillow would clip at 255 where we scale
         values = np.nan_to_num(np.asarray(image).astype(np.float64))
         # 16-bit pictures come as I;16 or I with values up to 65535; a float picture is taken as 0 … 1.

@@ -17,7 +17,7 @@ import torch
 from laco_export.conversation import render
 from laco_export.preprocessing import load_image
 
-from .samples import DataError, image_names, read_entries, turns_of
+from .data import DataError, image_names, read_entries, turns_of
 
 if TYPE_CHECKING:
     from laco_export.models import LacoForConditionalGeneration

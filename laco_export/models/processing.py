@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -38,6 +40,20 @@ class LacoImageProcessor(BaseImageProcessor):
         prepare = self.preprocessing
         values = np.stack([prepare(image.convert("RGB")) for image in images])  # [num_images, 3, H, W]
         return BatchFeature({"pixel_values": values}, tensor_type=return_tensors)
+
+
+class PlacedPrompt(NamedTuple):
+    """A prompt whose pictures have their places.
+
+    Attributes:
+        pieces: the text, each picture and each frame marked ``<image>``.
+        pictures: in reading order, each with its ``image_sizes`` entry.
+        tokens: visual embeddings of each picture in the prompt.
+    """
+
+    pieces: list[str]
+    pictures: list[tuple[Image.Image, tuple[int, int]]]
+    tokens: list[int]
 
 
 class LacoProcessor(ProcessorMixin):
@@ -123,27 +139,72 @@ class LacoProcessor(ProcessorMixin):
         if audio is not None:
             raise UsageError("a LaCo model takes no audio", allowed="images, videos and text")
         texts = [text] if isinstance(text, str) else list(text)
-        images = _flat_list(images)
-        texts, pictures, sizes = place_pictures(texts, images, videos or [], self.max_frames, tiled=bool(self.tiling))
-        plans = self.token_layouts(sizes)
-        lengths = iter([len(plan) for plan in plans])
-        expanded = [expand_image_tokens(text, islice(lengths, text.count(IMAGE_MARK))) for text in texts]
+        images, videos = _flat_list(images), list(videos or [])
+        check_marks(texts, len(images), len(videos))
+        next_image, next_video = iter(images), iter(videos)
+        placed = [
+            self.place(
+                [text],
+                list(islice(next_image, text.count(IMAGE_MARK))),
+                list(islice(next_video, text.count(VIDEO_MARK))),
+            )
+            for text in texts
+        ]
+        expanded = [expand_image_tokens(prompt.pieces[0], prompt.tokens) for prompt in placed]
         encoded = self.tokenizer(expanded, add_special_tokens=False, **tokenizer_options)
         self._check_length(encoded["input_ids"])
         values = {name: encoded[name] for name in ("input_ids", "attention_mask")}
-        if pictures:
-            values["pixel_values"] = np.concatenate(
-                [self._tiles(picture, size) for picture, size in zip(pictures, sizes, strict=True)]
-            )
-            values["image_sizes"] = np.asarray(sizes, np.int64)
+        if tiles := [self.tiles(*picture) for prompt in placed for picture in prompt.pictures]:
+            values["pixel_values"] = np.concatenate(tiles)
+            values["image_sizes"] = np.asarray([size for prompt in placed for _, size in prompt.pictures], np.int64)
         return BatchFeature(values, tensor_type=return_tensors)
 
-    def token_layouts(self, image_sizes) -> list[TokenLayout]:
+    def place(
+        self,
+        pieces: Sequence[str],
+        images: Sequence[Image.Image],
+        videos: Sequence[Sequence[Image.Image]] = (),
+        *,
+        tiled: bool = True,
+        max_frames: int | None = None,
+    ) -> PlacedPrompt:
+        """Where the pictures of one prompt stand and how many tokens each is; training and inference both ask here.
+
+        Args:
+            pieces: the prompt's text, whole or cut into consecutive pieces.
+            images, videos: its pictures and its videos' frames, in reading order.
+            tiled: False keeps a single picture one tile where the processor would tile it.
+            max_frames: frames taken of a video; None takes the processor's.
+
+        Raises:
+            UsageError: the pieces mark another number of pictures or videos than are given.
+        """
+        check_marks(pieces, len(images), len(videos))
+        marks = [sum(piece.count(mark) for piece in pieces) for mark in (IMAGE_MARK, VIDEO_MARK)]
+        alone = tiled and bool(self.tiling) and marks == [1, 0]
+        next_image, next_video = iter(images), iter(videos)
+        placed, pictures = [], []
+        for piece in pieces:
+            parts = re.split(f"({IMAGE_MARK}|{VIDEO_MARK})", piece)
+            for place, part in enumerate(parts):
+                if part == IMAGE_MARK:
+                    picture = next(next_image)
+                    pictures.append((picture, (picture.height, picture.width) if alone else SINGLE_TILE))
+                elif part == VIDEO_MARK:
+                    frames = next(next_video)
+                    taken = sample_frames(len(frames), max_frames or self.max_frames)
+                    pictures += [(frames[index], VIDEO_FRAME) for index in taken]
+                    parts[place] = IMAGE_MARK * len(taken)
+            placed.append("".join(parts))
+        return PlacedPrompt(placed, pictures, [len(plan) for plan in self.token_layouts(s for _, s in pictures)])
+
+    def token_layouts(self, image_sizes: Iterable[tuple[int, int]]) -> list[TokenLayout]:
         """Each picture's token layout; its length is the number of its image tokens."""
         tiling = Tiling.from_mapping(self.tiling) if self.tiling else None
-        return layouts(image_sizes, grid=tuple(self.token_grid), tiling=tiling, video_pooling=self.video_pooling)
+        return layouts(list(image_sizes), grid=tuple(self.token_grid), tiling=tiling, video_pooling=self.video_pooling)
 
-    def _tiles(self, picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    def tiles(self, picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
+        """A placed picture's tiles: float32 ``[tiles, 3, H, W]``."""
         preprocessing, picture = self.image_processor.preprocessing, picture.convert("RGB")
         if size in (SINGLE_TILE, VIDEO_FRAME):
             return preprocessing(picture)[None]  # [1, 3, H, W]
@@ -185,35 +246,9 @@ def _flat_list(images) -> list[Image.Image]:
     return flat
 
 
-def place_pictures(
-    texts: list[str], images: list[Image.Image], videos: list[list[Image.Image]], max_frames: int, *, tiled: bool
-) -> tuple[list[str], list[Image.Image], list[tuple[int, int]]]:
-    """Turn videos into their frames and say which pictures are tiled.
-
-    Returns:
-        the texts with ``<video>`` marks as runs of ``<image>``, all pictures in reading order, and their
-        ``image_sizes`` entries.
-    """
-    for kind, mark, given in (("pictures", IMAGE_MARK, len(images)), ("videos", VIDEO_MARK, len(videos))):
+def check_marks(texts: Sequence[str], images: int, videos: int) -> None:
+    """Raise :class:`UsageError` unless the texts have one mark for each picture and each video."""
+    for kind, mark, given in (("pictures", IMAGE_MARK, images), ("videos", VIDEO_MARK, videos)):
         marks = sum(text.count(mark) for text in texts)
         if marks != given:
             raise UsageError(f"the text marks {marks} {kind} and {given} are given", allowed=f"one {mark} for each")
-    next_image, next_video = iter(images), iter(videos)
-    placed, pictures, sizes = [], [], []
-    for text in texts:
-        alone = tiled and text.count(IMAGE_MARK) == 1 and VIDEO_MARK not in text
-        pieces = []
-        for piece in re.split(f"({IMAGE_MARK}|{VIDEO_MARK})", text):
-            if piece == IMAGE_MARK:
-                picture = next(next_image)
-                pictures.append(picture)
-                sizes.append((picture.height, picture.width) if alone else SINGLE_TILE)
-            elif piece == VIDEO_MARK:
-                frames = next(next_video)
-                taken = sample_frames(len(frames), max_frames)
-                pictures += [frames[index] for index in taken]
-                sizes += [VIDEO_FRAME] * len(taken)
-                piece = IMAGE_MARK * len(taken)
-            pieces.append(piece)
-        placed.append("".join(pieces))
-    return placed, pictures, sizes

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from laco_export.models import checkpoint
+from laco_training.data import read_entries
 from laco_training.evaluation import evaluate
-from laco_training.samples import read_entries
 from laco_training.tiny.dataset import HELD_OUT_KINDS
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"

@@ -24,7 +24,7 @@ from laco_export.atomic import new_directory
 from laco_export.models.encoders.aimv2 import AIMV2
 from laco_export.preprocessing import ImagePreprocessing, load_image
 
-from ..samples import IGNORED, read_entries
+from ..data import IGNORED, read_entries
 from .charts import HIGHEST
 from .optimizers import PretrainingOptimizer, batches
 from .recipe import Pretraining

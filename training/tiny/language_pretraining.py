@@ -15,7 +15,7 @@ import torch
 from laco_export.atomic import new_directory
 from laco_export.conversation import IMAGE_MARK, render_with_mask
 
-from ..samples import IGNORED, plain_pieces, read_entries, turns_of
+from ..data import IGNORED, plain_pieces, read_entries, turns_of
 from .optimizers import PretrainingOptimizer, batches
 from .recipe import Pretraining
 from .tokenizer import train_tokenizer

@@ -1,0 +1,127 @@
+"""Samples that cannot be used: named, counted and skipped, up to a limit.
+
+    {"index": 4711, "id": "coco-12", "file": "llava_558k.json", "reason": "'coco/12.jpg' does not exist"}
+
+One line for each in `broken-samples.jsonl`, which all processes of a run and all its resumptions share; so the count is
+the run's, wherever a sample was met. Reading never raises for a broken sample: it notes it and takes another one, and
+the notes travel with the batch to the training process, which keeps this log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .errors import DataError
+
+_NAMED = 5  # in the error message
+
+
+@dataclass(frozen=True)
+class BrokenSample:
+    """Which sample it is (`index` in the dataset, `id` in its file) and what is wrong with it."""
+
+    index: int
+    id: str
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BatchNotes:
+    """What the training process is told of a batch besides its tensors.
+
+    Attributes:
+        ids: of the samples, in the batch's order.
+        truncated: how many were cut to `max_length`.
+        broken: samples that were met and skipped on the way.
+        complete: False where a sample was broken and so was everything that was tried in its place.
+        positions: where the stream stood after the batch, by worker (`stream` only).
+    """
+
+    ids: Sequence[str] = ()
+    truncated: int = 0
+    broken: Sequence[BrokenSample] = ()
+    complete: bool = True
+    positions: dict = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, notes: Sequence[BatchNotes]) -> BatchNotes:
+        """The notes of a batch from those of its samples."""
+        positions: dict = {}
+        for note in notes:
+            positions.update(note.positions)
+        return cls(
+            ids=[name for note in notes for name in note.ids],
+            truncated=sum(note.truncated for note in notes),
+            broken=[sample for note in notes for sample in note.broken],
+            complete=all(note.complete for note in notes),
+            positions=positions,
+        )
+
+
+class BrokenSamples:
+    """Counts a run's broken samples, and stops it when they are too many.
+
+    Args:
+        log: the file that names them; what stands in it counts.
+        limit: as many may be skipped; below 1 it is a share of `total`.
+        total: samples of the dataset.
+    """
+
+    def __init__(self, log: Path, *, limit: float, total: int):
+        self.log, self.truncated = log, 0
+        self.limit = int(limit * total) if limit < 1 else int(limit)
+        self._seen = {sample["index"] for sample in self._logged()}
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def record(self, notes: BatchNotes) -> None:
+        """Take a batch's notes.
+
+        Raises:
+            DataError: more samples are broken than the limit allows, or nothing usable was found in a sample's place.
+        """
+        self.truncated += notes.truncated
+        if not notes.broken and notes.complete:
+            return
+        new = {sample.index: sample for sample in notes.broken if sample.index not in self._seen}
+        if new:
+            self._append(new.values())
+        logged = self._logged()
+        self._seen = {sample["index"] for sample in logged}
+        if len(self) > self.limit or not notes.complete:
+            raise self._too_many(logged)
+
+    def _append(self, samples) -> None:
+        lines = "".join(json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, lines.encode())  # one write: lines of several processes do not mix
+        finally:
+            os.close(descriptor)
+
+    def _logged(self) -> list[dict]:
+        samples: dict[int, dict] = {}
+        if self.log.exists():
+            for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    sample = json.loads(line)
+                    samples.setdefault(sample["index"], sample)
+                except (ValueError, KeyError, TypeError):
+                    continue  # a line that a killed process left unfinished
+        return list(samples.values())
+
+    def _too_many(self, logged: list[dict]) -> DataError:
+        first = [f"sample '{s['id']}' of '{s['file']}': {s['reason']}" for s in logged[:_NAMED]]
+        more = [f"and {len(logged) - _NAMED} more"] if len(logged) > _NAMED else []
+        return DataError(
+            f"{len(logged)} broken sample{'s' if len(logged) > 1 else ''}, and max_broken allows {self.limit}",
+            given="\n           ".join(first + more),
+            todo=f"correct them (they are in '{self.log}'), or raise the stage's max_broken",
+        )

@@ -1,0 +1,124 @@
+"""A sample's conversation: who says what, which pictures it names, and which of its words are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+
+from laco_export.conversation import IMAGE_MARK, VIDEO_MARK, Turn, render_with_mask
+
+from .errors import DataError
+from .pictures import PictureName
+
+KINDS = ("text", "image", "images", "video")
+"""What a sample shows: nothing, one picture, several, or a video (with or without pictures)."""
+
+_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+_MOST = 2**15 - 1  # pictures are counted in 16 bits
+_IMAGE_FIELDS = ("image", "images")  # LLaVA's and the Hub's name
+
+
+def turns_of(entry: Mapping) -> list[Turn]:
+    """A sample's conversation as `(role, text)` turns.
+
+    Raises:
+        DataError: it has none, or a turn of another shape, or an unknown speaker.
+    """
+    conversations = entry.get("conversations")
+    if not isinstance(conversations, list) or not conversations:
+        raise DataError("it has no conversations")
+    turns = []
+    for turn in conversations:
+        if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
+            raise DataError("a turn of its conversation has no text", allowed='{"from": "human", "value": "…"}')
+        if turn.get("from") not in _ROLES:
+            raise DataError(f"unknown speaker {turn.get('from')!r}", allowed=", ".join(_ROLES))
+        turns.append((_ROLES[turn["from"]], turn["value"]))
+    return turns
+
+
+def alternating_turns_of(entry: Mapping) -> list[Turn]:
+    """The turns of a sample to train on: a system line if any, then question and answer by turns.
+
+    Raises:
+        DataError: as `turns_of`; the conversation starts with an answer, does not alternate, or has no answer.
+    """
+    turns = turns_of(entry)
+    roles = [role for role, _ in turns]
+    spoken = roles[1:] if roles[0] == "system" else roles
+    if spoken[:1] != ["user"] or "system" in spoken or any(one == next_one for one, next_one in pairwise(spoken)):
+        raise DataError("its conversation does not alternate", given=", ".join(roles[:8]), allowed="user, assistant, …")
+    if "assistant" not in spoken:
+        raise DataError("it has no answer to learn")
+    return turns
+
+
+def image_names(entry: Mapping) -> list[PictureName]:
+    """The pictures of a sample, in the order of their marks."""
+    for field in _IMAGE_FIELDS:
+        if (images := entry.get(field)) is not None and images != "" and images != []:
+            return list(images) if isinstance(images, (list, tuple)) else [images]
+    return []
+
+
+def video_names(entry: Mapping) -> list:
+    """The videos of a sample: each a name, a struct of bytes, or a list of its frames' names.
+
+    A plain list is several videos where the conversation marks several, else the frames of one.
+    """
+    video = entry.get("video")
+    if video is None or video == "":
+        return []
+    if not isinstance(video, list):
+        return [video]
+    return video if _marks(entry, VIDEO_MARK) > 1 else [video if len(video) != 1 else video[0]]
+
+
+def video_marks_for_image_marks(entry: Mapping, turns: list[Turn]) -> list[Turn]:
+    """LLaVA's data marks a video `<image>`: where a sample has videos and no pictures, that mark means a video."""
+    if not video_names(entry) or image_names(entry) or any(VIDEO_MARK in text for _, text in turns):
+        return turns
+    return [(role, text.replace(IMAGE_MARK, VIDEO_MARK)) for role, text in turns]
+
+
+def pieces_of(entry: Mapping) -> list[tuple[str, bool]]:
+    """The prompt as pieces of text, each with whether its tokens count for the loss: the answers and their end do."""
+    return render_with_mask(video_marks_for_image_marks(entry, alternating_turns_of(entry)))
+
+
+def plain_pieces(entry: Mapping) -> list[tuple[str, bool]]:
+    """Stage 1: the picture marks, a newline, and the first answer, which alone counts; the question is dropped."""
+    answers = [text for role, text in turns_of(entry) if role == "assistant"]
+    if not answers:
+        raise DataError("it has no caption")
+    marks = IMAGE_MARK * len(image_names(entry)) + VIDEO_MARK * len(video_names(entry))
+    return [(marks + "\n", False), (answers[0], True)]
+
+
+def pictures_of(entry: Mapping) -> int:
+    """How many pictures a sample names, or minus the number of its videos; does not open them."""
+    videos = len(video_names(entry))
+    return min(_MOST, len(image_names(entry))) if not videos else -min(_MOST, videos)
+
+
+def kinds_of(pictures: np.ndarray) -> np.ndarray:
+    """Indices into `KINDS` from what `pictures_of` counted."""
+    return np.where(pictures < 0, KINDS.index("video"), np.clip(pictures, 0, 2))
+
+
+def text_length(entry: Mapping) -> int:
+    """Bytes of the conversation's texts; 0 where it has none."""
+    conversations = entry.get("conversations")
+    if not isinstance(conversations, list):
+        return 0
+    texts = (turn.get("value") for turn in conversations if isinstance(turn, Mapping))
+    return sum(len(text.encode("utf-8", "replace")) for text in texts if isinstance(text, str))
+
+
+def _marks(entry: Mapping, mark: str) -> int:
+    conversations = entry.get("conversations")
+    if not isinstance(conversations, list):
+        return 0
+    return sum(str(turn.get("value")).count(mark) for turn in conversations if isinstance(turn, Mapping))

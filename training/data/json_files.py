@@ -1,0 +1,151 @@
+"""LLaVA's JSON, as a list or one sample a line, read sample by sample.
+
+The file is parsed once, window by window, and forgotten: what stays is where each sample stands, how many pictures it
+names and how long its texts are, 18 bytes a sample. A sample is read and parsed again when it is asked for.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .conversations import pictures_of, text_length
+from .errors import DataError
+from .positioned_file import PositionedFile
+
+_WINDOW = 8 << 20  # bytes parsed at a time
+_LONGEST_SAMPLE = 256 << 20  # a longer one is a file whose brackets do not close
+_GAP = re.compile(r"[ \t\r\n,]*")
+
+
+class JsonSource:
+    """The samples of a LLaVA-style JSON file: `[{id, image, conversations}, …]`, or such objects one after another.
+
+    Attributes:
+        pictures: int16 `[n]`, as `conversations.pictures_of` counts them.
+        text_lengths: int32 `[n]`, bytes of the conversation.
+
+    Raises:
+        DataError: no such file, not JSON, not UTF-8, or no list of samples.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self._file = path, PositionedFile(path)
+        offsets, sizes, pictures, lengths = array("q"), array("i"), array("h"), array("i")
+        for offset, size, entry in _scan(path):
+            if not isinstance(entry, dict):
+                raise _no_list(path, f"entry {len(offsets)} is {type(entry).__name__}")
+            offsets.append(offset)
+            sizes.append(size)
+            pictures.append(pictures_of(entry))
+            lengths.append(text_length(entry))
+        if not offsets:
+            raise _no_list(path, "no sample")
+        self._offsets, self._sizes = np.asarray(offsets), np.asarray(sizes)
+        self.pictures, self.text_lengths = np.asarray(pictures), np.asarray(lengths)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __getitem__(self, index: int) -> dict:
+        data = self._file.read(int(self._offsets[index]), int(self._sizes[index]))
+        try:
+            return json.loads(data, strict=False)
+        except ValueError as error:
+            raise DataError(f"data file '{self.path}' was changed while it was read: {error}") from None
+
+
+def read_entries(path: Path) -> list[dict]:
+    """All samples of a LLaVA-style JSON file at once, for small files.
+
+    Raises:
+        DataError: as `JsonSource`.
+    """
+    return list(JsonSource(path))
+
+
+def _scan(path: Path) -> Iterator[tuple[int, int, object]]:
+    """Each top-level value with its offset and size in bytes."""
+    parse = json.JSONDecoder(strict=False).raw_decode
+    window = _Window(path)
+    if window.starts_with("["):
+        window.position += 1
+    while window.skip_gap():
+        if window.starts_with("]"):
+            return
+        while True:
+            try:
+                entry, end = parse(window.text, window.position)
+                # A number at the window's end may go on behind it; objects, lists and strings end themselves.
+                break
+            except json.JSONDecodeError as error:
+                if not window.extend():
+                    raise _not_json(path, window, error) from None
+            except RecursionError:
+                raise _not_json(path, window, "brackets nested too deeply") from None
+        yield window.offset + window.position, end - window.position, entry
+        window.position = end
+
+
+class _Window:
+    """A moving part of a file as text, one character a byte.
+
+    JSON's own characters are ASCII and UTF-8's other bytes lie above them, so read as Latin-1 the text parses alike,
+    and places in it are places in the file. Whether the bytes are UTF-8 is checked as they are read.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.text, self.position, self.offset = path, "", 0, 0
+        self._check = codecs.getincrementaldecoder("utf-8")()
+        try:
+            self._file = path.open("rb")
+        except FileNotFoundError:
+            raise DataError(f"there is no data file '{path}'", todo="check data_folder and stages.*.data") from None
+        except OSError as error:
+            raise DataError(f"data file '{path}' cannot be read: {error.strerror}") from None
+        if self.extend() and self.text.startswith("\xef\xbb\xbf"):  # UTF-8's byte order mark
+            self.position = 3
+        self.skip_gap()
+
+    def extend(self) -> bool:
+        """Read more behind the text, forgetting what lies before the position; False at the end of the file."""
+        if len(self.text) - self.position > _LONGEST_SAMPLE:
+            return False
+        data = self._file.read(max(_WINDOW, len(self.text) - self.position))  # doubled, so a long sample costs twice
+        try:
+            self._check.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            raise DataError(f"data file '{self.path}' is not UTF-8: {error.reason}", todo="convert it") from None
+        self.offset += self.position
+        self.text, self.position = self.text[self.position :] + data.decode("latin-1"), 0
+        return bool(data)
+
+    def skip_gap(self) -> bool:
+        """Move to the next value; False where none follows."""
+        while True:
+            self.position = _GAP.match(self.text, self.position).end()
+            if self.position < len(self.text):
+                return True
+            if not self.extend():
+                return False
+
+    def starts_with(self, character: str) -> bool:
+        return self.text.startswith(character, self.position)
+
+
+def _not_json(path: Path, window: _Window, error: json.JSONDecodeError | str) -> DataError:
+    if isinstance(error, str):
+        return DataError(f"data file '{path}' is not JSON: {error}")
+    return DataError(f"data file '{path}' is not JSON: {error.msg} at byte {window.offset + error.pos:,}")
+
+
+def _no_list(path: Path, given: str) -> DataError:
+    return DataError(
+        f"data file '{path}' is not a list of samples", given=given, allowed="[{id, image, conversations}, …]"
+    )

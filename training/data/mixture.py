@@ -1,0 +1,132 @@
+"""LLaVA-OneVision's mixture files: which data files, and how much of each.
+
+    datasets:
+      - json_path: llava_558k.json          # or .jsonl, .parquet, a folder; relative to the mixture's own folder
+        sampling_strategy: all              # first:N, end:N, random:N; N or N% (rounded up, as LLaVA does)
+        images: pictures.zip                # LaCo's own, optional: where this file's pictures lie
+
+`random` draws by the run's seed and the entry's place in the file, so every process and every resumed run draws alike.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from .errors import DataError
+from .sources import Source, open_source
+
+STRATEGIES = ("all", "first", "end", "random")
+_STRATEGY = re.compile(r"(?P<name>[a-z]+)(?::(?P<number>\d+(?:\.\d+)?)(?P<percent>%?))?")
+_KEYS = ("json_path", "sampling_strategy", "images")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data file of a mixture with the rows that are used of it.
+
+    Attributes:
+        source: all samples of the file.
+        rows: int64, those used, ascending.
+        images: the folder or archive of its pictures; None takes the mixture's.
+        name: the file, for messages.
+    """
+
+    source: Source
+    rows: np.ndarray
+    images: Path | None
+    name: str
+
+
+def open_parts(path: Path, *, seed: int = 0) -> list[Part]:
+    """The parts of a mixture file, or any other data path as one part.
+
+    Raises:
+        DataError: a file that is missing or cannot be read, an unknown strategy or key, or no sample at all.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        source = open_source(path)
+        return [Part(source, np.arange(len(source)), None, str(path))]
+    parts = []
+    for place, entry in enumerate(read_mixture(path)):
+        try:
+            source = open_source(path.parent / entry["json_path"])
+            rows = sampled_rows(len(source), entry.get("sampling_strategy", "all"), seed=(seed, place))
+        except DataError as error:
+            raise DataError(
+                f"mixture '{path}', entry {place + 1}: {error.failed}",
+                given=error.given,
+                allowed=error.allowed,
+                todo=error.todo,
+            ) from None
+        images = entry.get("images")
+        parts.append(Part(source, rows, path.parent / images if images else None, entry["json_path"]))
+    if not sum(len(part.rows) for part in parts):
+        raise DataError(
+            f"mixture '{path}' comes out empty",
+            given="; ".join(f"{part.name}: 0 of {len(part.source)}" for part in parts),
+            todo="take more with sampling_strategy",
+        )
+    return parts
+
+
+def read_mixture(path: Path) -> list[dict]:
+    """The entries of a mixture file, each with a `json_path`.
+
+    Raises:
+        DataError: no such file, no YAML, or an entry of another shape.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"there is no data file '{path}'", todo="check data_folder and stages.*.data") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"mixture '{path}' is not YAML: {' '.join(str(error).split())[:200]}") from None
+    entries = values.get("datasets") if isinstance(values, dict) else None
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise DataError(f"mixture '{path}' lists no datasets", allowed="datasets: [{json_path, sampling_strategy}, …]")
+    for place, entry in enumerate(entries, start=1):
+        for key in entry:
+            if key not in _KEYS:
+                match = get_close_matches(str(key), _KEYS, n=1)
+                raise DataError(
+                    f"mixture '{path}', entry {place}: unknown key '{key}'",
+                    allowed=", ".join(_KEYS),
+                    todo=f"did you mean '{match[0]}'?" if match else None,
+                )
+        if not isinstance(entry.get("json_path"), str):
+            raise DataError(f"mixture '{path}', entry {place} has no json_path")
+    return entries
+
+
+def sampled_rows(count: int, strategy: str, *, seed: tuple[int, ...] = (0,)) -> np.ndarray:
+    """The rows, ascending, that a sampling strategy takes of `count`.
+
+    Raises:
+        DataError: there is no such strategy.
+    """
+    found = _STRATEGY.fullmatch(str(strategy).strip())
+    if not found or found["name"] not in STRATEGIES or (found["number"] is None) != (found["name"] == "all"):
+        raise DataError(
+            "sampling_strategy is unknown", given=strategy, allowed="all, first:N, end:N, random:N, each also as N%"
+        )
+    if found["name"] == "all":
+        return np.arange(count)
+    if found["percent"]:
+        number = ceil(round(float(found["number"]) * count / 100, 9))  # rounded first: 28.000000000000004 is 28
+    elif "." in found["number"]:
+        raise DataError("sampling_strategy takes whole samples", given=strategy, allowed="N, or N% for a share")
+    else:
+        number = int(found["number"])
+    number = min(count, number)
+    if found["name"] == "first":
+        return np.arange(number)
+    if found["name"] == "end":
+        return np.arange(count - number, count)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:number])

@@ -1,0 +1,172 @@
+"""Parquet as the Hub publishes it: columns id, image (or images, video), conversations, data_source.
+
+Rows are read by row group, the unit that parquet can be entered at: pictures lie in it as bytes, and nothing is
+unpacked to disk (`datasets.load_dataset` would first copy all of it to Arrow). The last groups read are kept, and the
+sampler takes rows in such an order that each group is read about once a pass (`ConversationDataset.shuffled`). Start-up
+reads the footers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from laco_export.conversation import IMAGE_MARK, VIDEO_MARK
+
+from .errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+GROUPS_BYTES = 256 << 20
+"""Bytes of row groups, unpacked, that are kept by each process, and that the sampler mixes at a time."""
+
+_COLUMNS = ("id", "image", "images", "video", "conversations", "data_source")
+
+
+class ParquetSource:
+    """The rows of parquet files, in the order given.
+
+    Attributes:
+        group_starts: int64 `[groups + 1]`, the first row of each row group, and the number of rows.
+        group_bytes: int64 `[groups]`, unpacked.
+
+    Raises:
+        DataError: no such file, not parquet, no column `conversations`.
+    """
+
+    pictures = text_lengths = None  # not known before the rows are read: see `lengths_of`
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = list(paths)
+        self._groups: list[tuple[int, int]] = []  # (file, row group in it)
+        rows, sizes = [], []
+        for number, path in enumerate(self.paths):
+            metadata = _open(path).metadata
+            for group in range(metadata.num_row_groups):
+                found = metadata.row_group(group)
+                self._groups.append((number, group))
+                rows.append(found.num_rows)
+                sizes.append(found.total_byte_size)
+        self.group_starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
+        self.group_bytes = np.asarray(sizes, np.int64)
+        if not len(self):
+            raise DataError(f"parquet '{self.paths[0]}' holds no rows")
+        self._kept: OrderedDict[int, pa.Table] = OrderedDict()
+
+    def __len__(self) -> int:
+        return int(self.group_starts[-1])
+
+    def __getitem__(self, index: int) -> dict:
+        group = self.group_of(index)
+        (row,) = self._table(group).slice(index - int(self.group_starts[group]), 1).to_pylist()
+        return row
+
+    def group_of(self, rows):
+        """The row group of each row."""
+        return np.searchsorted(self.group_starts, rows, side="right") - 1
+
+    def lengths_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures and text lengths (bytes) of rows; reads the conversations of their groups and no picture."""
+        pictures, lengths = np.zeros(len(rows), np.int16), np.zeros(len(rows), np.int32)
+        groups = self.group_of(rows)
+        for group in np.unique(groups):
+            places = np.flatnonzero(groups == group)
+            inside = rows[places] - self.group_starts[group]
+            pictures[places], lengths[places] = (values[inside] for values in self._texts(int(group)))
+        return pictures, lengths
+
+    def _texts(self, group: int) -> tuple[np.ndarray, np.ndarray]:
+        number, inner = self._groups[group]
+        file = self._files.of(number)
+        pictures, lengths = lengths_of_conversations(file.read_row_group(inner, columns=["conversations"]))
+        if "video" in file.schema_arrow.names:  # there a video may be marked <image>
+            clips = file.read_row_group(inner, columns=["video"])["video"]
+            pictures = np.where(clips.is_valid().to_numpy() & (pictures > 0), -pictures, pictures)
+        return pictures, lengths
+
+    def _table(self, group: int) -> pa.Table:
+        if group in self._kept:
+            self._kept.move_to_end(group)
+            return self._kept[group]
+        number, inner = self._groups[group]
+        file = self._files.of(number)
+        try:
+            table = file.read_row_group(inner, columns=[n for n in file.schema_arrow.names if n in _COLUMNS])
+        except (OSError, ValueError) as error:
+            raise DataError(f"parquet '{self.paths[number]}' is damaged: {error}") from None
+        self._kept[group] = table
+        while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > GROUPS_BYTES:
+            self._kept.popitem(last=False)
+        return table
+
+    @cached_property
+    def _files(self) -> _Files:
+        return _Files(self.paths)
+
+    def __getstate__(self) -> dict:
+        state = {**self.__dict__, "_kept": OrderedDict()}
+        state.pop("_files", None)
+        return state
+
+
+def lengths_of_conversations(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (int16, by the marks) and text lengths (int32, bytes) of the rows of a column `conversations`."""
+    import pyarrow.compute as pc
+
+    turns = table["conversations"].combine_chunks()
+    texts = pc.struct_field(pc.list_flatten(turns), "value")
+    row_of_turn = pc.list_parent_indices(turns).to_numpy()
+
+    def summed(counts) -> np.ndarray:
+        values = pc.fill_null(counts, 0).to_numpy(zero_copy_only=False)
+        return np.bincount(row_of_turn, weights=values, minlength=len(turns))
+
+    images, videos = (summed(pc.count_substring(texts, mark)) for mark in (IMAGE_MARK, VIDEO_MARK))
+    pictures = np.where(videos > 0, -videos, images).astype(np.int16)
+    return pictures, summed(pc.binary_length(texts)).astype(np.int32)
+
+
+class _Files:
+    """Open parquet files, a handle for each process: a forked child's reads would move its parent's position."""
+
+    _MOST = 64  # of thousands of shards, those of the groups in use
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths, self._open = paths, OrderedDict()
+
+    def of(self, number: int) -> pq.ParquetFile:
+        key = (os.getpid(), number)
+        if key not in self._open:
+            self._open[key] = _open(self.paths[number])
+            while len(self._open) > self._MOST:
+                self._open.popitem(last=False)
+        return self._open[key]
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path, memory_map=False)
+    except FileNotFoundError:
+        raise DataError(f"there is no data file '{path}'", todo="check data_folder and stages.*.data") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"data file '{path}' is not parquet, or cut off: {' '.join(str(error).split())[:200]}"
+        ) from None
+    if "conversations" not in file.schema_arrow.names:
+        raise DataError(
+            f"parquet '{path}' has no column conversations",
+            given=", ".join(file.schema_arrow.names),
+            allowed=", ".join(_COLUMNS),
+        )
+    return file

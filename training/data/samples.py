@@ -1,0 +1,173 @@
+"""One sample as the model's inputs, with the labels of exactly the tokens that count.
+
+Pictures are placed, tiled and counted by the checkpoint's own processor (`LacoProcessor.place`, `.tiles`), the one that
+inference uses; so is the text, piece by piece: the pieces end where tokens end, and the tokens before an answer are the
+tokens of the prompt that it will answer. Labels are the tokens of the answers and of the `<|im_end|>` that closes each.
+In the plain form (stage 1) there is no chat template: the picture, a newline, and the caption, which alone counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from laco_export.conversation import IMAGE_MARK, SPECIAL_TOKEN
+
+from .conversations import image_names, pieces_of, plain_pieces, video_names
+from .errors import DataError
+from .pictures import Pictures
+
+if TYPE_CHECKING:
+    from laco_export.models.processing import LacoProcessor, PlacedPrompt
+
+IGNORED = -100  # PyTorch's cross entropy takes no loss at these labels
+_CACHED_TEXTS, _CACHED_LENGTH = 65_536, 120
+"""Short texts (questions, turn markers) come again and again; so many of at most that many characters are kept as
+tokens: some 30 MB a process."""
+
+
+class Run(NamedTuple):
+    """Consecutive tokens that are alike: of one text, or of one picture."""
+
+    ids: Sequence[int]
+    counts: bool
+    picture: int | None = None
+
+
+class SampleEncoder:
+    """Samples to tensors.
+
+    Args:
+        processor: the checkpoint's; its `tiling` says whether a single picture is tiled.
+        plain: stage 1's form, see the module.
+        max_length: tokens of a sample at most; see `cut`.
+        tiled: False keeps a single picture one tile.
+        max_frames: frames taken of a video; None takes the processor's.
+    """
+
+    def __init__(
+        self,
+        processor: LacoProcessor,
+        *,
+        plain: bool = False,
+        max_length: int = 32768,
+        tiled: bool = True,
+        max_frames: int | None = None,
+    ):
+        self.processor, self.plain, self.max_length = processor, plain, max_length
+        self.tiled, self.max_frames = tiled, max_frames or processor.max_frames
+        self.tokenizer = processor.tokenizer
+        self._special = set(self.tokenizer.get_added_vocab())
+        self._cached = lru_cache(maxsize=_CACHED_TEXTS)(self._tokenize)
+
+    def __call__(self, entry: Mapping, pictures: Pictures) -> tuple[dict[str, torch.Tensor], bool]:
+        """A sample's tensors, and whether it was cut to `max_length`.
+
+        Returns:
+            `input_ids`, `labels` int64 `[T]` and, with pictures, `pixel_values` float32 `[tiles, 3, H, W]` and
+            `image_sizes` int64 `[num_images, 2]`.
+
+        Raises:
+            LacoError: the sample cannot be used; the message says why.
+        """
+        pieces = plain_pieces(entry) if self.plain else pieces_of(entry)
+        self._refuse_special_tokens(entry)
+        images = [pictures.picture(name) for name in image_names(entry)]
+        videos = [pictures.video(name, self.max_frames) for name in video_names(entry)]
+        placed = self.processor.place(
+            [text for text, _ in pieces],
+            images,
+            videos,
+            tiled=self.tiled and not self.plain,
+            max_frames=self.max_frames,
+        )
+        whole = self._runs(placed, [counts for _, counts in pieces])
+        runs = cut(whole, self.max_length)
+        shown = [placed.pictures[run.picture] for run in runs if run.picture is not None]
+        sample = {
+            "input_ids": torch.tensor([token for run in runs for token in run.ids]),
+            "labels": torch.tensor([token if run.counts else IGNORED for run in runs for token in run.ids]),
+        }
+        if shown:
+            tiles = [self.processor.tiles(picture, size) for picture, size in shown]
+            sample["pixel_values"] = torch.from_numpy(np.concatenate(tiles))  # [tiles, 3, H, W]
+            sample["image_sizes"] = torch.tensor([size for _, size in shown])  # [num_images, 2]
+        return sample, sum(len(run.ids) for run in runs) < sum(len(run.ids) for run in whole)
+
+    def _runs(self, placed: PlacedPrompt, counting: Sequence[bool]) -> list[Run]:
+        runs, picture = [], 0
+        for piece, counts in zip(placed.pieces, counting, strict=True):
+            texts = piece.split(IMAGE_MARK)
+            for place, text in enumerate(texts):
+                if text:
+                    tokenize = self._cached if len(text) <= _CACHED_LENGTH else self._tokenize
+                    runs.append(Run(tokenize(text), counts))
+                if place < len(texts) - 1:
+                    runs.append(Run([self.processor.image_token_id] * placed.tokens[picture], False, picture))
+                    picture += 1
+        return runs
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _refuse_special_tokens(self, entry: Mapping) -> None:
+        for turn in entry["conversations"]:
+            for token in SPECIAL_TOKEN.findall(turn["value"]):
+                if token in self._special:
+                    raise DataError(f"its text holds the special token {token}, which would end or forge a turn")
+
+    def estimated_tokens(self, pictures: np.ndarray, text_lengths: np.ndarray) -> np.ndarray:
+        """About how many tokens samples have, from `pictures_of` and the bytes of their texts; opens no picture.
+
+        A tiled picture's tokens depend on its size; here it is taken for one of 2 x 2 tiles.
+        """
+        single, tile, frame = self._tokens_of_a_picture
+        shown = np.where(pictures < 0, -pictures * self.max_frames * frame, pictures * tile)
+        shown = np.where(pictures == 1, single, shown)
+        return np.minimum(self.max_length, shown + (text_lengths * self._tokens_per_byte)).astype(np.int64)
+
+    @property
+    def _tokens_of_a_picture(self) -> tuple[int, int, int]:
+        """Tokens of a picture that stands alone, of one among several, and of a frame."""
+        from laco_export.tiling import SINGLE_TILE, VIDEO_FRAME
+
+        side = 2 * self.processor.tiling["tile"] if self.processor.tiling else 0
+        alone = (side, side) if side and self.tiled and not self.plain else SINGLE_TILE
+        return tuple(len(plan) for plan in self.processor.token_layouts([alone, SINGLE_TILE, VIDEO_FRAME]))
+
+    @property
+    def _tokens_per_byte(self) -> float:
+        return len(self._cached(_TYPICAL)) / len(_TYPICAL)
+
+
+_TYPICAL = "The picture shows a table with three rows; the second one lists 42 items, more than both of the others."
+
+
+def cut(runs: Sequence[Run], max_length: int) -> list[Run]:
+    """The longest beginning of at most `max_length` tokens that has no part of a picture.
+
+    A text may be cut anywhere; where a picture does not fit any more, the sample ends before it.
+
+    Raises:
+        DataError: nothing that counts is left.
+    """
+    kept, room = [], max_length
+    for run in runs:
+        if len(run.ids) > room:
+            if run.picture is None and room:
+                kept.append(run._replace(ids=run.ids[:room]))
+            break
+        kept.append(run)
+        room -= len(run.ids)
+    if not any(run.counts and run.ids for run in kept):
+        shown = sum(len(run.ids) for run in runs if run.picture is not None)
+        raise DataError(
+            "no answer fits into max_length",
+            given=f"{sum(len(run.ids) for run in runs)} tokens, {shown} of them of pictures",
+            allowed=f"max_length {max_length}",
+        )
+    return kept
