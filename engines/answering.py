@@ -6,37 +6,41 @@
     answerer = Answerer(bundle)
     answer = answerer.answer(["cat.png"], "What is this?", on_text=lambda text: print(text, end=""))
 
-Greedy, one prompt at a time; sampling, batches and chats are not covered.
+Several threads may share an answerer: it answers one prompt, or one batch, at a time, and the others wait.
+A conversation over several turns is a :class:`~laco_engines.chat.Chat`.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 
 import numpy as np
 
 from laco_export.bundle import Bundle
 from laco_export.errors import UsageError
-from laco_export.preprocessing import MAX_PIXELS
 from laco_export.quiet import quiet_libraries
-from laco_export.tiling import pack_tokens
 
-from .prompt import Picture, Prompt, Prompter
+from .context import Omitted
+from .generation_options import GenerationOptions
+from .picture_encoder import PictureEncoder
+from .prefix_cache import PrefixCache
+from .prompt import Prompt, Prompter
 from .runtimes import open_runtime
-
-MAX_NEW_TOKENS = 128
+from .visuals import Picture, Visual
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Where the time went; wall-clock, without any warm-up.
+    """Where the time went; wall-clock, without any warm-up. In a batch the steps are those of the whole batch.
 
     Attributes:
         load_ms: opening both models, with the import of their libraries.
         preprocess_ms: reading and resizing the pictures, tokenising.
-        encode_ms: the vision tower, all pictures.
+        encode_ms: the vision tower, all pictures that were not encoded before.
         prefill_ms: from the embedding lookup until the first token is chosen.
         decode_tokens_per_s: of the tokens after the first; None where there is none.
     """
@@ -46,6 +50,11 @@ class Timings:
     encode_ms: float
     prefill_ms: float
     decode_tokens_per_s: float | None
+
+    @property
+    def first_token_ms(self) -> float:
+        """Time to first token, with the models loaded."""
+        return self.preprocess_ms + self.encode_ms + self.prefill_ms
 
 
 @dataclass(frozen=True)
@@ -67,9 +76,15 @@ class Answer:
     """An answer.
 
     Attributes:
-        token_ids: the generated tokens, the end token included.
+        text: without the stop string that ended it.
+        token_ids: the generated tokens, the end token or the stop string's included.
         prompt_tokens: length of the prompt, visual embeddings included.
-        finish: ``stop`` (the model ended) or ``length`` (``max_new_tokens`` or the context did).
+        cached_tokens: so many of them were in the KV cache of an earlier prompt and were not computed again.
+        finish: ``stop`` (the model ended, or a stop string came), ``length`` (``max_new_tokens`` or the context did) or
+            ``cancelled``.
+        seed: what repeats a sampled answer; None where nothing was sampled.
+        stopped_by: the stop string, where one ended the answer.
+        omitted: what of the prompt was left out to fit the context.
         scores: one entry a token, where asked for.
     """
 
@@ -79,10 +94,15 @@ class Answer:
     finish: str
     timings: Timings
     scores: list[StepScore] | None = None
+    cached_tokens: int = 0
+    seed: int | None = None
+    stopped_by: str | None = None
+    omitted: Omitted = field(default_factory=Omitted)
 
     def to_dict(self) -> dict:
         """For ``--json``."""
-        return {**asdict(self), "tokens": len(self.token_ids)}
+        timings = {**asdict(self.timings), "first_token_ms": self.timings.first_token_ms}
+        return {**asdict(self), "timings": timings, "tokens": len(self.token_ids)}
 
 
 class Answerer:
@@ -92,11 +112,14 @@ class Answerer:
         bundle: a verified bundle.
         prompter: where one was made already for this bundle.
         runtime: a name of :data:`laco_engines.runtimes.RUNTIMES`; default: the best that is there.
+        provider: a name of :data:`laco_engines.providers.PROVIDERS` for the language model, and for the vision tower
+            where ONNX Runtime runs it; default: the best that is there.
         threads: CPU threads; default: the cores that this process may use.
 
     Raises:
         BundleError: the bundle has no language model, or a part of it cannot be loaded.
         RuntimeMissingError: no runtime for the vision tower.
+        ProviderMissingError: the provider asked for is not installed or does not start.
     """
 
     def __init__(
@@ -105,105 +128,163 @@ class Answerer:
         *,
         prompter: Prompter | None = None,
         runtime: str | None = None,
+        provider: str | None = None,
         threads: int | None = None,
     ):
         start = time.perf_counter()
         self.bundle = bundle
         self.prompter = prompter or Prompter(bundle)
         newline = bundle.manifest.vision.image_newline
-        self.newline = None if newline is None else np.load(bundle.file(newline))  # [D]
         with quiet_libraries():
             from .decoder import open_decoder
+            from .generation import TextGenerator
 
-            self.vision = open_runtime(bundle, name=runtime, threads=threads)
-            self.decoder = open_decoder(bundle, threads=threads)
+            self.vision = open_runtime(
+                bundle, name=runtime, threads=threads, **({"provider": provider} if provider else {})
+            )
+            self.decoder = open_decoder(bundle, threads=threads, provider=provider)
+        self.encoder = PictureEncoder(self.vision, None if newline is None else np.load(bundle.file(newline)))  # [D]
+        self.generator = TextGenerator(self.decoder, self.prompter, PrefixCache())
         self.load_ms = 1000 * (time.perf_counter() - start)
+        self._one_at_a_time = threading.Lock()
 
     def answer(
         self,
         pictures: Sequence[Picture],
         question: str,
         *,
-        max_pixels: int = MAX_PIXELS,
-        max_new_tokens: int = MAX_NEW_TOKENS,
         on_text: Callable[[str], None] | None = None,
         output_scores: bool = False,
+        prepare: dict | None = None,
+        **options,
     ) -> Answer:
-        """:meth:`Prompter.prepare`, then :meth:`generate`."""
-        prompt = self.prompter.prepare(pictures, question, max_pixels=max_pixels)
-        return self.generate(prompt, max_new_tokens=max_new_tokens, on_text=on_text, output_scores=output_scores)
+        """:meth:`Prompter.prepare` with the further arguments ``prepare``, then :meth:`generate`."""
+        prompt = self.prompter.prepare(pictures, question, **prepare or {})
+        return self.generate(prompt, on_text=on_text, output_scores=output_scores, **options)
 
     def generate(
         self,
         prompt: Prompt,
+        options: GenerationOptions | None = None,
         *,
-        max_new_tokens: int = MAX_NEW_TOKENS,
         on_text: Callable[[str], None] | None = None,
         output_scores: bool = False,
+        cancelled: Callable[[], bool] | None = None,
+        **fields,
     ) -> Answer:
-        """Answer a prepared prompt greedily.
+        """Answer a prepared prompt, beginning where the KV cache of an earlier one leaves off.
 
         Args:
-            max_new_tokens: at most so many; fewer where the model's context ends.
-            on_text: called with each piece of text as it comes.
+            options: how; or give :class:`GenerationOptions`' ``fields`` themselves.
+            on_text: called with each piece of text as it comes, from the thread that generates.
             output_scores: fill :attr:`Answer.scores`.
+            cancelled: asked after each token; where it says True the answer ends with what there is.
 
         Raises:
-            UsageError: ``max_new_tokens`` is below 1.
+            UsageError: an option outside what it may be.
         """
-        if max_new_tokens < 1:
-            raise UsageError("--max-new-tokens must be at least 1", given=max_new_tokens)
-        from .streaming import BestTwo, TimedTextStreamer
+        from .streaming import BestTwo
 
+        options = _with_seed(_one_of(options, fields))
+        best_two = BestTwo() if output_scores else None
+        show = (lambda index, text: on_text(text)) if on_text else None
+        with self._one_at_a_time:
+            known = self.generator.known(prompt)
+            visuals = _visuals_past(prompt, known.length)
+            features, start, encoded = self._encode(visuals)
+            (row,) = self.generator.rows([prompt], options, show)
+            self.generator.generate_one(
+                prompt, features, row, options, known=known, best_two=best_two, cancelled=cancelled
+            )
+        scores = [StepScore(*first, *second) for first, second in best_two.steps] if best_two else None
+        return self._answer(prompt, row, options, prompt.preprocess_ms, start, encoded, scores, known.length)
+
+    def generate_batch(
+        self,
+        prompts: Sequence[Prompt],
+        options: GenerationOptions | None = None,
+        *,
+        on_text: Callable[[int, str], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        **fields,
+    ) -> list[Answer]:
+        """Answer several prompts at once, each as :meth:`generate` would alone.
+
+        Sampled answers are the exception: the rows of a batch draw from one random generator in turn, so they depend on
+        their neighbours. KV caches of earlier prompts are neither used nor kept.
+
+        Args:
+            on_text: called with a prompt's index and each piece of its answer.
+
+        Raises:
+            UsageError: no prompts, or an option outside what it may be.
+        """
+        if not prompts:
+            raise UsageError("a batch needs at least one prompt")
+        options = _with_seed(_one_of(options, fields))
+        with self._one_at_a_time:
+            visuals = [visual for prompt in prompts for visual in prompt.visuals]
+            features, start, encoded = self._encode(visuals)
+            rows = self.generator.rows(prompts, options, on_text)
+            found = iter(features)
+            by_prompt = [list(islice(found, len(prompt.visuals))) for prompt in prompts]
+            self.generator.generate_batch(prompts, by_prompt, rows, options, cancelled=cancelled)
+        preprocess_ms = sum(prompt.preprocess_ms for prompt in prompts)
+        return [
+            self._answer(prompt, row, options, preprocess_ms, start, encoded)
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
+
+    def forget(self) -> None:
+        """Free the KV caches of earlier prompts."""
+        with self._one_at_a_time:
+            self.generator.cache.clear()
+
+    def _encode(self, visuals: Sequence[Visual]) -> tuple[list[np.ndarray], float, float]:
+        """The visuals' embeddings, and when encoding them began and ended."""
+        before = time.perf_counter()
+        self.encoder.prepare(visuals)
         start = time.perf_counter()
-        self.vision.prepare(len(prompt.pixel_values))
-        self.load_ms += 1000 * (time.perf_counter() - start)
-        start = time.perf_counter()
-        features = None
-        if len(prompt.pixel_values):
-            tiles = self.vision.encode(prompt.pixel_values)  # [tiles, tokens, D]
-            features = pack_tokens(tiles, prompt.layouts, self.newline)  # [n, D]
-        encoded = time.perf_counter()
-        streamer, best_two = TimedTextStreamer(self.prompter.tokenizer, on_text), BestTwo()
-        room = self.bundle.manifest.decoder.context_length - len(prompt.input_ids)
-        with quiet_libraries():
-            self._run(prompt.input_ids, features, min(max_new_tokens, room), streamer, [best_two] * output_scores)
-        times, tokens = streamer.times, streamer.token_ids
-        decode_s = times[-1] - times[0]
+        self.load_ms += 1000 * (start - before)
+        return self.encoder.encode(visuals), start, time.perf_counter()
+
+    def _answer(self, prompt, row, options, preprocess_ms, start, encoded, scores=None, cached_tokens=0) -> Answer:
+        decode_s = row.times[-1] - row.times[0]
         timings = Timings(
             load_ms=self.load_ms,
-            preprocess_ms=prompt.preprocess_ms,
+            preprocess_ms=preprocess_ms,
             encode_ms=1000 * (encoded - start),
-            prefill_ms=1000 * (times[0] - encoded),
-            decode_tokens_per_s=(len(tokens) - 1) / decode_s if len(tokens) > 1 else None,
+            prefill_ms=1000 * (row.times[0] - encoded),
+            decode_tokens_per_s=(len(row.times) - 1) / decode_s if len(row.times) > 1 else None,
         )
-        ended = tokens[-1] in self.bundle.manifest.decoder.eos_token_ids
-        scores = [StepScore(*first, *second) for first, second in best_two.steps] if output_scores else None
         return Answer(
-            self.prompter.decode(tokens), tokens, len(prompt.input_ids), "stop" if ended else "length", timings, scores
+            text=row.text(),
+            token_ids=row.token_ids,
+            prompt_tokens=len(prompt.input_ids),
+            finish=row.finish or "cancelled",
+            timings=timings,
+            scores=scores,
+            cached_tokens=cached_tokens,
+            seed=options.seed if options.sampled else None,
+            stopped_by=row.stopped_by,
+            omitted=prompt.omitted,
         )
 
-    def _run(self, input_ids: np.ndarray, features: np.ndarray | None, max_new_tokens, streamer, processors) -> None:
-        import torch
 
-        ids = torch.from_numpy(input_ids)[None]  # [1, T]
-        embeds = self.decoder.embed(ids)  # [1, T, D]
-        if features is not None:
-            is_image = ids == self.bundle.manifest.decoder.image_token_id  # [1, T]
-            embeds[is_image] = torch.from_numpy(features)  # [n, D], in reading order
-        with torch.inference_mode():
-            self.decoder.generate(
-                input_ids=ids,
-                inputs_embeds=embeds,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=max_new_tokens,
-                eos_token_id=self.bundle.manifest.decoder.eos_token_ids,
-                streamer=streamer,
-                logits_processor=processors,
-                # Greedy whatever generation_config.json says (Qwen's published ones sample).
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-            )
+def _one_of(options: GenerationOptions | None, fields: dict) -> GenerationOptions:
+    if options is not None and fields:
+        raise TypeError("give either GenerationOptions or its fields")
+    return options or GenerationOptions(**fields)
+
+
+def _with_seed(options: GenerationOptions) -> GenerationOptions:
+    from .generation import draw_seed
+
+    return options.with_seed(draw_seed()) if options.sampled and options.seed is None else options
+
+
+def _visuals_past(prompt: Prompt, known: int) -> list[Visual]:
+    """The visuals that have a position past the first ``known``."""
+    ends = np.cumsum([len(visual) for visual in prompt.visuals])  # in image tokens
+    held = int((prompt.image_positions < known).sum())
+    return [visual for visual, end in zip(prompt.visuals, ends) if end > held]

@@ -1,46 +1,133 @@
-"""Text while it is generated, and when each token came."""
+"""Text while it is generated, when each token came, and where a stop string ends it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 
-class TimedTextStreamer(BaseStreamer):
-    """A transformers streamer for one sequence that hands out text as soon as it is complete characters.
+class RowText:
+    """One sequence's new tokens and their text.
 
     Attributes:
-        token_ids: the new tokens.
+        token_ids: the new tokens, up to the one that ended the answer.
         times: ``time.perf_counter()`` at each of them.
+        stopped_by: the stop string that ended it.
+        finish: why it ended: ``stop``, ``length``, or None while it goes on.
     """
 
-    def __init__(self, tokenizer: Tokenizer, on_text: Callable[[str], None] | None = None):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        end_tokens: Collection[int],
+        limit: int,
+        stop: Sequence[str] = (),
+        on_text: Callable[[str], None] | None = None,
+    ):
         self.token_ids: list[int] = []
         self.times: list[float] = []
+        self.stopped_by: str | None = None
+        self.finish: str | None = None
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self.end_tokens, self.limit, self._stop = frozenset(end_tokens), limit, stop
         self._on_text = on_text
+        self._stream = DecodeStream(skip_special_tokens=True) if stop or on_text else None
+        self._held = ""  # complete text that may turn out to begin a stop string
+
+    def add(self, token: int, when: float) -> None:
+        """Take the next token; ignored once the answer has ended (a batch goes on until its last answer ends)."""
+        if self.finish:
+            return
+        self.token_ids.append(token)
+        self.times.append(when)
+        text = self._stream.step(self._tokenizer, token) if self._stream else None
+        if text:
+            self._take(text)
+        if token in self.end_tokens or self.stopped_by:
+            self._end("stop")
+        elif len(self.token_ids) >= self.limit:
+            self._end("length")
+
+    def close(self) -> None:
+        """Nothing more will come; show what was held back."""
+        if self._held and not self.stopped_by:
+            self._show(self._held)
+        self._held = ""
+
+    def text(self) -> str:
+        """The whole answer, up to the stop string."""
+        # Bytes that never became a character are only in the whole (as U+FFFD), not in the stream.
+        whole = self._tokenizer.decode(self.token_ids, skip_special_tokens=True)
+        return whole[: whole.find(self.stopped_by)] if self.stopped_by else whole
+
+    def _take(self, text: str) -> None:
+        text = self._held + text
+        found = [(position, stop) for stop in self._stop if (position := text.find(stop)) >= 0]
+        if found:
+            position, self.stopped_by = min(found, key=lambda pair: pair[0])
+            self._held = ""
+            self._show(text[:position])
+            return
+        held = max((_overlap(text, stop) for stop in self._stop), default=0)
+        self._held = text[len(text) - held :]
+        self._show(text[: len(text) - held])
+
+    def _show(self, text: str) -> None:
+        if text and self._on_text:
+            self._on_text(text)
+
+    def _end(self, finish: str) -> None:
+        self.finish = finish
+        self.close()
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that ``stop`` begins with."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+class RowStreamer(BaseStreamer):
+    """A transformers streamer that deals a batch's tokens out to its rows."""
+
+    def __init__(self, rows: Sequence[RowText]):
+        self._rows = rows
         self._prompt_seen = False
 
     def put(self, value) -> None:
-        """Take the prompt (the first call, skipped) or the next token; transformers calls this."""
+        """Take the prompts (the first call, skipped) or the rows' next tokens ``[B]``; transformers calls this."""
         if not self._prompt_seen:
             self._prompt_seen = True
             return
-        self.times.append(time.perf_counter())
-        token = int(value.reshape(-1)[0])
-        self.token_ids.append(token)
-        text = self._stream.step(self._tokenizer, token) if self._on_text else None
-        if text:
-            self._on_text(text)
+        now = time.perf_counter()
+        for row, token in zip(self._rows, value.reshape(-1).tolist(), strict=True):
+            row.add(token, now)
 
     def end(self) -> None:
-        """Nothing is held back that could still be shown: what is left are bytes of an incomplete character."""
+        for row in self._rows:
+            row.close()
+
+
+class RowsEnded(StoppingCriteria):
+    """Ends each row with its :class:`RowText`, and all of them when ``cancelled()`` says so.
+
+    transformers' own ``StopStringCriteria`` is not used for stop strings: it indexes the whole vocabulary first, which
+    took 1.6 to 2.2 s of Qwen2.5's 151,643 tokens on two x86-64 cores, before the first token.
+    """
+
+    def __init__(self, rows: Sequence[RowText], cancelled: Callable[[], bool] | None = None):
+        self._rows, self._cancelled = rows, cancelled
+
+    def __call__(self, input_ids, scores, **kwargs):
+        import torch
+
+        cancelled = self._cancelled is not None and self._cancelled()
+        return torch.tensor([cancelled or row.finish is not None for row in self._rows], device=input_ids.device)
 
 
 class BestTwo(LogitsProcessor):

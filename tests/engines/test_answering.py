@@ -82,7 +82,7 @@ def test_timings_count_what_they_name(answerer, make_picture, monkeypatch):
         steps.append(1)
         return 0.5 if len(steps) == 1 else 0.02
 
-    prompt = answerer.prompter.prepare([make_picture(0)], "What?")
+    prompt = answerer.prompter.prepare([make_picture(1234)], "What?")  # not encoded before
     decoder, vision = type(answerer.decoder), type(answerer.vision)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(decoder, "forward", taking(decoder.forward, step_seconds))

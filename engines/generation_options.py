@@ -1,0 +1,96 @@
+"""How an answer is generated: the options of ``run``, ``chat`` and the Python API in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from laco_export.errors import UsageError
+
+MAX_NEW_TOKENS = 128
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """Decoding options under transformers' names; greedy unless a temperature is given.
+
+    None leaves an option as the checkpoint's ``generation_config.json`` has it, which is what PyTorch's ``generate``
+    does too (where that file says nothing, transformers samples from the best 50 tokens).
+
+    Attributes:
+        max_new_tokens: the longest answer; shorter where the model's context ends.
+        temperature: above 0: tokens are sampled; 0: the best is taken, whatever the checkpoint says.
+        top_p: sample from the likeliest tokens that together reach this probability; 1: from all.
+        top_k: sample from so many of the likeliest tokens; 0: from all.
+        repetition_penalty: above 1: tokens of the prompt and the answer become less likely; 1: none.
+        seed: of the sampling; None draws one, which :attr:`~laco_engines.answering.Answer.seed` then states.
+        stop: texts that end the answer and are not part of it.
+
+    Raises:
+        UsageError: a value outside what it may be; the message names the flag.
+    """
+
+    max_new_tokens: int = MAX_NEW_TOKENS
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+        _whole("--max-new-tokens", self.max_new_tokens, least=1)
+        _number("--temperature", self.temperature, "at least 0, where 0 takes the best token", lambda t: t >= 0)
+        if self.top_p is not None:
+            _number("--top-p", self.top_p, "above 0 and at most 1", lambda p: 0 < p <= 1)
+        if self.top_k is not None:
+            _whole("--top-k", self.top_k, least=0)
+        if self.repetition_penalty is not None:
+            _number("--repetition-penalty", self.repetition_penalty, "above 0, where 1 is none", lambda r: r > 0)
+        if self.seed is not None:
+            _whole("--seed", self.seed, least=0)
+            if self.seed >= 2**63:  # torch.manual_seed's range
+                raise UsageError("--seed is too large", given=self.seed, allowed="below 2^63")
+        if any(not isinstance(text, str) or not text for text in self.stop):
+            raise UsageError(
+                "--stop is empty, which every answer holds at once", given=list(self.stop), allowed="a text"
+            )
+        if not self.sampled and (self.top_p is not None or self.top_k is not None):
+            raise UsageError(
+                "--top-p and --top-k choose what is sampled from, and without a temperature nothing is sampled",
+                todo="give --temperature too, 0.7 for instance",
+            )
+
+    @property
+    def sampled(self) -> bool:
+        return self.temperature > 0
+
+    def with_seed(self, seed: int) -> GenerationOptions:
+        """The same with a seed."""
+        return replace(self, seed=seed)
+
+    def to_generate(self) -> dict:
+        """The keyword arguments of transformers' ``generate``, but for ``max_new_tokens``, the seed and the stops."""
+        # None takes an option of the generation config away; what is not passed stays as that has it.
+        arguments: dict = {"num_beams": 1, "do_sample": self.sampled}
+        if self.repetition_penalty is not None:
+            arguments["repetition_penalty"] = float(self.repetition_penalty)
+        if not self.sampled:
+            return arguments | {"temperature": None, "top_p": None, "top_k": None}
+        arguments["temperature"] = float(self.temperature)
+        if self.top_p is not None:
+            arguments["top_p"] = float(self.top_p)
+        if self.top_k is not None:
+            arguments["top_k"] = self.top_k
+        return arguments
+
+
+def _whole(flag: str, value: object, *, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UsageError(f"{flag} must be a whole number of at least {least}", given=value)
+
+
+def _number(flag: str, value: object, allowed: str, holds) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not holds(value) or value == float("inf"):
+        raise UsageError(f"{flag} must be {allowed}", given=value)

@@ -1,0 +1,64 @@
+"""Pictures to visual embeddings, each picture once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+
+from laco_export.tiling import pack_tokens
+
+from .runtimes import VisionRuntime
+from .visuals import Visual
+
+MAX_BYTES = 64 << 20
+"""Of the embeddings that are remembered: 130 pictures of 144 tokens of 896 values."""
+
+
+class PictureEncoder:
+    """A vision runtime that remembers what it has encoded; not safe for several threads.
+
+    Args:
+        vision: the loaded vision tower.
+        newline: float32 ``[D]``, the embedding that ends a row of a tiled picture, where the bundle has one.
+        max_bytes: of the remembered embeddings; those of one call are kept whatever their size.
+
+    Attributes:
+        encoded: visuals that the vision tower has encoded so far.
+    """
+
+    def __init__(self, vision: VisionRuntime, newline: np.ndarray | None = None, *, max_bytes: int = MAX_BYTES):
+        self.vision = vision
+        self.encoded = 0
+        self._newline = newline
+        self._max_bytes = max_bytes
+        self._features: OrderedDict[bytes, np.ndarray] = OrderedDict()  # the least recently used first
+
+    def prepare(self, visuals: Sequence[Visual]) -> None:
+        """Load what encoding these will need, so that it is not timed with it."""
+        self.vision.prepare(sum(visual.layout.tiles for visual in self._unknown(visuals)))
+
+    def encode(self, visuals: Sequence[Visual]) -> list[np.ndarray]:
+        """One float32 ``[len(visual), D]`` per visual; those encoded before are not encoded again."""
+        unknown = self._unknown(visuals)
+        if unknown:
+            tiles = self.vision.encode(np.concatenate([visual.pixel_values for visual in unknown]))  # [tiles, T, D]
+            packed = pack_tokens(tiles, [visual.layout for visual in unknown], self._newline)  # [n, D]
+            ends = np.cumsum([len(visual) for visual in unknown])
+            for visual, features in zip(unknown, np.split(packed, ends[:-1]), strict=True):
+                self._features[visual.digest] = features.copy()  # not a view that keeps all of them
+            self.encoded += len(unknown)
+        for visual in visuals:
+            self._features.move_to_end(visual.digest)
+        found = [self._features[visual.digest] for visual in visuals]
+        self._forget(keep=len({visual.digest for visual in visuals}))
+        return found
+
+    def _unknown(self, visuals: Sequence[Visual]) -> list[Visual]:
+        return list({v.digest: v for v in visuals if v.digest not in self._features}.values())
+
+    def _forget(self, *, keep: int) -> None:
+        total = sum(features.nbytes for features in self._features.values())
+        while total > self._max_bytes and len(self._features) > keep:
+            total -= self._features.popitem(last=False)[1].nbytes

@@ -1,0 +1,128 @@
+"""Pictures and videos of a question as the encoder's input. No torch.
+
+::
+
+    pictures, videos ─▶ Visual, Visual, …   one for each picture and one for each frame that is taken of a video
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from laco_export.bundle import Bundle
+from laco_export.errors import BundleError, ConfigError
+from laco_export.preprocessing import MAX_PIXELS, load_image
+from laco_export.tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, TokenLayout, layouts, sample_frames
+from laco_export.video import read_frames
+
+Picture = Image.Image | str | os.PathLike
+"""A path, or a PIL picture (taken as it is: upright RGB)."""
+
+Video = Sequence[Image.Image] | str | os.PathLike
+"""A path that :func:`laco_export.video.read_frames` reads, or all its frames as PIL pictures."""
+
+DEFAULT_MAX_FRAMES = 32  # LLaVA-OneVision's, where the bundle's processor names none
+
+
+@dataclass(frozen=True, eq=False)
+class Visual:
+    """A picture or a video frame, prepared.
+
+    Attributes:
+        pixel_values: float32 ``[tiles, 3, H, W]``; one tile unless the bundle tiles this picture.
+        layout: which tokens of the tiles stand in the prompt; ``len(visual)`` of them.
+    """
+
+    pixel_values: np.ndarray
+    layout: TokenLayout
+
+    def __len__(self) -> int:
+        return len(self.layout)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """16 bytes that two visuals share only if they embed alike."""
+        digest = hashlib.blake2b(self.pixel_values, digest_size=16)
+        digest.update(np.ascontiguousarray(self.layout.indices))
+        return digest.digest()
+
+    @cached_property
+    def position_keys(self) -> np.ndarray:
+        """int64 ``[len(self)]``, negative: what tells this visual's positions in a prompt from those of any other."""
+        start = int.from_bytes(self.digest[:8], "little") >> 2  # 62 bits, so that adding a position stays in int64
+        return -1 - (start + np.arange(len(self), dtype=np.int64))
+
+
+class VisualPreparer:
+    """Prepares pictures and videos for one bundle.
+
+    Args:
+        bundle: a verified bundle.
+
+    Raises:
+        BundleError: its ``processor_config.json`` cannot be read.
+    """
+
+    def __init__(self, bundle: Bundle):
+        vision = bundle.manifest.vision
+        self.preprocessing = bundle.manifest.image_preprocessing
+        self.token_grid = vision.token_grid
+        self.tiling = Tiling.from_mapping(vision.tiling) if vision.tiling else None
+        self.max_frames, self.video_pooling = _video_fields(bundle)
+
+    def picture(self, picture: Picture, *, alone: bool, max_pixels: int = MAX_PIXELS) -> Visual:
+        """Prepare a picture.
+
+        Args:
+            alone: it is the prompt's only one, and so tiled where the model was trained to tile.
+            max_pixels: a larger file is refused from its header.
+
+        Raises:
+            ImageError: it cannot or may not be read.
+        """
+        image = picture if isinstance(picture, Image.Image) else load_image(picture, max_pixels=max_pixels)
+        if self.tiling is None or not alone:
+            return Visual(self.preprocessing(image)[None], self._layout(SINGLE_TILE))
+        return Visual(self.tiling.split(image, self.preprocessing), self._layout((image.height, image.width)))
+
+    def video(self, video: Video, *, max_frames: int | None = None, max_pixels: int = MAX_PIXELS) -> list[Visual]:
+        """Prepare a video's frames: at most ``max_frames`` (default: the checkpoint's), uniformly taken.
+
+        Raises:
+            VideoError: it cannot or may not be read.
+            UsageError: it has no frames.
+        """
+        most = max_frames or self.max_frames
+        if isinstance(video, (str, os.PathLike)):
+            frames = read_frames(video, most, max_pixels=max_pixels)
+        else:
+            frames = [video[index] for index in sample_frames(len(video), most)]
+        layout = self._layout(VIDEO_FRAME)
+        return [Visual(self.preprocessing(frame)[None], layout) for frame in frames]
+
+    def _layout(self, image_size: tuple[int, int]) -> TokenLayout:
+        (layout,) = layouts([image_size], grid=self.token_grid, tiling=self.tiling, video_pooling=self.video_pooling)
+        return layout
+
+
+def _video_fields(bundle: Bundle) -> tuple[int, int]:
+    """``max_frames`` and ``video_pooling`` of the checkpoint's processor."""
+    name = "processor_config.json"
+    if name not in bundle.manifest.files:
+        return DEFAULT_MAX_FRAMES, 1
+    try:
+        fields = json.loads(bundle.file(name).read_text(encoding="utf-8"))
+        found = fields.get("max_frames", DEFAULT_MAX_FRAMES), fields.get("video_pooling", 1)
+        if not all(isinstance(value, int) and value >= 1 for value in found):
+            raise ConfigError("max_frames and video_pooling must be whole numbers of at least 1", given=found)
+    except (ValueError, AttributeError, ConfigError) as error:
+        raise BundleError(f"the bundle's {name} cannot be used: {error}", todo="export the bundle again") from None
+    return found
