@@ -15,6 +15,7 @@ from .json_files import read_entries
 from .preview import preview
 from .sampler import GroupedSampler
 from .samples import IGNORED, SampleEncoder
+from .stream import ConversationStream
 
 __all__ = [
     "IGNORED",
@@ -23,6 +24,7 @@ __all__ = [
     "BrokenSamples",
     "Collator",
     "ConversationDataset",
+    "ConversationStream",
     "DataError",
     "GroupedSampler",
     "SampleEncoder",

@@ -22,7 +22,12 @@ _NAMED = 5  # in the error message
 
 @dataclass(frozen=True)
 class BrokenSample:
-    """Which sample it is (`index` in the dataset, `id` in its file) and what is wrong with it."""
+    """Which sample it is and what is wrong with it.
+
+    Attributes:
+        index: in the dataset; -1 in a stream, which has no places.
+        id: the sample's own.
+    """
 
     index: int
     id: str
@@ -75,7 +80,7 @@ class BrokenSamples:
     def __init__(self, log: Path, *, limit: float, total: int):
         self.log, self.truncated = log, 0
         self.limit = int(limit * total) if limit < 1 else int(limit)
-        self._seen = {sample["index"] for sample in self._logged()}
+        self._seen = {_key(sample) for sample in self._logged()}
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -89,16 +94,15 @@ class BrokenSamples:
         self.truncated += notes.truncated
         if not notes.broken and notes.complete:
             return
-        new = {sample.index: sample for sample in notes.broken if sample.index not in self._seen}
-        if new:
-            self._append(new.values())
+        if new := [sample for sample in map(asdict, notes.broken) if _key(sample) not in self._seen]:
+            self._append(new)
         logged = self._logged()
-        self._seen = {sample["index"] for sample in logged}
+        self._seen = {_key(sample) for sample in logged}
         if len(self) > self.limit or not notes.complete:
             raise self._too_many(logged)
 
-    def _append(self, samples) -> None:
-        lines = "".join(json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples)
+    def _append(self, samples: Sequence[dict]) -> None:
+        lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -107,12 +111,12 @@ class BrokenSamples:
             os.close(descriptor)
 
     def _logged(self) -> list[dict]:
-        samples: dict[int, dict] = {}
+        samples: dict[tuple, dict] = {}
         if self.log.exists():
             for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     sample = json.loads(line)
-                    samples.setdefault(sample["index"], sample)
+                    samples.setdefault(_key(sample), sample)
                 except (ValueError, KeyError, TypeError):
                     continue  # a line that a killed process left unfinished
         return list(samples.values())
@@ -125,3 +129,7 @@ class BrokenSamples:
             given="\n           ".join(first + more),
             todo=f"correct them (they are in '{self.log}'), or raise the stage's max_broken",
         )
+
+
+def _key(sample: dict) -> tuple:
+    return sample["index"], sample["file"], sample["id"]
