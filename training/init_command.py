@@ -33,6 +33,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--compressor", default="laco", metavar="NAME", help="default: laco; docs/model.md lists them")
     parser.add_argument("--ratio", type=int, default=2, metavar="R", help="R x R tokens become one: 2, 3 or 4")
+    parser.add_argument(
+        "--tiling",
+        type=_grid,
+        metavar="ROWSxCOLUMNS",
+        help="tile single pictures by grids up to this, such as 6x6 (default: every picture is one tile)",
+    )
+    parser.add_argument(
+        "--max-tiles", type=int, default=9, metavar="N", help="a larger grid is scaled down to N tiles (default: 9)"
+    )
     parser.add_argument("--feature-layer", type=int, metavar="N", help="-2: without the last block and the norm")
     parser.add_argument("--dtype", choices=DTYPES, help="of all weights (default: the language model's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the new layers (default: 0)")
@@ -73,6 +82,7 @@ def _run(arguments: argparse.Namespace) -> None:
             dtype=getattr(torch, arguments.dtype) if arguments.dtype else None,
             ratio=arguments.ratio,
             feature_layer=arguments.feature_layer,
+            tiling=_tiling(arguments),
             force=arguments.force,
         )
     compression = model.config.compression_config
@@ -80,4 +90,33 @@ def _run(arguments: argparse.Namespace) -> None:
         console().print(f"merge at {depth}: after block {block} of {model.config.num_encoder_blocks}")
     height, width = model.vision_model.grid
     console().print(f"{height * width} tokens a tile become {model.tokens_per_image}")
-    console().print(f"{arguments.output}: untrained {' and '.join(model.config.untrained)}; train it with laco-train")
+    if model.config.tiling:
+        rows, columns = arguments.tiling
+        console().print(
+            f"single pictures are tiled: grids up to {rows} x {columns}, at most {arguments.max_tiles} tiles"
+        )
+    untrained = ", ".join(model.config.untrained[:-1]) + " and " if len(model.config.untrained) > 1 else ""
+    untrained += model.config.untrained[-1]
+    console().print(f"{arguments.output}: untrained {untrained}; train it with laco-train")
+
+
+def _grid(text: str) -> tuple[int, int]:
+    rows, _, columns = text.partition("x")
+    if not (rows.isdigit() and columns.isdigit() and int(rows) and int(columns)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not ROWSxCOLUMNS, such as 6x6")
+    return int(rows), int(columns)
+
+
+def _tiling(arguments: argparse.Namespace) -> dict | None:
+    """The `tiling` field of the model; its tile is the encoder's input."""
+    if arguments.tiling is None:
+        return None
+    from laco_export.models import weight_files
+    from laco_export.models.encoders.loading import recognise
+
+    spec, config, _ = recognise(arguments.encoder, weight_files.read_json(arguments.encoder / "config.json"))
+    height, width = spec.image_size(config)
+    if height != width:
+        raise UsageError("--tiling needs an encoder with a square input", given=f"{height} x {width}")
+    rows, columns = arguments.tiling
+    return {"tile": height, "max_rows": rows, "max_columns": columns, "max_tiles": arguments.max_tiles}

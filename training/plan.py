@@ -1,85 +1,156 @@
-"""What a recipe would do, before it does it: stages, steps, trained parameters, learning rates, data."""
+"""What a recipe would do, before it does it: steps, tokens, trained parameters, memory, and a sample to look at.
+
+Weights are neither read nor written: the model is built by its shapes, and the data is opened as training opens it.
+"""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from laco_export.conversation import IMAGE_TOKEN
+from laco_export.errors import ConfigError, LacoError
+
+from . import processes
 from .recipe import GROUPS, Recipe, StageRecipe
-from .stages import samples_of, steps_of
+from .stages import open_stage_data, prepare_tiling
+
+if TYPE_CHECKING:
+    from laco_export.models import LacoForConditionalGeneration
+
+_MEASURED_SAMPLES = 2000  # whose estimated lengths decide which is the longest
+_DRAWN = 24  # samples of each kind that are drawn to look at, where a recipe draws its own
 
 
-def make_plan(recipe: Recipe, *, only: str | None = None) -> dict:
-    """The plan as plain values (for `--json`); builds the model's shapes but neither reads nor writes weights.
+@dataclass(frozen=True)
+class Plan:
+    """A plan as plain values (for `--json`), and each stage's first sample as Rich text."""
+
+    values: dict[str, Any]
+    previews: dict[str, Any]
+
+
+def make_plan(recipe: Recipe, *, only: str | None = None) -> Plan:
+    """The plan of a recipe, or of its stage `only`.
 
     Raises:
-        LacoError: a folder or data file that the recipe names cannot be read.
+        LacoError: a folder or data file that the recipe names cannot be read, or a batch cannot be shared.
     """
-    parameters = count_parameters(recipe)
-    plan: dict = {"recipe": recipe.name, "at": recipe.model.at, "method": recipe.model.method, "parts": []}
+    model = shapes_of(recipe)
+    parameters = count_parameters(model)
+    compression = model.config.compression_config
+    values: dict[str, Any] = {
+        "recipe": recipe.name,
+        "method": compression.method,
+        "merge": dict(zip(compression.depths, compression.blocks, strict=True)),
+        "tokens_per_tile": model.tokens_per_image,
+        "processes": processes.join().num_processes,
+        "parts": [],
+    }
+    previews = {}
     if recipe.tiny and only is None:
-        start = recipe.tiny
-        drawn = start.data.held_out + start.data.pages + start.data.pictures
-        plan["parts"].append({"part": "data", "samples": drawn, "data": "drawn pictures"})
-        for name, part, data, samples in (
-            ("stage-0/encoder", start.encoder, "regions.json", start.data.pages + start.data.pictures),
-            ("stage-0/llm", start.language_model, "texts.json", start.data.texts),
-        ):
-            rates = {"matrices": part.muon_learning_rate, "others": part.learning_rate}
-            group = "encoder" if part is start.encoder else "language_model"
-            plan["parts"].append(
-                {
-                    "part": name,
-                    "data": data,
-                    "samples": samples,
-                    "steps": part.steps,
-                    "batch_size": part.batch_size,
-                    "parameters": {group: parameters[group]},
-                    "learning_rates": rates,
-                }
-            )
-    for name, stage in recipe.ordered_stages():
-        if only in (None, name):
-            plan["parts"].append(_stage_plan(recipe, name, stage, parameters))
-    return plan
+        values["parts"] += _tiny_parts(recipe, parameters)
+    with _data_folder(recipe) as folder:
+        for name, stage in recipe.ordered_stages():
+            if only in (None, name):
+                try:
+                    part, previews[f"stage-{name}"] = _stage_plan(recipe, name, stage, folder, parameters)
+                except LacoError as error:
+                    raise type(error)(
+                        f"stages.{name}: {error.failed}", given=error.given, allowed=error.allowed, todo=error.todo
+                    ) from None
+                values["parts"].append(part)
+    return Plan(values, previews)
 
 
-def _stage_plan(recipe: Recipe, name: str, stage: StageRecipe, parameters: dict[str, int]) -> dict:
-    if recipe.tiny:
-        samples = recipe.tiny.data.samples_in(stage.data)
-    else:
-        samples = samples_of(Path(recipe.data_folder) / stage.data)
-    return {
+def _stage_plan(
+    recipe: Recipe, name: str, stage: StageRecipe, folder: Path, parameters: dict[str, int]
+) -> tuple[dict, Any]:
+    from laco_export.models import LacoProcessor
+
+    from .data import preview
+    from .memory import estimate_memory
+
+    model = shapes_of(recipe)
+    processor = LacoProcessor.for_model(model, _tokenizer(recipe))
+    prepare_tiling(model, processor, stage)
+    dataset = open_stage_data(stage, processor, folder)
+    samples = recipe.tiny.data.samples_in(stage.data) if recipe.tiny else len(dataset)
+    counts = dataset.counts()
+    steps = stage.steps(samples)
+    used = steps * stage.global_batch_size
+    shape = _longest_forward(stage, dataset)
+    memory = estimate_memory(lambda: _with_tiling(shapes_of(recipe, device=None), stage), stage, shape)
+    part = {
         "part": f"stage-{name}",
         "data": stage.data,
         "samples": samples,
-        "steps": steps_of(stage, samples),
-        "batch_size": stage.batch_size * stage.accumulation,
+        "kinds": counts["kinds"],
+        "steps": steps,
+        "global_batch_size": stage.global_batch_size,
+        "per_device_batch_size": stage.per_device_batch_size,
+        "accumulation": stage.accumulation(processes.join().num_processes),
+        "estimated_tokens": round(counts["estimated_tokens"] / len(dataset) * used),
         "parameters": {group: parameters[group] for group in GROUPS if group in stage.learning_rates},
         "learning_rates": dict(stage.learning_rates),
+        "memory": {**asdict(memory), "total": memory.total, "forward": asdict(shape)},
     }
+    return part, preview(dataset)
 
 
-def count_parameters(recipe: Recipe) -> dict[str, int]:
-    """Parameters of each group, counted on a model without storage."""
+def _longest_forward(stage: StageRecipe, dataset):
+    """A forward pass of as many samples as a process takes, all like the longest of a part of the data."""
+    import numpy as np
+
+    from .data import IGNORED
+    from .memory import ForwardShape
+
+    spread = np.linspace(0, len(dataset) - 1, min(len(dataset), _MEASURED_SAMPLES)).astype(int)
+    sample = dataset[int(spread[np.argmax(dataset.lengths(spread))])]
+    if "input_ids" not in sample:
+        raise ConfigError("the first samples cannot be used", given=str(sample["notes"]))
+    rows, tokens = stage.per_device_batch_size, len(sample["input_ids"])
+    counted = int((sample["labels"] != IGNORED).sum())
+    tiles = rows * (len(sample["pixel_values"]) if "pixel_values" in sample else 0)
+    return (
+        ForwardShape(1, rows * tokens, tiles, rows * counted)
+        if stage.packed
+        else ForwardShape(rows, tokens, tiles, counted)
+    )
+
+
+def count_parameters(model: LacoForConditionalGeneration) -> dict[str, int]:
+    """Parameters of each group."""
+    from .parameter_groups import parameters_by_group
+
+    return {name: sum(p.numel() for p in group) for name, group in parameters_by_group(model).items()}
+
+
+def shapes_of(recipe: Recipe, *, device: str | None = "meta") -> LacoForConditionalGeneration:
+    """The recipe's model by its configurations alone.
+
+    Args:
+        device: where its tensors are; None leaves that to the caller's tensor mode.
+    """
     import torch
 
     from laco_export.models import LacoForConditionalGeneration
 
-    from .parameter_groups import parameters_by_group
-
-    model = recipe.model
-    with torch.device("meta"):
+    with torch.device(device) if device else torch.device("cpu"):
         encoder, language_model = _empty_parts(recipe)
-        built = LacoForConditionalGeneration.from_parts(
-            encoder,
-            language_model,
-            image_token_id=0,
-            at=model.at,
-            method=model.method,
-            ratio=model.ratio,
-            mlp_hidden_size=model.mlp_hidden_size,
+        return LacoForConditionalGeneration.from_parts(
+            encoder, language_model, image_token_id=0, **recipe.model.options(), **recipe.compression.options()
         )
-    return {name: sum(p.numel() for p in group) for name, group in parameters_by_group(built).items()}
+
+
+def _with_tiling(model: LacoForConditionalGeneration, stage: StageRecipe) -> LacoForConditionalGeneration:
+    if stage.tiling:
+        model.enable_tiling(stage.tiling.for_tile(model.vision_model.spec.image_size(model.config.vision_config)[0]))
+    return model
 
 
 def _empty_parts(recipe: Recipe) -> tuple:
@@ -96,34 +167,70 @@ def _empty_parts(recipe: Recipe) -> tuple:
         return encoder, Qwen2ForCausalLM(language_config(start.language_model, VOCAB_SIZE))
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from laco_export.models.encoders.loading import load_encoder
+    from laco_export.models import weight_files
+    from laco_export.models.encoders.loading import recognise
 
-    config = AutoConfig.from_pretrained(recipe.model.language_model)
-    return load_encoder(recipe.model.encoder), AutoModelForCausalLM.from_config(config)
+    folders = {key: Path(getattr(recipe.model, key)) for key in ("encoder", "language_model")}
+    for key, folder in folders.items():
+        if not folder.is_dir():
+            raise ConfigError(
+                f"model.{key}: there is no folder '{folder}'", todo=f"--set model.{key}=… with a downloaded model"
+            )
+    encoder = folders["encoder"]
+    spec, config, _ = recognise(encoder, weight_files.read_json(encoder / "config.json"))
+    language_config = AutoConfig.from_pretrained(folders["language_model"])
+    return spec.model_class()(config), AutoModelForCausalLM.from_config(language_config)
 
 
-def plan_table(plan: dict) -> list:
-    """The plan as Rich renderables."""
-    from rich.table import Table
+def _tokenizer(recipe: Recipe):
+    if recipe.tiny:
+        from .tiny.tokenizer import train_tokenizer
 
-    table = Table(title=f"recipe {plan['recipe']}: {plan['method']} at {plan['at']}")
-    for heading in ("part", "data", "samples", "steps", "batch", "trains (parameters at learning rate)"):
-        table.add_column(heading)
-    for part in plan["parts"]:
-        table.add_row(
-            part["part"],
-            part["data"],
-            f"{part['samples']:,}",
-            str(part.get("steps", "")),
-            str(part.get("batch_size", "")),
-            _trained(part),
+        return train_tokenizer()
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(recipe.model.language_model)
+    if IMAGE_TOKEN not in tokenizer.get_vocab():
+        raise ConfigError(
+            f"model.language_model: its tokenizer has no {IMAGE_TOKEN}", given=recipe.model.language_model
         )
-    return [table]
+    return tokenizer
 
 
-def _trained(part: dict) -> str:
-    parameters, rates = part.get("parameters", {}), part.get("learning_rates", {})
-    if set(parameters) == set(rates):
-        return ", ".join(f"{group} {parameters[group]:,} at {rates[group]:g}" for group in parameters)
-    counts = ", ".join(f"{group} {number:,}" for group, number in parameters.items())
-    return f"{counts}; " + ", ".join(f"{name} at {rate:g}" for name, rate in rates.items())
+@contextmanager
+def _data_folder(recipe: Recipe) -> Iterator[Path]:
+    """The recipe's data; where it draws its own, a few samples drawn for this."""
+    if not recipe.tiny:
+        yield Path(recipe.data_folder)
+        return
+    from .tiny.dataset import write_data
+
+    few = dict.fromkeys(("pages", "pictures", "texts", "captions", "recaptions", "single_image", "one_vision"), _DRAWN)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_data(Path(scratch), replace(recipe.tiny.data, **few, held_out=6), seed=recipe.seed)
+        yield Path(scratch)
+
+
+def _tiny_parts(recipe: Recipe, parameters: dict[str, int]) -> list[dict]:
+    """What comes before stage 1 of a recipe that draws its own data."""
+    start = recipe.tiny
+    sizes = start.data
+    parts: list[dict] = [
+        {"part": "data", "samples": sizes.held_out + sizes.pages + sizes.pictures, "data": "drawn pictures"}
+    ]
+    for group, part, data, samples in (
+        ("encoder", start.encoder, "regions.json", sizes.pages + sizes.pictures),
+        ("language_model", start.language_model, "texts.json", sizes.texts),
+    ):
+        parts.append(
+            {
+                "part": f"stage-0/{'llm' if group == 'language_model' else group}",
+                "data": data,
+                "samples": samples,
+                "steps": part.steps,
+                "global_batch_size": part.batch_size,
+                "parameters": {group: parameters[group]},
+                "learning_rates": {"matrices": part.muon_learning_rate, "others": part.learning_rate},
+            }
+        )
+    return parts

@@ -95,7 +95,7 @@ def differing_keys(found: Any, given: Any, path: str = "") -> list[str]:
         return [
             line
             for name in names
-            if not (path.startswith("stages.") and name in _MACHINE_KEYS)
+            if not ("stages." in path and name in _MACHINE_KEYS)
             for line in differing_keys(found.get(name), given.get(name), f"{path}{name}.")
         ]
     return [] if found == given else [f"{path.rstrip('.')}: {found} then, {given} now"]

@@ -1,17 +1,26 @@
-"""A recipe that is wrong says where, and suggests what was meant."""
+"""The built-in recipes are the paper's; a recipe that is wrong says where, and suggests what was meant."""
 
 import pytest
 import yaml
 
 from laco_export.errors import LacoError
 from laco_training.cli import main
-from laco_training.recipe import STAGES, builtin_recipes, load_recipe, recipe_from_mapping
+from laco_training.recipe import STAGES, StageRecipe
+from laco_training.recipe_files import (
+    builtin_recipes,
+    differing_keys,
+    load_recipe,
+    recipe_from_mapping,
+    recipe_yaml,
+    resolved_recipe,
+)
 
 OWN = {
     "model": {"encoder": "e", "language_model": "l"},
     "data_folder": "data",
     "stages": {"1": {"data": "a.json", "learning_rates": {"projector": 1e-3}}},
 }
+PAPER = ("laco_aimv2_qwen2.5_0.5b", "laco_siglip_qwen2.5_0.5b", "laco_internvit_qwen2.5_0.5b")
 
 
 def test_the_tiny_recipe():
@@ -19,8 +28,84 @@ def test_the_tiny_recipe():
     recipe = load_recipe("tiny")
     assert [name for name, _ in recipe.ordered_stages()] == list(STAGES)
     assert set(recipe.stages["1"].learning_rates) == {"compressor", "projector"}
-    assert recipe.model.at == "1/2"
-    assert recipe.model.method == "laco"
+    assert recipe.compression.at == ("1/2",)
+    assert recipe.compression.method == "laco"
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_recipe(name):
+    recipe = load_recipe(name)
+    assert [stage for stage, _ in recipe.ordered_stages()] == list(STAGES)
+    for stage in recipe.stages.values():
+        common = (stage.epochs, stage.global_batch_size, stage.warmup_ratio, stage.min_learning_rate)
+        assert common == (1, 512, 0.03, 1e-7)
+        assert (stage.weight_decay, stage.precision, stage.optimizer, stage.max_frames) == (0, "bf16", "adamw", 32)
+    first, middle, single, one_vision = (recipe.stages[stage] for stage in STAGES)
+    assert first.learning_rates == {"compressor": 1e-3, "projector": 1e-3}
+    assert (first.plain, first.tiling, first.max_length) == (True, None, 8192)
+    for stage in (middle, single, one_vision):
+        assert stage.learning_rates == {
+            "encoder": 2e-6,
+            "compressor": 1e-5,  # inside the vision tower, and yet not the encoder's
+            "projector": 1e-5,
+            "language_model": 1e-5,
+        }
+        assert (stage.plain, stage.max_length) == (False, 32768)
+    assert set(middle.tiling.grids) == {(1, 2), (2, 1), (2, 2), (1, 3), (3, 1)}
+    for stage in (single, one_vision):
+        assert (stage.tiling.max_rows, stage.tiling.max_columns, stage.tiling.max_tiles) == (6, 6, 9)
+
+
+@pytest.mark.parametrize("method", ["laco", "pixel_shuffle", "ldpv2", "token_packer", "average_pool", None])
+@pytest.mark.parametrize("depth", ["1/12", "1"])
+def test_depths_and_baselines_are_one_override_each(depth, method):
+    overrides = [f"compression.at={depth}", f"compression.method={'null' if method is None else method}"]
+    recipe = load_recipe(PAPER[0], overrides)
+    assert recipe.compression.at == (depth,)
+    assert recipe.compression.method == method
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("stages.1.epochs=0.5", lambda recipe: recipe.stages["1"].epochs == 0.5),
+        ("stages.1.5.epochs=3", lambda recipe: recipe.stages["1.5"].epochs == 3),
+        ("stages.1.5.learning_rates.encoder=1e-6", lambda recipe: recipe.stages["1.5"].learning_rates["encoder"] == 1e-6),
+        ("all_stages.workers=7", lambda recipe: all(stage.workers == 7 for stage in recipe.stages.values())),
+        ("compression.at=[1/4, 1/2, 1]", lambda recipe: recipe.compression.at == ("1/4", "1/2", "1")),
+        ("stages.2-si.tiling.max_tiles=4", lambda recipe: recipe.stages["2-si"].tiling.max_tiles == 4),
+        ("stages.2-si.tiling=null", lambda recipe: recipe.stages["2-si"].tiling is None),
+        ("data_folder=/data", lambda recipe: recipe.data_folder == "/data"),
+        ("seed=3", lambda recipe: recipe.seed == 3),
+    ],
+)
+def test_overrides(override, read):
+    assert not read(load_recipe(PAPER[0]))
+    assert read(load_recipe(PAPER[0], [override]))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("compression.att=1/4", r"unknown key 'att' in compression(.|\n)*did you mean 'at'"),
+        ("compresion.at=1/4", r"unknown section 'compresion'(.|\n)*did you mean 'compression'"),
+        ("sead=1", r"unknown key 'sead'(.|\n)*did you mean 'seed'"),
+        ("stages.1.epoch=2", r"unknown key 'epoch' in stages\.1(.|\n)*did you mean 'epochs'"),
+        ("stages.3.epochs=2", r"stages\.3"),
+        ("all_stages.worker=2", r"unknown key 'worker'(.|\n)*did you mean 'workers'"),
+        ("seed", r"--set takes KEY=VALUE"),
+        ("seed.x=1", r"'seed' has no keys inside"),
+        ("stages.1.data.x=1", r"'stages\.1\.data' has no keys inside"),
+        ("compression.at=]", r"is not YAML"),
+        ("compression.at=3", r"depth 3 lies outside"),
+        ("stages.1.tiling={max_rows: 2}", r"tiling and plain exclude each other"),
+        ("stages.2-si.tiling.rows=2", r"unknown key 'rows' in stages\.2-si\.tiling(.|\n)*did you mean 'max_rows'"),
+        ("stages.1.per_device_batch_size=7", r"global_batch_size is no multiple(.|\n)*1, 2, 4, 8"),
+    ],
+)
+def test_wrong_overrides(override, message):
+    with pytest.raises(LacoError, match=message):
+        load_recipe(PAPER[0], [override])
 
 
 @pytest.mark.parametrize(
@@ -29,10 +114,12 @@ def test_the_tiny_recipe():
         ("stages.1.epoch", 2, r"unknown key 'epoch'(.|\n)*did you mean 'epochs'"),
         ("stages.1.learning_rates", {"projektor": 1e-3}, r"did you mean 'projector'"),
         ("stages.1.learning_rates", {"projector": -1}, r"learning_rates\.projector must be above 0"),
-        ("stages.1.batch_size", "many", r"stages\.1\.batch_size must be of type int"),
+        ("stages.1.learning_rates", {"projector": 1e-9}, r"learning_rates\.projector lies below min_learning_rate"),
+        ("stages.1.global_batch_size", "many", r"stages\.1\.global_batch_size must be of type int"),
+        ("stages.1.global_batch_size", 0, r"stages\.1: global_batch_size must be a whole number"),
         ("stages.1.precision", "fp8", r"precision is unknown(.|\n)*fp32, bf16"),
         ("stages.3", {"data": "x"}, "."),
-        ("model.at", "banana", "'banana' is not a depth"),
+        ("compression", {"at": "banana"}, "'banana' is not a depth"),
         ("model.encoder", None, "go together"),
         ("seeds", 3, r"unknown key 'seeds'(.|\n)*did you mean 'seed'"),
     ],
@@ -50,8 +137,37 @@ def test_wrong_values(path, value, message):
 
 def test_numbers_that_yaml_reads_as_text():
     values = yaml.safe_load("{data: a.json, learning_rates: {projector: 1e-3}}")
-    recipe = recipe_from_mapping({**OWN, "stages": {"1": values}}, source="own.yaml")
+    recipe = recipe_from_mapping({**OWN, "stages": {1: values}}, source="own.yaml")
     assert recipe.stages["1"].learning_rates == {"projector": 1e-3}
+
+
+@pytest.mark.parametrize("name", [*PAPER, "tiny"])
+def test_the_resolved_recipe_is_a_recipe(name, tmp_path):
+    recipe = load_recipe(name, ["compression.at=1/6", "all_stages.workers=2"])
+    (tmp_path / "again.yaml").write_text(recipe_yaml(recipe, seed=5, stage="1.5"))
+    again = load_recipe(str(tmp_path / "again.yaml"))
+    assert again.seed == 5
+    assert differing_keys(resolved_recipe(recipe), resolved_recipe(again)) == ["seed: 0 then, 5 now"]
+
+
+def test_keys_of_the_machine_may_differ():
+    one = {"recipe": resolved_recipe(load_recipe(PAPER[0]))}
+    other = {"recipe": resolved_recipe(load_recipe(PAPER[0], ["all_stages.workers=9", "stages.1.5.epochs=2"]))}
+    assert differing_keys(one, other) == ["recipe.stages.1.5.epochs: 1.0 then, 2.0 now"]
+
+
+def test_batches_and_steps():
+    stage = StageRecipe("d", {"projector": 1e-3}, global_batch_size=512, per_device_batch_size=8)
+    assert [stage.accumulation(n) for n in (1, 2, 8, 64)] == [64, 32, 8, 1]
+    with pytest.raises(LacoError, match=r"global_batch_size is no multiple(.|\n)*8 x 3(.|\n)*another number of processes"):
+        stage.accumulation(3)
+    with pytest.raises(LacoError, match=r"per_device_batch_size 1, 2, 4"):
+        stage.accumulation(128)
+    assert stage.steps(558_128) == 1090  # of 1090.09 batches
+    with pytest.raises(LacoError, match="does not fill one global_batch_size"):
+        stage.steps(511)
+    tenth = StageRecipe("d", {"projector": 1e-3}, epochs=0.1, global_batch_size=8)
+    assert tenth.steps(240) == 3  # 30 · 0.1 is 3.0000000000000004
 
 
 @pytest.mark.parametrize(
@@ -60,6 +176,8 @@ def test_numbers_that_yaml_reads_as_text():
         (["--recipe", "tyni"], "did you mean 'tiny'"),
         (["--recipe", "nowhere.yaml"], "there is no recipe"),
         (["--recipe", "tiny", "--stage", "3"], "there is no stage '3'"),
+        (["--recipe", "tiny", "--set", "compression.ad=1"], "did you mean 'at'"),
+        (["--recipe", "laco_aimv2_qwen2.5_0.5b", "--dry-run"], "model.encoder: there is no folder"),
     ],
 )
 def test_the_command_refuses(capsys, tmp_path, monkeypatch, arguments, message):
@@ -76,13 +194,3 @@ def test_an_existing_output_is_kept(capsys, tmp_path):
     assert main(["--recipe", "tiny", "--output", str(tmp_path / "run")]) == 2
     assert "--force" in capsys.readouterr().err
     assert list((tmp_path / "run").iterdir()) == []
-
-
-def test_the_plan(capsys):
-    import json
-
-    assert main(["--recipe", "tiny", "--dry-run", "--json"]) == 0
-    parts = json.loads(capsys.readouterr().out)["parts"]
-    assert [part["part"] for part in parts][-4:] == [f"stage-{name}" for name in STAGES]
-    stage_1 = next(part for part in parts if part["part"] == "stage-1")
-    assert set(stage_1["parameters"]) == {"compressor", "projector"}

@@ -1,65 +1,76 @@
-"""A few real optimiser steps through HF's Trainer: what a stage trains, what it leaves, and that seeds decide it."""
+"""Real optimiser steps through HF's Trainer: what a stage trains, what it leaves, and that it resumes exactly."""
 
 import json
+from contextlib import nullcontext
 from random import Random
 
 import pytest
 import torch
-from PIL import Image
 
 from laco_export.errors import LacoError
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
-from laco_training.recipe import StageRecipe
+from laco_training.recipe import StageRecipe, TilingRecipe
 from laco_training.stages import train_stage
 from laco_training.trainer import DepthSampler
 
-RATES = {"encoder": 1e-3, "compressor": 1e-3, "projector": 1e-3, "language_model": 1e-3}
+RATES = {"encoder": 1e-3, "compressor": 2e-3, "projector": 1e-3, "language_model": 1e-3}
+FIRST = {"compressor": 1e-3, "projector": 1e-3}
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    entries = []
-    for index in range(16):
-        Image.new("RGB", (30 + index, 40), ["red", "green", "blue"][index % 3]).save(folder / f"{index}.png")
-        turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "red" * (index % 3 + 1)}]
-        entries.append({"id": str(index), "image": f"{index}.png", "conversations": turns})
-    (folder / "data.json").write_text(json.dumps(entries))
-    return folder
+def stage(rates=RATES, **options):
+    sizes = {"global_batch_size": 4, "per_device_batch_size": 2, "precision": "fp32", "max_length": 256}
+    return StageRecipe("data.json", rates, **{**sizes, **options})
 
 
 def changed(before, after):
     """Names of the tensors that two checkpoints hold with different values."""
     old, new = (checkpoint.load(folder).model.state_dict() for folder in (before, after))
-    return {name for name in old if not torch.equal(old[name], new[name])}
+    return {name for name in new if name not in old or not torch.equal(old[name], new[name])}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_stage_1_trains_the_merge_and_the_projector_alone(tiny_checkpoint, data, tmp_path, optimizer):
-    rates = {"compressor": 1e-3, "projector": 1e-3}
-    stage = StageRecipe("data.json", rates, plain=True, batch_size=4, optimizer=optimizer)
-    losses = train_stage(tiny_checkpoint, stage, data, tmp_path / "out", seed=0)
+def test_stage_1_trains_the_merge_and_the_projector_alone(tiny_checkpoint, stage_data, tmp_path, optimizer):
+    recipe = stage(FIRST, plain=True, optimizer=optimizer)
+    losses = train_stage(tiny_checkpoint, recipe, stage_data, tmp_path / "out", seed=0, record="name: x")
     assert len(losses) == 4
     names = changed(tiny_checkpoint, tmp_path / "out")
-    assert names
-    assert all(".compressors." in name or name.startswith("projector.") for name in names)
-    assert any(".compressors." in name for name in names)
+    every = set(checkpoint.load(tiny_checkpoint).model.state_dict())
+    assert names == {n for n in every if ".compressors." in n or n.startswith("projector.")}
     assert checkpoint.load(tmp_path / "out").model.config.untrained == []
+    assert (tmp_path / "out" / "recipe.yaml").read_text() == "name: x"
 
 
-def test_later_stages_train_everything(tiny_checkpoint, data, tmp_path):
-    train_stage(tiny_checkpoint, StageRecipe("data.json", RATES, batch_size=4), data, tmp_path / "out", seed=0)
-    parts = {
-        name.split(".")[1] if name.startswith("vision") else name.split(".")[0]
-        for name in changed(tiny_checkpoint, tmp_path / "out")
-    }
-    assert parts == {"encoder", "compressors", "projector", "language_model"}
+def test_later_stages_train_every_tensor(tiny_checkpoint, stage_data, tmp_path):
+    train_stage(tiny_checkpoint, stage(precision="bf16"), stage_data, tmp_path / "out", seed=0)
+    assert changed(tiny_checkpoint, tmp_path / "out") == set(checkpoint.load(tiny_checkpoint).model.state_dict())
 
 
-def test_the_seed_decides_the_result(tiny_checkpoint, data, tmp_path):
-    stage = StageRecipe("data.json", RATES, batch_size=4)
+def test_tiles_come_with_a_newline_that_is_trained(tiny_checkpoint, stage_data, tmp_path):
+    train_stage(tiny_checkpoint, stage(FIRST, plain=True), stage_data, tmp_path / "one", seed=0)
+    assert checkpoint.load(tmp_path / "one").model.image_newline is None
+    tiled = stage(tiling=TilingRecipe(max_rows=1, max_columns=2, max_tiles=2), max_length=512)
+    train_stage(tmp_path / "one", tiled, stage_data, tmp_path / "two", seed=0)
+    loaded = checkpoint.load(tmp_path / "two")
+    assert loaded.processor.tiling == loaded.model.config.tiling
+    assert loaded.model.config.tiling["tile"] == 56
+    assert loaded.model.config.untrained == []
+    assert "image_newline" in changed(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_newline_that_no_stage_used_stays_untrained(tiny_checkpoint, stage_data, tmp_path):
+    loaded = checkpoint.load(tiny_checkpoint)
+    loaded.model.enable_tiling({"tile": 56})
+    assert loaded.model.config.untrained == ["compressors", "projector", "image_newline"]
+    checkpoint.save(loaded.model, LacoProcessor.for_model(loaded.model, loaded.processor.tokenizer), tmp_path / "new")
+    train_stage(tmp_path / "new", stage(FIRST, plain=True), stage_data, tmp_path / "out", seed=0)
+    assert checkpoint.load(tmp_path / "out").model.config.untrained == ["image_newline"]
+    assert "image_newline" not in changed(tmp_path / "new", tmp_path / "out")
+
+
+def test_the_seed_decides_the_result(tiny_checkpoint, stage_data, tmp_path):
     losses = [
-        train_stage(tiny_checkpoint, stage, data, tmp_path / name, seed=seed) for name, seed in zip("abc", (1, 1, 2))
+        train_stage(tiny_checkpoint, stage(), stage_data, tmp_path / name, seed=seed)
+        for name, seed in zip("abc", (1, 1, 2))
     ]
     assert losses[0] == losses[1] != losses[2]
     assert changed(tmp_path / "a", tmp_path / "b") == set()
@@ -76,14 +87,57 @@ def elastic(tiny_checkpoint, tmp_path):
     return tmp_path / "elastic"
 
 
-def test_elastic_depth_trains_every_compressor(elastic, data, tmp_path):
-    stage = StageRecipe("data.json", RATES, batch_size=2)
-    losses = train_stage(elastic, stage, data, tmp_path / "out", seed=0)
+class Interrupted(BaseException):
+    """What a killed process leaves is what one leaves that stops here."""
+
+
+def interrupting(at):
+    """A progress bar that stops the training at optimiser step `at`."""
+    done = [0]
+
+    def advance(steps):
+        done[0] += steps
+        if done[0] == at:
+            raise Interrupted
+
+    return lambda steps: nullcontext(advance)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_stage_is_the_uninterrupted_one(elastic, stage_data, tmp_path, optimizer):
+    """Two and a half passes of four steps, killed in the second; several depths, so that their draw resumes too."""
+    recipe = stage(epochs=2.5, save_every=3, optimizer=optimizer, max_grad_norm=0.5)
+    whole = train_stage(elastic, recipe, stage_data, tmp_path / "whole", seed=0)
+    assert len(whole) == 10
+    kill_at = Random(optimizer).randint(4, 9)
+    with pytest.raises(Interrupted):
+        train_stage(elastic, recipe, stage_data, tmp_path / "killed", seed=0, shown=interrupting(kill_at))
+    assert not (tmp_path / "killed").exists()
+    with pytest.raises(LacoError, match="was interrupted(.|\n)*--resume"):
+        train_stage(elastic, recipe, stage_data, tmp_path / "killed", seed=0)
+    resumed = train_stage(elastic, recipe, stage_data, tmp_path / "killed", seed=0, resume=True)
+    assert resumed == whole  # bit for bit
+    assert changed(tmp_path / "whole", tmp_path / "killed") == set()
+    assert not (tmp_path / "killed-progress").exists()
+
+
+def test_a_checkpoint_that_was_not_finished_is_not_resumed_from(tiny_checkpoint, stage_data, tmp_path):
+    recipe = stage(epochs=2.5, save_every=3)
+    with pytest.raises(Interrupted):
+        train_stage(tiny_checkpoint, recipe, stage_data, tmp_path / "out", seed=0, shown=interrupting(8))
+    folder = tmp_path / "out-progress"
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-6"]
+    partial = folder / "checkpoint-7"
+    partial.mkdir()
+    (partial / "model.safetensors").write_bytes(b"half")
+    assert len(train_stage(tiny_checkpoint, recipe, stage_data, tmp_path / "out", seed=0, resume=True)) == 10
+
+
+def test_elastic_depth_trains_every_compressor(elastic, stage_data, tmp_path):
+    train_stage(elastic, stage(epochs=2), stage_data, tmp_path / "out", seed=0)
     names = changed(elastic, tmp_path / "out")
     for block in (1, 2):
         assert any(f"compressors.block_{block}." in name for name in names)
-    again = train_stage(elastic, stage, data, tmp_path / "again", seed=0)
-    assert again == losses
 
 
 def test_the_depth_of_a_step_depends_on_seed_and_step_alone(elastic):
@@ -98,7 +152,72 @@ def test_the_depth_of_a_step_depends_on_seed_and_step_alone(elastic):
     assert 8 < drawn.count(1) < 32
 
 
-def test_too_few_samples(tiny_checkpoint, data, tmp_path):
-    with pytest.raises(LacoError, match=r"does not fill one batch(.|\n)*16 samples, batch_size 32"):
-        train_stage(tiny_checkpoint, StageRecipe("data.json", RATES), data, tmp_path / "out", seed=0)
+def test_the_learning_rate_of_every_group_and_the_metrics(tiny_checkpoint, stage_data, tmp_path):
+    """As TensorBoard gets them, at the start, in the middle and at the end."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    rates = {"encoder": 2e-6, "compressor": 1e-5, "projector": 1e-5, "language_model": 1e-5}
+    recipe = stage(rates, epochs=26 / 4, warmup_ratio=0.1)
+    losses = train_stage(tiny_checkpoint, recipe, stage_data, tmp_path / "o", seed=0, tensorboard=tmp_path / "board")
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(losses)
+    for name, peak in rates.items():
+        logged = [event.value for event in events.Scalars(f"train/learning_rate/{name}")]
+        assert len(logged) == 26
+        assert logged[0] == pytest.approx(peak / 4, rel=1e-5)  # the first of three steps of warm-up
+        assert max(logged) == logged[3] == pytest.approx(peak, rel=1e-5)
+        assert logged[14] == pytest.approx((peak + 1e-7) / 2, rel=1e-5)
+        assert logged[-1] == pytest.approx(1e-7, rel=1e-5)  # every group's floor, the encoder's too
+    for name in ("grad_norm", "tokens_per_second", "samples_per_second", "peak_memory_gib"):
+        assert all(event.value > 0 for event in events.Scalars(f"train/{name}"))
+
+
+def test_too_few_samples(tiny_checkpoint, stage_data, tmp_path):
+    with pytest.raises(LacoError, match=r"does not fill one global_batch_size(.|\n)*16 samples, global_batch_size 32"):
+        train_stage(tiny_checkpoint, stage(global_batch_size=32), stage_data, tmp_path / "out", seed=0)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_loss_that_is_no_number_names_the_samples(tiny_checkpoint, stage_data, tmp_path, monkeypatch):
+    spoil(monkeypatch, lambda: float("nan"))
+    with pytest.raises(LacoError, match=r"the loss of step 1 is nan(.|\n)*samples 's\d+', 's\d+'\n"):
+        train_stage(tiny_checkpoint, stage(), stage_data, tmp_path / "out", seed=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gradient_that_is_no_number_names_the_samples_of_its_step(tiny_checkpoint, stage_data, tmp_path, monkeypatch):
+    class Backward(torch.autograd.Function):
+        forward = staticmethod(lambda context, value: value.clone())
+        backward = staticmethod(lambda context, gradient: gradient * float("inf"))
+
+    original = LacoForConditionalGeneration.get_image_features
+    monkeypatch.setattr(
+        LacoForConditionalGeneration, "get_image_features", lambda self, pixels: Backward.apply(original(self, pixels))
+    )
+    with pytest.raises(LacoError, match=r"the gradient of step 1 is (nan|inf)(.|\n)*samples ('s\d+', ){3}'s\d+'\n"):
+        train_stage(tiny_checkpoint, stage(), stage_data, tmp_path / "out", seed=0)
+
+
+def test_running_out_of_memory_names_the_samples(tiny_checkpoint, stage_data, tmp_path, monkeypatch):
+    spoil(monkeypatch, lambda: torch.empty(2**60, dtype=torch.uint8))
+    message = r"out of memory at step 1(.|\n)*samples 's\d+', 's\d+': 2 x \d+ tokens, \d tiles(.|\n)*per_device_batch_size"
+    with pytest.raises(LacoError, match=message):
+        train_stage(tiny_checkpoint, stage(), stage_data, tmp_path / "out", seed=0)
+
+
+def spoil(monkeypatch, make):
+    """Multiply the model's loss by what `make` gives, after it has tried to make it."""
+    original = LacoForConditionalGeneration.forward
+
+    def forward(self, *args, **kwargs):
+        outputs = original(self, *args, **kwargs)
+        outputs.loss = outputs.loss * make()
+        return outputs
+
+    monkeypatch.setattr(LacoForConditionalGeneration, "forward", forward)
+
+
+def test_broken_data_is_named_with_its_key(tiny_checkpoint, tmp_path):
+    (tmp_path / "data.json").write_text(json.dumps([]))
+    with pytest.raises(LacoError, match="data.json"):
+        train_stage(tiny_checkpoint, stage(), tmp_path, tmp_path / "out", seed=0)

@@ -1,0 +1,85 @@
+"""A plan on the terminal."""
+
+from __future__ import annotations
+
+from .plan import Plan
+from .recipe import GROUPS
+
+_MEMORY = ("weights", "gradients", "optimizer", "activations", "total")
+
+
+def plan_renderables(plan: Plan) -> list:
+    """The plan as Rich renderables: parts, what each trains, memory, and each stage's first sample."""
+    from rich.panel import Panel
+
+    values = plan.values
+    samples = [
+        Panel(text, title=f"{name}: its first sample, with what counts for the loss in colour", title_align="left")
+        for name, text in plan.previews.items()
+    ]
+    return [_parts(values), _trained(values["parts"]), _memory(values["parts"]), *samples]
+
+
+def _table(title: str, headings: tuple[str, ...], caption: str | None = None):
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _parts(values: dict):
+    merge = ", ".join(f"{depth} (after block {block})" for depth, block in values["merge"].items())
+    method = f"{values['method']} at {merge}" if merge else "no merge"
+    table = _table(
+        f"recipe {values['recipe']}: {method}, {values['tokens_per_tile']} tokens a tile",
+        ("part", "data", "samples", "steps", "batch", "tokens"),
+        "batch: per_device_batch_size x processes x accumulation; tokens: estimated, with the pictures'",
+    )
+    for part in values["parts"]:
+        batch = str(part.get("global_batch_size", ""))
+        if "accumulation" in part:
+            batch += f" = {part['per_device_batch_size']} x {values['processes']} x {part['accumulation']}"
+        table.add_row(
+            part["part"],
+            part["data"],
+            f"{part['samples']:,}",
+            f"{part['steps']:,}" if "steps" in part else "",
+            batch,
+            f"{part['estimated_tokens']:,}" if "estimated_tokens" in part else "",
+        )
+    return table
+
+
+def _trained(parts: list[dict]):
+    table = _table("trained parameters, at their peak learning rates", ("part", *GROUPS))
+    for part in parts:
+        rates = part.get("learning_rates", {})
+        cells = []
+        for group in GROUPS:
+            count = part.get("parameters", {}).get(group)
+            of_group = f"{rates[group]:g}" if group in rates else ", ".join(f"{n} {rate:g}" for n, rate in rates.items())
+            cells.append(f"{count:,}\nat {of_group}" if count else "frozen" if "memory" in part else "")
+        if any(cells):
+            table.add_row(part["part"], *cells)
+    return table
+
+
+def _memory(parts: list[dict]):
+    table = _table(
+        "memory of one process (estimated)",
+        ("part", *_MEMORY, "forward pass"),
+        "weights, gradients and optimiser states in FP32, before any sharding; activations: what autograd keeps of a "
+        "forward pass on the longest sample seen, counted by running the model on shapes alone",
+    )
+    for part in parts:
+        if "memory" in part:
+            memory, forward = part["memory"], part["memory"]["forward"]
+            shape = f"{forward['rows']} x {forward['tokens']:,} tokens, {forward['tiles']} tiles"
+            table.add_row(part["part"], *(_size(memory[name]) for name in _MEMORY), shape)
+    return table
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"
