@@ -1,7 +1,7 @@
 """The exported graph, node by node, in the arithmetic that is written into it.
 
-ONNX Runtime's CPU provider upcasts FP16 to FP32 and so proves nothing about half arithmetic. Here every node runs as a
-torch kernel in the dtype of its own inputs: what overflows on a device becomes inf here. The same interpreter runs the
+ONNX Runtime's CPU provider upcasts FP16 to FP32 and so proves nothing about half arithmetic. Here every node reads and
+writes the dtype of its own inputs, by torch kernels: what overflows on a device becomes inf here. The same interpreter runs the
 FP32 graph to measure the range of every tensor.
 
     interpreter = GraphInterpreter(graph_from_file(bundle / "vision_b1.onnx"))
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ExportError
+from .half_formats import BF16
 from .half_kernels import KERNELS
 
 Observer = Callable[[str, Tensor], None]
@@ -51,25 +52,34 @@ class GraphInterpreter:
 
     @torch.inference_mode()
     def run(
-        self, feeds: Mapping[str, np.ndarray], wanted: Iterable[str], observe: Observer | None = None
+        self,
+        feeds: Mapping[str, np.ndarray],
+        wanted: Iterable[str],
+        observe: Observer | None = None,
+        forced: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
         """Compute the tensors named ``wanted``; every other one is freed after its last use.
 
         Args:
             feeds: the graph's inputs, in the dtypes that it declares.
             observe: called with the name and value of each node's output as it is computed.
+            forced: values to go on with in place of the computed ones, cast to their dtype: with PyTorch's value at
+                each block's end, every block starts from the right input and shows its own error alone.
         """
+        forced = forced or {}
         wanted = set(wanted)
         values: dict[str, Tensor] = {name: to_torch(value) for name, value in feeds.items()}
         results = {}
         for index, node in enumerate(self._nodes):
             outputs = self._compute(node, values)
             for tensor, output in zip(node.outputs, outputs):
-                values[tensor.name] = output
                 if observe is not None:
                     observe(tensor.name, output)
                 if tensor.name in wanted:
-                    results[tensor.name] = output.numpy()
+                    results[tensor.name] = to_numpy(output)
+                if tensor.name in forced:
+                    output = to_torch(forced[tensor.name]).to(output.dtype).reshape(output.shape)
+                values[tensor.name] = output
             for tensor in node.inputs:
                 if self._last_use.get(tensor.name) == index:
                     values.pop(tensor.name, None)
@@ -92,8 +102,15 @@ class GraphInterpreter:
 
 
 def to_torch(values: np.ndarray) -> Tensor:
-    """A tensor over the array's memory; read-only and strided arrays are copied."""
+    """A tensor over the array's memory; read-only and strided arrays are copied. Takes ``ml_dtypes``' bfloat16."""
     values = np.ascontiguousarray(values) if np.ndim(values) else np.asarray(values)
     if not values.flags.writeable:
         values = values.copy()
+    if values.dtype == BF16.numpy:
+        return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(values)
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """An array over the tensor's memory; bfloat16, which numpy has not, becomes float32."""
+    return tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()

@@ -14,14 +14,15 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from .half_formats import FP16, HalfFormat
 from .precision import FOLLOWING
 
 FP32 = np.dtype(np.float32)
 
 
-def convert_to_half(graph: gs.Graph, kept_fp32: Collection[str], half: type = np.float16) -> None:
-    """Rewrite ``graph`` in place: the nodes named in ``kept_fp32`` stay FP32, the others become ``half``."""
-    _HalfConversion(graph, set(kept_fp32), np.dtype(half)).run()
+def convert_to_half(graph: gs.Graph, kept_fp32: Collection[str], form: HalfFormat = FP16) -> None:
+    """Rewrite ``graph`` in place: the nodes named in ``kept_fp32`` stay FP32, the others take the half format."""
+    _HalfConversion(graph, set(kept_fp32), form.numpy).run()
 
 
 class _HalfConversion:

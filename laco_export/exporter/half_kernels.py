@@ -1,8 +1,10 @@
 """ONNX operators as torch kernels, in the dtype of their inputs.
 
-Torch's half kernels read and write half and round every result to half, as a device's do; sums inside one operator
-(MatMul, Conv, ReduceMean, LayerNormalization's first stage) accumulate in FP32, as tensor cores and ONNX's
-``stash_type`` have it. The operators are those that vision towers trace to; another one is one line in :data:`KERNELS`.
+Every result is rounded to its inputs' dtype, as on a device; sums inside one operator (MatMul, Conv, ReduceMean, a
+fused norm) accumulate in FP32, as tensor cores and ONNX's ``stash_type`` have it. Torch's own half kernels do that, but
+its half MatMul is 20 times slower than FP32's on a CPU without half arithmetic, so that products are computed in FP32
+from the half values and rounded once: the same numbers. The operators are those that vision towers trace to; another
+one is one line in :data:`KERNELS`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,16 @@ from torch.nn import functional as F
 Kernel = Callable[[dict, list], "Tensor | tuple[Tensor, ...]"]
 
 
+def _accumulated(operation: Callable, *inputs: Tensor | None) -> Tensor:
+    """``operation`` on the inputs' exact values in FP32, rounded once to their dtype."""
+    dtype = inputs[0].dtype
+    return operation(*(None if tensor is None else tensor.float() for tensor in inputs)).to(dtype)
+
+
+def _matmul(attrs: dict, inputs: list) -> Tensor:
+    return _accumulated(torch.matmul, *inputs)
+
+
 def _conv(attrs: dict, inputs: list) -> Tensor:
     dims = inputs[0].ndim - 2
     pads = attrs.get("pads", [0] * 2 * dims)
@@ -24,13 +36,16 @@ def _conv(attrs: dict, inputs: list) -> Tensor:
     bias = inputs[2] if len(inputs) > 2 else None
     convolve = {1: F.conv1d, 2: F.conv2d}[dims]
     strides, dilations = attrs.get("strides", [1] * dims), attrs.get("dilations", [1] * dims)
-    return convolve(inputs[0], inputs[1], bias, strides, pads[:dims], dilations, attrs.get("group", 1))
+    operation = lambda tensor, weight, bias: convolve(
+        tensor, weight, bias, strides, pads[:dims], dilations, attrs.get("group", 1)
+    )
+    return _accumulated(operation, inputs[0], inputs[1], bias)
 
 
 def _gemm(attrs: dict, inputs: list) -> Tensor:
     left = inputs[0].T if attrs.get("transA") else inputs[0]
     right = inputs[1].T if attrs.get("transB") else inputs[1]
-    product = attrs.get("alpha", 1.0) * (left @ right)
+    product = attrs.get("alpha", 1.0) * _accumulated(torch.matmul, left, right)
     return product if len(inputs) < 3 else product + attrs.get("beta", 1.0) * inputs[2]
 
 
@@ -38,6 +53,38 @@ def _layer_norm(attrs: dict, inputs: list) -> Tensor:
     axis = attrs.get("axis", -1) % inputs[0].ndim
     bias = inputs[2] if len(inputs) > 2 else None
     return F.layer_norm(inputs[0], inputs[0].shape[axis:], inputs[1], bias, attrs.get("epsilon", 1e-5))
+
+
+def _rms_norm(attrs: dict, inputs: list) -> Tensor:
+    """ONNX's RMSNormalization (opset 23): its first stage in ``stash_type`` FP32, the product with the scale in T."""
+    axes = tuple(range(attrs.get("axis", -1) % inputs[0].ndim, inputs[0].ndim))
+    wide = inputs[0].float()
+    normalised = wide * (wide.square().mean(axes, keepdim=True) + attrs.get("epsilon", 1e-5)).rsqrt()
+    return normalised.to(inputs[0].dtype) * inputs[1]
+
+
+def _attention(attrs: dict, inputs: list) -> Tensor:
+    """ONNX's Attention (opset 23) on ``[B, heads, N, D]`` or ``[B, N, heads·D]``, without mask, cache or soft cap.
+
+    Scores and weights are rounded to the inputs' dtype, as the operator's definition has it: a fused kernel that keeps
+    them in FP32 is no worse.
+    """
+    extras = [tensor for tensor in inputs[3:] if tensor is not None]
+    if extras or attrs.get("is_causal") or attrs.get("softcap"):
+        raise NotImplementedError("Attention with a mask, a cache or a soft cap")
+    query, key, value = inputs[:3]
+    packed = query.ndim == 3
+    if packed:
+        counts = (attrs["q_num_heads"], attrs["kv_num_heads"], attrs["kv_num_heads"])
+        query, key, value = (
+            tensor.unflatten(-1, (count, -1)).transpose(1, 2)  # [B, N, heads·D] -> [B, heads, N, D]
+            for tensor, count in zip((query, key, value), counts)
+        )
+    # The definition multiplies Q and K by the root of the scale each, before their product.
+    root = attrs.get("scale", query.shape[-1] ** -0.5) ** 0.5
+    scores = _accumulated(torch.matmul, query * root, (key * root).transpose(-1, -2))
+    mixed = _accumulated(torch.matmul, scores.softmax(-1), value)  # [B, heads, N, D]
+    return mixed.transpose(1, 2).flatten(-2) if packed else mixed
 
 
 def _reduce(operation: Callable) -> Kernel:
@@ -110,6 +157,7 @@ TORCH_DTYPES = {1: torch.float32, 10: torch.float16, 16: torch.bfloat16, 6: torc
 
 KERNELS: dict[str, Kernel] = {
     "Add": lambda attrs, inputs: inputs[0] + inputs[1],
+    "Attention": _attention,
     "Cast": _cast,
     "Concat": lambda attrs, inputs: torch.cat(inputs, attrs["axis"]),
     "Conv": _conv,
@@ -121,12 +169,13 @@ KERNELS: dict[str, Kernel] = {
     "Gemm": _gemm,
     "Identity": lambda attrs, inputs: inputs[0],
     "LayerNormalization": _layer_norm,
-    "MatMul": lambda attrs, inputs: inputs[0] @ inputs[1],
+    "MatMul": _matmul,
     "Mul": lambda attrs, inputs: inputs[0] * inputs[1],
     "Neg": lambda attrs, inputs: -inputs[0],
     "Pad": _pad,
     "Pow": lambda attrs, inputs: inputs[0].pow(inputs[1]),
     "Reciprocal": lambda attrs, inputs: inputs[0].reciprocal(),
+    "RMSNormalization": _rms_norm,
     "ReduceMean": _reduce(torch.mean),
     "ReduceSum": _reduce(torch.sum),
     "Relu": lambda attrs, inputs: inputs[0].relu(),

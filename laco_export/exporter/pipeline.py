@@ -11,12 +11,14 @@ import shutil
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import __version__
 from ..atomic import new_directory
 from ..bundle import Manifest, write_manifest
+from ..console import console
 from ..conversation import IM_END
 from ..depth import Depth
 from ..errors import CheckpointError, ExportError
@@ -27,6 +29,9 @@ from .options import ExportOptions
 from .quiet import quiet
 from .report import Report
 from .steps import Steps
+
+if TYPE_CHECKING:
+    from .proof import Proof
 
 _CARRIED = (
     "tokenizer.json",
@@ -96,11 +101,13 @@ class _Export:
             self._load()
         with step("draw the golden pictures" if not self.options.images else "read the pictures"):
             self._prepare_pictures()
+        with step("run the pictures in PyTorch"):
+            self._run_reference()
         with step("trace and rewrite the vision tower"):
             self._trace()
-        if self.options.precision != "fp32":
-            with step(f"measure ranges, convert to {self.options.precision.upper()}"):
-                vision_graph.to_half(self.traced[0], self.pixel_values)
+        ranges = "" if self.options.precision == "fp32" else ", measure ranges"
+        with step(f"compare the rewritten graph with PyTorch{ranges}"):
+            self._prove_rewrites()
         with step("write and check the graph"):
             self._write_graphs()
         with step("compare with PyTorch"):
@@ -155,24 +162,44 @@ class _Export:
         self.pixels = [prepare.resize_and_crop(image) for _, image in pictures]  # uint8 [H, W, 3]
         self.pixel_values = [prepare.normalize(pixels)[None] for pixels in self.pixels]  # float32 [1, 3, H, W]
 
-    def _trace(self) -> None:
+    def _run_reference(self) -> None:
+        from .proof import Reference
         from .tower import VisionTower
 
         self.tower = VisionTower(self.model).eval()
+        with quiet():
+            self.reference = Reference.of(self.tower, self.pixel_values)
+
+    def _trace(self) -> None:
         size = self.pixel_values[0].shape[1:]
         self.traced = [
             vision_graph.trace_and_rewrite(self.tower, (batch, *size), opset=self.options.opset)
             for batch in self.options.batches
         ]
 
+    def _prove_rewrites(self) -> None:
+        """Compare the FP32 graph block by block; measure the ranges and choose the FP32 islands on the same run."""
+        from .half_formats import HALF_FORMATS
+        from .precision import choose_fp32
+        from .proof import prove_rewrites
+        from .ranges import RangeMeter
+
+        graph, self.form = self.traced[0].graph, HALF_FORMATS.get(self.options.precision)
+        meter = None if self.form is None else RangeMeter(graph, self.form.torch)
+        with quiet():
+            self.rewritten = prove_rewrites(self.reference, graph, meter)
+            self.kept_fp32 = {} if meter is None else choose_fp32(graph, meter.ranges, self.form)
+        if not self.options.bisect:  # which reports on all runs together
+            self.rewritten.require()
+
     def _write_graphs(self) -> None:
         from .structural_gates import check_structure
 
-        written = vision_graph.write(
-            self.traced, self.folder, precision=self.options.precision, target=self.options.reader
-        )
+        traced = self.traced
+        if self.form is not None:
+            traced = vision_graph.in_half(traced, self.kept_fp32, self.form)
+        written = vision_graph.write(traced, self.folder, precision=self.options.precision, target=self.options.reader)
         self.vision = replace(written, **self._token_layout())
-        self.traced.clear()  # their weights are on disk now
         for graph in self.vision.graphs:
             check_structure(self.folder / graph.file, self.options.reader)
 
@@ -186,16 +213,50 @@ class _Export:
         return {"token_grid": grid, "tiling": model.config.tiling, "image_newline": newline}
 
     def _prove(self) -> None:
-        from .proof import prove
+        from .proof import prove_shipped
 
-        shipped = self.folder / self.vision.graphs[0].file
-        marked = [self.folder / vision_graph.marked(graph.file) for graph in self.vision.graphs]
+        files = {graph.batch: self.folder / graph.file for graph in self.vision.graphs}
+        marked = [self.folder / vision_graph.marked(path.name) for path in files.values()]
         with quiet():
-            self.proof = prove(self.tower, shipped, marked[0], self.pixel_values, precision=self.options.precision)
+            self.proof = self._judge(files[1], marked[0])
+            self.traced.clear()  # proven or given up: the FP32 graph is needed no more
+            if self.options.bisect:
+                self._bisect(files[1], marked[0])
+            self.rewritten.require()
+            self.proof.require()
+            self.proof = prove_shipped(self.reference, self.proof, files)
         for path in marked:
             path.unlink()
         self.proof.require()
-        golden.write_golden(self.folder, self.picture_names, self.pixels, self.proof.expected)
+        self.notes += self.proof.notes
+        golden.write_golden(self.folder, self.picture_names, self.pixels, self.reference.expected)
+
+    def _judge(self, shipped: Path, marked: Path) -> Proof:
+        """The deciding run; where half precision drifts, again with more of the graph in FP32."""
+        from .islands import MAX_RETRIES, widen
+        from .proof import judge
+
+        found = judge(self.reference, shipped, marked, precision=self.options.precision)
+        for retry in range(1, MAX_RETRIES + 1):
+            if self.form is None or found.failing is None or self.rewritten.failing is not None:
+                break
+            drifted = found.failing[1][0]
+            self.kept_fp32 = widen(self.traced[0].graph, self.tower.boundary_names, self.kept_fp32, drifted, retry)
+            self._write_graphs()
+            self.notes.append(
+                f"the {self.options.precision.upper()} graph drifted at {drifted.name} ({drifted.numbers()}): it was "
+                f"converted again with the blocks around it in FP32 (retry {retry} of {MAX_RETRIES})"
+            )
+            found = judge(self.reference, shipped, marked, precision=self.options.precision)
+        return found
+
+    def _bisect(self, shipped: Path, marked: Path) -> None:
+        from .bisection import FUSION_NOTE, bisect
+
+        found = bisect(self.reference, self.rewritten, self.proof, shipped, marked)
+        report, plot = found.write(self.output)
+        self.notes += [f"bisect: {found.sentence} (see {report.name}, {plot.name})", f"bisect: {FUSION_NOTE}"]
+        console().print(f"bisect: {found.sentence}\n  report: {report}\n  plot:   {plot}", soft_wrap=True)
 
     def _compile(self) -> None:
         self.compiled: list[dict] = []
@@ -220,6 +281,7 @@ class _Export:
                 image_token_id=model.config.image_token_id,
                 eos_token_ids=self._eos_token_ids(),
                 output_folder=self.folder,
+                precision=self.options.llm,
                 generation_config=model.generation_config,
                 advance=advance,
             )
@@ -239,6 +301,8 @@ class _Export:
             if (self.options.model / name).is_file():
                 shutil.copyfile(self.options.model / name, self.folder / name)
         accuracy = self.proof.to_manifest(self.picture_names)
+        accuracy["pictures_are"] = "given" if self.options.images else "drawn"
+        accuracy["rewritten"] = self.rewritten.to_manifest(self.picture_names)
         if self.options.llm:
             accuracy["decoder"] = self.decoder_accuracy
         else:

@@ -1,28 +1,32 @@
 """Which nodes of a half-precision graph stay FP32, and why.
 
-By rule: the statistics of norms (a square, its mean, the root), because squares leave half's range at |x| > 255 and a
-target may compute a fused norm in the dtype that it is given. By measurement, from :mod:`.ranges`: nodes that read or
-write a tensor which half cannot hold. Every decision carries its reason into the manifest.
+By rule: the statistics of norms (a square, its mean, the root), because squares leave FP16's range at |x| > 255 and a
+target may compute a fused norm in the dtype that it is given; and operators that ONNX does not define for the format.
+By measurement, from :mod:`.ranges`: nodes that read or write a tensor which the format cannot hold. Every decision
+carries its reason into the manifest.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 
+import onnx
 import onnx_graphsurgeon as gs
 
+from .half_formats import BF16, FP16, HalfFormat
 from .ranges import TensorRange
 from .rewrites.rewiring import producer
 
-HALF_MAX = 65504.0
 HEADROOM = 4.0
-"""A tensor counts as out of range at a quarter of half's largest number: only a few pictures are measured."""
+"""A tensor counts as out of range at a quarter of the largest number: only a few pictures are measured."""
 
-MAX_ROUNDING = 2.0**-11 * 1.01
-"""Rounding within half's normal numbers stays below 2⁻¹¹; more means subnormals (the 1 % covers FP32 summation)."""
+ROUNDING_SLACK = 1.01
+"""Normal numbers round by at most :attr:`HalfFormat.rounding`; more means subnormals (1 % covers FP32 summation)."""
 
-MAX_LOGIT = 128.0
-"""From here on half rounds an attention score by more than 1/16, and its weight by more than 6 %."""
+MAX_SCORE_ROUNDING = 1 / 16
+"""Where rounding may move an attention score by more, it moves the weight by more than 6 %: from scores of 128 on in
+FP16, of 16 on in bfloat16."""
 
 FOLLOWING = ("Reshape", "Transpose", "Slice", "Concat", "Pad", "Identity", "Squeeze", "Unsqueeze", "Split", "Gather")
 """Operators that only move values: they take the precision of what they are given."""
@@ -32,24 +36,32 @@ _STATISTICS = "norm statistics: squares and their mean leave half's range and pr
 _FUSED_NORM = "a target may compute a fused norm's variance in the dtype it is given (rule)"
 
 
-def choose_fp32(graph: gs.Graph, ranges: dict[str, TensorRange]) -> dict[str, str]:
+def choose_fp32(graph: gs.Graph, ranges: dict[str, TensorRange], form: HalfFormat = FP16) -> dict[str, str]:
     """Node name → reason, for every node that must stay FP32."""
     kept: dict[str, str] = {}
+    for node in graph.nodes:
+        if form is BF16 and not _takes_bfloat16(node.op, graph.opset):
+            kept[node.name] = f"ONNX's {node.op} takes no bfloat16 at opset {graph.opset} (rule)"
     for node in graph.nodes:
         for name, reason in _by_rule(node).items():
             kept.setdefault(name, reason)
     for node in graph.nodes:
-        if node.name not in kept and node.op not in FOLLOWING and (reason := _by_range(node, ranges)):
+        if node.name not in kept and node.op not in FOLLOWING and (reason := _by_range(node, ranges, form)):
             kept[node.name] = reason
     for node in graph.nodes:
-        if node.op == "Softmax" and (reason := _by_logits(node, ranges)):
+        if node.op == "Softmax" and (reason := _by_logits(node, ranges, form)):
             for member in (producer(node.inputs[0]), node):
                 kept.setdefault(member.name, reason)
     return kept
 
 
+@cache
+def _takes_bfloat16(op: str, opset: int) -> bool:
+    return "tensor(bfloat16)" in onnx.defs.get_schema(op, opset).inputs[0].types
+
+
 def _by_rule(node: gs.Node) -> dict[str, str]:
-    if node.op == "LayerNormalization":
+    if node.op in ("LayerNormalization", "RMSNormalization"):
         return {node.name: _FUSED_NORM}
     if node.op != "Sqrt":
         return {}
@@ -69,28 +81,30 @@ def _by_rule(node: gs.Node) -> dict[str, str]:
     return {member.name: _STATISTICS for member in members}
 
 
-def _by_range(node: gs.Node, ranges: dict[str, TensorRange]) -> str | None:
+def _by_range(node: gs.Node, ranges: dict[str, TensorRange], form: HalfFormat) -> str | None:
     for tensor in [*node.outputs, *node.inputs]:
         measured = ranges.get(tensor.name)
         if measured is None:
             continue
         constant = isinstance(tensor, gs.Constant)
-        limit = HALF_MAX if constant else HALF_MAX / HEADROOM
+        limit = form.largest if constant else form.largest / HEADROOM
         if not measured.max_abs <= limit:
             return f"|{tensor.name}| reaches {measured.max_abs:.4g}, above {limit:.4g}"
         # A constant that is added may vanish beside what it is added to; one that multiplies may not.
         if constant and node.op not in _WEIGHTED:
             continue
-        if measured.rounding > MAX_ROUNDING:
-            return f"{tensor.name} falls to half's subnormals: rounding it costs {measured.rounding:.2g} of its norm"
+        if measured.rounding > form.rounding * ROUNDING_SLACK:
+            lost = f"rounding it costs {measured.rounding:.2g} of its norm"
+            return f"{tensor.name} falls to {form.in_words}'s subnormals: {lost}"
     return None
 
 
-def _by_logits(softmax: gs.Node, ranges: dict[str, TensorRange]) -> str | None:
+def _by_logits(softmax: gs.Node, ranges: dict[str, TensorRange], form: HalfFormat) -> str | None:
     scores = softmax.inputs[0]
     measured = ranges.get(scores.name)
-    if measured is None or producer(scores) is None or not measured.max_abs >= MAX_LOGIT:
+    if measured is None or producer(scores) is None or measured.max_abs * form.rounding < MAX_SCORE_ROUNDING:
         return None
     if not math.isfinite(measured.max_abs):
         return f"|{scores.name}| is not finite"
-    return f"scores reach {measured.max_abs:.4g}: half would round them by up to {measured.max_abs * 2**-11:.2g}"
+    rounding = measured.max_abs * form.rounding
+    return f"scores reach {measured.max_abs:.4g}: {form.in_words} would round them by up to {rounding:.2g}"

@@ -1,180 +1,232 @@
-"""The accuracy gate: Polygraphy compares the exported graph with PyTorch at every boundary.
+"""The accuracy gate: Polygraphy compares what is exported with PyTorch at every boundary of the encoder.
 
-An FP32 graph is judged by ONNX Runtime, on a copy whose boundaries are outputs. A half-precision graph is judged in
-real half arithmetic (:mod:`.half_arithmetic`), where every tensor of the shipped file can be read. In both cases ONNX
-Runtime also runs the file as shipped, which must be within tolerance too, since marking outputs can change a runtime's
-fusion. Its CPU provider upcasts half, so that this proves the file but not the arithmetic.
+Two comparisons, of two questions:
+
+1. Is the rewritten graph PyTorch's (:func:`prove_rewrites`)? It runs in FP32, block by block from PyTorch's own input,
+   so that nothing but the block itself can differ, and by no more than the order of sums. The ranges that the
+   precision step needs are measured in the same run.
+2. What does the precision cost (:func:`prove`)? The file as shipped runs from the pixels on. A half-precision graph is
+   judged in real half arithmetic (:mod:`.half_arithmetic`), an FP32 graph by ONNX Runtime on a copy whose boundaries
+   are outputs. ONNX Runtime then also runs the file as shipped, since marking outputs can change a runtime's fusion;
+   its CPU provider upcasts half, so that this proves the file but not the arithmetic.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
+from ..agreement import Agreement, worst, worst_of
 from ..errors import ExportError
-from .runners import ONNXRUNTIME, PYTORCH, SHIPPED, HalfRunner, TorchRunner, onnxruntime_runner
+from .boundaries import STRICTNESS, BoundaryComparison, boundary_of
+from .external_data import graph_from_file
+from .half_arithmetic import GraphInterpreter, Observer
+from .runners import (
+    ARITHMETIC,
+    ONNXRUNTIME,
+    PYTORCH,
+    SHIPPED,
+    BatchRunner,
+    GraphRunner,
+    TorchRunner,
+    onnxruntime_runner,
+    open_session,
+)
 from .tower import INPUT, OUTPUT, VisionTower
 
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Cosine at least ``cosine``, and norms within ``norm_drift`` of each other (cosine misses a lost scale)."""
-
-    cosine: float
-    norm_drift: float
-
-
-TOLERANCES = {"fp32": Tolerance(0.9999, 1e-3), "fp16": Tolerance(0.999, 1e-2)}
-"""FP32 differs by the order of sums alone (1e-6 measured); FP16 has 11 bits, and 24 blocks add their rounding."""
+REWRITTEN = "the rewritten graph in FP32, block by block"
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """One tensor of one runner against PyTorch, over the pictures: the worst of each.
+class Reference:
+    """What PyTorch makes of the pictures: computed once, compared with everything.
 
     Attributes:
-        cosine: over the whole tensor of a picture.
-        norm_ratio: the runner's norm over PyTorch's, the one furthest from 1.
-        max_abs: largest absolute difference.
-        worst_token_cosine: the least cosine of a single token, for the reader: a few large tokens rule the whole.
+        pictures: float32 ``[1, 3, H, W]`` each.
+        results: Polygraphy's record of the PyTorch run.
     """
 
-    name: str
-    cosine: float
-    norm_ratio: float
-    max_abs: float
-    worst_token_cosine: float
+    tower: VisionTower
+    pictures: Sequence[np.ndarray]
+    results: object
 
-    def within(self, tolerance: Tolerance) -> bool:
-        # Written so that NaN fails.
-        return self.cosine >= tolerance.cosine and abs(self.norm_ratio - 1) <= tolerance.norm_drift
+    @classmethod
+    def of(cls, tower: VisionTower, pictures: Sequence[np.ndarray]) -> Reference:
+        """Run ``tower`` on each picture."""
+        from polygraphy.comparator import Comparator
+
+        runner = TorchRunner(tower, tuple(pictures[0].shape))
+        return cls(tower, pictures, Comparator.run([runner], data_loader=[{INPUT: picture} for picture in pictures]))
+
+    @property
+    def expected(self) -> list[Mapping[str, np.ndarray]]:
+        """Tensors by name per picture: ``image_features`` and every boundary."""
+        return [dict(iteration.items()) for iteration in self.results[PYTORCH]]
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        return tuple(self.pictures[0].shape)
+
+    def compare(self, runner, strictness: str) -> list[Agreement]:
+        """Run ``runner`` on the pictures and compare it with PyTorch: the worst of each tensor, in encoder order."""
+        from polygraphy.comparator import Comparator, RunResults
+
+        given = Comparator.run([runner], data_loader=[{INPUT: picture} for picture in self.pictures])
+        results = RunResults([*self.results.items(), *given.items()])
+        compare = BoundaryComparison(self.tower, self.expected, strictness)
+        accuracy = Comparator.compare_accuracy(results, compare_func=compare, comparisons=[(0, 1)])[0]
+        iterations = accuracy[(PYTORCH, runner.name)]
+        return [worst_of([iteration[name] for iteration in iterations]) for name in iterations[0]]
 
 
 @dataclass(frozen=True)
 class Proof:
-    """The comparison's result.
+    """The comparisons' results.
 
     Attributes:
         judge: the runner that decides.
         agreements: runner → its tensors, in the order in which the encoder computes them.
-        expected: PyTorch's outputs, one mapping of names to arrays per picture.
+        notes: what could not be run, and why.
     """
 
     precision: str
     judge: str
-    tolerance: Tolerance
     agreements: dict[str, list[Agreement]]
-    expected: list[dict[str, np.ndarray]]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def worst(self) -> Agreement:
         """The judge's tensor with the lowest cosine."""
-        return min(self.agreements[self.judge], key=lambda found: found.cosine if found.cosine == found.cosine else -2)
+        return worst(self.agreements[self.judge])
+
+    @property
+    def failing(self) -> tuple[str, list[Agreement]] | None:
+        """The first runner that is out of tolerance, the judge before the others, and its tensors that are."""
+        for runner in dict.fromkeys((self.judge, *self.agreements)):
+            failing = [found for found in self.agreements[runner] if not found.within()]
+            if failing:
+                return runner, failing
+        return None
 
     def to_manifest(self, pictures: list[str]) -> dict:
-        others = {name: [asdict(a) for a in found] for name, found in self.agreements.items() if name != self.judge}
+        others = {name: [a.to_dict() for a in found] for name, found in self.agreements.items() if name != self.judge}
+        judged = [found.to_dict() for found in self.agreements[self.judge]]
         return {
             "reference": "PyTorch FP32",
             "judged_by": self.judge,
-            "tolerance": asdict(self.tolerance),
+            "tolerance": asdict(STRICTNESS[self.precision].tensor),
             "pictures": pictures,
-            "tensors": [asdict(found) for found in self.agreements[self.judge]],
+            "tensors": [found for found in judged if found["name"] == boundary_of(found["name"])],
+            "branches": [found for found in judged if found["name"] != boundary_of(found["name"])],
             "also": others,
         }
 
     def require(self) -> None:
         """Raise :class:`ExportError` naming the worst tensor unless every runner is within tolerance."""
-        for runner in (self.judge, *self.agreements):
-            failing = [found for found in self.agreements[runner] if not found.within(self.tolerance)]
-            if failing:
-                raise self._failure(runner, failing)
+        if self.failing is not None:
+            raise self._failure(*self.failing)
 
     def _failure(self, runner: str, failing: list[Agreement]) -> ExportError:
-        order = [found.name for found in self.agreements[runner]]
-        worst = min(failing, key=lambda found: found.cosine if found.cosine == found.cosine else -2)
-        first = min(failing, key=lambda found: order.index(found.name))
-        numbers = f"cosine {worst.cosine:.6f}, norm ratio {worst.norm_ratio:.5f}, max abs {worst.max_abs:.4g}"
-        half = self.precision != "fp32"
+        lowest, first = worst(failing), failing[0]
+        remedies = ["add --bisect for a report and a plot of the error by block"]
+        if self.precision != "fp32" and runner != REWRITTEN:
+            remedies.append("export with --fp32, or give pictures like your own with --images")
+        else:
+            remedies.append("report this with the checkpoint's config.json")
+        graph = "rewritten" if runner == REWRITTEN else self.precision.upper()
         return ExportError(
-            f"the {self.precision.upper()} graph does not compute what PyTorch computes (judged by {runner})",
-            given=f"worst at {worst.name}: {numbers}; first out of tolerance: {first.name}",
-            allowed=f"cosine ≥ {self.tolerance.cosine}, norms within {self.tolerance.norm_drift:.1%}",
-            todo="export with --fp32, or give pictures like your own with --images so that ranges are measured on them"
-            if half
-            else "report this with the checkpoint's config.json",
+            f"the {graph} graph does not compute what PyTorch computes (judged by {runner})",
+            given=f"worst at {lowest.name}: {lowest.numbers()}; first out of tolerance: {first.name}",
+            allowed=f"there: {_in_words(lowest)}",
+            todo="; or ".join(remedies),
         )
 
 
-def prove(tower: VisionTower, shipped: Path, marked: Path, pictures: Sequence[np.ndarray], *, precision: str) -> Proof:
-    """Compare PyTorch with the exported graph on ``pictures``, each float32 ``[1, 3, H, W]``.
+def _in_words(found: Agreement) -> str:
+    allowed = found.tolerance
+    largest = allowed.max_abs * found.largest
+    return f"cosine ≥ {allowed.cosine:.7g}, norms within {allowed.norm_drift:.2g}, max abs ≤ {largest:.3g}"
+
+
+def prove_rewrites(reference: Reference, graph: gs.Graph, observe: Observer | None = None) -> Proof:
+    """Compare the rewritten FP32 graph with PyTorch, every block from PyTorch's own input.
 
     Args:
-        shipped: the bundle's graph file.
-        marked: the same graph with its boundaries as outputs; read for FP32 alone.
-        precision: a key of :data:`TOLERANCES`.
+        graph: before conversion; its outputs are ``image_features`` and every boundary.
+        observe: sees every tensor: :class:`~.ranges.RangeMeter`.
     """
-    from polygraphy.comparator import Comparator
-
-    shape = tuple(pictures[0].shape)
-    judge = onnxruntime_runner(marked, ONNXRUNTIME)
-    if precision != "fp32":
-        judge = HalfRunner(shipped, tower.boundary_names, shape)
-    runners = [TorchRunner(tower, shape), judge, onnxruntime_runner(shipped, SHIPPED)]
-    results = Comparator.run(runners, data_loader=[{INPUT: picture} for picture in pictures])
-    accuracy = Comparator.compare_accuracy(
-        results, compare_func=_compare_iteration, comparisons=[(0, index) for index in range(1, len(runners))]
-    )[0]
-    computed = [*tower.boundary_names, OUTPUT]  # in the order of the encoder
-    agreements = {
-        pair[1]: [_worst_of(name, iterations) for name in computed if name in iterations[0]]
-        for pair, iterations in accuracy.items()
-    }
-    expected = [dict(iteration.items()) for iteration in results[PYTORCH]]
-    return Proof(precision, judge.name, TOLERANCES[precision], agreements, expected)
-
-
-def _compare_iteration(expected, given) -> OrderedDict[str, Agreement]:
-    return OrderedDict((name, agreement(name, expected[name], given[name])) for name in expected if name in given)
-
-
-def _worst_of(name: str, iterations: list[dict[str, Agreement]]) -> Agreement:
-    found = [iteration[name] for iteration in iterations]
-    return Agreement(
-        name,
-        cosine=float(np.min([one.cosine for one in found])),  # NaN stays NaN
-        norm_ratio=max((one.norm_ratio for one in found), key=lambda ratio: abs(ratio - 1)),
-        max_abs=float(np.max([one.max_abs for one in found])),
-        worst_token_cosine=float(np.min([one.worst_token_cosine for one in found])),
+    names = reference.tower.boundary_names
+    runner = GraphRunner(
+        REWRITTEN,
+        lambda: GraphInterpreter(graph),
+        names,
+        reference.pixel_shape,
+        observe=observe,
+        forced=reference.expected,
     )
+    return Proof("fp32", REWRITTEN, {REWRITTEN: reference.compare(runner, "blockwise")})
 
 
-def agreement(name: str, expected: np.ndarray, given: np.ndarray) -> Agreement:
-    """Compare two tensors ``[…, tokens, C]`` in float64; inf or NaN anywhere gives NaN."""
-    if expected.shape != given.shape:
-        raise ExportError(f"{name} has another shape than in PyTorch", given=given.shape, allowed=expected.shape)
-    left = expected.astype(np.float64).reshape(-1, expected.shape[-1])  # [tokens, C]
-    right = given.astype(np.float64).reshape(left.shape)
-    with np.errstate(invalid="ignore", over="ignore"):
-        dots, lefts, rights = (left * right).sum(1), (left**2).sum(1), (right**2).sum(1)
-        norms = np.sqrt(lefts.sum()), np.sqrt(rights.sum())
-        cosine = _ratio(dots.sum(), norms[0] * norms[1])
-        tokens = [_ratio(*pair) for pair in zip(dots, np.sqrt(lefts * rights))]
-        return Agreement(
-            name,
-            cosine=cosine,
-            norm_ratio=_ratio(norms[1], norms[0]),
-            max_abs=float(np.abs(left - right).max()),
-            worst_token_cosine=float(np.min(tokens)),
+def judge(reference: Reference, shipped: Path, marked: Path, *, precision: str) -> Proof:
+    """Let the deciding runner run the graph.
+
+    Args:
+        shipped: the bundle's graph file for one picture.
+        marked: the same graph with its boundaries as outputs; read for FP32 alone.
+        precision: ``fp32``, ``fp16`` or ``bf16``.
+    """
+    if precision == "fp32":
+        runner = onnxruntime_runner(marked, ONNXRUNTIME)
+    else:
+        runner = GraphRunner(
+            ARITHMETIC[precision],
+            lambda: GraphInterpreter(graph_from_file(shipped)),
+            reference.tower.boundary_names,
+            reference.pixel_shape,
         )
+    return Proof(precision, runner.name, {runner.name: reference.compare(runner, precision)})
 
 
-def _ratio(numerator: float, denominator: float) -> float:
-    if not np.isfinite(numerator) or not np.isfinite(denominator):
-        return float("nan")
-    if denominator == 0:
-        return 1.0 if numerator == 0 else float("nan")  # zeros against zeros agree
-    return float(numerator / denominator)
+def prove_shipped(reference: Reference, proof: Proof, graphs: Mapping[int, Path]) -> Proof:
+    """Add to ``proof`` what ONNX Runtime makes of the shipped files.
+
+    Args:
+        graphs: batch size → file.
+    """
+    agreements, notes = dict(proof.agreements), list(proof.notes)
+    for batch, path in graphs.items():
+        if (missing := _missing_kernel(path)) is not None:
+            notes.append(f"ONNX Runtime's CPU provider cannot run {path.name} ({missing}): {proof.judge} judged alone")
+            continue
+        runner = onnxruntime_runner(path, SHIPPED)
+        if batch > 1:
+            runner = BatchRunner(path, batch, reference.pixel_shape, len(reference.pictures))
+        agreements[runner.name] = reference.compare(runner, proof.precision)
+    return Proof(proof.precision, proof.judge, agreements, notes)
+
+
+def _missing_kernel(path: Path) -> str | None:
+    """Why ONNX Runtime's CPU provider has no session for this file; None where it has one."""
+    import onnx
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as MissingKernel
+
+    if not any(tensor.data_type == onnx.TensorProto.BFLOAT16 for tensor in _initializers(path)):
+        return None  # everything else that is exported has its kernels
+    try:
+        open_session(path)
+    except MissingKernel:
+        return "it has no bfloat16 kernels"
+    return None
+
+
+def _initializers(path: Path):
+    import onnx
+
+    return onnx.load(str(path), load_external_data=False).graph.initializer
+
+
+__all__ = ["OUTPUT", "REWRITTEN", "Proof", "Reference", "judge", "prove_rewrites", "prove_shipped"]

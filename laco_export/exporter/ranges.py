@@ -53,25 +53,39 @@ class TensorRange:
             self._errors += float(torch.linalg.vector_norm(tensor - tensor.to(half).float())) ** 2
 
 
+class RangeMeter:
+    """Measures every floating-point tensor of a graph as an interpreter computes it: the interpreter's ``observe``.
+
+    Attributes:
+        ranges: tensor name → its range over all pictures so far, weights included.
+    """
+
+    def __init__(self, graph: gs.Graph, half: torch.dtype = torch.float16):
+        self._half = half
+        self._moved = {node.outputs[0].name: node.inputs[0].name for node in graph.nodes if node.op in MOVING}
+        self._ranges = constant_ranges(graph, half)
+
+    def __call__(self, name: str, tensor: Tensor) -> None:
+        if tensor.is_floating_point() and name not in self._moved:
+            self._ranges.setdefault(name, TensorRange()).add(tensor, self._half)
+
+    @property
+    def ranges(self) -> dict[str, TensorRange]:
+        for name, source in self._moved.items():  # in the order of the graph, so chains resolve
+            if source in self._ranges:
+                self._ranges[name] = self._ranges[source]
+        return self._ranges
+
+
 def measure_ranges(
     graph: gs.Graph, pictures: Iterable[np.ndarray], half: torch.dtype = torch.float16
 ) -> dict[str, TensorRange]:
     """Run the FP32 graph on each picture ``[1, 3, H, W]`` and measure every floating-point tensor, weights included."""
-    ranges = constant_ranges(graph, half)
-    moved = {node.outputs[0].name: node.inputs[0].name for node in graph.nodes if node.op in MOVING}
-
-    def observe(name: str, tensor: Tensor) -> None:
-        if tensor.is_floating_point() and name not in moved:
-            ranges.setdefault(name, TensorRange()).add(tensor, half)
-
-    interpreter = GraphInterpreter(graph)
+    meter, interpreter = RangeMeter(graph, half), GraphInterpreter(graph)
     for picture in pictures:
-        observe(INPUT, torch.from_numpy(picture))
-        interpreter.run({INPUT: picture}, (), observe)
-    for name, source in moved.items():  # in the order of the graph, so chains resolve
-        if source in ranges:
-            ranges[name] = ranges[source]
-    return ranges
+        meter(INPUT, torch.from_numpy(picture))
+        interpreter.run({INPUT: picture}, (), meter)
+    return meter.ranges
 
 
 def constant_ranges(graph: gs.Graph, half: torch.dtype = torch.float16) -> dict[str, TensorRange]:

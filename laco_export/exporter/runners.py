@@ -1,4 +1,4 @@
-"""PyTorch and the half-arithmetic interpreter as Polygraphy runners.
+"""PyTorch and the graph interpreter as Polygraphy runners.
 
 Polygraphy's own ``PytRunner`` asks for a CUDA device; these are the few lines that a CPU needs.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,16 @@ from polygraphy.backend.base import BaseRunner
 from polygraphy.backend.onnxrt import OnnxrtRunner
 from polygraphy.common import TensorMetadata
 
-from .external_data import graph_from_file
-from .half_arithmetic import GraphInterpreter
+from .half_arithmetic import GraphInterpreter, Observer
 from .tower import INPUT, OUTPUT, VisionTower
 
-PYTORCH, HALF, ONNXRUNTIME, SHIPPED = "PyTorch", "half arithmetic", "ONNX Runtime", "ONNX Runtime, as shipped"
+PYTORCH, ONNXRUNTIME, SHIPPED = "PyTorch", "ONNX Runtime", "ONNX Runtime, as shipped"
+ARITHMETIC = {"fp32": "FP32 arithmetic", "fp16": "half arithmetic", "bf16": "bfloat16 arithmetic"}
+"""The interpreter's name by the precision of what it runs."""
 
 
 class _TowerRunner(BaseRunner):
-    """What both share: the input's name, dtype and shape."""
+    """What all share: the input's name, dtype and shape."""
 
     def __init__(self, name: str, pixel_shape: tuple[int, ...]):
         super().__init__(name=name)
@@ -31,6 +33,12 @@ class _TowerRunner(BaseRunner):
 
     def get_input_metadata_impl(self) -> TensorMetadata:
         return TensorMetadata().add(INPUT, dtype=np.float32, shape=self._pixel_shape)
+
+    def infer_impl(self, feed_dict) -> OrderedDict[str, np.ndarray]:
+        start = time.perf_counter()
+        outputs = self._infer(feed_dict[INPUT])
+        self.inference_time = time.perf_counter() - start
+        return outputs
 
 
 class TorchRunner(_TowerRunner):
@@ -40,43 +48,88 @@ class TorchRunner(_TowerRunner):
         super().__init__(PYTORCH, pixel_shape)
         self._tower = tower
 
-    def infer_impl(self, feed_dict) -> OrderedDict[str, np.ndarray]:
-        start = time.perf_counter()
+    def _infer(self, pixel_values: np.ndarray) -> OrderedDict[str, np.ndarray]:
         with torch.inference_mode():
-            outputs = self._tower(torch.from_numpy(feed_dict[INPUT]))
-        self.inference_time = time.perf_counter() - start
+            outputs = self._tower(torch.from_numpy(pixel_values))
         names = [OUTPUT, *self._tower.boundary_names]
         return OrderedDict((name, tensor.numpy()) for name, tensor in zip(names, outputs))
 
 
-class HalfRunner(_TowerRunner):
-    """The exported file in the arithmetic that is written into it."""
+class GraphRunner(_TowerRunner):
+    """A graph in the arithmetic that is written into it, boundaries included.
 
-    def __init__(self, path: Path, boundary_names: list[str], pixel_shape: tuple[int, ...]):
-        super().__init__(HALF, pixel_shape)
-        self._path, self._names = path, [OUTPUT, *boundary_names]
+    Args:
+        open_graph: gives the interpreter; called when the runner is activated.
+        observe: see :meth:`GraphInterpreter.run`.
+        forced: per picture, in order, the values to go on with at boundaries.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        open_graph: Callable[[], GraphInterpreter],
+        boundary_names: Sequence[str],
+        pixel_shape: tuple[int, ...],
+        *,
+        observe: Observer | None = None,
+        forced: Sequence[Mapping[str, np.ndarray]] | None = None,
+    ):
+        super().__init__(name, pixel_shape)
+        self._open, self._names = open_graph, [OUTPUT, *boundary_names]
+        self._observe, self._forced = observe, forced
 
     def activate_impl(self) -> None:
-        self._interpreter = GraphInterpreter(graph_from_file(self._path))
+        self._interpreter, self._picture = self._open(), 0
 
-    def infer_impl(self, feed_dict) -> OrderedDict[str, np.ndarray]:
-        start = time.perf_counter()
-        results = self._interpreter.run(feed_dict, self._names)
-        self.inference_time = time.perf_counter() - start
-        return OrderedDict((name, results[name].astype(np.float32)) for name in self._names)
+    def _infer(self, pixel_values: np.ndarray) -> OrderedDict[str, np.ndarray]:
+        if self._observe is not None:
+            self._observe(INPUT, torch.from_numpy(pixel_values))
+        forced = None if self._forced is None else self._forced[self._picture]
+        self._picture += 1
+        results = self._interpreter.run({INPUT: pixel_values}, self._names, self._observe, forced)
+        return OrderedDict((name, results[name].astype(np.float32, copy=False)) for name in self._names)
 
     def deactivate_impl(self) -> None:
         del self._interpreter
 
 
+class BatchRunner(_TowerRunner):
+    """ONNX Runtime on the graph of a larger batch: the picture in one slot, moving from the first to the last, its
+    mirror images in the others.
+
+    Args:
+        pictures: how many there will be.
+    """
+
+    def __init__(self, path: Path, batch: int, pixel_shape: tuple[int, ...], pictures: int):
+        super().__init__(f"ONNX Runtime, {path.name}", pixel_shape)
+        self._path, self._batch, self._pictures = path, batch, pictures
+
+    def activate_impl(self) -> None:
+        self._session, self._picture = open_session(self._path), 0
+
+    def _infer(self, pixel_values: np.ndarray) -> OrderedDict[str, np.ndarray]:
+        slot = self._picture * (self._batch - 1) // max(1, self._pictures - 1)
+        self._picture += 1
+        batch = np.repeat(pixel_values[..., ::-1], self._batch, axis=0)  # [B, 3, H, W]
+        batch[slot] = pixel_values[0]
+        (features,) = self._session.run([OUTPUT], {INPUT: batch})
+        return OrderedDict([(OUTPUT, features[slot : slot + 1])])
+
+    def deactivate_impl(self) -> None:
+        del self._session
+
+
 def onnxruntime_runner(path: Path, name: str) -> OnnxrtRunner:
     """ONNX Runtime's CPU provider on a graph file."""
+    return OnnxrtRunner(lambda: open_session(path), name=name)
 
-    def session():
-        import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def open_session(path: Path):
+    """An ONNX Runtime session on the CPU that keeps no more memory than it needs between pictures."""
+    import onnxruntime
 
-    return OnnxrtRunner(session, name=name)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

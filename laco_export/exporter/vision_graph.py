@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,8 @@ import onnx_graphsurgeon as gs
 from ..bundle import TensorSpec, Vision, VisionGraph
 from .external_data import WeightFile, write_graph
 from .half_conversion import convert_to_half
-from .precision import choose_fp32
+from .half_formats import HalfFormat
 from .quiet import quiet
-from .ranges import measure_ranges
 from .rewrites import MergeGrid, apply_rewrites
 from .targets import Target
 from .tower import VisionTower
@@ -50,11 +49,13 @@ def trace_and_rewrite(tower: VisionTower, pixel_shape: tuple[int, ...], *, opset
     return TracedGraph(graph, pixel_shape[0], before, rewrites, {})
 
 
-def to_half(traced: TracedGraph, pictures: Sequence[np.ndarray]) -> None:
-    """Convert to FP16 in place, with the FP32 islands that the ranges on ``pictures [1, 3, H, W]`` ask for."""
+def in_half(traced: Sequence[TracedGraph], kept_fp32: dict[str, str], form: HalfFormat) -> list[TracedGraph]:
+    """Copies in half precision, with the nodes named in ``kept_fp32`` left in FP32; ``traced`` stays as it is."""
+    converted = [replace(one, graph=one.graph.copy(), kept_fp32=kept_fp32) for one in traced]
     with quiet():
-        traced.kept_fp32 = choose_fp32(traced.graph, measure_ranges(traced.graph, pictures))
-        convert_to_half(traced.graph, traced.kept_fp32)
+        for one in converted:
+            convert_to_half(one.graph, kept_fp32, form)
+    return converted
 
 
 def write(traced: Sequence[TracedGraph], folder: Path, *, precision: str, target: Target) -> Vision:
@@ -69,6 +70,7 @@ def write(traced: Sequence[TracedGraph], folder: Path, *, precision: str, target
             write_graph(one.graph, folder / marked(one.file), weights, ir_version=target.max_ir)
             one.graph.outputs = outputs[:1]
             write_graph(one.graph, folder / one.file, weights, ir_version=target.max_ir)
+            one.graph.outputs = outputs
     first = traced[0]
     return Vision(
         graphs=[

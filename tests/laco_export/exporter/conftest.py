@@ -62,14 +62,14 @@ def trace(make_tiny_model):
 def differences():
     """``differences(traced)``: the tensors in which the graph, run by ONNX Runtime, is not what PyTorch computes.
 
-    FP32 against FP32 differs by the order of sums alone: cosine 0.99999 and norms within 1e-4 leave a decade of room.
+    FP32 against FP32 differs by the order of sums alone: cosine 0.99999, norms within 1e-4 and no value off by 1e-3 of the largest leave a decade of room.
     """
-    from laco_export.exporter.proof import Tolerance, agreement
+    from laco_export.agreement import Tolerance, agreement
 
     def compare(traced):
         given = run_onnx(traced.graph, {"pixel_values": traced.pixels})
         found = [agreement(name, traced.expected[name], given[name]) for name in traced.expected]
-        return [one.name for one in found if not one.within(Tolerance(0.99999, 1e-4))]
+        return [one.name for one in found if not one.within(Tolerance(0.99999, 1e-4, 1e-3))]
 
     return compare
 

@@ -99,7 +99,7 @@ def test_fp32_is_judged_by_onnxruntime(tiny_checkpoint, tmp_path, capsys):
     assert report["vision"]["precision"] == "fp32"
     assert report["vision"]["kept_fp32"] == []
     assert report["accuracy"]["judged_by"] == "ONNX Runtime"
-    assert report["accuracy"]["tolerance"] == {"cosine": 0.9999, "norm_drift": 0.001}
+    assert report["accuracy"]["tolerance"] == {"cosine": 0.9999995, "norm_drift": 0.001, "max_abs": 0.002}
     assert min(tensor["cosine"] for tensor in report["accuracy"]["tensors"]) > 0.999999
     assert report["seconds"]["compare with PyTorch"] > 0
     assert report["decoder"] is None
@@ -157,7 +157,7 @@ def test_a_wrong_rewrite_never_becomes_a_bundle(tiny_checkpoint, tmp_path, monke
 def test_a_naive_half_cast_never_becomes_a_bundle(make_tiny_model, make_tiny_checkpoint, tmp_path, monkeypatch, capsys):
     import torch
 
-    from laco_export.exporter import vision_graph
+    from laco_export.exporter import islands, precision
 
     model = make_tiny_model()
     with torch.no_grad():
@@ -167,7 +167,8 @@ def test_a_naive_half_cast_never_becomes_a_bundle(make_tiny_model, make_tiny_che
     kept = open_bundle(tmp_path / "careful").manifest.vision.kept_fp32
     assert any(island["node"].endswith("layers.0.ffn.down_proj/MatMul") for island in kept)
 
-    monkeypatch.setattr(vision_graph, "choose_fp32", lambda graph, ranges: {})
+    monkeypatch.setattr(precision, "choose_fp32", lambda *_: {})
+    monkeypatch.setattr(islands, "MAX_RETRIES", 0)
     assert export(checkpoint, tmp_path / "naive", "--no-llm", "--no-compile") == 1
     message = capsys.readouterr().err
     assert "judged by half arithmetic" in message

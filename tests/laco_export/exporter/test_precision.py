@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from laco_export.agreement import agreement
+from laco_export.exporter.boundaries import STRICTNESS
 from laco_export.exporter.half_arithmetic import GraphInterpreter
 from laco_export.exporter.half_conversion import convert_to_half
 from laco_export.exporter.precision import choose_fp32
-from laco_export.exporter.proof import TOLERANCES, agreement
 from laco_export.exporter.ranges import TensorRange, measure_ranges
 from laco_export.exporter.rewrites import apply_rewrites
 
@@ -87,7 +88,7 @@ def test_casts_are_shared_and_make_no_detour(converted):
 
 def test_fp16_in_half_arithmetic_is_close(converted):
     names = [output.name for output in converted.graph.outputs]
-    assert [a.name for a in half_agreement(converted, names) if not a.within(TOLERANCES["fp16"])] == []
+    assert [a.name for a in half_agreement(converted, names) if not a.within(STRICTNESS["fp16"].tensor)] == []
 
 
 def outliers(trace, factor):
@@ -109,14 +110,14 @@ def test_outliers_beyond_half_become_islands_where_a_naive_cast_fails(trace):
     boundary = "vision_model.encoder.encoder.layers.0"
     assert np.abs(naive.expected[boundary]).max() > 65504
     convert_to_half(naive.graph, choose_fp32(naive.graph, {}))  # the rules alone
-    assert not half_agreement(naive)[0].within(TOLERANCES["fp16"])
+    assert not half_agreement(naive)[0].within(STRICTNESS["fp16"].tensor)
 
     kept = choose_fp32(careful.graph, measure_ranges(careful.graph, [careful.pixels]))
     convert_to_half(careful.graph, kept)
     assert "above 1.638e+04" in kept["vision_model.encoder.encoder.layers.0.ffn.down_proj/MatMul"]
     assert "vision_model.encoder.encoder.layers.0/Add_2" in kept
     names = [output.name for output in careful.graph.outputs]
-    assert [a.name for a in half_agreement(careful, names) if not a.within(TOLERANCES["fp16"])] == []
+    assert [a.name for a in half_agreement(careful, names) if not a.within(STRICTNESS["fp16"].tensor)] == []
 
 
 def test_values_that_fall_to_subnormals_become_islands(make_graph):
