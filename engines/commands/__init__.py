@@ -5,10 +5,12 @@ A command's module imports nothing heavy at its top, since all of them are read 
 
 from __future__ import annotations
 
+from .build import BUILD
+from .chat import CHAT
 from .command import Command
 from .inspect import INSPECT
 from .run import RUN
 
-COMMANDS: tuple[Command, ...] = (RUN, INSPECT)
+COMMANDS: tuple[Command, ...] = (RUN, CHAT, INSPECT, BUILD)
 
 __all__ = ["COMMANDS", "Command"]

@@ -1,44 +1,60 @@
-"""The vision tower on ONNX Runtime: numpy in, numpy out, no torch."""
+"""The vision tower on ONNX Runtime, by any of its execution providers: numpy in, numpy out, no torch."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from laco_export.bundle import Bundle, VisionGraph
-from laco_export.errors import BundleError, UsageError
+from laco_export.errors import BundleError
 
+from ..providers import PROVIDERS, Provider, ProviderMissingError, check_provider, choose_provider
 from ..threads import default_threads
-from .protocol import RuntimeMissingError, encode_in_batches, split_batch
+from .protocol import RuntimeMissingError, check_pictures, encode_in_batches, split_batch
 
 
 class OnnxRuntimeVision:
-    """:class:`~laco_engines.runtimes.VisionRuntime` on ONNX Runtime's CPU provider.
+    """:class:`~laco_engines.runtimes.VisionRuntime` on ONNX Runtime.
 
     One session per static batch size, opened when that size is first needed.
 
     Args:
         bundle: a verified bundle.
-        threads: threads of one operator; default: :func:`~laco_engines.threads.default_threads`.
+        threads: threads of one operator on the CPU; default: :func:`~laco_engines.threads.default_threads`.
+        provider: an execution provider by name (:func:`~laco_engines.providers.choose_provider`), insisted on: ONNX
+            Runtime's silent fall to the CPU is refused then. None takes the best that starts.
 
     Raises:
-        RuntimeMissingError: ONNX Runtime is not installed.
+        RuntimeMissingError: ONNX Runtime is not installed, or it lacks the provider or cannot start it.
         BundleError: a graph does not have the tensors that the manifest states.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None):
+    def __init__(self, bundle: Bundle, *, threads: int | None = None, provider: str | None = None):
         try:
             import onnxruntime
         except ImportError:
-            raise RuntimeMissingError(
-                "ONNX Runtime is not installed", todo="pip install onnxruntime, or 'laco-export[cpu]'"
-            ) from None
+            raise RuntimeMissingError("ONNX Runtime is not installed", todo=PROVIDERS["cpu"].install) from None
         self._onnxruntime = onnxruntime
         self._bundle = bundle
         self._threads = threads or default_threads()
         self._graphs = {graph.batch: graph for graph in bundle.manifest.vision.graphs}
         self._sessions: dict[int, object] = {}
-        self.name = f"onnxruntime {onnxruntime.__version__} CPU"
-        self._session(min(self._graphs))
+        self.passed_over: tuple[str, ...] = ()
+        try:
+            self._provider = choose_provider(provider)
+            session = self._session(min(self._graphs))
+            if provider is not None:
+                check_provider(session, self._provider)
+        except ProviderMissingError as error:
+            raise RuntimeMissingError(error.failed, given=error.given, todo=error.todo) from None
+        running = session.get_providers()[0]
+        if running != self._provider.execution_provider:
+            self.passed_over = (f"ONNX Runtime's {self._provider.execution_provider} does not start here",)
+        self.name = f"onnxruntime {onnxruntime.__version__} {running.removesuffix('ExecutionProvider')}"
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Batch sizes with a graph."""
+        return sorted(self._graphs)
 
     def prepare(self, num_images: int) -> None:
         """See :meth:`VisionRuntime.prepare`."""
@@ -51,13 +67,7 @@ class OnnxRuntimeVision:
         Raises:
             UsageError: the pictures are not of the size that the graph was exported for.
         """
-        expected = next(iter(self._graphs.values())).input.shape[1:]
-        if pixel_values.ndim != 4 or pixel_values.shape[1:] != expected or not len(pixel_values):
-            raise UsageError(
-                "the pictures do not have the vision graph's shape",
-                given=list(pixel_values.shape),
-                allowed=f"[B, {', '.join(map(str, expected))}] with B at least 1",
-            )
+        check_pictures(pixel_values, next(iter(self._graphs.values())).input.shape[1:])
         return encode_in_batches(self._run, list(self._graphs), pixel_values)
 
     def _run(self, batch: int, pixel_values: np.ndarray) -> np.ndarray:
@@ -73,8 +83,9 @@ class OnnxRuntimeVision:
             options.log_severity_level = 3  # errors only: the user did not write the graph
             graph = self._graphs[batch]
             try:
+                _load_cuda_libraries(self._onnxruntime, self._provider)
                 session = self._onnxruntime.InferenceSession(
-                    str(self._bundle.file(graph.file)), options, providers=["CPUExecutionProvider"]
+                    str(self._bundle.file(graph.file)), options, providers=self._provider.session_providers()
                 )
             except Exception as error:  # onnxruntime raises many kinds
                 raise BundleError(
@@ -85,6 +96,14 @@ class OnnxRuntimeVision:
             _check(session, graph)
             self._sessions[batch] = session
         return self._sessions[batch]
+
+
+def _load_cuda_libraries(onnxruntime, provider: Provider) -> None:
+    """Let ONNX Runtime find CUDA and cuDNN where pip put them (1.21 and newer); on the system's path it finds them."""
+    if provider.execution_provider in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
+        preload = getattr(onnxruntime, "preload_dlls", None)
+        if preload is not None:
+            preload()
 
 
 def _check(session, graph: VisionGraph) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from laco_export.errors import LacoError
+from laco_export.errors import LacoError, UsageError
 
 
 class RuntimeMissingError(LacoError):
@@ -19,9 +19,13 @@ class VisionRuntime(Protocol):
 
     Attributes:
         name: the runtime and where it computes, for people: ``onnxruntime 1.31.1 CPU``.
+        batch_sizes: static batch sizes that it has loaded or can load, ascending.
+        passed_over: why each runtime that would have been preferred was not taken, a sentence each.
     """
 
     name: str
+    batch_sizes: list[int]
+    passed_over: tuple[str, ...]
 
     def prepare(self, num_images: int) -> None:
         """Load what ``num_images`` pictures will need. :meth:`encode` does it too; called first, it is not timed."""
@@ -30,6 +34,16 @@ class VisionRuntime(Protocol):
     def encode(self, pixel_values: np.ndarray) -> np.ndarray:
         """Pictures, float32 ``[B, 3, H, W]`` with any B, to visual embeddings, float32 ``[B, tokens, D]``."""
         ...
+
+
+def check_pictures(pixel_values: np.ndarray, expected: tuple[int, ...]) -> None:
+    """Raise :class:`UsageError` unless ``pixel_values`` is ``[B, *expected]`` with at least one picture."""
+    if pixel_values.ndim != 4 or pixel_values.shape[1:] != tuple(expected) or not len(pixel_values):
+        raise UsageError(
+            "the pictures do not have the vision graph's shape",
+            given=list(pixel_values.shape),
+            allowed=f"[B, {', '.join(map(str, expected))}] with B at least 1",
+        )
 
 
 def encode_in_batches(

@@ -1,0 +1,1 @@
+"""Bundles to engines: targets, estimates, the cache, the build (``laco-engine build``)."""

@@ -1,0 +1,222 @@
+"""Build the engines of a bundle: look in the cache, estimate, refuse what will not fit, build, seal, compare.
+
+::
+
+    results = build_bundle(open_bundle(folder), resolve_target(None), BuildOptions())
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from laco_export import __version__
+from laco_export.bundle import Bundle, VisionGraph
+from laco_export.errors import LacoError, UsageError
+from laco_export.exporter.engine_builder import BuiltEngine, EngineRequest, build_engine
+
+from ..devices.memory import available_memory
+from .engine_cache import EngineCache, EngineKey, StoredEngine, graph_digest
+from .estimate import CONTEXT_BYTES, MIB, Estimate, estimate
+from .graph_cost import graph_cost
+from .targets import BuildTarget
+
+TIMEOUT = 3600.0
+"""Seconds for one graph: an Orin Nano times tactics for minutes; a builder that hangs must end at some time."""
+RTX_WEIGHT_COPIES = 3
+"""TensorRT-RTX builds on the CPU: its process took at most 2.6 times the weights over an empty one's 0.2 GiB
+(benchmarks/results/engine_builds.json)."""
+
+
+class EngineMemoryError(LacoError):
+    """A build would not fit into memory."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What may be chosen.
+
+    Attributes:
+        workspace_bytes: ``--workspace``, a cap on a tactic's scratch memory; None leaves it to what is free.
+        level: ``--level``, the builder's effort from 0 (fast) to 5; None is TensorRT's own default.
+    """
+
+    workspace_bytes: int | None = None
+    level: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.level is not None and not 0 <= self.level <= 5:
+            raise UsageError("--level must be 0 to 5", given=self.level)
+        if self.workspace_bytes is not None and self.workspace_bytes < MIB:
+            raise UsageError("--workspace must be at least 1 MiB", given=f"{self.workspace_bytes} bytes")
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """One graph's engine.
+
+    Attributes:
+        status: ``built``, ``cached``, or ``rebuilt`` where the stored one was damaged.
+        reason: why it was rebuilt.
+        built: what the build said; None for a cached one.
+    """
+
+    graph: VisionGraph
+    stored: StoredEngine
+    status: str
+    estimate: Estimate
+    built: BuiltEngine | None = None
+    reason: str | None = None
+
+    def to_dict(self) -> dict:
+        """For ``--json``."""
+        return {
+            "graph": self.graph.file,
+            "batch": self.graph.batch,
+            "status": self.status,
+            "reason": self.reason,
+            "engine": str(self.stored.path),
+            "engine_bytes": self.stored.sidecar["engine"]["bytes"],
+            "seconds": None if self.built is None else self.built.seconds,
+            "warnings": list(self.built.warnings) if self.built else [],
+            "estimate": self.estimate.to_dict(),
+        }
+
+
+def build_bundle(
+    bundle: Bundle,
+    target: BuildTarget,
+    options: BuildOptions,
+    *,
+    cache: EngineCache | None = None,
+    on_message: Callable[[str], None] | None = None,
+    on_start: Callable[[VisionGraph], None] | None = None,
+) -> list[BuildResult]:
+    """Build (or find) the engine of each vision graph.
+
+    Args:
+        on_message: each line that TensorRT prints, as it comes.
+        on_start: called before a graph is built.
+
+    Raises:
+        EngineMemoryError: the estimate does not fit into what is free; nothing was started.
+        EngineBuildError: TensorRT refused, crashed or took too long; what was built before it stays in the cache.
+    """
+    cache = cache or EngineCache()
+    return [
+        _build_graph(bundle, graph, target, options, cache, on_message, on_start)
+        for graph in bundle.manifest.vision.graphs
+    ]
+
+
+def engine_key(bundle: Bundle, graph: VisionGraph, target: BuildTarget, options: BuildOptions) -> EngineKey:
+    """The cache key of a graph's engine."""
+    return EngineKey(
+        graph_sha256=graph_digest(bundle, graph),
+        library=target.library,
+        version=target.version,
+        device=target.device_name,
+        compute_capabilities=target.compute_capabilities,
+        # As asked for, not as capped: what is free changes from run to run and must not make a miss.
+        options={"workspace": options.workspace_bytes, "level": options.level},
+    )
+
+
+def _build_graph(bundle, graph, target, options, cache: EngineCache, on_message, on_start) -> BuildResult:
+    key = engine_key(bundle, graph, target, options)
+    cost = graph_cost(bundle.file(graph.file))
+    expected = estimate(cost, workspace_bytes=options.workspace_bytes, profile=target.profile)
+    found, damage = cache.find(key), None
+    if found is not None:
+        damage = found.damage()
+        if damage is None:
+            return BuildResult(graph, found, "cached", expected)
+        cache.forget(key)
+    workspace = _fit(graph, cost, expected, target, options)
+    path = cache.path_of(key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _require_space(path.parent, expected)
+    if on_start:
+        on_start(graph)
+    request = EngineRequest(
+        graph=str(bundle.file(graph.file).absolute()),
+        library=target.library,
+        output=str(path),
+        workspace_bytes=workspace,
+        optimization_level=options.level,
+        compute_capabilities=target.compute_capabilities,
+        timing_cache=str(_timing_cache(cache, target)) if target.library == "tensorrt" else None,
+    )
+    built = build_engine(request, timeout=TIMEOUT, on_message=on_message)
+    if built.version != target.version:
+        cache.forget(key)
+        raise LacoError(
+            f"{target.library} says another version than its package",
+            given=f"{built.version}, package {target.version}",
+            todo="reinstall it",
+        )
+    stored = cache.seal(key, _facts(bundle, graph, target, workspace, built, expected))
+    return BuildResult(graph, stored, "rebuilt" if damage else "built", expected, built, damage)
+
+
+def _fit(graph: VisionGraph, cost, expected: Estimate, target: BuildTarget, options: BuildOptions) -> int | None:
+    """The workspace to build with, capped to what is free; or a refusal, before memory runs out."""
+    if target.device is None:
+        needed, free, where = RTX_WEIGHT_COPIES * cost.weight_bytes + CONTEXT_BYTES, available_memory(), "memory"
+    else:
+        needed, free = expected.build_bytes, target.device.free_bytes
+        where = "memory" if target.device.integrated else "device memory"
+    if free is not None and needed > free:
+        raise EngineMemoryError(
+            f"building an engine of {graph.file} would not fit into {where}",
+            given=f"{free / MIB:,.0f} MiB free",
+            allowed=f"about {needed / MIB:,.0f} MiB (estimated: the weights' {cost.weight_bytes / MIB:,.0f} MiB "
+            f"several times over, activations, workspace, {CONTEXT_BYTES // MIB} MiB for CUDA)",
+            todo="close other programs (a loaded language model, the desktop), lower --workspace, or export a smaller "
+            "--batch",
+        )
+    if target.device is None:
+        return options.workspace_bytes
+    room = free - (expected.build_bytes - min(options.workspace_bytes or cost.activation_bytes, cost.activation_bytes))
+    return max(MIB, min(options.workspace_bytes or room, room))
+
+
+def _require_space(folder: Path, expected: Estimate) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < expected.engine_bytes:
+        raise EngineMemoryError(
+            f"the disk of '{folder}' cannot hold the engine",
+            given=f"{free / MIB:,.0f} MiB free",
+            allowed=f"about {expected.engine_bytes / MIB:,.0f} MiB",
+            todo="free some space, or set LACO_ENGINE_CACHE to another disk",
+        )
+
+
+def _timing_cache(cache: EngineCache, target: BuildTarget) -> Path:
+    """One per device and version: a tactic's time is good on no other."""
+    device = "".join(letter if letter.isalnum() else "-" for letter in target.device_name)
+    return cache.folder / f"{device}-tensorrt-{target.version}.timing"
+
+
+def _facts(bundle: Bundle, graph: VisionGraph, target: BuildTarget, workspace, built: BuiltEngine, expected) -> dict:
+    """What the sidecar says beside the key: for people and for the runtime's refusals."""
+    return {
+        "built_at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        "built_by": f"laco-export {__version__}",
+        "built_for": target.title,
+        "bundle": {
+            "source": bundle.manifest.source,
+            "graph": graph.file,
+            "precision": bundle.manifest.vision.precision,
+        },
+        "tensors": {"input": asdict(graph.input), "output": asdict(graph.output)},
+        "batch": graph.batch,
+        "workspace_applied": workspace,
+        "seconds": built.seconds,
+        "peak_host_bytes": built.peak_host_bytes,
+        "warnings": list(built.warnings),
+        "estimate": expected.to_dict(),
+    }

@@ -1,0 +1,46 @@
+"""The comparison that runs by itself after a build: a rebuild can change answers (TensorRT issues 4730, 4798)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from laco_export.bundle import Bundle
+
+from ..runtimes import open_runtime
+from .targets import BuildTarget
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The engines' outputs beside ``golden.npz``, or why there was nothing to compare.
+
+    Attributes:
+        ran: the engines ran on this machine.
+        passed: within the tolerances; None where nothing ran.
+        summary: one line for people.
+        details: the check's own document.
+    """
+
+    ran: bool
+    passed: bool | None
+    summary: str
+    details: dict | None = None
+
+    def to_dict(self) -> dict:
+        return {"ran": self.ran, "passed": self.passed, "summary": self.summary, "details": self.details}
+
+
+def compare_after_build(bundle: Bundle, target: BuildTarget) -> Comparison:
+    """Run the engines on the bundle's golden pictures where their device is here.
+
+    An engine for a device that is elsewhere is compared there: ``laco-engine diff BUNDLE``.
+    """
+    if target.device is None:
+        return Comparison(
+            False, None, f"not compared with golden.npz: it runs only on {target.title} (there: laco-engine diff)"
+        )
+    from ..golden_check import check_golden
+
+    runtime = open_runtime(bundle, name=target.library.replace("_", "-"))
+    check = check_golden(bundle, runtime)
+    return Comparison(True, check.passed, check.summary(), check.to_dict())

@@ -1,0 +1,155 @@
+"""``laco-engine build``: a bundle's vision graphs become TensorRT engines, or an estimate where that cannot be here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from .command import Command
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def size(text: str) -> int:
+    """An argparse type: bytes as ``512M``, ``2GiB`` or a plain number; units are powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 512M or 2GiB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
+    parser.add_argument(
+        "--target",
+        metavar="NAME",
+        help="default: the device that is here. rtx: TensorRT-RTX, needs no GPU. orin-nano, agx-orin, thor, h200: an "
+        "estimate of memory, size and time, unless that device is here",
+    )
+    parser.add_argument(
+        "--compute-capability",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="SM",
+        help="with --target rtx: 75, 80, 86, 89, 120, 121 (default: all of them, or the device that is here)",
+    )
+    parser.add_argument(
+        "--workspace",
+        type=size,
+        metavar="SIZE",
+        help="most scratch memory of a tactic, as 1GiB (default: what is free)",
+    )
+    parser.add_argument("--level", type=int, metavar="0-5", help="the builder's effort (default: TensorRT's own)")
+    parser.add_argument("--no-diff", dest="diff", action="store_false", help="skip the comparison after the build")
+    parser.add_argument("--verbose", action="store_true", help="show all of TensorRT's messages")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from laco_export.bundle import open_bundle
+    from laco_export.console import console
+
+    from ..building.builder import BuildOptions
+    from ..building.targets import BuildTarget, resolve_target
+
+    options = BuildOptions(workspace_bytes=args.workspace, level=args.level)
+    target = resolve_target(args.target, tuple(args.compute_capability))
+    with console().status("verifying the bundle"):
+        bundle = open_bundle(args.bundle)
+    if isinstance(target, BuildTarget):
+        return _build(args, bundle, target, options)
+    return _estimate_only(args, bundle, target, options)
+
+
+def _build(args, bundle, target, options) -> int:
+    from laco_export.console import console
+
+    from ..building.builder import build_bundle
+    from ..building.verification import compare_after_build
+
+    status = console().status(f"building with {target.library} {target.version}")
+
+    def on_message(line: str) -> None:
+        if line.strip():
+            console().print(line, markup=False, soft_wrap=True)
+
+    def on_start(graph) -> None:
+        status.update(f"building {graph.file} for {target.title} with {target.library} {target.version}")
+
+    with status:
+        results = build_bundle(
+            bundle, target, options, on_message=on_message if args.verbose else None, on_start=on_start
+        )
+        compared = compare_after_build(bundle, target) if args.diff else None
+    document = {
+        "bundle": str(args.bundle),
+        "library": target.library,
+        "version": target.version,
+        "device": target.device_name or None,
+        "compute_capabilities": list(target.compute_capabilities),
+        "built": True,
+        "engines": [result.to_dict() for result in results],
+        "comparison": compared.to_dict() if compared else None,
+    }
+    if args.json:
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        _show(document, results, target)
+        if compared:
+            print(compared.summary)
+    return 1 if compared and compared.passed is False else 0
+
+
+def _show(document: dict, results, target) -> None:
+    print(f"{target.library} {target.version} for {target.title}")
+    for result in results:
+        how = {"cached": "in the cache", "built": "built", "rebuilt": "built again"}[result.status]
+        seconds = f" in {result.built.seconds:.1f} s" if result.built else ""
+        why = f" ({result.reason})" if result.reason else ""
+        print(f"  {result.graph.file}: {how}{why}{seconds}, {_mib(result.stored.sidecar['engine']['bytes'])}")
+        print(f"    {result.stored.path}")
+        for warning in result.built.warnings if result.built else ():
+            print(f"    TensorRT warns: {warning}")
+
+
+def _estimate_only(args, bundle, profile, options) -> int:
+    """Print what the device would need, then refuse: an engine is built on the device that runs it."""
+    from ..building.estimate import estimate
+    from ..building.graph_cost import graph_cost
+    from ..building.targets import TargetAbsentError
+
+    rows = []
+    for graph in bundle.manifest.vision.graphs:
+        expected = estimate(
+            graph_cost(bundle.file(graph.file)), workspace_bytes=options.workspace_bytes, profile=profile
+        )
+        rows.append((graph, expected, expected.build_bytes <= profile.usable_bytes))
+    if args.json:
+        engines = [
+            {"graph": graph.file, "batch": graph.batch, "fits": fits, "estimate": expected.to_dict()}
+            for graph, expected, fits in rows
+        ]
+        document = {"bundle": str(args.bundle), "target": profile.name, "built": False, "engines": engines}
+        print(json.dumps(document, indent=2))
+    else:
+        print(f"estimated for {profile.title}, {_mib(profile.usable_bytes)} usable; TensorRT {profile.tensorrt}")
+        for graph, expected, fits in rows:
+            print(f"  {graph.file}: engine {_mib(expected.engine_bytes)}, running {_mib(expected.run_bytes)}")
+            print(f"    building {_mib(expected.build_bytes)}: {'fits' if fits else 'DOES NOT FIT'}")
+            if expected.encode_floor:
+                floor = expected.encode_floor
+                print(f"    a run takes at least {floor.ms:.2f} ms ({floor.bound}); build time is not estimated")
+    raise TargetAbsentError(
+        f"nothing was built: an engine for {profile.title} is built on one",
+        todo=f"copy the bundle there and run: laco-engine build {args.bundle.name}",
+    )
+
+
+def _mib(count: int) -> str:
+    return f"{count / (1 << 20):,.1f} MiB"
+
+
+BUILD = Command("build", "build TensorRT engines of a bundle's vision graphs", _add_arguments, _run)

@@ -1,0 +1,201 @@
+"""The vision tower on TensorRT and TensorRT-RTX: stored engines, named tensors, one captured graph a batch size.
+
+Not run on a device yet: no GPU was at hand. That every TensorRT name used here exists from 10.3 to 11.x is checked
+against the real bindings (``.ci/tensorrt_names.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from laco_export.atomic import write_bytes
+from laco_export.bundle import Bundle, VisionGraph
+from laco_export.errors import BundleError
+
+from ..building.engine_cache import EngineCache, StoredEngine
+from ..building.engine_choice import EngineMismatchError, choose_engine
+from ..devices.cuda import DeviceMissingError, cuda_runtime, find_device
+from .cuda_buffers import Buffer, CapturedGraph, Stream
+from .protocol import RuntimeMissingError, check_pictures, encode_in_batches, split_batch
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+_DTYPES = {"FLOAT": "float32", "HALF": "float16"}
+"""TensorRT's names of the types that a vision graph's input and output have."""
+
+
+class TensorRTVision:
+    """:class:`~laco_engines.runtimes.VisionRuntime` on engines that ``laco-engine build`` made for this device.
+
+    One execution context, one pair of buffers and one captured CUDA graph a batch size, made when that size is first
+    needed and kept.
+
+    Args:
+        bundle: a verified bundle.
+        threads: taken for the protocol's sake; the device has its own.
+        cache: where the engines are; default: the user's.
+
+    Raises:
+        RuntimeMissingError: no library, no device, or no engine for exactly this graph, version and device.
+        BundleError: an engine does not have the tensors that the manifest states.
+    """
+
+    library = "tensorrt"
+    title = "TensorRT"
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None, cache: EngineCache | None = None):
+        try:
+            self._trt = import_module(self.library)
+        except ImportError:
+            raise RuntimeMissingError(f"{self.title} is not installed") from None
+        try:
+            self._cuda, self.device = cuda_runtime(), find_device()
+        except DeviceMissingError as error:
+            raise RuntimeMissingError(f"{self.title} has no device: {error.failed}", todo=error.todo) from None
+        self._engines = self._choose(bundle, cache or EngineCache())
+        self._graphs = {graph.batch: graph for graph in bundle.manifest.vision.graphs if graph.batch in self._engines}
+        self._logger: trt.ILogger = self._trt.Logger(self._trt.Logger.ERROR)
+        self._runtime: trt.Runtime = self._trt.Runtime(self._logger)
+        self._stream = Stream(self._cuda)
+        self._runners: dict[int, _EngineRunner] = {}
+        self.name = f"{self.title} {self._trt.__version__} {self.device.name}"
+        self.passed_over: tuple[str, ...] = ()
+        self._runner(min(self._graphs))
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Batch sizes with an engine."""
+        return sorted(self._graphs)
+
+    def prepare(self, num_images: int) -> None:
+        """See :meth:`VisionRuntime.prepare`."""
+        for batch in split_batch(num_images, self.batch_sizes):
+            self._runner(batch)
+
+    def encode(self, pixel_values: np.ndarray) -> np.ndarray:
+        """See :meth:`VisionRuntime.encode`."""
+        check_pictures(pixel_values, next(iter(self._graphs.values())).input.shape[1:])
+        return encode_in_batches(lambda batch, pixels: self._runner(batch).run(pixels), self.batch_sizes, pixel_values)
+
+    def close(self) -> None:
+        """Free everything on the device."""
+        for runner in self._runners.values():
+            runner.close()
+        self._runners.clear()
+        self._stream.close()
+
+    def _choose(self, bundle: Bundle, cache: EngineCache) -> dict[int, StoredEngine]:
+        """An engine a batch size; sizes without one are done with the others."""
+        chosen, reasons = {}, []
+        for graph in bundle.manifest.vision.graphs:
+            try:
+                chosen[graph.batch] = choose_engine(
+                    cache,
+                    bundle,
+                    graph,
+                    library=self.library,
+                    version=self._trt.__version__,
+                    device=self.device,
+                )
+            except EngineMismatchError as error:
+                reasons.append(str(error))
+        if not chosen:
+            raise RuntimeMissingError(
+                f"{self.title}: {'; '.join(reasons)}", todo=f"build for this device: laco-engine build {bundle.path}"
+            )
+        return chosen
+
+    def _runner(self, batch: int) -> _EngineRunner:
+        if batch not in self._runners:
+            stored = self._engines[batch]
+            engine: trt.ICudaEngine = self._runtime.deserialize_cuda_engine(stored.path.read_bytes())
+            if engine is None:
+                raise RuntimeMissingError(
+                    f"{self.title} does not load the engine '{stored.path}'",
+                    todo="build it again: laco-engine build",
+                )
+            self._check_tensors(engine, self._graphs[batch])
+            with self._context(engine, stored) as context:
+                self._runners[batch] = _EngineRunner(self._cuda, self._stream, context, self._graphs[batch])
+        return self._runners[batch]
+
+    @contextlib.contextmanager
+    def _context(self, engine: trt.ICudaEngine, stored: StoredEngine):
+        """An execution context, in a block at whose end it has run once."""
+        yield engine.create_execution_context()
+
+    def _check_tensors(self, engine: trt.ICudaEngine, graph: VisionGraph) -> None:
+        found = {}
+        for index in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(index)
+            dtype = _DTYPES.get(engine.get_tensor_dtype(name).name, engine.get_tensor_dtype(name).name)
+            is_input = engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
+            found[name] = (dtype, tuple(engine.get_tensor_shape(name)), is_input)
+        stated = {
+            spec.name: (spec.dtype, tuple(spec.shape), spec is graph.input) for spec in (graph.input, graph.output)
+        }
+        if found != stated:
+            raise BundleError(f"the engine of {graph.file} does not have its tensors", given=found, allowed=stated)
+
+
+class TensorRTRTXVision(TensorRTVision):
+    """The same on TensorRT-RTX.
+
+    Its engines hold no kernels for the device yet: those are compiled at the first run and kept in a runtime cache
+    beside the engine, which TensorRT-RTX itself refuses on another device or version.
+    """
+
+    library = "tensorrt_rtx"
+    title = "TensorRT-RTX"
+
+    @contextlib.contextmanager
+    def _context(self, engine: trt.ICudaEngine, stored: StoredEngine):
+        config = engine.create_runtime_config()
+        cache = config.create_runtime_cache()
+        path = Path(f"{stored.path}.sm{self.device.capability}.runtime-cache")
+        known = path.is_file() and cache.deserialize(path.read_bytes())
+        config.set_runtime_cache(cache)
+        yield engine.create_execution_context(config)
+        if not known:
+            with contextlib.suppress(OSError):  # a read-only cache costs time at the next start, nothing else
+                write_bytes(path, bytes(cache.serialize()))
+
+
+class _EngineRunner:
+    """One engine: its context, its buffers, and copy-run-copy as one captured graph."""
+
+    def __init__(self, cuda, stream: Stream, context: trt.IExecutionContext, graph: VisionGraph):
+        self._stream, self._context = stream, context
+        self.input = Buffer(cuda, graph.input.shape, np.dtype(graph.input.dtype))
+        self.output = Buffer(cuda, graph.output.shape, np.dtype(graph.output.dtype))
+        context.set_tensor_address(graph.input.name, self.input.device)
+        context.set_tensor_address(graph.output.name, self.output.device)
+        self.input.host[:] = 0
+        self._enqueue()  # the first run allocates and compiles, which a capture must not
+        stream.synchronize()
+        self._captured: CapturedGraph = stream.capture(self._enqueue)
+
+    def run(self, pixel_values: np.ndarray) -> np.ndarray:
+        """``[batch, 3, H, W]`` to float32 ``[batch, tokens, D]``; the array is the caller's own."""
+        self.input.host[:] = pixel_values
+        self._captured.launch(self._stream)
+        self._stream.synchronize()
+        return self.output.host.astype(np.float32)  # a copy: the pinned memory is written again
+
+    def close(self) -> None:
+        """Free the buffers and the graph."""
+        self._captured.close()
+        self.input.close()
+        self.output.close()
+
+    def _enqueue(self) -> None:
+        self.input.to_device(self._stream)
+        if not self._context.execute_async_v3(int(self._stream.handle)):
+            raise RuntimeError("TensorRT did not enqueue the engine")
+        self.output.to_host(self._stream)
