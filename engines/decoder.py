@@ -19,7 +19,7 @@ from laco_export.errors import BundleError
 from laco_export.quiet import quiet_libraries
 
 from .kv_cache import KVCache
-from .providers import check_provider, choose_provider
+from .providers import Provider, ProviderMissingError, check_provider, choose_provider
 from .threads import default_threads
 
 
@@ -27,10 +27,10 @@ class EmbedsDecoder(ORTModelForCausalLM):
     """``ORTModelForCausalLM`` whose graph takes ``inputs_embeds`` and writes into a :class:`KVCache`.
 
     ``generate(input_ids=…, inputs_embeds=…)`` prefills from the embeddings and looks up each later token. With
-    ``past_key_values`` it continues: ``input_ids`` and ``attention_mask`` are of the whole sequence, ``inputs_embeds`` of
-    the whole or of what the cache does not hold.
+    ``past_key_values`` it continues: ``input_ids`` and ``attention_mask`` are of the whole sequence, ``inputs_embeds``
+    of the whole or of what the cache does not hold.
 
-    The graph's attention takes rows padded on the right, ``generate`` hands out rows padded on the left: each step moves
+    The graph's attention takes rows padded on the right, ``generate`` hands out rows padded on the left: a step moves
     the padding.
     """
 
@@ -192,7 +192,7 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
         UsageError, ProviderMissingError: the provider is unknown or does not start.
     """
     entry = bundle.manifest.decoder
-    chosen = choose_provider(provider)
+    chosen = _choose(provider)
     table = EmbeddingTable(bundle.path, entry.embedding)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
@@ -225,3 +225,17 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
         )
     decoder.embedding_table = table
     return decoder
+
+
+def _choose(name: str | None) -> Provider:
+    provider = choose_provider(name)
+    on_gpu = provider.execution_provider in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+    if not on_gpu or torch.cuda.is_available():
+        return provider
+    if name is not None:  # the cache and the embeddings are tensors of that device
+        raise ProviderMissingError(
+            f"the execution provider '{name}' needs a PyTorch that sees the GPU",
+            given=f"torch {torch.__version__}, torch.cuda.is_available() is False",
+            todo="install PyTorch with CUDA, or leave --provider out",
+        )
+    return choose_provider("cpu")

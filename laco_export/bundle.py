@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from .atomic import write_bytes
+from .embedding_table import EmbeddingStorage
 from .errors import BundleError
 from .preprocessing import ImagePreprocessing
 
@@ -79,13 +80,15 @@ class Decoder:
 
     Attributes:
         folder: where Optimum's files are; ``graph`` is the ONNX file in it, taking ``inputs_embeds`` and a KV cache.
-        embedding_table: a ``.npy`` of dtype float ``[vocab, hidden]``, from which input embeddings are looked up.
+        embedding: where the rows are from which input embeddings are looked up; of a tied model, the head's.
+        precision: ``fp32``, ``fp16``, ``int8`` or ``int4``.
+        quantization: of an integer precision: bits, block size, accuracy level, and what stayed wider and why.
         context_length: positions that the model was made for.
     """
 
     folder: str
     graph: str
-    embedding_table: str
+    embedding: EmbeddingStorage
     model_type: str
     precision: str
     hidden_size: int
@@ -93,6 +96,7 @@ class Decoder:
     context_length: int
     image_token_id: int
     eos_token_ids: list[int]
+    quantization: dict | None = None
 
 
 @dataclass(frozen=True)
@@ -245,11 +249,25 @@ def _manifest_from(document: dict) -> Manifest:
     ]
     vision["token_grid"] = tuple(vision["token_grid"])
     values["vision"] = Vision(**vision)
-    values["decoder"] = None if values.get("decoder") is None else Decoder(**values["decoder"])
+    values["decoder"] = _decoder(values.get("decoder"), values["files"])
     for name in values["files"]:
         if name.startswith("/") or ".." in Path(name).parts:
             raise ValueError(f"file name '{name}' points out of the bundle")
     return Manifest(**values)
+
+
+def _decoder(value: dict | None, files: dict) -> Decoder | None:
+    if value is None:
+        return None
+    if "embedding_table" in value:  # before the table was read from the decoder's own weights
+        raise BundleError(
+            "the bundle's language model was written by an older laco-export", todo="export the checkpoint again"
+        )
+    embedding = EmbeddingStorage.from_dict(value["embedding"])
+    for tensor in (embedding.rows, embedding.scales):
+        if tensor is not None and tensor.file not in files:
+            raise ValueError(f"the embedding is in '{tensor.file}', which is no file of the bundle")
+    return Decoder(**{**value, "embedding": embedding})
 
 
 def _tensor(value: dict) -> TensorSpec:

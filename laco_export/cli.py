@@ -51,7 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="pictures, or a folder of them, to measure ranges and compare on (default: four drawn ones)",
     )
-    parser.add_argument("--no-llm", dest="llm", action="store_false", help="leave the decoder out")
+    parser.add_argument(
+        "--llm",
+        metavar="PRECISION",
+        default="fp32",
+        help="of the language model: fp32 (default), fp16, int8 or int4 weights",
+    )
+    parser.add_argument("--no-llm", dest="llm", action="store_const", const=None, help="leave the decoder out")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="skip the build by TensorRT")
     parser.add_argument(
         "--bisect", action="store_true", help="where the comparison fails, name the first block that drifts"

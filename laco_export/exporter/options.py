@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..depth import Depth
 from ..errors import UsageError
+from .decoder.precision import DECODER_PRECISIONS
 from .targets import DEFAULT_TARGET, TARGETS, Target
 
 
@@ -25,7 +26,7 @@ class ExportOptions:
         output: the bundle's folder (``--output``); None names it after checkpoint, depth and precision.
         force: replace ``output`` where it stands, once the new bundle is complete.
         images: pictures to measure and compare on (``--images``); empty draws some.
-        llm: write the decoder too (``--no-llm`` turns it off).
+        llm: the decoder's precision, a name of :data:`DECODER_PRECISIONS`; None or False leaves the decoder out.
         compile: build the graph with TensorRT where one is installed (``--no-compile`` turns it off).
         bisect: where the comparison fails, name the first block that drifts (``--bisect``).
         opset: of the vision graph; None takes the newest that the target reads.
@@ -39,7 +40,7 @@ class ExportOptions:
     output: Path | None = None
     force: bool = False
     images: list[Path] = field(default_factory=list)
-    llm: bool = True
+    llm: str | None = "fp32"
     compile: bool = True
     bisect: bool = False
     opset: int | None = None
@@ -49,6 +50,8 @@ class ExportOptions:
             Depth.parse(self.at)
         if self.target not in TARGETS:
             raise UsageError("--target is unknown", given=self.target, allowed=", ".join(TARGETS))
+        if self.llm and self.llm not in DECODER_PRECISIONS:
+            raise UsageError("--llm is unknown", given=self.llm, allowed=", ".join(DECODER_PRECISIONS))
         target = self.reader
         if self.precision is None:
             object.__setattr__(self, "precision", target.precisions[0])

@@ -282,6 +282,7 @@ class _Export:
                 eos_token_ids=self._eos_token_ids(),
                 output_folder=self.folder,
                 precision=self.options.llm,
+                precision=self.options.llm,
                 generation_config=model.generation_config,
                 advance=advance,
             )

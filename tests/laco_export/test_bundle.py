@@ -8,6 +8,7 @@ import pytest
 
 from laco_export import bundle as bundles
 from laco_export.bundle import Decoder, Manifest, TensorSpec, Vision, VisionGraph, open_bundle, write_manifest
+from laco_export.embedding_table import EmbeddingStorage, StoredTensor
 from laco_export.errors import BundleError
 from laco_export.preprocessing import ImagePreprocessing
 
@@ -16,6 +17,12 @@ GRAPH = VisionGraph(
     1,
     TensorSpec("pixel_values", "float32", (1, 3, 28, 28)),
     TensorSpec("image_features", "float16", (1, 4, 8)),
+)
+EMBEDDING = EmbeddingStorage(
+    StoredTensor("llm/model.onnx_data", 0, "uint8", (10, 1, 32)),
+    8,
+    tied=True,
+    scales=StoredTensor("llm/model.onnx_data", 320, "float32", (10,)),
 )
 MANIFEST = Manifest(
     tool_version="0.1.0",
@@ -28,11 +35,17 @@ MANIFEST = Manifest(
     golden="golden.npz",
     accuracy={"tensors": [{"name": "image_features", "cosine": 0.99999}]},
     decoder=Decoder(
-        "llm", "llm/model.onnx", "llm/embed_tokens.npy", "qwen2", "fp32", 8, 10, 64, image_token_id=7, eos_token_ids=[2]
+        "llm", "llm/model.onnx", EMBEDDING, "qwen2", "int8", 8, 10, 64, image_token_id=7, eos_token_ids=[2]
     ),
     notes=["é中"],
 )
-FILES = {"vision_b1.onnx": b"graph", "vision.data": b"weights", "llm/model.onnx": b"", "golden.npz": b"golden"}
+FILES = {
+    "vision_b1.onnx": b"graph",
+    "vision.data": b"weights",
+    "llm/model.onnx": b"",
+    "llm/model.onnx_data": bytes(10 * 36),
+    "golden.npz": b"golden",
+}
 
 
 @pytest.fixture
@@ -168,3 +181,20 @@ def test_python_3_10_hashes_the_same(folder):
     path = folder / "vision.data"
     with open(path, "rb") as file:
         assert bundles._sha256_blocks(file) == bundles.sha256_of(path)
+
+
+def test_an_embedding_outside_the_bundle_is_refused(folder):
+    storage = dataclasses.replace(EMBEDDING, rows=StoredTensor("../secret", 0, "uint8", (10, 1, 32)))
+    write_manifest(
+        folder, dataclasses.replace(MANIFEST, decoder=dataclasses.replace(MANIFEST.decoder, embedding=storage))
+    )
+    with pytest.raises(BundleError, match="no file of the bundle"):
+        open_bundle(folder)
+
+
+def test_a_decoder_of_an_older_version_is_told_as_such(folder):
+    document = json.loads((folder / "laco.json").read_text())
+    del document["decoder"]["embedding"]
+    document["decoder"]["embedding_table"] = "llm/embed_tokens.npy"
+    with pytest.raises(BundleError, match="older laco-export"):
+        bundles._manifest_from(document)

@@ -1,0 +1,125 @@
+"""The decoder's input embeddings, looked up row by row in a file that is mapped and never read whole. numpy only.
+
+A tied model keeps its embedding once: the rows are those of the decoder's head, in the decoder's own weight file, at
+the offset that the manifest records. In an integer precision they are quantised as ONNX Runtime's ``MatMulNBits`` keeps
+them, and a row is dequantised when it is looked up::
+
+    row of D weights = blocks of `block_size`, the last one padded
+    8 bits: value = (byte - 128) * scale of its block
+
+    table = EmbeddingTable(bundle.path, bundle.manifest.decoder.embedding)
+    table.rows(ids)  # int [...] -> float32 [..., D]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import BundleError
+
+DTYPES = ("float32", "float16", "uint8")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor's bytes in a file of the bundle: little-endian, row after row.
+
+    Attributes:
+        file: path in the bundle; ``offset`` in bytes from the file's begin.
+        dtype: one of :data:`DTYPES`.
+    """
+
+    file: str
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if self.dtype not in DTYPES or self.offset < 0 or min(self.shape, default=0) < 1:
+            raise ValueError(f"no stored tensor: dtype {self.dtype}, offset {self.offset}, shape {self.shape}")
+
+    def map(self, folder: Path | str) -> np.ndarray:
+        """The tensor, mapped read-only."""
+        path = Path(folder) / self.file
+        try:
+            return np.memmap(path, self.dtype, "r", self.offset, self.shape)
+        except (OSError, ValueError) as error:
+            raise BundleError(
+                f"the weights in '{path}' cannot be mapped: {error}",
+                given=f"{self.dtype} {list(self.shape)} at byte {self.offset}",
+                todo="export the bundle again",
+            ) from None
+
+
+@dataclass(frozen=True)
+class EmbeddingStorage:
+    """Where the rows of the embedding are.
+
+    Attributes:
+        rows: ``[V, D]`` of a float dtype, or uint8 ``[V, blocks, block_size]`` where quantised to 8 bits.
+        scales: float32 or float16, ``V * blocks`` values, where quantised.
+        tied: the decoder's head reads the same bytes.
+    """
+
+    rows: StoredTensor
+    hidden_size: int
+    tied: bool
+    scales: StoredTensor | None = None
+
+    def __post_init__(self) -> None:
+        quantised = self.rows.dtype == "uint8"
+        if quantised != (self.scales is not None) or len(self.rows.shape) != 2 + quantised:
+            raise ValueError("the embedding has rows of uint8 with scales, or rows of floats without")
+
+    @property
+    def vocab_size(self) -> int:
+        return self.rows.shape[0]
+
+    @classmethod
+    def from_dict(cls, value: dict) -> EmbeddingStorage:
+        """From the manifest's JSON."""
+        scales = value.get("scales")
+        tensors = {"rows": StoredTensor(**value["rows"]), "scales": None if scales is None else StoredTensor(**scales)}
+        return cls(**{**value, **tensors})
+
+
+class EmbeddingTable:
+    """The embedding of a bundle; opening it reads nothing but the few pages that are asked for.
+
+    Args:
+        folder: the bundle's.
+
+    Raises:
+        BundleError: the file is missing or too short.
+    """
+
+    def __init__(self, folder: Path | str, storage: EmbeddingStorage):
+        self.storage = storage
+        self._rows = storage.rows.map(folder)
+        self._scales = None
+        if storage.scales is not None:
+            self._scales = storage.scales.map(folder).reshape(self._rows.shape[:2])  # [V, blocks]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.storage.vocab_size, self.storage.hidden_size
+
+    def rows(self, ids: np.ndarray) -> np.ndarray:
+        """Token ids, integers ``[...]``, to embeddings, float32 ``[..., D]``.
+
+        Raises:
+            IndexError: an id outside the vocabulary.
+        """
+        ids = np.asarray(ids)
+        if ids.size and not (ids.min() >= 0 and ids.max() < self.storage.vocab_size):
+            raise IndexError(f"token ids must be in 0 … {self.storage.vocab_size - 1}")
+        rows = self._rows[ids]
+        if self._scales is None:
+            return np.asarray(rows, np.float32)
+        values = rows.astype(np.float32) - 128  # [..., blocks, block_size]
+        values *= self._scales[ids][..., None]
+        return values.reshape(*ids.shape, -1)[..., : self.storage.hidden_size]

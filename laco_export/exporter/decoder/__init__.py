@@ -1,0 +1,87 @@
+"""The language model as ONNX, through Optimum, taking embeddings instead of token ids.
+
+::
+
+    inputs_embeds [B, T, D], seqlens_k [B], total_sequence_length [], logit_positions [B, N, 1],
+    past_key_values.N.key/value [B, kv_heads, P, head_dim]
+        -> logits [B, N, V], present.N.key/value [B, kv_heads, max(P, total), head_dim]
+
+(:mod:`.skeleton` explains them.) The graph is traced without its weights, which are then written in the precision asked
+for. :func:`export_decoder` writes the files; :func:`verify_decoder` compares them with PyTorch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ...bundle import Decoder
+from .precision import DECODER_PRECISIONS, DecoderPrecision
+from .proof import verify_decoder
+
+__all__ = ["DECODER_PRECISIONS", "DecoderPrecision", "export_decoder", "verify_decoder"]
+
+FOLDER = "llm"
+
+
+def export_decoder(
+    language_model,
+    *,
+    image_token_id: int,
+    eos_token_ids: Sequence[int],
+    output_folder: Path,
+    precision: str = "fp32",
+    generation_config=None,
+    advance: Callable[..., None] | None = None,
+) -> Decoder:
+    """Write ``<output_folder>/llm/``: ``model.onnx`` over ``model.onnx_data``, and the model's configurations.
+
+    Args:
+        language_model: a transformers causal language model in a float dtype; it is left as it was.
+        eos_token_ids: the tokens that end an answer; written to ``generation_config.json``.
+        output_folder: the bundle that is being built.
+        precision: a name of :data:`DECODER_PRECISIONS`.
+        generation_config: what ``generation_config.json`` starts from; pass the whole model's
+            (``model.generation_config``), which a checkpoint stores. Default: the language model's own.
+        advance: called as ``advance(0, description)`` when a step begins; it never moves the bar.
+
+    Returns:
+        the manifest's entry for the decoder.
+
+    Raises:
+        ExportError: a language model that is not supported, or Optimum's export failed.
+    """
+    from .realize import write_decoder
+    from .tracing import GRAPH, trace
+
+    say = advance or (lambda steps, description: None)
+    folder, chosen = Path(output_folder) / FOLDER, DECODER_PRECISIONS[precision]
+    folder.mkdir(parents=True, exist_ok=True)
+    generation = copy.deepcopy(generation_config or language_model.generation_config)
+    say(0, "tracing the language model")
+    graph = trace(language_model, folder)
+    say(0, f"writing the language model's weights in {precision}")
+    embedding = write_decoder(graph, language_model, chosen, folder)
+    _write_generation_config(generation, list(eos_token_ids), folder)
+    config = language_model.config
+    return Decoder(
+        folder=FOLDER,
+        graph=f"{FOLDER}/{GRAPH}",
+        embedding=embedding,
+        model_type=config.model_type,
+        precision=precision,
+        quantization=chosen.to_manifest(),
+        hidden_size=config.hidden_size,
+        vocab_size=embedding.vocab_size,
+        context_length=config.max_position_embeddings,
+        image_token_id=image_token_id,
+        eos_token_ids=list(eos_token_ids),
+    )
+
+
+def _write_generation_config(generation_config, eos_token_ids: list[int], folder: Path) -> None:
+    generation_config.eos_token_id = eos_token_ids
+    if generation_config.pad_token_id is None:
+        generation_config.pad_token_id = eos_token_ids[0]  # else generate() warns and takes the same
+    generation_config.to_json_file(folder / "generation_config.json")

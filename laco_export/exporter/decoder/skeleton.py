@@ -1,0 +1,156 @@
+"""A language model whose layers name their weights instead of reading them, for the time of a trace.
+
+Inside :func:`skeleton` the model takes
+
+::
+
+    inputs_embeds [B, T, D]          right-padded: row b is seqlens_k[b] + 1 - past long
+    seqlens_k [B] int32              positions of row b that are in use after this step, minus 1
+    total_sequence_length [] int32   the longest of them: max(seqlens_k) + 1
+    logit_positions [B, N, 1] int64  the positions of this step whose logits are asked for
+    past_key_values                  per layer key and value [B, kv_heads, P, head_dim], as Optimum gives them
+        -> logits [B, N, V] and the cache, [B, kv_heads, max(P, total_sequence_length), head_dim]
+
+which are the inputs of ONNX Runtime's ``GroupQueryAttention``: there is no attention mask, so a batch is padded on the
+right, and each row continues at its own length. A past that is longer than needed is a buffer to write into.
+
+What makes a family: ``self_attn`` with ``q_proj``, ``k_proj``, ``v_proj``, ``o_proj`` and perhaps ``q_norm`` and
+``k_norm``; RMSNorm; rotary embedding of halves. Another layout is refused by :func:`require_supported`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import torch
+from torch import nn
+
+from ...errors import ExportError
+from .placeholders import GatherPositions, GroupQueryAttention, Linear, RMSNorm, Weight
+
+FAMILIES = ("qwen2", "qwen3", "llama")
+"""The ``model_type`` of the language models whose export is tested."""
+
+STATIC_ROPE = ("default", "linear", "llama3", "yarn")
+"""Rotary embeddings whose frequencies do not depend on the prompt's length: one table serves all."""
+
+HEAD_STEP = 16
+"""GroupQueryAttention with rotary embedding takes heads of a multiple of 16."""
+
+COSINES, SINES = "rotary.cosines", "rotary.sines"
+HEAD = "lm_head"
+
+
+def require_supported(config) -> None:
+    """Refuse what the skeleton would get wrong.
+
+    Raises:
+        ExportError: a family, rotary embedding, head size or sliding window that is not supported.
+    """
+    kind = config.model_type
+    if kind not in FAMILIES:
+        raise ExportError("this family of language models is not supported", given=kind, allowed=", ".join(FAMILIES))
+    rope = (getattr(config, "rope_scaling", None) or {}).get("rope_type", "default")
+    if rope not in STATIC_ROPE:
+        raise ExportError(
+            "the language model's rotary embedding is not supported", given=rope, allowed=", ".join(STATIC_ROPE)
+        )
+    if head_dim(config) % HEAD_STEP:
+        raise ExportError(
+            "the language model's attention heads have a size that ONNX Runtime's attention does not take",
+            given=f"head_dim {head_dim(config)}",
+            allowed=f"a multiple of {HEAD_STEP}",
+        )
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        raise ExportError("attention over a sliding window is not supported", given="use_sliding_window")
+
+
+def head_dim(config) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def rotary_tables(language_model) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines for every position of the context, float32 ``[positions, head_dim / 2]`` each.
+
+    The two halves of a head turn by the same angles, so the table holds one; the family's scaling is in it.
+    """
+    config = language_model.config
+    positions = torch.arange(config.max_position_embeddings)[None]
+    cosines, sines = language_model.base_model.rotary_emb(torch.zeros(1), positions)  # [1, P, d]
+    half = cosines.shape[-1] // 2
+    return cosines[0, :, :half].float().contiguous(), sines[0, :, :half].float().contiguous()
+
+
+@contextmanager
+def skeleton(language_model) -> Iterator[None]:
+    """Let the model compute shapes alone while the block runs; it is as before afterwards."""
+    trace = _Trace(language_model)
+    with ExitStack() as undo:
+        for name, module in language_model.named_modules():
+            forward = trace.forward_of(name, module)
+            if forward is not None:
+                module.forward = forward  # on the instance, so that removing it brings the class's own back
+                undo.callback(module.__dict__.pop, "forward")
+        yield
+
+
+class _Trace:
+    """The forwards of one traced model, and what the attentions share within a step."""
+
+    def __init__(self, language_model):
+        self.model = language_model
+        self.config = language_model.config
+        self.shared: tuple[torch.Tensor, ...] = ()
+        self.attention_of = {name: layer.self_attn for name, layer in _layers(language_model)}
+
+    def forward_of(self, name: str, module: nn.Module):
+        if module is self.model:
+            return self.decode
+        if isinstance(module, nn.Linear):
+            return lambda hidden: Linear.apply(hidden, (name,), module.out_features)
+        if name in self.attention_of:
+            return partial(self.attend, name, module)
+        if type(module).__name__.endswith("RMSNorm"):
+            return lambda hidden: RMSNorm.apply(hidden, name, module.variance_epsilon, 0)
+        return None
+
+    def decode(self, inputs_embeds, seqlens_k, total_sequence_length, logit_positions, past_key_values):
+        from transformers.modeling_outputs import CausalLMOutputWithPast
+
+        table = (self.config.max_position_embeddings, head_dim(self.config) // 2)
+        rotary = [Weight.apply(inputs_embeds, name, *table) for name in (COSINES, SINES)]
+        self.shared = (seqlens_k, total_sequence_length, *rotary)
+        outputs = self.model.base_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=inputs_embeds.new_zeros(1, 1, 1, 1),  # four axes: taken as it is, and nothing reads it
+            past_key_values=past_key_values,
+            use_cache=True,
+        )
+        wanted = GatherPositions.apply(outputs.last_hidden_state, logit_positions)  # [B, N, D]
+        return CausalLMOutputWithPast(logits=self.model.lm_head(wanted), past_key_values=outputs.past_key_values)
+
+    def attend(self, name, module, hidden_states, past_key_values, **_):
+        config = self.config
+        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+        projections = [f"{name}.{kind}_proj" for kind in "qkv"]
+        sizes = [getattr(module, f"{kind}_proj").out_features for kind in "qkv"]
+        if hasattr(module, "q_norm"):
+            query, key, value = (Linear.apply(hidden_states, (p,), n) for p, n in zip(projections, sizes))
+            query = RMSNorm.apply(query, f"{name}.q_norm", module.q_norm.variance_epsilon, heads)
+            key = RMSNorm.apply(key, f"{name}.k_norm", module.k_norm.variance_epsilon, kv_heads)
+            packed = torch.cat([query, key, value], dim=-1)
+        else:
+            packed = Linear.apply(hidden_states, tuple(projections), sum(sizes))  # [B, T, (H + 2 K) d]
+        layer = past_key_values.layers[module.layer_idx]
+        mixed, layer.keys, layer.values = GroupQueryAttention.apply(
+            packed, layer.keys, layer.values, *self.shared, heads, kv_heads, float(module.scaling)
+        )
+        return module.o_proj(mixed), None
+
+
+def _layers(language_model):
+    for name, _ in language_model.named_modules():
+        if name.endswith(".self_attn"):
+            yield name, language_model.get_submodule(name.rpartition(".")[0])
