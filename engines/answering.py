@@ -190,14 +190,14 @@ class Answerer:
         show = (lambda index, text: on_text(text)) if on_text else None
         with self._one_at_a_time:
             known = self.generator.known(prompt)
-            visuals = _visuals_past(prompt, known.length)
-            features, start, encoded = self._encode(visuals)
+            held = 0 if known is None else known.get_seq_length()
+            features, start, encoded = self._encode(_visuals_past(prompt, held))
             (row,) = self.generator.rows([prompt], options, show)
             self.generator.generate_one(
                 prompt, features, row, options, known=known, best_two=best_two, cancelled=cancelled
             )
         scores = [StepScore(*first, *second) for first, second in best_two.steps] if best_two else None
-        return self._answer(prompt, row, options, prompt.preprocess_ms, start, encoded, scores, known.length)
+        return self._answer(prompt, row, options, prompt.preprocess_ms, start, encoded, scores, held)
 
     def generate_batch(
         self,
@@ -283,8 +283,8 @@ def _with_seed(options: GenerationOptions) -> GenerationOptions:
     return options.with_seed(draw_seed()) if options.sampled and options.seed is None else options
 
 
-def _visuals_past(prompt: Prompt, known: int) -> list[Visual]:
-    """The visuals that have a position past the first ``known``."""
+def _visuals_past(prompt: Prompt, held: int) -> list[Visual]:
+    """The visuals that have a position past the first ``held``."""
     ends = np.cumsum([len(visual) for visual in prompt.visuals])  # in image tokens
-    held = int((prompt.image_positions < known).sum())
-    return [visual for visual, end in zip(prompt.visuals, ends) if end > held]
+    tokens_held = int((prompt.image_positions < held).sum())
+    return [visual for visual, end in zip(prompt.visuals, ends) if end > tokens_held]

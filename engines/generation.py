@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,17 +18,10 @@ from laco_export.quiet import quiet_libraries
 
 from .decoder import EmbedsDecoder
 from .generation_options import GenerationOptions
+from .kv_cache import KVCache
 from .prefix_cache import PrefixCache
 from .prompt import Prompt, Prompter
 from .streaming import BestTwo, RowsEnded, RowStreamer, RowText
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """What is known of a prompt's beginning: the KV cache of its first ``length`` positions."""
-
-    past_key_values: tuple | None = None
-    length: int = 0
 
 
 class TextGenerator:
@@ -46,9 +38,9 @@ class TextGenerator:
         self._prompter = prompter
         self._manifest: Decoder = prompter.decoder
 
-    def known(self, prompt: Prompt) -> Known:
-        """What an earlier answer left of this prompt's beginning."""
-        return Known(*self.cache.longest(prompt.position_keys))
+    def known(self, prompt: Prompt) -> KVCache | None:
+        """What earlier answers left of this prompt's beginning; to be given to :meth:`generate_one`."""
+        return self.cache.take(prompt.position_keys)
 
     def rows(
         self, prompts: Sequence[Prompt], options: GenerationOptions, on_text: Callable[[int, str], None] | None = None
@@ -79,18 +71,19 @@ class TextGenerator:
         row: RowText,
         options: GenerationOptions,
         *,
-        known: Known,
+        known: KVCache | None,
         best_two: BestTwo | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
         """Answer a prompt into ``row``, and keep its KV cache.
 
         Args:
-            features: float32 ``[len(visual), D]`` of each visual that has a position past ``known.length``.
+            features: float32 ``[len(visual), D]`` of each visual that has a position which ``known`` does not hold.
             cancelled: asked after each token; the answer ends where it says True.
         """
         ids = torch.from_numpy(prompt.input_ids)[None]  # [1, T]
-        embeds = self._embeds(prompt, features, known.length)  # [1, T - known, D]
+        held = 0 if known is None else known.get_seq_length()
+        embeds = self._embeds(prompt, features, held)  # [1, T - held, D]
         output = self._generate(
             ids,
             embeds,
@@ -99,8 +92,7 @@ class TextGenerator:
             options,
             [best_two] if best_two else [],
             cancelled,
-            past_key_values=known.past_key_values,
-            cache_position=torch.arange(known.length, ids.shape[1]),
+            past_key_values=known,
         )
         answered = np.concatenate([prompt.position_keys, np.asarray(row.token_ids, np.int64)])
         self.cache.put(answered, output.past_key_values)
@@ -128,24 +120,23 @@ class TextGenerator:
             embeds[index, start:] = self._embeds(prompt, visuals, 0)[0]
         self._generate(ids, embeds, mask, rows, options, [], cancelled)
 
-    def _embeds(self, prompt: Prompt, features: Sequence[np.ndarray], known: int) -> torch.Tensor:
-        """Embeddings of the positions from ``known`` on: float32 ``[1, T - known, D]``."""
-        embeds = self.decoder.embed(torch.from_numpy(prompt.input_ids[known:])[None])
-        positions = prompt.image_positions[prompt.image_positions >= known] - known
+    def _embeds(self, prompt: Prompt, features: Sequence[np.ndarray], held: int) -> torch.Tensor:
+        """Embeddings of the positions from ``held`` on: float32 ``[1, T - held, D]``."""
+        embeds = self.decoder.embed(torch.from_numpy(prompt.input_ids[held:])[None])
+        positions = prompt.image_positions[prompt.image_positions >= held] - held
         if len(positions):
             # Of a picture that the cache holds in part, the rest stands here.
             rest = np.concatenate(features)[-len(positions) :]  # [n, D]
             embeds[0, torch.from_numpy(positions)] = torch.from_numpy(rest).to(embeds)
         return embeds
 
-    def _generate(self, ids, embeds, mask, rows, options, processors, cancelled, **state):
-        state = {name: value for name, value in state.items() if value is not None}
-        device = self.decoder.device if self.decoder.use_io_binding else torch.device("cpu")
-        tensors = {"input_ids": ids, "inputs_embeds": embeds, "attention_mask": mask, **state}
-        tensors = {name: t.to(device) if isinstance(t, torch.Tensor) else t for name, t in tensors.items()}
+    def _generate(self, ids, embeds, mask, rows, options, processors, cancelled, past_key_values=None):
+        tensors = {"input_ids": ids, "inputs_embeds": embeds, "attention_mask": mask}
+        tensors = {name: tensor.to(self.decoder.device) for name, tensor in tensors.items()}
         with torch.inference_mode(), quiet_libraries(), _seeded(options):
             return self.decoder.generate(
                 **tensors,
+                past_key_values=past_key_values,
                 **options.to_generate(),
                 max_new_tokens=max(row.limit for row in rows),
                 eos_token_id=sorted(rows[0].end_tokens),

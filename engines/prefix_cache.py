@@ -2,8 +2,9 @@
 
 ::
 
-    cache.put(prompt.position_keys, past_key_values)              # after an answer
-    past_key_values, length = cache.longest(prompt.position_keys)  # before the next
+    past_key_values = cache.take(prompt.position_keys)     # None where nothing is known
+    …                                                      # generate() writes the rest into it
+    cache.put(answered_keys, past_key_values)
 
 The next turn of a chat begins with all that was said before; another question about the same pictures begins with the
 system line and the pictures. Keys tell pictures apart (:attr:`~laco_engines.prompt.Prompt.position_keys`), token ids
@@ -13,8 +14,12 @@ would not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:  # it imports torch, and a command's cheap checks come before that
+    from .kv_cache import KVCache
 
 MAX_ENTRIES = 4
 """Conversations that can take turns on one model without computing each other's beginnings again."""
@@ -22,14 +27,13 @@ MAX_ENTRIES = 4
 MAX_BYTES = 512 << 20
 """Of all entries: a Qwen2.5-0.5B's FP32 cache takes 24 KiB a token, so this holds about 20,000 of them."""
 
-_LEAST_NEW = 2  # generate() tells its first step from the later ones by it being longer than one token
+_LEAST_NEW = 1  # a cache holds no logits: the last position is computed again
 
 
 @dataclass(frozen=True, eq=False)
 class _Entry:
-    keys: np.ndarray
-    past_key_values: tuple
-    bytes: int
+    keys: np.ndarray  # int64 [positions of the cache]
+    past_key_values: KVCache
 
 
 class PrefixCache:
@@ -43,47 +47,39 @@ class PrefixCache:
         self._max_entries, self._max_bytes = max_entries, max_bytes
         self._entries: list[_Entry] = []  # the least recently used first
 
-    def longest(self, keys: np.ndarray) -> tuple[tuple | None, int]:
-        """The KV cache of the longest beginning that is known of a prompt, and its length; ``(None, 0)`` without one.
+    def __len__(self) -> int:
+        return len(self._entries)
 
-        At least two positions are left to compute.
+    def take(self, keys: np.ndarray) -> KVCache | None:
+        """A KV cache of the longest beginning that is known of a prompt, to be written into; None without one.
+
+        At least one position is left to compute. An entry that the prompt continues is handed out itself; of one
+        that it leaves half-way a copy is made, so that the next prompt of its kind finds it too.
         """
         lengths = [min(_common(entry.keys, keys), len(keys) - _LEAST_NEW) for entry in self._entries]
         best = max(range(len(lengths)), key=lengths.__getitem__, default=None)
         if best is None or lengths[best] < 1:
-            return None, 0
-        entry = self._entries.pop(best)
+            return None
+        entry, length = self._entries.pop(best), lengths[best]
+        if length == len(entry.keys):
+            return entry.past_key_values
         self._entries.append(entry)
-        return crop(entry.past_key_values, lengths[best]), lengths[best]
+        return entry.past_key_values.copy(length, capacity=len(keys))
 
-    def put(self, keys: np.ndarray, past_key_values: tuple) -> None:
+    def put(self, keys: np.ndarray, past_key_values: KVCache) -> None:
         """Keep a KV cache; ``keys`` are those of its positions. Entries that it continues are dropped."""
-        keys = keys[: cache_length(past_key_values)]
+        keys = keys[: past_key_values.get_seq_length()]
         self._entries = [entry for entry in self._entries if _common(entry.keys, keys) < len(entry.keys)]
-        self._entries.append(_Entry(keys, past_key_values, cache_bytes(past_key_values)))
-        while len(self._entries) > self._max_entries or (
-            len(self._entries) > 1 and sum(entry.bytes for entry in self._entries) > self._max_bytes
-        ):
+        self._entries.append(_Entry(keys, past_key_values))
+        while len(self._entries) > self._max_entries or (len(self._entries) > 1 and self.nbytes > self._max_bytes):
             del self._entries[0]
 
     def clear(self) -> None:
         self._entries.clear()
 
-
-def crop(past_key_values: tuple, length: int) -> tuple:
-    """The first ``length`` positions of a KV cache: ``((key, value), …)`` by layer, each ``[B, heads, P, d]``."""
-    if cache_length(past_key_values) == length:
-        return past_key_values
-    return tuple(tuple(tensor[:, :, :length] for tensor in layer) for layer in past_key_values)
-
-
-def cache_length(past_key_values: tuple) -> int:
-    """Positions in a KV cache."""
-    return past_key_values[0][0].shape[2]
-
-
-def cache_bytes(past_key_values: tuple) -> int:
-    return sum(tensor.numel() * tensor.element_size() for layer in past_key_values for tensor in layer)
+    @property
+    def nbytes(self) -> int:
+        return sum(entry.past_key_values.nbytes for entry in self._entries)
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:

@@ -114,12 +114,13 @@ class Prompter:
         max_frames: int | None = None,
         room: int = 1,
         on_overflow: str = "error",
+        start: float | None = None,
     ) -> Prompt:
         """One question, with nothing before it.
 
         The arguments and errors are those of :meth:`user_turn`, :meth:`system_turn` and :meth:`join`.
         """
-        start = time.perf_counter()
+        start = time.perf_counter() if start is None else start
         turn = self.user_turn(question, pictures, videos, max_pixels=max_pixels, max_frames=max_frames)
         return self.join([self.system_turn(system), turn], room=room, on_overflow=on_overflow, start=start)
 

@@ -23,12 +23,6 @@ from laco_export.preprocessing import MAX_PIXELS, load_image
 from laco_export.tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, TokenLayout, layouts, sample_frames
 from laco_export.video import read_frames
 
-Picture = Image.Image | str | os.PathLike
-"""A path, or a PIL picture (taken as it is: upright RGB)."""
-
-Video = Sequence[Image.Image] | str | os.PathLike
-"""A path that :func:`laco_export.video.read_frames` reads, or all its frames as PIL pictures."""
-
 DEFAULT_MAX_FRAMES = 32  # LLaVA-OneVision's, where the bundle's processor names none
 
 
@@ -61,6 +55,13 @@ class Visual:
         return -1 - (start + np.arange(len(self), dtype=np.int64))
 
 
+Picture = Image.Image | str | os.PathLike | Visual
+"""A path, a PIL picture (taken as it is: upright RGB), or one that is prepared already."""
+
+Video = Sequence[Image.Image] | str | os.PathLike | Sequence[Visual]
+"""A path that :func:`laco_export.video.read_frames` reads, all its frames as PIL pictures, or prepared ones."""
+
+
 class VisualPreparer:
     """Prepares pictures and videos for one bundle.
 
@@ -82,12 +83,15 @@ class VisualPreparer:
         """Prepare a picture.
 
         Args:
+            picture: one that is prepared already is returned as it is.
             alone: it is the prompt's only one, and so tiled where the model was trained to tile.
             max_pixels: a larger file is refused from its header.
 
         Raises:
             ImageError: it cannot or may not be read.
         """
+        if isinstance(picture, Visual):
+            return picture
         image = picture if isinstance(picture, Image.Image) else load_image(picture, max_pixels=max_pixels)
         if self.tiling is None or not alone:
             return Visual(self.preprocessing(image)[None], self._layout(SINGLE_TILE))
@@ -103,6 +107,8 @@ class VisualPreparer:
         most = max_frames or self.max_frames
         if isinstance(video, (str, os.PathLike)):
             frames = read_frames(video, most, max_pixels=max_pixels)
+        elif len(video) and isinstance(video[0], Visual):
+            return list(video)
         else:
             frames = [video[index] for index in sample_frames(len(video), most)]
         layout = self._layout(VIDEO_FRAME)

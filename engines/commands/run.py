@@ -1,4 +1,4 @@
-"""``laco-engine run``: one question about picture files, answered."""
+"""``laco-engine run``: questions about pictures and videos, answered."""
 
 from __future__ import annotations
 
@@ -6,87 +6,115 @@ import argparse
 import json
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
+from .answer_arguments import add_answer_arguments, check_provider_name, generation_options
+from .answer_output import answer_fields, show, show_timings
 from .command import Command, positive
-
-# What a picture can make a model say must not steer the terminal: control characters but newline and tab.
-_CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
-    parser.add_argument("--image", type=Path, metavar="FILE", action="append", default=[], help="may be repeated")
+    add_answer_arguments(parser)
     parser.add_argument(
-        "--question", required=True, metavar="TEXT", help="may place the pictures with <image>; else they come first"
+        "--question",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="may place the pictures with <image> and the videos with <video>; else they come first; may be repeated",
     )
-    parser.add_argument("--max-new-tokens", type=positive, metavar="N", help="longest answer (128)")
-    parser.add_argument("--max-pixels", type=positive, metavar="N", help="largest picture (100,000,000)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (the cores this process may use)")
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout instead of the text")
+    parser.add_argument(
+        "--questions", metavar="FILE", help="further questions, one a line, about the same pictures; - reads stdin"
+    )
+    parser.add_argument(
+        "--batch", type=positive, metavar="N", default=1, help="questions answered at once (1; 1 streams the answers)"
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
     from laco_export.bundle import open_bundle
     from laco_export.console import console
-    from laco_export.preprocessing import MAX_PIXELS
 
-    from ..answering import MAX_NEW_TOKENS, Answerer
+    from ..answering import Answerer
     from ..prompt import Prompter
 
-    # The cheap checks first: a wrong path or question is reported before a model is loaded.
+    # The cheap checks first: a wrong option, path or question is reported before a model is loaded.
+    options, questions = generation_options(args), _questions(args)
+    check_provider_name(args)
     start = time.perf_counter()
     with console().status("verifying the bundle"):
         bundle = open_bundle(args.bundle)
         verify_ms = 1000 * (time.perf_counter() - start)
         prompter = Prompter(bundle)
-    prompt = prompter.prepare(args.image, args.question, max_pixels=args.max_pixels or MAX_PIXELS)
+    prompts = _prepare(prompter, args, questions, options)
     with console().status("loading the models"):
-        answerer = Answerer(bundle, prompter=prompter, threads=args.threads)
-    answer = answerer.generate(
-        prompt,
-        max_new_tokens=args.max_new_tokens or MAX_NEW_TOKENS,
-        on_text=None if args.json else _show,
-    )
-    timings = {**answer.to_dict().pop("timings"), "verify_ms": verify_ms}
-    if args.json:
-        document = {
-            "bundle": str(args.bundle),
-            "source": bundle.manifest.source,
-            "images": [str(path) for path in args.image],
-            "question": args.question,
-            "answer": answer.text,
-            "tokens": len(answer.token_ids),
-            "token_ids": answer.token_ids,
-            "prompt_tokens": answer.prompt_tokens,
-            "finish": answer.finish,
-            "runtime": answerer.vision.name,
-            "timings": timings,
-        }
-        print(json.dumps(document, indent=2, ensure_ascii=False))
-        return 0
-    print(flush=True)
-    print(_timings_line(answer, len(args.image)), file=sys.stderr)
+        answerer = Answerer(bundle, prompter=prompter, threads=args.threads, provider=args.provider)
+    about = {
+        "bundle": str(args.bundle),
+        "source": bundle.manifest.source,
+        "images": [str(path) for path in args.image],
+        "videos": [str(path) for path in args.video],
+    }
+    several, number = len(questions) > 1, count()
+    for first in range(0, len(prompts), args.batch):
+        batch = prompts[first : first + args.batch]
+        asked = questions[first : first + args.batch]
+        if several and len(batch) == 1 and not args.json:
+            show(f"{asked[0]}\n")
+        if len(batch) == 1:
+            answers = [answerer.generate(batch[0], options, on_text=None if args.json else show)]
+        else:
+            answers = answerer.generate_batch(batch, options)
+        for question, prompt, answer in zip(asked, batch, answers, strict=True):
+            if args.json:
+                document = about | answer_fields(answer, question, answerer)
+                document["timings"]["verify_ms"] = verify_ms
+                print(json.dumps(document, indent=None if several else 2, ensure_ascii=False), flush=True)
+                continue
+            if len(batch) > 1:
+                show(f"{question}\n{answer.text}")
+            print("\n" if several else "", flush=True)
+            show_timings(answer, len(prompt.visuals) if next(number) == 0 else 0)
     return 0
 
 
-def _show(text: str) -> None:
-    print(text.translate(_CONTROLS), end="", flush=True)
+def _questions(args: argparse.Namespace) -> list[str]:
+    from laco_export.errors import UsageError
+
+    questions = list(args.question)
+    if args.questions == "-":
+        questions += [line.strip() for line in sys.stdin if line.strip()]
+    elif args.questions is not None:
+        path = Path(args.questions)
+        if not path.is_file():
+            raise UsageError(
+                f"--questions '{path}' is not a file", allowed="a text file with one question a line, or -"
+            )
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"--questions '{path}' is not UTF-8 text: {error}") from None
+        questions += [line.strip() for line in lines if line.strip()]
+    if not questions:
+        raise UsageError("there is no question", todo="give one with --question TEXT, or several with --questions FILE")
+    return questions
 
 
-def _timings_line(answer, pictures: int) -> str:
-    timings = answer.timings
-    speed = timings.decode_tokens_per_s
-    return " · ".join(
-        [
-            f"preprocess {timings.preprocess_ms:.1f} ms",
-            f"encode {timings.encode_ms:.1f} ms ({pictures} picture{'s' * (pictures != 1)})",
-            f"prefill {timings.prefill_ms:.1f} ms ({answer.prompt_tokens} tokens)",
-            f"decode {'-' if speed is None else f'{speed:.1f}'} tokens/s ({len(answer.token_ids)} tokens)",
-            f"load {timings.load_ms:.0f} ms",
-        ]
-        + (["cut off at the longest answer"] if answer.finish == "length" else [])
-    )
+def _prepare(prompter, args: argparse.Namespace, questions: list[str], options) -> list:
+    """A prompt for each question; the pictures and videos are read once."""
+    from laco_export.preprocessing import MAX_PIXELS
+
+    start = time.perf_counter()
+    limits = {"max_pixels": args.max_pixels or MAX_PIXELS, "max_frames": args.frames}
+    shared = {"system": args.system, "room": options.max_new_tokens, "on_overflow": args.on_overflow}
+    alone = len(args.image) == 1 and not args.video
+    pictures = [prompter.preparer.picture(path, alone=alone, max_pixels=limits["max_pixels"]) for path in args.image]
+    videos = [prompter.preparer.video(path, **limits) for path in args.video]
+    prompts = []
+    for question in questions:
+        prompts.append(prompter.prepare(pictures, question, videos=videos, start=start, **shared))
+        start = time.perf_counter()
+    return prompts
 
 
-RUN = Command("run", "answer a question about pictures", _add_arguments, _run)
+RUN = Command("run", "answer questions about pictures and videos", _add_arguments, _run)

@@ -1,0 +1,64 @@
+"""The arguments that ``run`` and ``chat`` share, and what they become."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .command import positive
+
+
+def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
+    """Pictures, generation, the context and the machine."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
+    parser.add_argument("--image", type=Path, metavar="FILE", action="append", default=[], help="may be repeated")
+    parser.add_argument(
+        "--video",
+        type=Path,
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="an animated GIF, WebP or PNG, a folder of frames, or (with PyAV) mp4, webm and so on; may be repeated",
+    )
+    parser.add_argument("--frames", type=positive, metavar="N", help="frames taken of a video (the checkpoint's)")
+    parser.add_argument("--system", metavar="TEXT", help="what stands before the first question")
+    parser.add_argument("--max-pixels", type=positive, metavar="N", help="largest picture (100,000,000)")
+    decoding = parser.add_argument_group("generation", "greedy, unless a temperature is given")
+    decoding.add_argument("--max-new-tokens", type=positive, metavar="N", help="longest answer (128)")
+    decoding.add_argument("--temperature", type=float, metavar="T", help="sample; 0 takes the best token (0)")
+    decoding.add_argument("--top-p", type=float, metavar="P", help="sample from this share of probability")
+    decoding.add_argument("--top-k", type=int, metavar="K", help="sample from the K likeliest; 0: from all")
+    decoding.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: less repetition")
+    decoding.add_argument("--seed", type=int, metavar="N", help="repeats a sampled answer")
+    decoding.add_argument(
+        "--stop", metavar="TEXT", action="append", help="ends the answer and is not shown; may be repeated"
+    )
+    decoding.add_argument(
+        "--on-overflow",
+        choices=("error", "truncate"),
+        default="error",
+        help="where the prompt outgrows the context: refuse it, or leave out its oldest part (error)",
+    )
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--threads", type=positive, metavar="N", help="CPU threads (the cores this process may use)")
+    machine.add_argument(
+        "--provider", metavar="NAME", help="ONNX Runtime's: cpu, cuda, tensorrt (the best that is there, but tensorrt)"
+    )
+    parser.add_argument("--json", action="store_true", help="JSON on stdout instead of the text")
+
+
+def generation_options(args: argparse.Namespace):
+    """:class:`~laco_engines.generation_options.GenerationOptions` of the arguments; validated."""
+    from ..generation_options import GenerationOptions
+
+    names = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return GenerationOptions(**given)
+
+
+def check_provider_name(args: argparse.Namespace) -> None:
+    """Refuse a provider that is not there before anything is read or loaded."""
+    if args.provider:
+        from ..providers import choose_provider
+
+        choose_provider(args.provider)
