@@ -25,3 +25,14 @@ def write_stage_data(folder, samples=16):
 def stage_data(tmp_path_factory):
     """A folder with `data.json`: 16 samples, two of them text alone."""
     return write_stage_data(tmp_path_factory.mktemp("stage-data"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny matrices gain nothing from threads, and on a busy machine threads wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,73 @@
+"""Two processes (gloo, CPU) train what one trains: by DDP, and sharded by FSDP2."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from laco_export.models import checkpoint
+
+WORKER = Path(__file__).with_name("train_as_one_of_several.py")
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_checkpoint, stage_data, tmp_path_factory):
+    """The losses of one process with the same global batches, and its folder."""
+    spec = importlib.util.spec_from_file_location("train_as_one_of_several", WORKER)
+    worker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(worker)
+    output = tmp_path_factory.mktemp("alone")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    losses = worker.run(tiny_checkpoint, stage_data, output)
+    torch.set_num_threads(threads)
+    return losses, output
+
+
+def together(kind, tiny_checkpoint, stage_data, output):
+    """The same in two processes."""
+    output.mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", WORKER]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, kind, tiny_checkpoint, stage_data, output],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads((output / "losses.json").read_text())
+
+
+def test_two_processes_train_what_one_trains(alone, tiny_checkpoint, stage_data, tmp_path):
+    losses, folder = alone
+    found = together("ddp", tiny_checkpoint, stage_data, tmp_path / "two")
+    assert len(found["everything"]) == 50
+    for name, expected in losses.items():
+        assert found[name] == pytest.approx(expected, abs=1e-4), name
+    same_weights(folder / "everything", tmp_path / "two" / "everything", 1e-3)
+
+
+def test_fsdp_shards_trains_resumes_and_saves_whole_weights(alone, tiny_checkpoint, stage_data, tmp_path):
+    losses, folder = alone
+    found = together("fsdp", tiny_checkpoint, stage_data, tmp_path / "two")
+    for name in ("first", "mixed"):
+        assert found[name] == pytest.approx(losses[name], abs=1e-4), name
+        same_weights(folder / name, tmp_path / "two" / name, 1e-3)
+    assert len(found["everything"]) == 8  # another cosine than the fifty steps', and interrupted after the fifth
+    assert found["everything"][0] == pytest.approx(losses["everything"][0], abs=1e-4)
+    assert found["everything"][-1] < found["everything"][0] - 0.1
+
+
+def same_weights(one, other, tolerance):
+    """Adam divides by gradients' sizes, so that where a gradient is nearly zero its rounding decides the direction."""
+    one, other = (checkpoint.load(folder).model.state_dict() for folder in (one, other))
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=0, atol=tolerance, msg=name)
