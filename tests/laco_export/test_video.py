@@ -1,4 +1,4 @@
-"""Frames of real files: animated pictures, coded video, folders; which frames are taken, and what is said of bad ones."""
+"""Frames of real files: animated pictures, coded video, folders; which are taken, and what is said of bad ones."""
 
 import io
 

@@ -106,9 +106,14 @@ class BrokenSamples:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, lines.encode())  # one write: lines of several processes do not mix
+            os.write(descriptor, (self._line_end() + lines).encode())  # one write: processes' lines do not mix
         finally:
             os.close(descriptor)
+
+    def _line_end(self) -> str:
+        """What ends a line that a killed process left unfinished."""
+        data = self.log.read_bytes()
+        return "\n" if data and not data.endswith(b"\n") else ""
 
     def _logged(self) -> list[dict]:
         samples: dict[tuple, dict] = {}
@@ -118,7 +123,7 @@ class BrokenSamples:
                     sample = json.loads(line)
                     samples.setdefault(_key(sample), sample)
                 except (ValueError, KeyError, TypeError):
-                    continue  # a line that a killed process left unfinished
+                    continue  # an unfinished line
         return list(samples.values())
 
     def _too_many(self, logged: list[dict]) -> DataError:

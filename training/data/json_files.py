@@ -74,23 +74,28 @@ def _scan(path: Path) -> Iterator[tuple[int, int, object]]:
     """Each top-level value with its offset and size in bytes."""
     parse = json.JSONDecoder(strict=False).raw_decode
     window = _Window(path)
-    if window.starts_with("["):
+    if is_list := window.starts_with("["):
         window.position += 1
     while window.skip_gap():
-        if window.starts_with("]"):
+        if is_list and window.starts_with("]"):
+            window.position += 1
+            if window.skip_gap():
+                raise _not_json(path, "something follows the list's end", window.place)
             return
         while True:
             try:
                 entry, end = parse(window.text, window.position)
-                # A number at the window's end may go on behind it; objects, lists and strings end themselves.
                 break
             except json.JSONDecodeError as error:
+                reason, place = error.msg, window.offset + error.pos
                 if not window.extend():
-                    raise _not_json(path, window, error) from None
+                    raise _not_json(path, reason, place) from None
             except RecursionError:
-                raise _not_json(path, window, "brackets nested too deeply") from None
-        yield window.offset + window.position, end - window.position, entry
+                raise _not_json(path, "brackets are nested too deeply", window.place) from None
+        yield window.place, end - window.position, entry
         window.position = end
+    if is_list:
+        raise _not_json(path, "the list does not end", window.place)
 
 
 class _Window:
@@ -135,14 +140,17 @@ class _Window:
             if not self.extend():
                 return False
 
+    @property
+    def place(self) -> int:
+        """The position in the file."""
+        return self.offset + self.position
+
     def starts_with(self, character: str) -> bool:
         return self.text.startswith(character, self.position)
 
 
-def _not_json(path: Path, window: _Window, error: json.JSONDecodeError | str) -> DataError:
-    if isinstance(error, str):
-        return DataError(f"data file '{path}' is not JSON: {error}")
-    return DataError(f"data file '{path}' is not JSON: {error.msg} at byte {window.offset + error.pos:,}")
+def _not_json(path: Path, reason: str, place: int) -> DataError:
+    return DataError(f"data file '{path}' is not JSON: {reason} at byte {place:,}", todo="the file may be cut off")
 
 
 def _no_list(path: Path, given: str) -> DataError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 
 class PositionedFile:
@@ -11,13 +12,13 @@ class PositionedFile:
 
     def __init__(self, path: Path):
         self.path = path
-        self._handle: tuple[int, int] | None = None  # (process, file descriptor)
+        self._opened: tuple[int, BinaryIO] | None = None  # by which process
 
     def read(self, offset: int, size: int) -> bytes:
         """The `size` bytes at `offset`; fewer where the file ends before."""
-        if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = (os.getpid(), os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
-        return os.pread(self._handle[1], size, offset)
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = (os.getpid(), open(self.path, "rb", buffering=0))  # noqa: SIM115, closed with this object
+        return os.pread(self._opened[1].fileno(), size, offset)
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "_handle": None}
+        return {"path": self.path, "_opened": None}

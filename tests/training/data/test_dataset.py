@@ -1,0 +1,177 @@
+"""Broken samples, estimates, and an order that reads row groups together."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from laco_training.data import BatchNotes, BrokenSample, BrokenSamples, Collator, DataError, open_dataset
+from laco_training.data import dataset as dataset_module
+
+
+def usable(make_turns, number):
+    return {"id": f"good{number}", "image": "a.png", "conversations": make_turns("<image>\nWhat?", str(number))}
+
+
+def broken(make_turns, number):
+    return {"id": f"bad{number}", "image": "gone.png", "conversations": make_turns("<image>\nWhat?", str(number))}
+
+
+@pytest.fixture
+def half_broken(make_turns, write_json, processor):
+    entries = [usable(make_turns, i) if i % 2 else broken(make_turns, i) for i in range(40)]
+    entries += [{"id": f"text{i}", "conversations": make_turns("hi", "yo")} for i in range(40)]
+    path = write_json(entries)
+    return lambda: open_dataset(path, processor)
+
+
+def test_a_broken_samples_place_is_taken_by_another_of_its_kind(half_broken):
+    dataset, again = half_broken(), half_broken()
+    for index in range(40):
+        sample, notes = dataset[index], dataset[index]["notes"]
+        assert notes.complete and notes.ids[0].startswith("good")
+        if index % 2:
+            assert notes.ids == [f"good{index}"] and not notes.broken
+        else:
+            first = notes.broken[0]
+            assert (first.index, first.id) == (index, f"bad{index}") and "gone.png' does not exist" in first.reason
+        same = again[index]  # another process, another pass
+        assert same["notes"] == notes and torch.equal(same["input_ids"], sample["input_ids"])
+    taken = [dataset[index]["notes"].ids[0] for index in range(0, 40, 2)]
+    assert len(set(taken)) > 5  # not one neighbour for all
+
+
+def test_workers_read_what_one_process_reads(half_broken):
+    dataset, collator = half_broken(), Collator(0)
+    batches = [
+        list(torch.utils.data.DataLoader(dataset, batch_size=8, collate_fn=collator, num_workers=workers))
+        for workers in (0, 2)
+    ]
+    for one, two in zip(*batches, strict=True):
+        assert one.pop("notes") == two.pop("notes")
+        assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_where_nothing_is_usable_the_notes_come_alone(make_turns, write_json, processor, tmp_path):
+    dataset = open_dataset(write_json([broken(make_turns, i) for i in range(100)]), processor)
+    sample = dataset[3]
+    assert set(sample) == {"notes"} and not sample["notes"].complete
+    assert 1 < len(sample["notes"].broken) <= dataset_module._TRIES + 1
+    batch = Collator(0)([sample, sample])
+    assert set(batch) == {"notes"}
+    with pytest.raises(DataError, match=r"sample 'bad3' of '.*data\.json': '.*gone\.png' does not exist"):
+        BrokenSamples(tmp_path / "log.jsonl", limit=1000, total=100).record(batch["notes"])
+
+
+def noted(*indices):
+    return BatchNotes(broken=[BrokenSample(i, f"s{i}", "data.json", "torn") for i in indices], truncated=1)
+
+
+def test_broken_samples_are_counted_over_processes_and_resumed_runs(tmp_path):
+    log = tmp_path / "run" / "broken.jsonl"
+    one, two = (BrokenSamples(log, limit=3, total=100) for _ in range(2))
+    one.record(noted(1, 2))
+    one.record(noted(1))  # met again in the next pass
+    two.record(noted(2, 3))
+    assert len(two) == 3 and one.truncated == 2
+    assert {json.loads(line)["id"] for line in log.read_text().splitlines()} == {"s1", "s2", "s3"}
+    with log.open("a") as file:
+        file.write('{"index": 9')  # a process was killed while it wrote
+    resumed = BrokenSamples(log, limit=3, total=100)
+    assert len(resumed) == 3
+    resumed.record(noted())
+    with pytest.raises(
+        DataError, match=r"4 broken samples, and max_broken allows 3(.|\n)*sample 's1' of 'data\.json': torn"
+    ):
+        one.record(noted(4))
+
+
+def test_the_first_broken_sample_is_one_too_many_unless_allowed(tmp_path):
+    with pytest.raises(DataError, match="1 broken sample, and max_broken allows 0"):
+        BrokenSamples(tmp_path / "log.jsonl", limit=0, total=100).record(noted(1))
+    share = BrokenSamples(tmp_path / "other.jsonl", limit=0.02, total=100)
+    share.record(noted(1, 2))
+    with pytest.raises(DataError, match=r"7 broken samples, and max_broken allows 2(.|\n)*and 2 more"):
+        share.record(noted(*range(3, 8)))
+
+
+def test_a_sample_with_an_odd_shape_is_broken_and_no_crash(write_json, processor, make_turns):
+    odd = [
+        {"id": "o", "image": 7, "conversations": make_turns("<image>", "a")},
+        {"id": "o", "image": {"a": 1}, "conversations": make_turns("<image>", "a")},
+        {"id": "o", "conversations": "text"},
+        {"id": "o", "conversations": [["from", "human"]]},
+        {"id": "o", "video": [1, 2], "conversations": make_turns("<image>", "a")},
+        {"id": "o"},
+        {"id": "o", "image": "a.png\0", "conversations": make_turns("<image>", "a")},
+    ]
+    good = [usable(make_turns, 1), {"id": "t", "conversations": make_turns("hi", "yo")}]
+    dataset = open_dataset(write_json(odd + good), processor)
+    for index in range(len(odd)):
+        notes = dataset[index]["notes"]
+        assert notes.broken[0].id == "o" and notes.broken[0].index == index
+    dataset.measure(np.arange(len(dataset)))
+    assert dataset.counts()["kinds"]["text"] >= 1
+
+
+def test_counts_are_scaled_up(write_json, processor, make_turns, monkeypatch):
+    entries = [usable(make_turns, i % 10) if i % 4 else {"conversations": make_turns("hi", "yo")} for i in range(4000)]
+    path = write_json(entries)
+    exact = open_dataset(path, processor)
+    monkeypatch.setattr(dataset_module, "_COUNTED", 10_000)
+    whole = exact.counts()
+    assert whole["kinds"] == {"text": 1000, "image": 3000}
+    monkeypatch.undo()
+    assert open_dataset(path, processor).counts()["estimated_tokens"] == pytest.approx(
+        whole["estimated_tokens"], rel=0.02
+    )
+
+
+def test_an_index_outside(half_broken):
+    dataset = half_broken()
+    for index in (-1, 80):
+        with pytest.raises(IndexError):
+            dataset[index]
+
+
+@pytest.fixture
+def mixed(tmp_path, write_json, write_parquet, make_turns, make_picture, processor):
+    """100 samples of JSON and 300 rows of parquet in 30 row groups, of which 240 rows are used."""
+    write_json([{"id": f"j{i}", "conversations": make_turns("hi", "yo" * (i % 7))} for i in range(100)])
+    rows = [
+        {"id": f"p{i}", "image": make_picture(i), "conversations": make_turns("<image>", "a" * (i % 9))}
+        for i in range(300)
+    ]
+    write_parquet(rows, tmp_path / "rows.parquet", row_group=10)
+    (tmp_path / "m.yaml").write_text(
+        "datasets: [{json_path: data.json}, {json_path: rows.parquet, sampling_strategy: 'first:80%'}]"
+    )
+    return open_dataset(tmp_path / "m.yaml", processor)
+
+
+def test_row_groups_are_read_together_and_sources_stay_mixed(mixed, monkeypatch):
+    source = mixed.parts[1].source
+    budget = int(source.group_bytes[:6].sum())
+    monkeypatch.setattr(dataset_module, "GROUPS_BYTES", budget)
+    assert mixed.read_together in range(80, 90)  # a quarter: 6 of 24 groups and their share of the JSON
+    order = mixed.shuffled(np.random.default_rng(0))
+    assert sorted(order.tolist()) == list(range(340))
+    groups = [int(source.group_of(index - 100)) if index >= 100 else None for index in order]
+    spans = {}
+    for place, group in enumerate(groups):
+        if group is not None:
+            spans.setdefault(group, []).append(place)
+    assert all(max(places) - min(places) < 125 for places in spans.values())  # once a pass, not all over it
+    assert all(max(places) - min(places) >= 30 for places in spans.values())  # but mixed within the handful
+    for start in range(0, 340, 85):
+        assert 10 <= sum(group is None for group in groups[start : start + 85]) <= 40
+    assert mixed.shuffled(np.random.default_rng(0)).tolist() == order.tolist()
+    assert mixed.shuffled(np.random.default_rng(1)).tolist() != order.tolist()
+
+
+def test_measuring_many_sources(mixed):
+    indices = np.array([339, 0, 150, 99, 100])
+    kinds, lengths = mixed.measure(indices)
+    assert kinds.tolist() == [1, 0, 1, 0, 1]
+    assert lengths.tolist() == [4 + 7 + 239 % 9, 2, 4 + 7 + 50 % 9, 2 + 2 * (99 % 7), 4 + 7]
