@@ -80,6 +80,7 @@ class BuildResult:
             "reason": self.reason,
             "engine": str(self.stored.path),
             "engine_bytes": self.stored.sidecar["engine"]["bytes"],
+            "built_for": self.stored.sidecar["built_for"],
             "seconds": None if self.built is None else self.built.seconds,
             "warnings": list(self.built.warnings) if self.built else [],
             "estimate": self.estimate.to_dict(),
@@ -113,7 +114,7 @@ def build_bundle(
 
 
 def engine_key(bundle: Bundle, graph: VisionGraph, target: BuildTarget, options: BuildOptions) -> EngineKey:
-    """The cache key of a graph's engine."""
+    """The cache key of a graph's engine; of a target that :meth:`BuildTarget.for_graph` fitted to it."""
     return EngineKey(
         graph_sha256=graph_digest(bundle, graph),
         library=target.library,
@@ -126,8 +127,9 @@ def engine_key(bundle: Bundle, graph: VisionGraph, target: BuildTarget, options:
 
 
 def _build_graph(bundle, graph, target, options, cache: EngineCache, on_message, on_start) -> BuildResult:
-    key = engine_key(bundle, graph, target, options)
     cost = graph_cost(bundle.file(graph.file))
+    target = target.for_graph(cost)
+    key = engine_key(bundle, graph, target, options)
     expected = estimate(cost, workspace_bytes=options.workspace_bytes, profile=target.profile)
     found, damage = cache.find(key), None
     if found is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -11,10 +11,16 @@ from laco_export.errors import LacoError, UsageError
 from ..devices.cuda import CudaDevice, DeviceMissingError, find_device
 from ..devices.jetson import read_board
 from ..devices.profiles import PROFILES, DeviceProfile, profile_of
+from .graph_cost import GraphCost
 
 RTX = "rtx"
 RTX_CAPABILITIES = (75, 80, 86, 89, 120, 121)
 """TensorRT-RTX 1.7's: Turing, Ampere (not Orin's 87), Ada, Blackwell (not Thor's 110); neither is Hopper's 90."""
+
+
+TURING = 75
+"""TensorRT-RTX 1.7 compiles no FP32 and no BF16 matrix product for it: "Cannot compile operation … for Turing (SM75):
+FP32 GEMM is not supported"."""
 
 
 class TargetAbsentError(LacoError):
@@ -35,6 +41,7 @@ class BuildTarget:
         device: the CUDA device that is here and built for; None for TensorRT-RTX without a device.
         compute_capabilities: for TensorRT-RTX.
         profile: peaks and memory where the device is a known one.
+        all_capabilities: nobody named compute capabilities, so those that cannot hold a graph may be left out.
     """
 
     library: str
@@ -42,6 +49,13 @@ class BuildTarget:
     device: CudaDevice | None
     compute_capabilities: tuple[int, ...]
     profile: DeviceProfile | None
+    all_capabilities: bool = False
+
+    def for_graph(self, cost: GraphCost) -> BuildTarget:
+        """The same without Turing where a graph multiplies in another type than FP16 or INT8."""
+        if not self.all_capabilities or set(cost.flops) <= {"fp16", "int8"}:
+            return self
+        return replace(self, compute_capabilities=tuple(c for c in self.compute_capabilities if c != TURING))
 
     @property
     def device_name(self) -> str:
@@ -159,4 +173,5 @@ def _rtx(device: CudaDevice | None, capabilities: tuple[int, ...]) -> BuildTarge
     if capabilities and (here is None or capabilities != (here.capability,)):
         here = None  # built for devices elsewhere
     chosen = capabilities or ((here.capability,) if here is not None else RTX_CAPABILITIES)
-    return BuildTarget("tensorrt_rtx", installed, here, tuple(sorted(set(chosen))), device_profile(here))
+    every = not capabilities and here is None
+    return BuildTarget("tensorrt_rtx", installed, here, tuple(sorted(set(chosen))), device_profile(here), every)

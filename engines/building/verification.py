@@ -37,7 +37,7 @@ def compare_after_build(bundle: Bundle, target: BuildTarget) -> Comparison:
     """
     if target.device is None:
         return Comparison(
-            False, None, f"not compared with golden.npz: it runs only on {target.title} (there: laco-engine diff)"
+            False, None, "not compared with golden.npz: the engine runs on such a device only (there: laco-engine diff)"
         )
     from ..golden_check import check_golden
 

@@ -104,12 +104,13 @@ def _build(args, bundle, target, options) -> int:
 
 
 def _show(document: dict, results, target) -> None:
-    print(f"{target.library} {target.version} for {target.title}")
+    print(f"{target.library} {target.version}")
     for result in results:
         how = {"cached": "in the cache", "built": "built", "rebuilt": "built again"}[result.status]
         seconds = f" in {result.built.seconds:.1f} s" if result.built else ""
         why = f" ({result.reason})" if result.reason else ""
-        print(f"  {result.graph.file}: {how}{why}{seconds}, {_mib(result.stored.sidecar['engine']['bytes'])}")
+        engine, built_for = result.stored.sidecar["engine"], result.stored.sidecar["built_for"]
+        print(f"  {result.graph.file}: {how}{why}{seconds}, {_mib(engine['bytes'])}, for {built_for}")
         print(f"    {result.stored.path}")
         for warning in result.built.warnings if result.built else ():
             print(f"    TensorRT warns: {warning}")

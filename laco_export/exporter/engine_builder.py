@@ -22,10 +22,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..atomic import write_bytes
 from ..errors import LacoError
 from .tensorrt_messages import Messages
+
+if TYPE_CHECKING:
+    import tensorrt_rtx as trt
 
 LIBRARIES = ("tensorrt_rtx", "tensorrt")
 
@@ -182,7 +186,7 @@ def _build(request: EngineRequest) -> dict:
     }
 
 
-def _set_targets(trt, config, request: EngineRequest) -> None:
+def _set_targets(trt, config: trt.IBuilderConfig, request: EngineRequest) -> None:
     """Name the devices that TensorRT-RTX builds for; standard TensorRT has no such choice."""
     config.num_compute_capabilities = len(request.compute_capabilities)
     for index, capability in enumerate(request.compute_capabilities):

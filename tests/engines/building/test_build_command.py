@@ -1,0 +1,192 @@
+"""``laco-engine build`` with the real TensorRT-RTX compiler, which needs no GPU; nothing is run."""
+
+import json
+import shutil
+
+import pytest
+
+from laco_engines.building.engine_cache import EngineCache, graph_digest
+from laco_engines.cli import main
+from laco_engines.commands.build import size
+from laco_export.bundle import open_bundle, read_manifest, write_manifest
+
+pytestmark = pytest.mark.tensorrt
+
+
+def build(capfd, *arguments):
+    code = main(["build", *map(str, arguments)])
+    captured = capfd.readouterr()
+    assert "Traceback" not in captured.err
+    return code, captured.out, captured.err
+
+
+def statuses(out):
+    return [engine["status"] for engine in json.loads(out)["engines"]]
+
+
+def test_a_second_build_is_a_hit_and_any_change_a_miss(rtx, bundle_folder, engine_cache, capfd, tmp_path):
+    def build_rtx(*options, bundle=bundle_folder):
+        code, out, err = build(capfd, bundle, "--target", "rtx", "--json", *options)
+        assert code == 0, err
+        return statuses(out)
+
+    assert build_rtx() == ["built", "built"]  # batch 1 and 2
+    assert build_rtx() == ["cached", "cached"]
+    assert build_rtx("--level", "2") == ["built", "built"]
+    assert build_rtx("--workspace", "256M") == ["built", "built"]
+    assert build_rtx("--compute-capability", "86") == ["built", "built"]
+    assert build_rtx() == ["cached", "cached"]
+    # Other weights under the same graph are another graph.
+    other = tmp_path / "other"
+    shutil.copytree(bundle_folder, other)
+    weights = bytearray((other / "vision.data").read_bytes())
+    weights[0] ^= 1
+    (other / "vision.data").write_bytes(weights)
+    write_manifest(other, read_manifest(other))
+    assert build_rtx(bundle=other) == ["built", "built"]
+
+
+def test_turing_is_left_out_where_a_graph_is_not_half(rtx, bundle_folder, engine_cache, capfd):
+    """The fixture is FP32, which TensorRT-RTX does not compile for Turing; named, it is asked for and refused."""
+    code, out, _ = build(capfd, bundle_folder, "--target", "rtx")
+    assert code == 0
+    assert out.count("for compute capability 8.0, 8.6, 8.9, 12.0, 12.1") == 2
+    code, _, err = build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "75")
+    assert code == 1
+    assert "Turing" in err
+
+
+def test_another_version_is_a_miss(rtx, bundle_folder, engine_cache, monkeypatch):
+    from laco_engines.building.builder import BuildOptions, engine_key
+    from laco_engines.building.targets import resolve_target
+
+    bundle = open_bundle(bundle_folder)
+    graph = bundle.manifest.vision.graphs[0]
+    before = engine_key(bundle, graph, resolve_target("rtx"), BuildOptions())
+    monkeypatch.setattr("laco_engines.building.targets.library_version", lambda library: "9.9")
+    after = engine_key(bundle, graph, resolve_target("rtx"), BuildOptions())
+    assert (before.version, after.version) != (after.version, before.version)
+    assert engine_cache.path_of(before) != engine_cache.path_of(after)
+
+
+def test_a_damaged_engine_is_built_again(rtx, bundle_folder, engine_cache, capfd):
+    build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "86")
+    engine = sorted(engine_cache.folder.rglob("*.engine"))[0]
+    whole = engine.read_bytes()
+    engine.write_bytes(whole[:100] + b"X" + whole[101:])
+    code, out, _ = build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "86")
+    assert code == 0
+    assert "built again (its SHA-256 is not the stored one)" in out
+    assert engine.stat().st_size == len(whole)
+    engine.write_bytes(whole[:100])
+    assert "its size is not" in build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "86")[1]
+    engine.with_suffix(".json").write_text("{")  # half a sidecar: there is no engine
+    out = build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "86", "--json")[1]
+    assert sorted(statuses(out)) == ["built", "cached"]
+
+
+def test_the_sidecar_says_for_what_it_was_built(rtx, bundle_folder, engine_cache, capfd):
+    import tensorrt_rtx
+
+    code, out, _ = build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "89", "86", "--level", "1")
+    assert code == 0
+    assert "compute capability 8.6, 8.9" in out
+    bundle = open_bundle(bundle_folder)
+    for graph in bundle.manifest.vision.graphs:
+        (stored,) = EngineCache().engines_of(graph_digest(bundle, graph))
+        assert stored.damage() is None
+        assert stored.key.compute_capabilities == (86, 89)
+        assert stored.key.version == tensorrt_rtx.__version__
+        assert stored.key.options == {"workspace": None, "level": 1}
+        assert stored.sidecar["tensors"]["input"]["shape"][0] == stored.sidecar["batch"] == graph.batch
+        assert stored.sidecar["seconds"] > 0
+        assert stored.path.read_bytes()[:4] == b"vtrt"  # TensorRT-RTX's own mark
+
+
+def test_the_bundle_stays_as_it_was(rtx, bundle_folder, engine_cache, capfd):
+    before = sorted(path.name for path in bundle_folder.rglob("*"))
+    build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "120")
+    assert sorted(path.name for path in bundle_folder.rglob("*")) == before
+    open_bundle(bundle_folder)
+
+
+def test_messages_are_condensed_unless_verbose(rtx, bundle_folder, engine_cache, capfd):
+    arguments = (bundle_folder, "--target", "rtx", "--compute-capability", "80")
+    _, out, err = build(capfd, *arguments)
+    assert len(out.splitlines()) == 6  # the library, two lines a graph, the comparison that could not run
+    assert "[V]" not in out + err
+    assert "runs on such a device only" in out
+    _, _, err = build(capfd, *arguments, "--level", "0", "--verbose")
+    assert err.count("[V]") > 10
+    assert "Engine generation completed" in err
+
+
+def test_a_graph_that_tensorrt_refuses_leaves_no_engine(rtx, bundle_folder, engine_cache, capfd, tmp_path):
+    import onnx
+
+    other = tmp_path / "other"
+    shutil.copytree(bundle_folder, other)
+    model = onnx.load(other / "vision_b2.onnx", load_external_data=False)
+    next(node for node in model.graph.node if node.op_type == "Add").op_type = "NoSuchOperator"
+    onnx.save(model, other / "vision_b2.onnx")
+    write_manifest(other, read_manifest(other))
+    code, _, err = build(capfd, other, "--target", "rtx", "--compute-capability", "86")
+    assert code == 1
+    assert "tensorrt_rtx does not build the graph" in err
+    assert "NoSuchOperator" in err
+    assert len(list(engine_cache.folder.rglob("*.engine"))) == 1  # of batch 1, which came before
+    assert not list(engine_cache.folder.rglob("*partial*"))
+
+
+@pytest.mark.parametrize("target", ["orin-nano", "agx-orin", "thor", "h200"])
+def test_an_absent_device_is_estimated_and_refused(bundle_folder, engine_cache, capfd, target):
+    code, out, err = build(capfd, bundle_folder, "--target", target)
+    assert code == 1
+    assert "nothing was built" in err
+    assert "laco-engine build" in err
+    for word in ("engine", "running", "building", "fits", "at least", "build time is not estimated"):
+        assert word in out
+    code, out, _ = build(capfd, bundle_folder, "--target", target, "--json")
+    document = json.loads(out)
+    assert (code, document["built"]) == (1, False)
+    one, two = (engine["estimate"] for engine in document["engines"])
+    assert two["build_bytes"] > one["build_bytes"] > one["engine_bytes"] > 0
+    assert two["encode_floor_ms"] > one["encode_floor_ms"] > 0
+    assert not engine_cache.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--target", "tpu"], 2, "orin-nano"),
+        (["--target", "rtx", "--compute-capability", "87"], 2, "75, 80, 86, 89, 120, 121"),
+        (["--compute-capability", "86"], 2, "--target rtx"),
+        (["--target", "rtx", "--level", "6"], 2, "0 to 5"),
+        (["--target", "rtx", "--workspace", "10"], 2, "1 MiB"),
+    ],
+)
+def test_wrong_options_are_told(bundle_folder, capfd, arguments, code, says):
+    found, _, err = build(capfd, bundle_folder, *arguments)
+    assert found == code
+    assert says in err
+
+
+def test_without_a_device_the_message_offers_what_there_is(bundle_folder, capfd, monkeypatch):
+    from laco_engines.building import targets
+    from laco_engines.devices.cuda import DeviceMissingError
+
+    def missing():
+        raise DeviceMissingError("there is no CUDA device here: no NVIDIA driver is loaded")
+
+    monkeypatch.setattr(targets, "find_device", missing)
+    code, _, err = build(capfd, bundle_folder)
+    assert code == 1
+    assert "no NVIDIA driver is loaded" in err
+    assert "--target rtx" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("1024", 1024), ("512M", 512 << 20), ("2GiB", 2 << 30), ("1.5g", 3 << 29), ("64 KB", 64 << 10)]
+)
+def test_sizes(text, count):
+    assert size(text) == count
