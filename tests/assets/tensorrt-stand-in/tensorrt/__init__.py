@@ -54,7 +54,9 @@ class _Property:
 def _make(name, members):
     if "__members__" in members:
         values = [member for member in members if member not in ("name", "value", "__members__")]
-        return enum.IntEnum(name, {value: index for index, value in enumerate(values)})
+        return enum.IntEnum(
+            name, {value: index for index, value in enumerate(values)}
+        )  # its own numbers, not TensorRT's
     body = {"__init__": lambda self, *args, **kwargs: _note(name)}
     for member, (_, keywords, kind) in members.items():
         body[member] = _method(name, member, keywords) if kind == "method" else _Property(name, member)
@@ -99,7 +101,7 @@ class _Tensor:
 
 
 _BEHAVIOUR = {
-    ("Builder", "create_network"): lambda self, flags=0: _new("INetworkDefinition"),
+    ("Builder", "create_network"): lambda self, flags=0: _network(flags),
     ("Builder", "create_builder_config"): lambda self: _new("IBuilderConfig"),
     ("Builder", "create_optimization_profile"): lambda self: _new("IOptimizationProfile"),
     ("Builder", "build_serialized_network"): lambda self, network, config: _Plan(b"no engine: a stand-in"),
@@ -140,6 +142,13 @@ for _owner, _name in (*_BEHAVIOUR, *_VALUES):
 
 RUN = {}
 """Set by a test: ``{"tensors": [(name, shape, dtype, is_input)], "enqueue": f(addresses, stream)}``."""
+
+
+def _network(flags):
+    members = NetworkDefinitionCreationFlag.__members__.items()  # noqa: F821
+    names = [name for name, member in members if flags >> member & 1]
+    _note("Builder.create_network flags=" + "|".join(names))
+    return _new("INetworkDefinition")
 
 
 def _engine(plan):

@@ -1,0 +1,152 @@
+"""The TensorRT runtimes on stand-ins: names, order of calls, refusals. Nothing here runs TensorRT or CUDA."""
+
+import numpy as np
+import pytest
+
+from laco_engines.runtimes import RuntimeMissingError, TensorRTRTXVision, TensorRTVision
+from laco_export.errors import BundleError, UsageError
+
+LEVELS = ("tensorrt-10.3", "tensorrt-10.13", "tensorrt-10.16", "tensorrt-11.4")
+RTX = "tensorrt-rtx-1.7"
+
+
+def pictures(count):
+    return np.arange(count, dtype=np.float32)[:, None, None, None] * np.ones((count, 3, 56, 56), np.float32)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_pictures_of_any_number_come_back_in_order(stand_in_device, store_engines, bundle, level):
+    trt, cuda, _ = stand_in_device(level)
+    runtime = TensorRTVision(bundle, cache=store_engines("tensorrt", trt.__version__))
+    assert runtime.name == f"TensorRT {trt.__version__} Stand-in"
+    features = runtime.encode(pictures(5))  # 2 + 2 + 1
+    assert features.shape == (5, 4, 48)
+    assert features.dtype == np.float32
+    assert features[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert cuda.calls.count("cudaGraphLaunch") == 3
+
+
+def test_memory_is_allocated_once_and_a_run_is_one_launch(stand_in_device, store_engines, bundle):
+    trt, cuda, _ = stand_in_device("tensorrt-10.3")
+    runtime = TensorRTVision(bundle, cache=store_engines("tensorrt", trt.__version__))
+    runtime.prepare(3)  # both sizes
+    cuda.calls.clear()
+    first = runtime.encode(pictures(2))
+    kept = first.copy()
+    runtime.encode(pictures(2) + 9)
+    assert cuda.calls == ["cudaGraphLaunch", "cudaStreamSynchronize"] * 2
+    assert np.array_equal(first, kept)  # the caller's own, not the pinned memory
+    runtime.close()
+    assert cuda.memory == {}
+
+
+def test_sizes_without_an_engine_are_served_by_the_others(stand_in_device, store_engines, bundle):
+    trt, _, _ = stand_in_device("tensorrt-10.3")
+    runtime = TensorRTVision(bundle, cache=store_engines("tensorrt", trt.__version__, batches=(2,)))
+    assert runtime.batch_sizes == [2]
+    assert runtime.encode(pictures(3))[:, 0, 0].tolist() == [0, 1, 2]  # the second pair is padded
+
+
+@pytest.mark.parametrize(
+    ("stored", "says"),
+    [
+        ({"version": "10.2.0"}, "one is for tensorrt 10.2.0, here is 10.3.0"),
+        ({"device": "Orin sm_87"}, "one is for Orin sm_87, here is Stand-in sm_87"),
+        ({"library": "tensorrt_rtx", "capabilities": (86,)}, "one is for tensorrt_rtx"),
+        ({"batches": ()}, "no engine was built of vision_b1.onnx"),
+    ],
+)
+def test_an_engine_for_another_place_is_not_loaded(stand_in_device, store_engines, bundle, stored, says):
+    trt, cuda, _ = stand_in_device("tensorrt-10.3")
+    cache = store_engines(**{"library": "tensorrt", "version": trt.__version__, **stored})
+    with pytest.raises(RuntimeMissingError) as caught:
+        TensorRTVision(bundle, cache=cache)
+    assert says in caught.value.failed
+    assert "laco-engine build" in caught.value.todo
+    assert "cudaMalloc" not in cuda.calls
+
+
+def test_an_engine_of_another_graph_is_not_loaded(stand_in_device, store_engines, bundle, tmp_path):
+    import dataclasses
+
+    from laco_export.bundle import Bundle
+
+    trt, _, _ = stand_in_device("tensorrt-10.3")
+    cache = store_engines("tensorrt", trt.__version__)
+    files = {**bundle.manifest.files, "vision.data": {"sha256": "0" * 64, "bytes": 1}}
+    other = Bundle(bundle.path, dataclasses.replace(bundle.manifest, files=files))
+    with pytest.raises(RuntimeMissingError, match="no engine was built of"):
+        TensorRTVision(other, cache=cache)
+
+
+def test_a_damaged_engine_is_not_loaded(stand_in_device, store_engines, bundle):
+    trt, _, _ = stand_in_device("tensorrt-10.3")
+    cache = store_engines("tensorrt", trt.__version__)
+    for path in cache.folder.rglob("*.engine"):
+        path.write_bytes(b"X")
+    with pytest.raises(RuntimeMissingError, match="SHA-256"):
+        TensorRTVision(bundle, cache=cache)
+
+
+def test_an_engine_that_tensorrt_does_not_load(stand_in_device, store_engines, bundle):
+    trt, _, _ = stand_in_device("tensorrt-10.3")
+    with pytest.raises(RuntimeMissingError, match="does not load the engine"):
+        TensorRTVision(bundle, cache=store_engines("tensorrt", trt.__version__, content=b"broken"))
+
+
+def test_an_engine_with_other_tensors(stand_in_device, store_engines, bundle):
+    trt, _, _ = stand_in_device("tensorrt-10.3")
+    tensors = trt.RUN["tensors"]
+    trt.RUN["tensors"] = lambda plan: [(name, shape, "HALF", is_input) for name, shape, _, is_input in tensors(plan)]
+    with pytest.raises(BundleError, match="does not have its tensors"):
+        TensorRTVision(bundle, cache=store_engines("tensorrt", trt.__version__))
+
+
+def test_another_shape_is_refused(stand_in_device, store_engines, bundle):
+    trt, _, _ = stand_in_device("tensorrt-10.3")
+    runtime = TensorRTVision(bundle, cache=store_engines("tensorrt", trt.__version__))
+    with pytest.raises(UsageError, match="shape"):
+        runtime.encode(np.zeros((1, 3, 56, 57), np.float32))
+
+
+def test_rtx_keeps_the_kernels_that_it_compiled(stand_in_device, store_engines, bundle, tmp_path):
+    log = tmp_path / "touched"
+    trt, _, _ = stand_in_device(RTX, capability=86, log=log)
+    cache = store_engines("tensorrt_rtx", trt.__version__, device="", capabilities=(86, 89))
+    runtime = TensorRTRTXVision(bundle, cache=cache)
+    assert runtime.encode(pictures(3))[:, 0, 0].tolist() == [0, 1, 2]
+    assert log.read_text().count("IRuntimeCache.serialize") == 2
+    assert len(list(cache.folder.rglob("*.sm86.runtime-cache"))) == 2
+    log.write_text("")
+    TensorRTRTXVision(bundle, cache=cache).prepare(3)
+    assert log.read_text().count("IRuntimeCache.deserialize") == 2
+    assert "IRuntimeCache.serialize" not in log.read_text()
+
+
+def test_rtx_refuses_a_capability_that_it_was_not_built_for(stand_in_device, store_engines, bundle):
+    trt, _, _ = stand_in_device(RTX, capability=90)
+    cache = store_engines("tensorrt_rtx", trt.__version__, device="", capabilities=(86, 89))
+    with pytest.raises(RuntimeMissingError, match="compute capability 86, 89, here is 90"):
+        TensorRTRTXVision(bundle, cache=cache)
+
+
+def test_without_a_device_the_real_bindings_say_so(load_stand_in, bundle, monkeypatch):
+    from cuda.bindings import runtime as cuda
+
+    if cuda.cudaGetDeviceCount()[1]:
+        pytest.skip("needs a machine without a CUDA device")
+    load_stand_in("tensorrt-10.3")
+    with pytest.raises(RuntimeMissingError, match="TensorRT has no device: there is no CUDA device here"):
+        TensorRTVision(bundle)
+
+
+def test_the_cuda_stand_in_has_only_real_names():
+    """Each name of the stand-in exists in NVIDIA's bindings, so code that runs on it asks for nothing else."""
+    from cuda.bindings import runtime as cuda
+
+    from .conftest import StandInCuda
+
+    for name in (name for name in vars(StandInCuda) if name.startswith("cuda")):
+        real, member = getattr(cuda, name), getattr(StandInCuda, name)
+        for inner in vars(member) if isinstance(member, type) else ():
+            assert inner.startswith("__") or hasattr(real, inner)
