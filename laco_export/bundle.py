@@ -49,7 +49,7 @@ class Vision:
 
     Attributes:
         graphs: one per batch size, over the one weight file ``weights``.
-        precision: ``fp32``, ``fp16`` or ``bf16``.
+        precision: ``fp32``, ``fp16`` or ``bf16``; of a calibrated graph ``int8``, ``fp8``, ``w8`` or ``w4`` (weights).
         target: who the graph's forms were chosen for, as ``laco-export --target`` spells it.
         kept_fp32: in a half-precision graph, what stays FP32 and why: ``[{"node": …, "reason": …}]``.
         rewrites: ``[{"name": …, "fired": n, "refused": [reasons]}]`` in the order in which they ran.
@@ -57,6 +57,9 @@ class Vision:
         token_grid: a tile's visual embeddings as rows and columns.
         tiling: fields of :class:`~laco_export.tiling.Tiling` where a prompt's only picture is tiled, else None.
         image_newline: a ``.npy`` of dtype float32 ``[D]``, the embedding that ends a row of a tiled picture.
+        calibration: of a calibrated graph: recipe, method, blocks with their errors and times, what it was judged on.
+        fallback: the same tower in FP16, for a device on which eight bits turn out no faster: ``{"precision",
+            "weights", "graphs"}``, the graphs as above.
     """
 
     graphs: list[VisionGraph]
@@ -72,6 +75,8 @@ class Vision:
     token_grid: tuple[int, int] = ()
     tiling: dict | None = None
     image_newline: str | None = None
+    calibration: dict | None = None
+    fallback: dict | None = None
 
 
 @dataclass(frozen=True)

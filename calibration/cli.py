@@ -1,0 +1,131 @@
+"""``laco-calibrate``: an FP32 bundle and real pictures in, a bundle that computes in eight bits out.
+
+laco-calibrate laco-at1_2-fp32 --images photos --recipe cpu
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from laco_export import __version__
+from laco_export.console import console, run_command
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments; nothing heavy is imported for ``--help``."""
+    parser = argparse.ArgumentParser(
+        prog="laco-calibrate",
+        description="Make an INT8 bundle that is faster than the one it comes from and as good, or say why there is "
+        "none.",
+        epilog="example: laco-calibrate laco-at1_2-fp32 --images photos --recipe cpu; "
+        "two calibrations: laco-calibrate --compare A/calibration.json B/calibration.json",
+    )
+    parser.add_argument("--version", action="version", version=f"laco-calibrate {__version__}")
+    parser.add_argument("bundle", type=Path, nargs="?", metavar="BUNDLE", help="an FP32 bundle (laco-export --fp32)")
+    parser.add_argument("--model", type=Path, metavar="CKPT", help="instead of a bundle: a checkpoint, exported first")
+    parser.add_argument("--at", metavar="DEPTH", help="with --model: a depth that the checkpoint carries")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="real pictures: folders, files, a .txt list, or training data (.json, .jsonl)",
+    )
+    parser.add_argument("--questions", type=Path, metavar="JSON", help="questions to judge the answers by")
+    parser.add_argument(
+        "--recipe",
+        default="tensorrt",
+        help="whose kernels: tensorrt (explicit Q/DQ; the default) or cpu (ONNX Runtime)",
+    )
+    parser.add_argument(
+        "--method", default="mse", help="how ranges are chosen: mse (the default), max, percentile, entropy"
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        default=1.0,
+        metavar="POINTS",
+        help="what may be lost: 100·(1 - cosine) at the projector, and right answers in points (default: 1)",
+    )
+    numbers = parser.add_mutually_exclusive_group()
+    numbers.add_argument("--fp8", action="store_true", help="float8_e4m3fn in place of INT8 (tensorrt)")
+    numbers.add_argument("--weights-only", choices=("int8", "int4"), help="smaller weights, activations as they are")
+    parser.add_argument("--all-int8", action="store_true", help="every block, whatever it costs or gains")
+    parser.add_argument("--no-smoothing", dest="smoothing", action="store_false", help="leave outlier channels alone")
+    parser.add_argument(
+        "--statistics",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="JSON",
+        help="calibration.json of earlier runs on this bundle: added up, --images then only judge",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="look at so many pictures at most, evenly spaced")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: ./<bundle>-int8-tensorrt")
+    parser.add_argument("--force", action="store_true", help="replace the output once the new bundle is complete")
+    parser.add_argument("--resume", action="store_true", help="go on with the pictures of an interrupted run")
+    parser.add_argument(
+        "--compare", type=Path, nargs=2, metavar="JSON", help="show how two calibrations differ, and do nothing else"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    return run_command(lambda: _compare(args) if args.compare else _run(args), debug=args.debug)
+
+
+def _run(args: argparse.Namespace) -> None:
+    with console().status("loading"):
+        from .options import CalibrationOptions
+    number_format = "fp8" if args.fp8 else {"int8": "w8", "int4": "w4", None: "int8"}[args.weights_only]
+    options = CalibrationOptions(
+        bundle=args.bundle,
+        model=args.model,
+        at=args.at,
+        images=args.images,
+        questions=args.questions,
+        recipe=args.recipe,
+        method=args.method,
+        max_drop=args.max_drop,
+        number_format=number_format,
+        all_int8=args.all_int8,
+        smoothing=args.smoothing,
+        statistics=args.statistics,
+        limit=args.limit,
+        output=args.output,
+        force=args.force,
+        resume=args.resume,
+    )
+    with console().status("loading PyTorch"):
+        from .pipeline import calibrate
+    report = calibrate(options)
+    report.show(console())
+    if args.json:
+        print(json.dumps(report.to_json(), indent=2))
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from .statistics import Statistics, compare
+    from .thresholds import METHODS
+
+    method = args.method if args.method in METHODS else "mse"
+    found = compare(*(Statistics.load(path) for path in args.compare), method)
+    if args.json:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return
+    for one in found:
+        print(f"range × {one.ratio:.3f}  distance {one.distance:.3f}  {one.region}: {one.name}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

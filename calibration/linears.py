@@ -1,0 +1,108 @@
+"""Where the Linear layers of a vision graph are: the block of each, its input, and what may be folded into what.
+
+The graph's nodes carry PyTorch's module paths (:mod:`laco_export.exporter.tracing`), so a block is known by its name:
+``vision_model.encoder.encoder.layers.3``, ``vision_model.compressors.block_12``, ``projector``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+
+_BLOCK = re.compile(r"vision_model\.compressors\.block_\d+|vision_model\.encoder\..*?\blayers?\.\d+|projector")
+
+BEFORE, MERGE, AFTER, PROJECTOR = "before the merge", "merge", "after the merge", "projector"
+REGIONS = (BEFORE, MERGE, AFTER, PROJECTOR)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A MatMul with a constant matrix.
+
+    Attributes:
+        node: the node's name, ``…q_proj/MatMul``.
+        block: the module path of the block that it belongs to.
+        source: the name of the tensor that it reads, ``[…, in_features]``.
+        tokens: rows of one picture.
+    """
+
+    node: str
+    block: str
+    source: str
+    in_features: int
+    out_features: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of the encoder, the merge, or the projector.
+
+    Attributes:
+        region: one of :data:`REGIONS`.
+    """
+
+    name: str
+    region: str
+    linears: tuple[Linear, ...]
+
+
+def block_of(node_name: str) -> str | None:
+    """The block that a node belongs to by its name; None for embeddings, the final norm and reshapes in between."""
+    found = _BLOCK.match(node_name)
+    return found[0] if found else None
+
+
+def is_linear(node: gs.Node) -> bool:
+    """A MatMul by a constant matrix ``[in, out]`` inside a block."""
+    return (
+        node.op == "MatMul"
+        and isinstance(node.inputs[1], gs.Constant)
+        and len(node.inputs[1].shape) == 2
+        and block_of(node.name) is not None
+    )
+
+
+def find_blocks(graph: gs.Graph) -> list[Block]:
+    """The blocks that hold Linear layers, in the order of the computation."""
+    members: dict[str, list[Linear]] = {}
+    for node in graph.toposort().nodes:
+        if not is_linear(node):
+            continue
+        weight, source = node.inputs[1], node.inputs[0]
+        tokens = 1
+        for size in source.shape[1:-1]:
+            tokens *= size
+        block = block_of(node.name)
+        members.setdefault(block, []).append(Linear(node.name, block, source.name, *weight.shape, tokens))
+    blocks, merged = [], False
+    for name, linears in members.items():
+        if name.startswith("vision_model.compressors."):
+            region, merged = MERGE, True
+        elif name == "projector":
+            region = PROJECTOR
+        else:
+            region = AFTER if merged else BEFORE
+        blocks.append(Block(name, region, tuple(linears)))
+    return blocks
+
+
+def sources_of(blocks: list[Block]) -> dict[str, list[Linear]]:
+    """Tensor name → the Linear layers that read it: they share one set of quantisation parameters."""
+    readers: dict[str, list[Linear]] = {}
+    for block in blocks:
+        for linear in block.linears:
+            readers.setdefault(linear.source, []).append(linear)
+    return readers
+
+
+def residual_of_merge(graph: gs.Graph) -> str | None:
+    """The output of the merge's residual branch, which no Linear reads: watched for the record."""
+    for node in graph.nodes:
+        if node.name.startswith("vision_model.compressors.") and ".residual/" in node.name:
+            name = node.name.partition("/")[0]
+            if any(output.name == name for output in node.outputs):
+                return name
+    return None

@@ -1,0 +1,93 @@
+"""What a calibration is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from laco_export.errors import UsageError
+
+from .recipes import RECIPES, Recipe
+from .thresholds import METHODS
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """Validated when made.
+
+    Attributes:
+        bundle: an FP32 bundle; or ``model``: a checkpoint, exported in FP32 first (at depth ``at``).
+        images: folders, files, lists, or training data (``--images``).
+        questions: conversations to ask both bundles (``--questions``); None takes those of ``images`` where it has any.
+        recipe: whose kernels the graph is for (``--recipe``), a name of :data:`~.recipes.RECIPES`.
+        method: how ranges are chosen (``--method``), a name of :data:`~.thresholds.METHODS`.
+        max_drop: points that may be lost (``--max-drop``): 100·(1 - cosine) and 100·|norm ratio - 1| at the projector
+            on the worst judging picture, and right answers where there are questions with answers.
+        number_format: ``int8``, ``fp8`` (``--fp8``), ``w8`` or ``w4`` (``--weights-only``).
+        all_int8: every block in eight bits, whatever it costs or gains (``--all-int8``).
+        smoothing: look for outlier channels and fold them away (``--no-smoothing`` turns it off).
+        statistics: what earlier calibrations of this bundle saw, to be added up and used with ``images`` or instead.
+        limit: at most so many pictures (``--limit``), evenly spaced; None takes all.
+        ask: at most so many questions.
+    """
+
+    bundle: Path | None = None
+    model: Path | None = None
+    at: str | None = None
+    images: list[Path] = field(default_factory=list)
+    questions: Path | None = None
+    recipe: str = "tensorrt"
+    method: str = "mse"
+    max_drop: float = 1.0
+    number_format: str = "int8"
+    all_int8: bool = False
+    smoothing: bool = True
+    statistics: list[Path] = field(default_factory=list)
+    limit: int | None = None
+    ask: int = 300
+    output: Path | None = None
+    force: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.bundle is None) == (self.model is None):
+            raise UsageError("give either an FP32 bundle or --model CKPT")
+        if not self.images:
+            raise UsageError(
+                "calibration needs real pictures",
+                allowed="--images with a folder, picture files, a .txt list, or the training data's .json",
+            )
+        for name, value, allowed in (
+            ("--recipe", self.recipe, RECIPES),
+            ("--method", self.method, METHODS),
+            ("--fp8 or --weights-only", self.number_format, RECIPES.get(self.recipe, RECIPES["tensorrt"]).formats),
+        ):
+            if value not in allowed:
+                raise UsageError(
+                    f"{name} is not known to recipe {self.recipe}", given=value, allowed=", ".join(allowed)
+                )
+        if not 0 < self.max_drop <= 100:
+            raise UsageError("--max-drop is a number of points above 0, at most 100", given=self.max_drop)
+        if self.limit is not None and self.limit < 1:
+            raise UsageError("--limit must be at least 1", given=self.limit)
+        if self.force and self.resume:
+            raise UsageError("--resume goes on with what is there and --force starts over: give one of them")
+
+    @property
+    def recipe_entry(self) -> Recipe:
+        """The entry of :data:`~.recipes.RECIPES` that ``recipe`` names."""
+        return RECIPES[self.recipe]
+
+    @property
+    def output_folder(self) -> Path:
+        """``output``, or ``./<bundle's or checkpoint's name>-int8-tensorrt``."""
+        if self.output is not None:
+            return self.output
+        name = (self.bundle or self.model).resolve().name.removesuffix("-fp32")
+        return Path(f"{name}-{self.number_format}-{self.recipe}")
+
+    @property
+    def progress_file(self) -> Path:
+        """Where the statistics grow while pictures are looked at: beside the output."""
+        output = self.output_folder.absolute()
+        return output.parent / f".{output.name}.calibration.json"

@@ -1,0 +1,139 @@
+"""An INT8 bundle on disk: the quantised graphs over one weight file, and everything else as it was."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from laco_export.bundle import Bundle, TensorSpec, Vision, VisionGraph
+from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
+from laco_export.exporter.half_conversion import convert_to_half
+from laco_export.exporter.precision import choose_fp32
+from laco_export.exporter.quiet import quiet
+from laco_export.exporter.ranges import measure_ranges
+from laco_export.exporter.structural_gates import check_structure
+from laco_export.exporter.targets import TARGETS
+from laco_export.exporter.vision_graph import WEIGHTS, count_nodes
+
+from .linears import find_blocks
+from .recipes import Placement, Recipe
+from .smoothing import find_folds, fold_scales
+
+FALLBACK_WEIGHTS = "vision.fp16.data"
+ISLAND_PICTURES = 4
+"""Pictures on which the ranges for FP32 islands are measured, node by node."""
+
+
+class QuantizedGraphs:
+    """Makes the quantised graphs of a bundle, one per batch size, from one placement.
+
+    Args:
+        bundle: the FP32 bundle.
+        scales: Linear input → smoothing scales.
+        pictures: ``pixel_values [1, 3, H, W]`` for the FP32 islands of a half-precision base.
+    """
+
+    def __init__(
+        self, bundle: Bundle, recipe: Recipe, scales: Mapping[str, np.ndarray], pictures: Sequence[np.ndarray]
+    ):
+        self.bundle, self.recipe, self.scales = bundle, recipe, scales
+        self.pictures = list(pictures[:ISLAND_PICTURES])
+        self._islands: dict[bool, dict[str, str]] = {}
+
+    def write(self, folder: Path, placement: Placement) -> Vision:
+        """Write the graphs and ``vision.data`` into ``folder``.
+
+        Returns:
+            the manifest's record, with the FP16 graphs beside it where the recipe's base is half precision.
+        """
+        vision = self.bundle.manifest.vision
+        with quiet(), WeightFile(folder / WEIGHTS) as weights:
+            written = []
+            for graph in vision.graphs:
+                quantized, kept = self._quantized(graph, placement)
+                self._write(quantized, folder / graph.file, weights)
+                written.append((graph, quantized))
+        first = written[0][1]
+        record = replace(
+            vision,
+            graphs=[_entry(graph.file, graph.batch, made) for graph, made in written],
+            weights=WEIGHTS,
+            opset=first.opset,
+            precision=placement.number_format.name,
+            target=self.recipe.target,
+            kept_fp32=[{"node": node, "reason": reason} for node, reason in kept.items()],
+            nodes=count_nodes(first),
+        )
+        if self.recipe.base == "fp16":
+            self._check(folder, record)
+            record = replace(record, fallback=self._write_fallback(folder))
+        return record
+
+    def _write_fallback(self, folder: Path) -> dict:
+        """The FP16 graphs of the same tower: what INT8 is timed against on the device."""
+        entries = []
+        with quiet(), WeightFile(folder / FALLBACK_WEIGHTS) as weights:
+            for graph in self.bundle.manifest.vision.graphs:
+                half, _ = self._in_half(graph_from_file(self.bundle.file(graph.file)), smoothed=False)
+                file = graph.file.removesuffix(".onnx") + ".fp16.onnx"
+                self._write(half, folder / file, weights)
+                entries.append(asdict(_entry(file, graph.batch, half)))
+        return {"precision": "fp16", "weights": FALLBACK_WEIGHTS, "graphs": entries}
+
+    def _quantized(self, graph: VisionGraph, placement: Placement) -> tuple[gs.Graph, dict[str, str]]:
+        made = graph_from_file(self.bundle.file(graph.file))
+        fold_scales(made, find_folds(made, find_blocks(made)), self.scales)
+        if self.recipe.base != "fp16":
+            self.recipe.place(made, placement)
+            return made, {}
+        kept = dict(self._islands_of(smoothed=True))
+        self.recipe.place(made, replace(placement, kept_fp32=kept))
+        convert_to_half(made, kept)
+        return made, kept
+
+    def _in_half(self, graph: gs.Graph, *, smoothed: bool) -> tuple[gs.Graph, dict[str, str]]:
+        kept = self._islands_of(smoothed=smoothed)
+        convert_to_half(graph, kept)
+        return graph, kept
+
+    def _islands_of(self, *, smoothed: bool) -> dict[str, str]:
+        if smoothed not in self._islands:
+            graph = graph_from_file(self.bundle.file(self.bundle.manifest.vision.graphs[0].file))
+            if smoothed:
+                fold_scales(graph, find_folds(graph, find_blocks(graph)), self.scales)
+            self._islands[smoothed] = choose_fp32(graph, measure_ranges(graph, self.pictures))
+        return self._islands[smoothed]
+
+    def _write(self, graph: gs.Graph, path: Path, weights: WeightFile) -> None:
+        write_graph(graph, path, weights, ir_version=self.bundle.manifest.vision.ir_version)
+
+    def _check(self, folder: Path, vision: Vision) -> None:
+        target = TARGETS[self.recipe.target]
+        if vision.opset <= target.opsets[-1]:
+            for graph in vision.graphs:
+                check_structure(folder / graph.file, target)
+
+
+def carry(bundle: Bundle, folder: Path) -> None:
+    """Everything of the bundle but its vision graphs: hard links where the disk is the same, copies elsewhere."""
+    vision = bundle.manifest.vision
+    left_out = {vision.weights, *(graph.file for graph in vision.graphs)}
+    for name in bundle.manifest.files:
+        if name in left_out:
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(bundle.file(name), folder / name)
+        except OSError:  # another disk, or one without hard links
+            shutil.copyfile(bundle.file(name), folder / name)
+
+
+def _entry(file: str, batch: int, graph: gs.Graph) -> VisionGraph:
+    spec = lambda tensor: TensorSpec(tensor.name, np.dtype(tensor.dtype).name, tuple(tensor.shape))
+    return VisionGraph(file, batch, spec(graph.inputs[0]), spec(graph.outputs[0]))

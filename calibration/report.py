@@ -1,0 +1,99 @@
+"""What the user is told when a calibration is done: a table for people, a document for machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .pictures import SHOWN
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished calibration.
+
+    Attributes:
+        record: the manifest's ``vision.calibration``.
+        broken: pictures that could not be read → reason.
+        seconds: step → seconds.
+    """
+
+    output: Path
+    record: dict
+    broken: dict[str, str]
+    notes: list[str]
+    seconds: dict[str, float]
+
+    def to_json(self) -> dict:
+        """The ``--json`` document."""
+        return {
+            "output": str(self.output),
+            "calibration": self.record,
+            "broken": self.broken,
+            "notes": self.notes,
+            "seconds": self.seconds,
+        }
+
+    def show(self, console) -> None:
+        """Print the tables on a Rich console."""
+        from rich.table import Table
+
+        record, times = self.record, self.record["milliseconds"]
+        blocks = Table(title="blocks", title_justify="left")
+        for column in (
+            "block",
+            "region",
+            "eight bits",
+            "points alone",
+            "norm ratio",
+            "ms",
+            "ms in 8 bits",
+            "smoothing",
+        ):
+            blocks.add_column(column, justify="left" if column in ("block", "region") else "right")
+        for block in record["blocks"]:
+            number = lambda value: "" if value is None else f"{value:.2f}"
+            blocks.add_row(
+                block["name"],
+                block["region"],
+                "yes" if block["eight_bit"] else block["reason"] or "no",
+                f"{block['points']:.4f}",
+                f"{block['norm_ratio']:.5f}",
+                number(block["base_ms"]),
+                number(block["eight_bit_ms"]),
+                f"{block['smoothing']:g}" if block["smoothing"] else "",
+            )
+        console.print(blocks)
+        facts = Table(title=f"{self.output}", show_header=False, title_justify="left")
+        chosen = sum(block["eight_bit"] for block in record["blocks"])
+        facts.add_row("recipe", f"{record['recipe']}, {record['number_format']}, {record['method']}")
+        facts.add_row("eight bits", f"{chosen} of {len(record['blocks'])} blocks")
+        judged = record["judged"]
+        facts.add_row(
+            "projector",
+            f"cosine {judged['cosine']:.5f}, norm ratio {judged['norm_ratio']:.5f} on the worst of "
+            f"{len(record['judged_on'])} pictures: {record['points']:.3g} points of {record['max_drop']:g} allowed",
+        )
+        if record["answers"]:
+            facts.add_row("answers", _answers(record["answers"]))
+        if times:
+            base, eight = times["base"]["milliseconds"], times["eight_bit"]["milliseconds"]
+            facts.add_row("time", f"{eight:.1f} ms against {base:.1f} ms in {record['base']}: {base / eight:.2f} ×")
+        else:
+            facts.add_row("time", "unmeasured: chosen by accuracy alone; laco-engine build measures it on the device")
+        facts.add_row("pictures", f"{record['pictures']} looked at, {record['duplicate_pictures']} equal ones left out")
+        for name, reason in list(self.broken.items())[:SHOWN]:
+            facts.add_row("broken", f"{name}: {reason}")
+        if len(self.broken) > SHOWN:
+            facts.add_row("broken", f"and {len(self.broken) - SHOWN} more")
+        facts.add_row("seconds", ", ".join(f"{step} {seconds:.1f}" for step, seconds in self.seconds.items()))
+        for note in self.notes:
+            facts.add_row("note", note)
+        console.print(facts)
+
+
+def _answers(found: dict) -> str:
+    text = f"{found['same']} of {found['questions']} as the FP32 bundle's"
+    if found["right"] is None:
+        return text
+    return f"{text}; {found['right']} right, {found['right_base']} in FP32"

@@ -1,0 +1,119 @@
+"""Parts of the graph by torch's kernels, with Linear layers swapped for what their numbers would make of them.
+
+A block's error is what reaches the projector when that block alone is swapped. The tensors that are alive where the
+block begins are kept from one pass of the whole graph, so a swap costs only what comes after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import torch
+from torch import Tensor
+
+from laco_export.errors import ExportError
+from laco_export.exporter.half_arithmetic import to_torch
+from laco_export.exporter.half_kernels import KERNELS
+from laco_export.exporter.tower import INPUT, OUTPUT
+
+from .linears import block_of
+
+Override = Callable[[gs.Node, Tensor, Tensor], "Tensor | None"]
+"""``override(node, x, weight)``: a Linear's product, or None for its own."""
+
+
+class SegmentRunner:
+    """Runs an FP32 GraphSurgeon graph, whole or from a block on.
+
+    Args:
+        graph: its constants are used where they are; it must not change while this is in use.
+
+    Raises:
+        ExportError: the graph has an operator that no kernel is known for.
+    """
+
+    def __init__(self, graph: gs.Graph):
+        self.nodes = list(graph.toposort().nodes)
+        unknown = sorted({node.op for node in self.nodes} - set(KERNELS))
+        if unknown:
+            raise ExportError(
+                "the graph has operators that cannot be judged", given=", ".join(unknown), allowed=", ".join(KERNELS)
+            )
+        self._constants = {
+            tensor.name: to_torch(tensor.values)
+            for node in self.nodes
+            for tensor in node.inputs
+            if isinstance(tensor, gs.Constant)
+        }
+        self._last_use = {tensor.name: index for index, node in enumerate(self.nodes) for tensor in node.inputs}
+        self._spans = self._find_spans()
+
+    def _find_spans(self) -> dict[str, tuple[int, int]]:
+        """Block → its first node and the one after its last."""
+        spans: dict[str, tuple[int, int]] = {}
+        for index, node in enumerate(self.nodes):
+            name = block_of(node.name)
+            if name is not None:
+                spans[name] = (spans.get(name, (index, 0))[0], index + 1)
+        return spans
+
+    def outputs_of(self, block: str) -> list[str]:
+        """The tensors that a block computes and later nodes read, or the graph gives out."""
+        start, end = self._spans[block]
+        return [
+            tensor.name
+            for node in self.nodes[start:end]
+            for tensor in node.outputs
+            if self._last_use.get(tensor.name, -1) >= end or tensor.name == OUTPUT
+        ]
+
+    @torch.inference_mode()
+    def run(self, pixel_values: np.ndarray, override: Override | None = None) -> Tensor:
+        """The whole graph: ``image_features``."""
+        return self._run(0, len(self.nodes), {INPUT: to_torch(pixel_values)}, override)[OUTPUT]
+
+    @torch.inference_mode()
+    def run_with_cuts(self, pixel_values: np.ndarray, blocks: Collection[str]) -> tuple[Tensor, dict[str, dict]]:
+        """The whole graph, and for each block the tensors that are alive where it begins."""
+        starts = {self._spans[name][0]: name for name in blocks}
+        cuts: dict[str, dict] = {}
+
+        def at(index: int, values: dict[str, Tensor]) -> None:
+            if index in starts:
+                cuts[starts[index]] = dict(values)
+
+        values = self._run(0, len(self.nodes), {INPUT: to_torch(pixel_values)}, None, at=at)
+        return values[OUTPUT], cuts
+
+    @torch.inference_mode()
+    def run_from(self, block: str, cut: Mapping[str, Tensor], override: Override | None) -> Tensor:
+        """From a block's first node to ``image_features``."""
+        return self._run(self._spans[block][0], len(self.nodes), dict(cut), override)[OUTPUT]
+
+    @torch.inference_mode()
+    def run_block(self, block: str, cut: Mapping[str, Tensor], override: Override | None = None) -> Tensor:
+        """One block alone: its last output."""
+        return self._run(*self._spans[block], dict(cut), override)[self.outputs_of(block)[-1]]
+
+    def _run(self, start: int, end: int, values: dict[str, Tensor], override: Override | None, at=None) -> dict:
+        for index in range(start, end):
+            node = self.nodes[index]
+            if at is not None:
+                at(index, values)
+            inputs = [
+                None if tensor.is_empty() else self._constants.get(tensor.name, values.get(tensor.name))
+                for tensor in node.inputs
+            ]
+            output = None
+            if override is not None and node.op == "MatMul" and isinstance(node.inputs[1], gs.Constant):
+                output = override(node, *inputs)
+            if output is None:
+                output = KERNELS[node.op](node.attrs, inputs)
+            for tensor, value in zip(node.outputs, output if isinstance(output, tuple) else (output,)):
+                values[tensor.name] = value
+            for tensor in node.inputs:
+                if self._last_use.get(tensor.name) == index:
+                    values.pop(tensor.name, None)
+        return values

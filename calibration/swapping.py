@@ -1,0 +1,61 @@
+"""Linear layers in another number format, for :class:`~laco_calibration.segments.SegmentRunner`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import onnx_graphsurgeon as gs
+import torch
+from torch import Tensor
+
+from .number_formats import BLOCK, NumberFormat, QuantizedWeight, Scaling, quantize_weight, rounded, scaling
+
+
+class Swap:
+    """The Linear layers of the blocks named in ``active`` compute in ``number_format``; the others as they are.
+
+    Weights are rounded once and kept as the eight-bit numbers that they are.
+
+    Args:
+        ranges: Linear input → the range that is kept of it.
+        half_scales: scales rounded to half, as the graph will hold them.
+    """
+
+    def __init__(
+        self,
+        number_format: NumberFormat,
+        ranges: Mapping[str, tuple[float, float]],
+        block_of_node: Mapping[str, str],
+        *,
+        half_scales: bool,
+    ):
+        self.number_format, self.half_scales = number_format, half_scales
+        self._block_of = block_of_node
+        self._scalings: dict[str, Scaling] = {}
+        if number_format.activations is not None:
+            self._scalings = {
+                name: scaling(number_format.activations, *bounds, half_scales=half_scales)
+                for name, bounds in ranges.items()
+            }
+        self._weights: dict[str, QuantizedWeight] = {}
+        self.active: Collection[str] = ()
+
+    def __call__(self, node: gs.Node, x: Tensor, weight: Tensor) -> Tensor | None:
+        if self._block_of.get(node.name) not in self.active:
+            return None
+        if node.name not in self._weights:
+            self._weights[node.name] = quantize_weight(
+                self.number_format.weights, weight.numpy(), half_scales=self.half_scales
+            )
+        how = self._scalings.get(node.inputs[0].name)
+        return (x if how is None else rounded(x, how)) @ _to_torch(self._weights[node.name])
+
+
+def _to_torch(weight: QuantizedWeight) -> Tensor:
+    """float32 ``[in, out]``."""
+    if weight.kind == "fp8":
+        return torch.from_numpy(weight.dequantized())
+    values, scales = torch.from_numpy(weight.values).float(), torch.from_numpy(weight.scales)
+    if weight.kind == "int4":
+        scales = scales.repeat_interleave(BLOCK, 0)[: len(values)]
+    return values.mul_(scales)
