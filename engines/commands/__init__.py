@@ -8,9 +8,10 @@ from __future__ import annotations
 from .build import BUILD
 from .chat import CHAT
 from .command import Command
+from .diff import DIFF
 from .inspect import INSPECT
 from .run import RUN
 
-COMMANDS: tuple[Command, ...] = (RUN, CHAT, INSPECT, BUILD)
+COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD)
 
 __all__ = ["COMMANDS", "Command"]

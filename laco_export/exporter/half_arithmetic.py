@@ -1,8 +1,8 @@
 """The exported graph, node by node, in the arithmetic that is written into it.
 
 ONNX Runtime's CPU provider upcasts FP16 to FP32 and so proves nothing about half arithmetic. Here every node reads and
-writes the dtype of its own inputs, by torch kernels: what overflows on a device becomes inf here. The same interpreter runs the
-FP32 graph to measure the range of every tensor.
+writes the dtype of its own inputs, by torch kernels: what overflows on a device becomes inf here. The same interpreter
+runs the FP32 graph to measure the range of every tensor.
 
     interpreter = GraphInterpreter(graph_from_file(bundle / "vision_b1.onnx"))
     features = interpreter.run({"pixel_values": values}, ["image_features"])["image_features"]
@@ -10,6 +10,7 @@ FP32 graph to measure the range of every tensor.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -102,13 +103,15 @@ class GraphInterpreter:
 
 
 def to_torch(values: np.ndarray) -> Tensor:
-    """A tensor over the array's memory; read-only and strided arrays are copied. Takes ``ml_dtypes``' bfloat16."""
-    values = np.ascontiguousarray(values) if np.ndim(values) else np.asarray(values)
-    if not values.flags.writeable:
+    """A tensor over the array's memory, not to be written to. Takes ``ml_dtypes``' bfloat16."""
+    values = np.asarray(values)
+    if any(stride < 0 for stride in values.strides):  # torch has none such
         values = values.copy()
-    if values.dtype == BF16.numpy:
-        return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # read-only memory (a mapped checkpoint): nothing here writes
+        if values.dtype == BF16.numpy:
+            return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(values)
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

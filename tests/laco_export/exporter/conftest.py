@@ -62,7 +62,8 @@ def trace(make_tiny_model):
 def differences():
     """``differences(traced)``: the tensors in which the graph, run by ONNX Runtime, is not what PyTorch computes.
 
-    FP32 against FP32 differs by the order of sums alone: cosine 0.99999, norms within 1e-4 and no value off by 1e-3 of the largest leave a decade of room.
+    FP32 against FP32 differs by the order of sums alone: cosine 0.99999, norms within 1e-4 and no value off by 1e-3 of
+    the largest leave a decade of room.
     """
     from laco_export.agreement import Tolerance, agreement
 

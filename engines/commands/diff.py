@@ -1,0 +1,99 @@
+"""``laco-engine diff``: repeat the export's comparison, later and on any runtime."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .command import Command
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
+    parser.add_argument("--runtime", metavar="NAME", help="the vision runtime (default: the best that is installed)")
+    parser.add_argument(
+        "--model", type=Path, metavar="CKPT", help="compare with PyTorch run now, not with its golden features"
+    )
+    parser.add_argument(
+        "--images", type=Path, nargs="+", metavar="PATH", help="other pictures, or a folder of them; needs --model"
+    )
+    parser.add_argument(
+        "--blocks", action="store_true", help="compare each block too (a marked graph on ONNX Runtime; needs onnx)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: the cores at hand)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from laco_export.bundle import open_bundle
+    from laco_export.console import console
+    from laco_export.errors import UsageError
+
+    if args.images and args.model is None:
+        raise UsageError("--images needs --model: the bundle holds PyTorch's features of its golden pictures alone")
+    with console().status("verifying the bundle"):
+        bundle = open_bundle(args.bundle)
+    with console().status("comparing"):
+        check = _check(bundle, args)
+    if args.json:
+        print(json.dumps(check.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        for line in _lines(check):
+            print(line)
+    return 0 if check.passed else 1
+
+
+def _check(bundle, args: argparse.Namespace):
+    from ..golden_check import GoldenCheck, check_golden, compare_features, compare_samples, pixel_values, read_golden
+    from ..runtimes import open_runtime
+
+    runtime = open_runtime(bundle, name=args.runtime, threads=args.threads)
+    if args.model is None and not args.blocks:
+        return check_golden(bundle, runtime)
+    golden = read_golden(bundle)
+    names, pictures, features, samples = golden.names, golden.pictures, golden.image_features, golden.samples
+    against = "PyTorch at export"
+    if args.model is not None:
+        from ..pytorch_reference import features_and_samples, prepared_pictures
+
+        if args.images:
+            names, pictures = prepared_pictures(bundle, args.images)
+        features, samples = features_and_samples(bundle, args.model, pixel_values(bundle, pictures), samples)
+        against = f"PyTorch ({args.model})"
+    pixels = pixel_values(bundle, pictures)
+    blocks = []
+    if args.blocks:
+        from ..marked_graph import boundary_tensors
+
+        blocks = compare_samples(bundle, samples, boundary_tensors(bundle, pixels, list(samples)))
+    found = compare_features(bundle, names, features, runtime.encode(pixels))
+    return GoldenCheck(runtime.name, against, found, blocks)
+
+
+def _lines(check) -> list[str]:
+    allowed = check.worst.tolerance
+    width = max(len(name) for name, _ in check.pictures)
+    lines = [f"runtime  {check.runtime}", f"against  {check.against}"]
+    lines.append(
+        f"allowed  cosine ≥ {allowed.cosine:.7g}, norms within {allowed.norm_drift:.2g}, "
+        f"max abs ≤ {allowed.max_abs * check.worst.largest:.3g}"
+    )
+    for found in check.blocks:
+        lines.append(f"  {_mark(found)} {found.numbers()}  {found.name}")
+    for name, found in check.pictures:
+        lines.append(f"  {_mark(found)} {found.numbers()}  {name:<{width}}")
+    lines.append(check.summary())
+    if not check.passed:
+        first = check.first_failing.name
+        lines.append(f"first out of tolerance: {first}")
+        if not check.blocks:
+            lines.append("to see in which block: laco-engine diff BUNDLE --blocks, or laco-export --bisect")
+    return lines
+
+
+def _mark(found) -> str:
+    return "ok  " if found.within() else "FAIL"
+
+
+DIFF = Command("diff", "compare a bundle with PyTorch again, on any runtime", _add_arguments, _run)
