@@ -139,9 +139,7 @@ class Answerer:
             from .decoder import open_decoder
             from .generation import TextGenerator
 
-            self.vision = open_runtime(
-                bundle, name=runtime, threads=threads, **({"provider": provider} if provider else {})
-            )
+            self.vision = open_runtime(bundle, name=runtime, threads=threads, provider=provider)
             self.decoder = open_decoder(bundle, threads=threads, provider=provider)
         self.encoder = PictureEncoder(self.vision, None if newline is None else np.load(bundle.file(newline)))  # [D]
         self.generator = TextGenerator(self.decoder, self.prompter, PrefixCache())
@@ -211,7 +209,8 @@ class Answerer:
         """Answer several prompts at once, each as :meth:`generate` would alone.
 
         Sampled answers are the exception: the rows of a batch draw from one random generator in turn, so they depend on
-        their neighbours. KV caches of earlier prompts are neither used nor kept.
+        their neighbours. KV caches of earlier prompts are neither used nor kept, and all answers end where the longest
+        prompt's context does.
 
         Args:
             on_text: called with a prompt's index and each piece of its answer.

@@ -50,6 +50,7 @@ class TextGenerator:
         Args:
             on_text: called with a prompt's index and each piece of its answer.
         """
+        context_left = self._manifest.context_length - max(len(prompt.input_ids) for prompt in prompts)
         special = {text: self._prompter.special_token_id(text) for text in options.stop}
         end_tokens = {*self._manifest.eos_token_ids, *(i for i in special.values() if i is not None)}
         stop = [text for text, token_id in special.items() if token_id is None]
@@ -57,11 +58,11 @@ class TextGenerator:
             RowText(
                 self._prompter.tokenizer,
                 end_tokens=end_tokens,
-                limit=min(options.max_new_tokens, self._manifest.context_length - len(prompt.input_ids)),
+                limit=min(options.max_new_tokens, context_left),
                 stop=stop,
                 on_text=(lambda text, index=index: on_text(index, text)) if on_text else None,
             )
-            for index, prompt in enumerate(prompts)
+            for index in range(len(prompts))
         ]
 
     def generate_one(
@@ -138,7 +139,7 @@ class TextGenerator:
                 **tensors,
                 past_key_values=past_key_values,
                 **options.to_generate(),
-                max_new_tokens=max(row.limit for row in rows),
+                max_new_tokens=rows[0].limit,
                 eos_token_id=sorted(rows[0].end_tokens),
                 streamer=RowStreamer(rows),
                 logits_processor=processors,

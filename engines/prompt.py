@@ -85,6 +85,10 @@ class Prompter:
     Args:
         bundle: a verified bundle that has a language model.
 
+    Attributes:
+        tokenizer: the bundle's.
+        special_ids: ids of its special tokens.
+
     Raises:
         BundleError: the bundle has no language model, or its tokenizer cannot be read or has no image token.
     """
@@ -101,7 +105,7 @@ class Prompter:
         self.tokenizer = self._load_tokenizer()
         self._check_image_token()
         self._generation_header = self._encode(f"{IM_START}assistant\n")
-        self._special_ids = {i for i, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
+        self.special_ids = {i for i, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
 
     def prepare(
         self,
@@ -174,7 +178,7 @@ class Prompter:
         if isinstance(answer, str):
             words = np.asarray(self._plain_tokenizer.encode(answer, add_special_tokens=False).ids, np.int64)
         else:
-            words = np.asarray([token for token in answer if token not in self._special_ids], np.int64)
+            words = np.asarray([token for token in answer if token not in self.special_ids], np.int64)
         end = self._encode(IM_END), self._encode("\n")
         return TokenisedTurn("assistant", np.concatenate([self._generation_header, words, *end]))
 
@@ -220,7 +224,7 @@ class Prompter:
     def special_token_id(self, text: str) -> int | None:
         """The id of the special token that ``text`` spells, if it is one."""
         token_id = self.tokenizer.token_to_id(text)
-        return token_id if token_id in self._special_ids else None
+        return token_id if token_id in self.special_ids else None
 
     def _turn(self, role: str, text: str, visuals: tuple[Visual, ...]) -> TokenisedTurn:
         header, footer = self._encode(f"{IM_START}{role}\n"), self._encode(f"{IM_END}\n")
