@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from .atomic import write_bytes
@@ -57,6 +57,7 @@ class Vision:
         token_grid: a tile's visual embeddings as rows and columns.
         tiling: fields of :class:`~laco_export.tiling.Tiling` where a prompt's only picture is tiled, else None.
         image_newline: a ``.npy`` of dtype float32 ``[D]``, the embedding that ends a row of a tiled picture.
+        flops: of one picture by layer arithmetic: ``{"total", "ratio_to_1"}``, the ratio to a merge at @1.
         calibration: of a calibrated graph: recipe, method, blocks with their errors and times, what it was judged on.
         fallback: the same tower in FP16, for a device on which eight bits turn out no faster: ``{"precision",
             "weights", "graphs"}``, the graphs as above.
@@ -75,6 +76,7 @@ class Vision:
     token_grid: tuple[int, int] = ()
     tiling: dict | None = None
     image_newline: str | None = None
+    flops: dict = field(default_factory=dict)
     calibration: dict | None = None
     fallback: dict | None = None
 
@@ -149,8 +151,12 @@ class Bundle:
         return self.path / name
 
 
-def write_manifest(folder: Path | str, manifest: Manifest) -> None:
-    """Hash every file of ``folder`` and write ``laco.json``, as the last file of a bundle that is being built."""
+def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
+    """Hash every file of ``folder`` and write ``laco.json``, as the last file of a bundle that is being built.
+
+    Returns:
+        the manifest as written, with ``files``.
+    """
     folder = Path(folder)
     files = {
         path.relative_to(folder).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
@@ -160,6 +166,7 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> None:
     document = {**asdict(manifest), "files": files, "manifest_sha256": _ZEROS.decode()}
     raw = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
     write_bytes(folder / MANIFEST_NAME, _DIGEST.sub(rb"\g<1>" + _digest(raw) + rb"\g<3>", raw))
+    return replace(manifest, files=files)
 
 
 def read_manifest(folder: Path | str) -> Manifest:

@@ -6,6 +6,7 @@ them, and a row is dequantised when it is looked up::
 
     row of D weights = blocks of `block_size`, the last one padded
     8 bits: value = (byte - 128) * scale of its block
+    4 bits: value = (nibble - 8) * scale, the even element in the low nibble
 
     table = EmbeddingTable(bundle.path, bundle.manifest.decoder.embedding)
     table.rows(ids)  # int [...] -> float32 [..., D]
@@ -60,20 +61,22 @@ class EmbeddingStorage:
     """Where the rows of the embedding are.
 
     Attributes:
-        rows: ``[V, D]`` of a float dtype, or uint8 ``[V, blocks, block_size]`` where quantised to 8 bits.
+        rows: ``[V, D]`` of a float dtype, or uint8 ``[V, blocks, block_size * bits / 8]`` where quantised.
         scales: float32 or float16, ``V * blocks`` values, where quantised.
         tied: the decoder's head reads the same bytes.
+        bits: 8 or 4, where quantised.
     """
 
     rows: StoredTensor
     hidden_size: int
     tied: bool
     scales: StoredTensor | None = None
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         quantised = self.rows.dtype == "uint8"
-        if quantised != (self.scales is not None) or len(self.rows.shape) != 2 + quantised:
-            raise ValueError("the embedding has rows of uint8 with scales, or rows of floats without")
+        if (self.scales is not None, self.bits in (4, 8), len(self.rows.shape) == 3) != (quantised,) * 3:
+            raise ValueError("the embedding has rows of uint8 with scales and bits, or rows of floats without")
 
     @property
     def vocab_size(self) -> int:
@@ -120,6 +123,8 @@ class EmbeddingTable:
         rows = self._rows[ids]
         if self._scales is None:
             return np.asarray(rows, np.float32)
-        values = rows.astype(np.float32) - 128  # [..., blocks, block_size]
+        if self.storage.bits == 4:
+            rows = np.stack([rows & 15, rows >> 4], axis=-1).reshape(*rows.shape[:-1], -1)
+        values = rows.astype(np.float32) - (1 << self.storage.bits - 1)  # [..., blocks, block_size]
         values *= self._scales[ids][..., None]
         return values.reshape(*ids.shape, -1)[..., : self.storage.hidden_size]

@@ -23,6 +23,7 @@ EMBEDDING = EmbeddingStorage(
     8,
     tied=True,
     scales=StoredTensor("llm/model.onnx_data", 320, "float32", (10,)),
+    bits=8,
 )
 MANIFEST = Manifest(
     tool_version="0.1.0",

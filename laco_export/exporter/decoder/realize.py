@@ -77,14 +77,13 @@ class Realizer:
         head = self.model.get_output_embeddings().weight
         tied = table.data_ptr() == head.data_ptr()
         if not tied:
-            self._matrix("embed_tokens", _numpy(table), self.precision.head_bits)
+            self._matrix("embed_tokens", _numpy(table), *self.precision.of_head())
         name = HEAD if tied else "embed_tokens"
         if self.precision.head_bits is None:
             rows = self._stored(f"{name}.weight")
             return EmbeddingStorage(rows, table.shape[1], tied)
-        return EmbeddingStorage(
-            self._stored(f"{name}.blocks"), table.shape[1], tied, scales=self._stored(f"{name}.scales")
-        )
+        blocks, scales = self._stored(f"{name}.blocks"), self._stored(f"{name}.scales")
+        return EmbeddingStorage(blocks, table.shape[1], tied, scales=scales, bits=self.precision.head_bits)
 
     def _weight(self, node: onnx.NodeProto, attributes: dict) -> None:
         name = attributes["weight"].decode()
@@ -115,8 +114,8 @@ class Realizer:
         bias = ""
         if any(module.bias is not None for _, module in modules):
             bias = self._add(f"{name}.bias", np.concatenate([_bias(module) for _, module in modules]))
-        bits = self.precision.head_bits if name == HEAD else self.precision.bits
-        inputs = self._matrix(name, matrix, bits)
+        bits, block_size = self.precision.of_head() if name == HEAD else self.precision.of_blocks()
+        inputs = self._matrix(name, matrix, bits, block_size)
         source, target = node.input[0], node.output[0]
         if bits is None:
             product = f"{target}.product" if bias else target
@@ -124,7 +123,7 @@ class Realizer:
             if bias:
                 self._node("Add", [product, bias], target)
             return
-        sizes = {"N": matrix.shape[0], "K": matrix.shape[1], "bits": bits, "block_size": self.precision.block_size}
+        sizes = {"N": matrix.shape[0], "K": matrix.shape[1], "bits": bits, "block_size": block_size}
         self._node(
             "MatMulNBits",
             [source, *inputs] + (["", "", bias] if bias else []),  # no zero points, no reordering
@@ -134,11 +133,11 @@ class Realizer:
             **sizes,
         )
 
-    def _matrix(self, name: str, matrix: np.ndarray, bits: int | None) -> list[str]:
+    def _matrix(self, name: str, matrix: np.ndarray, bits: int | None, block_size: int) -> list[str]:
         """Write ``[N, K]`` floats, or blocks and scales, and return their names."""
         if bits is None:
             return [self._add(f"{name}.weight", matrix)]
-        blocks, scales = quantize_blocks(matrix, bits, self.precision.block_size)
+        blocks, scales = quantize_blocks(matrix, bits, block_size)
         return [self._add(f"{name}.blocks", blocks), self._add(f"{name}.scales", scales)]
 
     def _add(self, name: str, values: np.ndarray) -> str:

@@ -32,7 +32,7 @@ def rounded_weights(language_model, graph: Path, precision: DecoderPrecision) ->
             if not isinstance(module, nn.Linear):
                 continue
             blocks, scales = _of_module(stored, language_model, name)
-            bits = precision.head_bits if name == HEAD else precision.bits
+            bits, _ = precision.of_head() if name == HEAD else precision.of_blocks()
             module.forward = _forward(module, blocks, scales, bits)
             undo.callback(module.__dict__.pop, "forward")
         yield

@@ -1,0 +1,71 @@
+"""Tiny language models of each family, and their exports."""
+
+import pytest
+
+SIZE = {
+    "vocab_size": 120,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+}
+NAMES = ("qwen2 tied", "qwen2 untied", "qwen3", "llama")
+
+
+@pytest.fixture(scope="session")
+def make_language_model():
+    """``make_language_model(name, **changes)``: random weights, the same on every call; biases and norms too."""
+    import torch
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+        Qwen3Config,
+        Qwen3ForCausalLM,
+    )
+
+    families = {
+        "qwen2 tied": (Qwen2ForCausalLM, Qwen2Config, {"tie_word_embeddings": True}),
+        "qwen2 untied": (Qwen2ForCausalLM, Qwen2Config, {"tie_word_embeddings": False}),
+        "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 32}),  # not hidden_size / heads
+        "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    }
+
+    def make(name="qwen2 tied", **changes):
+        torch.manual_seed(0)
+        model_class, config_class, options = families[name]
+        model = model_class(config_class(**{**SIZE, **options, **changes})).eval()
+        with torch.no_grad():  # zero biases and norms of one would hide a lost one
+            for parameter_name, parameter in model.named_parameters():
+                if "norm" in parameter_name or parameter_name.endswith("bias"):
+                    parameter.add_(torch.randn_like(parameter) * 0.2)
+        return model
+
+    return make
+
+
+@pytest.fixture(params=NAMES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def export():
+    """``export(model, folder, precision="fp32")``: the manifest's entry."""
+    from laco_export.exporter.decoder import export_decoder
+
+    def write(model, folder, precision="fp32"):
+        return export_decoder(model, image_token_id=9, eos_token_ids=[5, 6], output_folder=folder, precision=precision)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def exported(make_language_model, export, tmp_path_factory):
+    """Model, folder and entry of a tied FP32 Qwen2; not to be changed."""
+    model, folder = make_language_model(), tmp_path_factory.mktemp("exported")
+    return model, folder, export(model, folder)
