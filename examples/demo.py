@@ -64,8 +64,8 @@ def ask_everyone(training: Path, fp32: Path, fp16: Path) -> list[Row]:
     from laco_export.bundle import open_bundle
     from laco_export.console import progress
     from laco_export.models import checkpoint
+    from laco_training.data import image_names, read_entries
     from laco_training.evaluation import answer_questions
-    from laco_training.samples import image_names, read_entries
 
     data = training / "data"
     entries = read_entries(data / "heldout.json")

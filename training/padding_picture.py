@@ -1,8 +1,9 @@
 """A picture that nobody sees, for a batch without any.
 
 FSDP and DeepSpeed gather a block's weights from all processes when it runs: a process whose batch is text alone must
-run the vision tower all the same, or the others wait for it for ever. A blank tile is encoded into tokens that stand in
-the padding behind the longest text: no position attends to them, none counts, and they add zero to every gradient.
+run the vision tower all the same, or the others wait for it for ever. And in stage 1, where the language model is
+frozen, such a batch would reach nothing that is trained. So a blank tile is encoded into tokens that stand in the
+padding behind the longest text: no position attends to them, none counts, and they add zero to every gradient.
 """
 
 from __future__ import annotations

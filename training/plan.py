@@ -17,7 +17,8 @@ from laco_export.errors import ConfigError, LacoError
 
 from . import processes
 from .recipe import GROUPS, Recipe, StageRecipe
-from .stages import open_stage_data, prepare_tiling
+from .stage_data import open_stage_data
+from .stages import prepare_tiling
 
 if TYPE_CHECKING:
     from laco_export.models import LacoForConditionalGeneration
@@ -41,7 +42,6 @@ def make_plan(recipe: Recipe, *, only: str | None = None) -> Plan:
         LacoError: a folder or data file that the recipe names cannot be read, or a batch cannot be shared.
     """
     model = shapes_of(recipe)
-    parameters = count_parameters(model)
     compression = model.config.compression_config
     values: dict[str, Any] = {
         "recipe": recipe.name,
@@ -53,12 +53,12 @@ def make_plan(recipe: Recipe, *, only: str | None = None) -> Plan:
     }
     previews = {}
     if recipe.tiny and only is None:
-        values["parts"] += _tiny_parts(recipe, parameters)
+        values["parts"] += _tiny_parts(recipe, count_parameters(model))
     with _data_folder(recipe) as folder:
         for name, stage in recipe.ordered_stages():
             if only in (None, name):
                 try:
-                    part, previews[f"stage-{name}"] = _stage_plan(recipe, name, stage, folder, parameters)
+                    part, previews[f"stage-{name}"] = _stage_plan(recipe, name, stage, folder)
                 except LacoError as error:
                     raise type(error)(
                         f"stages.{name}: {error.failed}", given=error.given, allowed=error.allowed, todo=error.todo
@@ -67,9 +67,7 @@ def make_plan(recipe: Recipe, *, only: str | None = None) -> Plan:
     return Plan(values, previews)
 
 
-def _stage_plan(
-    recipe: Recipe, name: str, stage: StageRecipe, folder: Path, parameters: dict[str, int]
-) -> tuple[dict, Any]:
+def _stage_plan(recipe: Recipe, name: str, stage: StageRecipe, folder: Path) -> tuple[dict, Any]:
     from laco_export.models import LacoProcessor
 
     from .data import preview
@@ -78,7 +76,10 @@ def _stage_plan(
     model = shapes_of(recipe)
     processor = LacoProcessor.for_model(model, _tokenizer(recipe))
     prepare_tiling(model, processor, stage)
-    dataset = open_stage_data(stage, processor, folder)
+    parameters = count_parameters(model)  # with the newline of a stage that tiles
+    if "://" in stage.data:
+        raise ConfigError("a dry run looks into data on this machine only", given=f"data: {stage.data}")
+    dataset = open_stage_data(replace(stage, streaming=False), processor, folder, seed=recipe.seed)
     samples = recipe.tiny.data.samples_in(stage.data) if recipe.tiny else len(dataset)
     counts = dataset.counts()
     steps = stage.steps(samples)

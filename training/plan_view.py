@@ -59,7 +59,9 @@ def _trained(parts: list[dict]):
         cells = []
         for group in GROUPS:
             count = part.get("parameters", {}).get(group)
-            of_group = f"{rates[group]:g}" if group in rates else ", ".join(f"{n} {rate:g}" for n, rate in rates.items())
+            of_group = (
+                f"{rates[group]:g}" if group in rates else ", ".join(f"{n} {rate:g}" for n, rate in rates.items())
+            )
             cells.append(f"{count:,}\nat {of_group}" if count else "frozen" if "memory" in part else "")
         if any(cells):
             table.add_row(part["part"], *cells)

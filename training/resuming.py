@@ -16,18 +16,31 @@ from transformers import TrainerCallback
 from laco_export.atomic import write_json
 
 from . import processes
+from .stage_data import save_position
 
 MARK = "complete.json"
 
 
 class CheckpointKeeper(TrainerCallback):
-    """Marks each checkpoint that is complete, and keeps the newest of them alone."""
+    """Marks each checkpoint that is complete, and keeps the newest of them alone.
+
+    Args:
+        dataset: the stage's data, whose position is kept where it is a stream.
+    """
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def on_step_end(self, args, state, control, **_) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_save = False  # HF's save at the end: the stage's own checkpoint follows
 
     def on_save(self, args, state, control, **_) -> None:
+        newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        save_position(self.dataset, newest)
         processes.wait()
         if not state.is_world_process_zero:
             return
-        newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         for path in newest.rglob("*"):
             if path.is_file():
                 with open(path, "rb+") as file:

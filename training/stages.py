@@ -12,6 +12,7 @@ from laco_export.errors import ConfigError, UsageError
 
 from . import processes
 from .recipe import StageRecipe
+from .stage_data import load_position, open_stage_data, sampler_of
 
 if TYPE_CHECKING:
     from laco_export.models import LacoForConditionalGeneration, LacoProcessor
@@ -58,7 +59,6 @@ def train_stage(
     from laco_export.models import checkpoint
 
     from .parameter_groups import set_trainable
-    from .resuming import last_complete
     from .trainer import DepthSampler, StepProgress
 
     folder = output.parent / f"{output.name}-progress"
@@ -73,24 +73,11 @@ def train_stage(
         trainer.add_callback(DepthSampler(model.vision_model, seed))
     with shown(trainer.args.max_steps) as advance:
         trainer.add_callback(StepProgress(advance))
-        trainer.train(resume_from_checkpoint=str(last_complete(folder)) if resumed else None)
+        if resumed:
+            load_position(trainer.train_dataset, resumed)
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     _save(trainer, model, processor, stage, output, record=record, force=force)
     return trainer.losses
-
-
-def open_stage_data(stage: StageRecipe, processor: LacoProcessor, data_folder: Path):
-    """The stage's samples (`data.open_dataset`)."""
-    from .data import open_dataset
-
-    return open_dataset(
-        data_folder / stage.data,
-        processor,
-        images=data_folder / stage.images if stage.images else None,
-        plain=stage.plain,
-        max_length=stage.max_length,
-        tiled=stage.tiling is not None,
-        max_frames=stage.max_frames,
-    )
 
 
 def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor, stage: StageRecipe) -> None:
@@ -110,31 +97,33 @@ def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor
     processor.tiling = tiling
 
 
-def _decide_resumption(folder: Path, *, resume: bool, force: bool) -> bool:
-    """Whether to go on from `folder`, decided by the main process; an interrupted stage is cleared with `force`."""
+def _decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | None:
+    """The checkpoint inside the stage to go on from, as the main process finds it; with `force` it is cleared away."""
     from .resuming import last_complete
 
-    stands = processes.agree(last_complete(folder) is not None)
-    if stands and not resume and not force:
+    found = processes.agree(last_complete(folder))
+    if found and resume:
+        return found
+    if found and not force:
         raise UsageError(
             f"this stage was interrupted; what it had done stands in '{folder}'",
             todo="add --resume to go on from there, or --force to start the stage again",
         )
-    if not (stands and resume):
-        if processes.is_main():
-            shutil.rmtree(folder, ignore_errors=True)
-        processes.wait()
-    return stands and resume
+    if processes.is_main():
+        shutil.rmtree(folder, ignore_errors=True)
+        _broken_log(folder).unlink(missing_ok=True)
+    processes.wait()
+    return None
 
 
 def _make_trainer(
     model, processor, stage: StageRecipe, data_folder: Path, folder: Path, *, seed: int, tensorboard: Path | None
 ):
-    from .data import BrokenSamples, Collator, GroupedSampler
+    from .data import BrokenSamples, Collator
     from .resuming import CheckpointKeeper
     from .trainer import StageTrainer, training_arguments
 
-    dataset = open_stage_data(stage, processor, data_folder)
+    dataset = open_stage_data(stage, processor, data_folder, seed=seed)
     steps = stage.steps(len(dataset))
     return StageTrainer(
         model,
@@ -143,11 +132,16 @@ def _make_trainer(
         training_arguments(
             stage, folder, seed=seed, steps=steps, unused_parts=_may_leave_unused(model), tensorboard=tensorboard
         ),
-        sampler=GroupedSampler(dataset, global_batch_size=stage.global_batch_size, seed=seed, group_by=stage.group_by),
-        broken=BrokenSamples(folder / "broken-samples.jsonl", limit=stage.max_broken, total=len(dataset)),
+        sampler=sampler_of(stage, dataset, seed=seed),
+        broken=BrokenSamples(_broken_log(folder), limit=stage.max_broken, total=len(dataset)),
         data_collator=Collator(processor.tokenizer.pad_token_id, packed=stage.packed),
-        callbacks=[CheckpointKeeper()],
+        callbacks=[CheckpointKeeper(dataset)],
     )
+
+
+def _broken_log(folder: Path) -> Path:
+    """Beside the stage's folders, so that it stays when they go."""
+    return folder.with_name(folder.name.removesuffix("-progress") + "-broken-samples.jsonl")
 
 
 def _may_leave_unused(model) -> bool:

@@ -37,7 +37,7 @@ class StageTrainer(Trainer):
 
     Args:
         stage: the stage's recipe; the model's frozen groups must be set before (`parameter_groups.set_trainable`).
-        sampler: the order of the samples.
+        sampler: the order of the samples; None with a stream, which has its own.
         broken: keeps count of broken samples (`data.BrokenSamples`).
         image_tokens: tokens of one tile in the prompt.
     """
@@ -57,6 +57,14 @@ class StageTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None):
         return self.sampler
 
+    def get_train_dataloader(self):
+        if not self.stage.streaming:
+            return super().get_train_dataloader()
+        # A stream deals itself out to the processes: accelerate must not do it again.
+        return self.train_dataset.loader(
+            self.stage.per_device_batch_size, workers=self.stage.workers, collator=self.data_collator
+        )
+
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         self._taken.clear()
         return super().get_batch_samples(map(self._take, epoch_iterator), num_batches, device)
@@ -64,10 +72,12 @@ class StageTrainer(Trainer):
     def _take(self, batch: dict) -> dict:
         notes = batch.pop("notes")
         self.broken.record(notes)
+        if self.stage.streaming:
+            self.train_dataset.consumed(notes)
         self._taken.append(notes)
         tokens = batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel()
         self._step.add_batch(int(tokens), len(notes.ids))
-        if self.args.world_size > 1 and "pixel_values" not in batch:
+        if "pixel_values" not in batch:
             batch = add_padding_picture(batch, self.accelerator.unwrap_model(self.model).config)
         return batch
 
@@ -236,6 +246,7 @@ def training_arguments(
         logging_nan_inf_filter=False,
         save_strategy="steps" if stage.save_every else "no",
         save_steps=stage.save_every or 1,
+        ignore_data_skip=stage.streaming,  # a stream is set to its place before it is read
         report_to=["tensorboard"] if tensorboard else [],
         logging_dir=str(tensorboard) if tensorboard else None,
         disable_tqdm=True,

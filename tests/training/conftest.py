@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def write_stage_data(folder, samples=16):
-    """LLaVA JSON `data.json` about pictures of three colours; the answers grow, and every seventh sample is text alone."""
+    """LLaVA JSON `data.json` about pictures of three colours; every seventh sample is text alone."""
     entries = []
     for index in range(samples):
         colour = ["red", "green", "blue"][index % 3]

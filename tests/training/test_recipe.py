@@ -70,7 +70,10 @@ def test_depths_and_baselines_are_one_override_each(depth, method):
     [
         ("stages.1.epochs=0.5", lambda recipe: recipe.stages["1"].epochs == 0.5),
         ("stages.1.5.epochs=3", lambda recipe: recipe.stages["1.5"].epochs == 3),
-        ("stages.1.5.learning_rates.encoder=1e-6", lambda recipe: recipe.stages["1.5"].learning_rates["encoder"] == 1e-6),
+        (
+            "stages.1.5.learning_rates.encoder=1e-6",
+            lambda recipe: recipe.stages["1.5"].learning_rates["encoder"] == 1e-6,
+        ),
         ("all_stages.workers=7", lambda recipe: all(stage.workers == 7 for stage in recipe.stages.values())),
         ("compression.at=[1/4, 1/2, 1]", lambda recipe: recipe.compression.at == ("1/4", "1/2", "1")),
         ("stages.2-si.tiling.max_tiles=4", lambda recipe: recipe.stages["2-si"].tiling.max_tiles == 4),
@@ -159,7 +162,9 @@ def test_keys_of_the_machine_may_differ():
 def test_batches_and_steps():
     stage = StageRecipe("d", {"projector": 1e-3}, global_batch_size=512, per_device_batch_size=8)
     assert [stage.accumulation(n) for n in (1, 2, 8, 64)] == [64, 32, 8, 1]
-    with pytest.raises(LacoError, match=r"global_batch_size is no multiple(.|\n)*8 x 3(.|\n)*another number of processes"):
+    with pytest.raises(
+        LacoError, match=r"global_batch_size is no multiple(.|\n)*8 x 3(.|\n)*another number of processes"
+    ):
         stage.accumulation(3)
     with pytest.raises(LacoError, match=r"per_device_batch_size 1, 2, 4"):
         stage.accumulation(128)

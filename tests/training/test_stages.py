@@ -113,7 +113,7 @@ def test_a_resumed_stage_is_the_uninterrupted_one(elastic, stage_data, tmp_path,
     with pytest.raises(Interrupted):
         train_stage(elastic, recipe, stage_data, tmp_path / "killed", seed=0, shown=interrupting(kill_at))
     assert not (tmp_path / "killed").exists()
-    with pytest.raises(LacoError, match="was interrupted(.|\n)*--resume"):
+    with pytest.raises(LacoError, match=r"was interrupted(.|\n)*--resume"):
         train_stage(elastic, recipe, stage_data, tmp_path / "killed", seed=0)
     resumed = train_stage(elastic, recipe, stage_data, tmp_path / "killed", seed=0, resume=True)
     assert resumed == whole  # bit for bit
@@ -200,7 +200,9 @@ def test_a_gradient_that_is_no_number_names_the_samples_of_its_step(tiny_checkpo
 
 def test_running_out_of_memory_names_the_samples(tiny_checkpoint, stage_data, tmp_path, monkeypatch):
     spoil(monkeypatch, lambda: torch.empty(2**60, dtype=torch.uint8))
-    message = r"out of memory at step 1(.|\n)*samples 's\d+', 's\d+': 2 x \d+ tokens, \d tiles(.|\n)*per_device_batch_size"
+    message = (
+        r"out of memory at step 1(.|\n)*samples 's\d+', 's\d+': 2 x \d+ tokens, \d tiles(.|\n)*per_device_batch_size"
+    )
     with pytest.raises(LacoError, match=message):
         train_stage(tiny_checkpoint, stage(), stage_data, tmp_path / "out", seed=0)
 
@@ -219,5 +221,34 @@ def spoil(monkeypatch, make):
 
 def test_broken_data_is_named_with_its_key(tiny_checkpoint, tmp_path):
     (tmp_path / "data.json").write_text(json.dumps([]))
-    with pytest.raises(LacoError, match="data.json"):
+    with pytest.raises(LacoError, match=r"data\.json"):
         train_stage(tiny_checkpoint, stage(), tmp_path, tmp_path / "out", seed=0)
+
+
+def test_a_resumed_stream_is_the_uninterrupted_one(tiny_checkpoint, stage_data, tmp_path):
+    """Published parquet, read as it comes; the position is part of the checkpoint."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = json.loads((stage_data / "data.json").read_text())
+    for row in rows:
+        path = stage_data / row.get("image", "none")
+        row["image"] = {"bytes": path.read_bytes(), "path": path.name} if path.is_file() else None
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    recipe = StageRecipe(
+        "rows.parquet",
+        RATES,
+        global_batch_size=4,
+        per_device_batch_size=2,
+        precision="fp32",
+        max_length=256,
+        epochs=1.5,
+        streaming=True,
+        shuffle_buffer=8,
+        save_every=2,
+    )
+    whole = train_stage(tiny_checkpoint, recipe, tmp_path, tmp_path / "whole", seed=0)
+    assert len(whole) == 6
+    with pytest.raises(Interrupted):
+        train_stage(tiny_checkpoint, recipe, tmp_path, tmp_path / "killed", seed=0, shown=interrupting(5))
+    assert train_stage(tiny_checkpoint, recipe, tmp_path, tmp_path / "killed", seed=0, resume=True) == whole

@@ -1,0 +1,146 @@
+"""A recipe of one's own through the command: run, resumed, refused, planned."""
+
+import json
+
+import pytest
+import yaml
+
+from laco_export.models import checkpoint
+from laco_training.cli import main
+from laco_training.recipe_files import load_recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_checkpoint, stage_data, tmp_path_factory):
+    """A recipe of two stages, from an encoder folder and an LLM folder."""
+    folder = tmp_path_factory.mktemp("recipe")
+    loaded = checkpoint.load(tiny_checkpoint)
+    loaded.model.vision_model.encoder.save_pretrained(folder / "encoder")
+    loaded.model.language_model.save_pretrained(folder / "llm")
+    loaded.processor.tokenizer.save_pretrained(folder / "llm")
+    values = {
+        "model": {"encoder": str(folder / "encoder"), "language_model": str(folder / "llm")},
+        "compression": {"at": "1/2"},
+        "data_folder": str(stage_data),
+        "all_stages": {
+            "data": "data.json",
+            "global_batch_size": 4,
+            "per_device_batch_size": 2,
+            "precision": "fp32",
+            "max_length": 500,
+            "save_every": 3,
+        },
+        "stages": {
+            "1": {"plain": True, "learning_rates": {"compressor": 1e-3, "projector": 1e-3}},
+            "2-si": {
+                "tiling": {"max_rows": 1, "max_columns": 2, "max_tiles": 2},
+                "learning_rates": {"encoder": 1e-4, "compressor": 1e-3, "projector": 1e-3, "language_model": 1e-3},
+            },
+        },
+    }
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    """The folder of a whole run at another depth than the recipe's."""
+    output = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["--recipe", recipe, "--set", "compression.at=1", "--output", str(output), "--debug"]) == 0
+    return output
+
+
+def test_a_run_leaves_checkpoints_with_their_recipe(finished):
+    for name in ("stage-1", "stage-2-si", "checkpoint"):
+        loaded = checkpoint.load(finished / name)
+        assert loaded.model.config.compression["depths"] == ("1",)
+        own = load_recipe(str(finished / name / "recipe.yaml"))
+        assert own.compression.at == ("1",)
+        assert own.stages["1"].global_batch_size == 4
+    assert (finished / "checkpoint" / "recipe.yaml").read_text().startswith("# Stage 2-si of this recipe")
+    assert loaded.model.config.untrained == []
+    assert loaded.processor.tiling["max_columns"] == 2
+    parts = json.loads((finished / "training.json").read_text())["parts"]
+    assert [len(parts[name]["losses"]) for name in ("stage-1", "stage-2-si")] == [4, 4]
+    assert (finished / "losses.png").stat().st_size > 1000
+    assert list((finished / "tensorboard" / "stage-1").iterdir())
+    assert not list(finished.glob("*-progress"))
+
+
+def test_a_finished_stage_is_not_run_again(finished, recipe):
+    weights = finished / "stage-1" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    arguments = ["--recipe", recipe, "--set", "compression.at=1", "--set", "all_stages.workers=1"]
+    assert main([*arguments, "--output", str(finished), "--resume"]) == 0  # a key of the machine may change
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_another_recipe_is_refused_on_resume(finished, recipe, capsys):
+    before = (finished / "recipe.json").read_text()
+    arguments = ["--recipe", recipe, "--set", "stages.2-si.learning_rates.encoder=2e-4", "--output", str(finished)]
+    assert main([*arguments, "--resume"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "stages.2-si.learning_rates.encoder: 0.0001 then, 0.0002 now" in said
+    assert "compression.at" in said and "--force" in said
+    assert (
+        main(["--recipe", recipe, "--set", "compression.at=1", "--seed", "9", "--output", str(finished), "--resume"])
+        == 2
+    )
+    assert "seed: 0 then, 9 now" in " ".join(capsys.readouterr().err.split())
+    assert (finished / "recipe.json").read_text() == before
+
+
+def test_a_stage_needs_the_one_before_it(recipe, tmp_path, capsys):
+    assert main(["--recipe", recipe, "--stage", "2-si", "--output", str(tmp_path / "run")]) == 2
+    assert "starts from stage 1" in capsys.readouterr().err
+
+
+def test_a_batch_that_the_processes_cannot_share(recipe, tmp_path, capsys, monkeypatch):
+    from laco_training import processes
+
+    monkeypatch.setattr(processes, "join", lambda: type("Three", (), {"num_processes": 3}))
+    assert main(["--recipe", recipe, "--output", str(tmp_path / "run")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "stages.1: global_batch_size is no multiple" in said
+    assert "4, and 2 x 3" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_plan(recipe, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--recipe", recipe, "--set", "all_stages.precision=bf16", "--dry-run", "--json", "--debug"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["method"], plan["merge"], plan["tokens_per_tile"]) == ("laco", {"1/2": 1}, 4)
+    first, second = plan["parts"]
+    assert (first["samples"], first["steps"], first["accumulation"]) == (16, 4, 2)
+    assert first["kinds"] == {"text": 2, "image": 14}
+    assert set(first["parameters"]) == {"compressor", "projector"}
+    assert first["memory"]["gradients"] == 4 * sum(first["parameters"].values())
+    assert second["memory"]["optimizer"] == 8 * sum(second["parameters"].values())
+    assert second["memory"]["total"] > first["memory"]["total"]
+    assert second["memory"]["forward"]["tiles"] > first["memory"]["forward"]["tiles"]
+    assert second["estimated_tokens"] > first["estimated_tokens"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_shows_the_first_samples(recipe, capsys):
+    assert main(["--recipe", recipe, "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert "4 image tokens" in said
+    assert "redred" in said or "red" in said
+    assert "GiB" in said or "MiB" in said
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("compression.method=lako", "compression.method is unknown"),
+        ("compression.at=block:9", "block 9 lies beyond"),
+        ("stages.1.data=nowhere.json", "stages.1: there is no data file"),
+        ("stages.1.global_batch_size=64", "stages.1: data does not fill one global_batch_size"),
+    ],
+)
+def test_what_a_plan_finds(recipe, capsys, override, message):
+    assert main(["--recipe", recipe, "--dry-run", "--set", override]) in (1, 2)
+    assert message in " ".join(capsys.readouterr().err.split())
