@@ -29,6 +29,7 @@ class WeightFile:
         self.path = path
         self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
         self._known: dict[tuple, tuple[int, int]] = {}
+        self._keys: dict[int, tuple[np.ndarray, tuple]] = {}  # by identity: graphs of several batches share arrays
 
     def __enter__(self) -> WeightFile:
         return self
@@ -40,7 +41,9 @@ class WeightFile:
         """Store ``values`` and return an initializer that refers to them."""
         raw = np.ascontiguousarray(values)
         view = memoryview(raw.reshape(-1).view(np.uint8))
-        key = (str(raw.dtype), raw.shape, hashlib.sha256(view).digest())
+        if id(values) not in self._keys:
+            self._keys[id(values)] = values, (str(raw.dtype), raw.shape, hashlib.sha256(view).digest())
+        _, key = self._keys[id(values)]
         if key not in self._known:
             step = _PAGE if raw.nbytes >= _LARGE else 64
             self._file.write(b"\0" * (-self._file.tell() % step))
@@ -69,7 +72,7 @@ def write_graph(graph: gs.Graph, path: Path, weights: WeightFile, *, ir_version:
     references = {name: weights.add(name, array) for name, array in values.items()}
     try:
         for tensor in large.values():
-            tensor.values = np.zeros(0, np.float32)  # stands in while the message is built
+            tensor.values = np.zeros(0, tensor.values.dtype)  # stands in while the message is built
         proto = gs.export_onnx(graph)
     finally:
         for name, tensor in large.items():
@@ -77,6 +80,9 @@ def write_graph(graph: gs.Graph, path: Path, weights: WeightFile, *, ir_version:
     for index, initializer in enumerate(proto.graph.initializer):
         if initializer.name in references:
             proto.graph.initializer[index].CopyFrom(references[initializer.name])
+    del proto.opset_import[:]
+    domains = {"": graph.opset, **{node.domain: 1 for node in graph.nodes if node.domain}}
+    proto.opset_import.extend(onnx.helper.make_opsetid(*entry) for entry in domains.items())
     proto.ir_version, proto.producer_name, proto.producer_version = ir_version, "laco-export", __version__
     path.write_bytes(proto.SerializeToString())
 

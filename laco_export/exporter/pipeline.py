@@ -7,6 +7,7 @@ Everything is written into a temporary sibling of the output, which takes its fi
 
 from __future__ import annotations
 
+import gc
 import shutil
 from dataclasses import replace
 from importlib import metadata
@@ -172,10 +173,7 @@ class _Export:
 
     def _trace(self) -> None:
         size = self.pixel_values[0].shape[1:]
-        self.traced = [
-            vision_graph.trace_and_rewrite(self.tower, (batch, *size), opset=self.options.opset)
-            for batch in self.options.batches
-        ]
+        self.traced = [vision_graph.trace_and_rewrite(self.tower, (1, *size), opset=self.options.opset)]
 
     def _prove_rewrites(self) -> None:
         """Compare the FP32 graph block by block; measure the ranges and choose the FP32 islands on the same run."""
@@ -198,10 +196,23 @@ class _Export:
         traced = self.traced
         if self.form is not None:
             traced = vision_graph.in_half(traced, self.kept_fp32, self.form)
+        traced = vision_graph.for_target(traced[0], self.options.reader, self.options.batches)
         written = vision_graph.write(traced, self.folder, precision=self.options.precision, target=self.options.reader)
-        self.vision = replace(written, **self._token_layout())
+        self.vision = replace(written, **self._token_layout(), flops=self._flops())
+        del traced
+        gc.collect()  # the half weights: graphs are circular
         for graph in self.vision.graphs:
             check_structure(self.folder / graph.file, self.options.reader)
+
+    def _flops(self) -> dict:
+        from ..models.flops import vision_flops
+
+        vision = self.model.vision_model
+        total = vision_flops(self.model.config, block=vision.block).total
+        if vision.block is None:
+            return {"total": total}
+        at_1 = vision_flops(self.model.config, block=vision.num_blocks).total
+        return {"total": total, "ratio_to_1": total / at_1}
 
     def _token_layout(self) -> dict:
         """What an engine needs to place a picture's tokens: the grid, the tiling, the newline's file."""
@@ -216,17 +227,17 @@ class _Export:
         from .proof import prove_shipped
 
         files = {graph.batch: self.folder / graph.file for graph in self.vision.graphs}
-        marked = [self.folder / vision_graph.marked(path.name) for path in files.values()]
+        marked = self.folder / vision_graph.marked(files[1].name)
         with quiet():
-            self.proof = self._judge(files[1], marked[0])
+            self.proof = self._judge(files[1], marked)
             self.traced.clear()  # proven or given up: the FP32 graph is needed no more
+            gc.collect()  # graphs are circular
             if self.options.bisect:
-                self._bisect(files[1], marked[0])
+                self._bisect(files[1], marked)
             self.rewritten.require()
             self.proof.require()
             self.proof = prove_shipped(self.reference, self.proof, files)
-        for path in marked:
-            path.unlink()
+        marked.unlink()
         self.proof.require()
         self.notes += self.proof.notes
         golden.write_golden(self.folder, self.picture_names, self.pixels, self.reference.expected)
@@ -282,7 +293,6 @@ class _Export:
                 eos_token_ids=self._eos_token_ids(),
                 output_folder=self.folder,
                 precision=self.options.llm,
-                precision=self.options.llm,
                 generation_config=model.generation_config,
                 advance=advance,
             )
@@ -322,8 +332,7 @@ class _Export:
             notes=self.notes,
             build={"seconds": self.steps.seconds, "compiled": self.compiled},
         )
-        write_manifest(self.folder, manifest)
-        return manifest
+        return write_manifest(self.folder, manifest)
 
     def _encoder_entry(self) -> dict:
         config, vision = self.model.config.vision_config, self.model.vision_model

@@ -35,7 +35,7 @@ TARGETS: dict[str, Target] = {
         Target("trt10.3", (18, 19, 20), 10, ("fp16", "bf16", "fp32"), compiled=True),
         Target("trt10.14", (23,), 11, ("fp16", "bf16", "fp32"), compiled=True),
         # ONNX Runtime's CPU provider has no half arithmetic: it would upcast every tensor, at FP32's speed.
-        Target("ort-cpu", (20,), 10, ("fp32",), compiled=False),
+        Target("ort-cpu", (23,), 11, ("fp32",), compiled=False),
     )
 }
 DEFAULT_TARGET = "trt10.3"

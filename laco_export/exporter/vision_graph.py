@@ -11,23 +11,31 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from ..bundle import TensorSpec, Vision, VisionGraph
+from .batching import at_batch
 from .external_data import WeightFile, write_graph
 from .half_conversion import convert_to_half
 from .half_formats import HalfFormat
 from .quiet import quiet
-from .rewrites import MergeGrid, apply_rewrites
+from .rewrites import MergeGrid, apply_forms, apply_rewrites
 from .targets import Target
 from .tower import VisionTower
 from .tracing import graph_from_tower
 
 WEIGHTS = "vision.data"
+NEWEST_TRACED = 20
+"""The newest opset to trace at: from 23 on torch's exporter writes forms of its own choice."""
 
 
 @dataclass
 class TracedGraph:
-    """A rewritten graph before it is written; its outputs are ``image_features`` and every boundary."""
+    """A rewritten graph before it is written; its outputs are ``image_features`` and every boundary.
+
+    Attributes:
+        merge: the merge that was traced, None where there is none.
+    """
 
     graph: gs.Graph
+    merge: MergeGrid | None
     batch: int
     nodes_before: dict[str, int]
     rewrites: list[dict]
@@ -39,14 +47,16 @@ class TracedGraph:
 
 
 def trace_and_rewrite(tower: VisionTower, pixel_shape: tuple[int, ...], *, opset: int) -> TracedGraph:
-    """Trace ``tower`` at ``[B, 3, H, W]`` and run the rewrites."""
+    """Trace ``tower`` at ``[1, 3, H, W]`` and run the rewrites for every target."""
     with quiet():
-        graph = graph_from_tower(tower, pixel_shape, opset=opset)
+        # Opset 23 changed none of the operators that a tower traces to at 20: their forms are chosen by the rewrites.
+        graph = graph_from_tower(tower, pixel_shape, opset=min(opset, NEWEST_TRACED))
+        graph.opset = opset
         before = count_nodes(graph)
         vision = tower.vision_model
         merge = None if vision.block is None else MergeGrid(*vision.grid, vision.compression.ratio)
         rewrites = apply_rewrites(graph, merge)
-    return TracedGraph(graph, pixel_shape[0], before, rewrites, {})
+    return TracedGraph(graph, merge, pixel_shape[0], before, rewrites, {})
 
 
 def in_half(traced: Sequence[TracedGraph], kept_fp32: dict[str, str], form: HalfFormat) -> list[TracedGraph]:
@@ -58,19 +68,28 @@ def in_half(traced: Sequence[TracedGraph], kept_fp32: dict[str, str], form: Half
     return converted
 
 
+def for_target(traced: TracedGraph, target: Target, batches: Sequence[int]) -> list[TracedGraph]:
+    """Copies of the graph at batch 1 in the target's forms, one per batch size; ``traced`` stays as it is."""
+    with quiet():
+        graph = traced.graph.copy()
+        forms = apply_forms(graph, traced.merge, target.name)
+        formed = replace(traced, graph=graph, rewrites=[*traced.rewrites, *forms])
+        return [
+            replace(formed, graph=at_batch(graph, batch), batch=batch) if batch > 1 else formed for batch in batches
+        ]
+
+
 def write(traced: Sequence[TracedGraph], folder: Path, *, precision: str, target: Target) -> Vision:
-    """Write each graph, and each with its boundaries marked, over the one weight file.
+    """Write each graph over the one weight file, and the first with its boundaries marked beside it.
 
     Returns:
         the manifest's record of the graphs.
     """
     with quiet(), WeightFile(folder / WEIGHTS) as weights:
+        write_graph(traced[0].graph, folder / marked(traced[0].file), weights, ir_version=target.max_ir)
         for one in traced:
-            outputs = list(one.graph.outputs)
-            write_graph(one.graph, folder / marked(one.file), weights, ir_version=target.max_ir)
-            one.graph.outputs = outputs[:1]
+            one.graph.outputs = one.graph.outputs[:1]
             write_graph(one.graph, folder / one.file, weights, ir_version=target.max_ir)
-            one.graph.outputs = outputs
     first = traced[0]
     return Vision(
         graphs=[

@@ -3,51 +3,89 @@
 A rewrite takes the graph and the merge that it was traced with, edits the graph in place into an equal one, and returns
 an :class:`Outcome`. Each leaves a valid graph, whatever ran before it. Adding one is its file and one line in
 :data:`REWRITES`.
+
+Those for every target run on the FP32 graph, before ranges are measured on it. Those that give a target its forms run
+last, on the graph in its final precision: what precision has left in FP32 is then part of the graph that they see.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
 from .average_residual import average_residual
 from .fold_constants import fold_constants
+from .fold_layer_scale import fold_layer_scale
+from .fuse_attention import fuse_attention
+from .fuse_rms_norms import fuse_rms_norms
 from .merge_duplicates import merge_duplicates
 from .merge_windows import merge_windows
 from .outcome import MergeGrid, Outcome
+from .pool_windows import pool_windows
 from .remove_identities import remove_identities
 from .scale_queries import scale_queries
 
-Rewrite = Callable[[gs.Graph, "MergeGrid | None"], Outcome]
+
+@dataclass(frozen=True)
+class Rewrite:
+    """One entry.
+
+    Attributes:
+        targets: names of :data:`~laco_export.exporter.targets.TARGETS` that it is for; None: every target.
+    """
+
+    run: Callable[[gs.Graph, MergeGrid | None], Outcome]
+    targets: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.run.__name__
+
+
+_OPSET_23 = ("trt10.14", "ort-cpu")
 
 REWRITES: tuple[Rewrite, ...] = (
-    fold_constants,
-    merge_windows,
-    average_residual,
-    scale_queries,
-    remove_identities,
-    merge_duplicates,
+    Rewrite(fold_constants),
+    Rewrite(merge_windows),
+    Rewrite(average_residual),
+    Rewrite(pool_windows),
+    Rewrite(fold_layer_scale),
+    Rewrite(scale_queries),
+    Rewrite(remove_identities),
+    Rewrite(merge_duplicates),
+    Rewrite(fuse_rms_norms, _OPSET_23),
+    Rewrite(fuse_attention, _OPSET_23),
 )
 
 _log = logging.getLogger(__name__)
 
 
 def apply_rewrites(graph: gs.Graph, merge: MergeGrid | None) -> list[dict]:
-    """Run :data:`REWRITES` in order.
+    """Run the rewrites for every target, in order.
 
     Returns:
         the manifest's record: ``[{"name", "fired", "refused"}]``.
     """
+    return _apply([rewrite for rewrite in REWRITES if rewrite.targets is None], graph, merge)
+
+
+def apply_forms(graph: gs.Graph, merge: MergeGrid | None, target: str) -> list[dict]:
+    """Run the rewrites that are for ``target`` in particular, in order; returns their record."""
+    return _apply([rewrite for rewrite in REWRITES if target in (rewrite.targets or ())], graph, merge)
+
+
+def _apply(rewrites: list[Rewrite], graph: gs.Graph, merge: MergeGrid | None) -> list[dict]:
     records = []
-    for rewrite in REWRITES:
-        outcome = rewrite(graph, merge)
+    for rewrite in rewrites:
+        outcome = rewrite.run(graph, merge)
         graph.cleanup().toposort()
         for reason in outcome.refused:
-            _log.info("%s refused: %s", rewrite.__name__, reason)
-        records.append({"name": rewrite.__name__, "fired": outcome.fired, "refused": list(outcome.refused)})
+            _log.info("%s refused: %s", rewrite.name, reason)
+        records.append({"name": rewrite.name, "fired": outcome.fired, "refused": list(outcome.refused)})
     return records
 
 
-__all__ = ["REWRITES", "MergeGrid", "Outcome", "apply_rewrites"]
+__all__ = ["REWRITES", "MergeGrid", "Outcome", "Rewrite", "apply_forms", "apply_rewrites"]

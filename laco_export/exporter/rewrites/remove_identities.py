@@ -1,4 +1,7 @@
-"""Nodes that hand on what they were given: Identity, no-op Cast, Reshape, Transpose, Slice; Reshapes of Reshapes."""
+"""Nodes that hand on what they were given: Identity, no-op Cast, Reshape, Transpose, Slice; and moves of moves.
+
+A Reshape of a Reshape, and a Transpose of a Transpose, are one; two Transposes that undo each other are none.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ def remove_identities(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
     """Take such nodes out; one that joins two outputs of the graph, or an input to an output, stays."""
     fired, refused = 0, []
     for node in list(graph.nodes):
-        if _shortcut_reshape(node):
+        if _shortcut_reshape(node) or _shortcut_transpose(node):
             fired += 1
         if not _hands_on(node):
             continue
@@ -41,6 +44,16 @@ def _shortcut_reshape(node: gs.Node) -> bool:
     before = producer(node.inputs[0])
     if before is None or before.op != "Reshape" or _copies_zero(node):
         return False
+    node.inputs[0] = before.inputs[0]
+    return True
+
+
+def _shortcut_transpose(node: gs.Node) -> bool:
+    """A Transpose of a Transpose reads what the first one reads, by the two permutations in one."""
+    before = producer(node.inputs[0]) if node.op == "Transpose" else None
+    if before is None or before.op != "Transpose" or "perm" not in before.attrs or "perm" not in node.attrs:
+        return False
+    node.attrs["perm"] = [before.attrs["perm"][axis] for axis in node.attrs["perm"]]
     node.inputs[0] = before.inputs[0]
     return True
 

@@ -19,6 +19,15 @@ def replace_readers(old: gs.Tensor, new: gs.Tensor) -> None:
                 reader.inputs[index] = new
 
 
+def replace_writer(graph: gs.Graph, old: gs.Node, new: gs.Node) -> None:
+    """Let ``new`` write the one output of ``old``, which goes."""
+    output = old.outputs[0]
+    old.outputs.clear()
+    old.inputs.clear()
+    new.outputs.append(output)
+    graph.nodes.append(new)
+
+
 def is_output(graph: gs.Graph, tensor: gs.Tensor) -> bool:
     return any(tensor is output for output in graph.outputs)
 

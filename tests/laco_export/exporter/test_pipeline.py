@@ -49,6 +49,8 @@ def test_the_manifest_says_what_was_done(bundle):
         "fold_constants": 0,
         "merge_windows": 1,
         "average_residual": 1,
+        "pool_windows": 0,
+        "fold_layer_scale": 0,
         "scale_queries": 2,
         "remove_identities": 0,
         "merge_duplicates": 1,

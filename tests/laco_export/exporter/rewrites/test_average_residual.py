@@ -75,11 +75,15 @@ def test_refuses_a_mean_that_keeps_its_axis(trace):
 
 
 def test_the_rewrites_run_in_the_documented_order():
-    assert [rewrite.__name__ for rewrite in REWRITES] == [
+    assert [rewrite.name for rewrite in REWRITES] == [
         "fold_constants",
         "merge_windows",
         "average_residual",
+        "pool_windows",
+        "fold_layer_scale",
         "scale_queries",
         "remove_identities",
         "merge_duplicates",
+        "fuse_rms_norms",
+        "fuse_attention",
     ]

@@ -1,0 +1,36 @@
+"""Vision towers of the published sizes with random weights, for the benchmarks: speed carries over, answers do not."""
+
+from __future__ import annotations
+
+import torch
+
+from laco_export.exporter.tower import VisionTower
+from laco_export.models import LacoConfig, LacoForConditionalGeneration
+from laco_export.models.published_sizes import qwen2_5_0_5b_config, vision_config
+
+ENCODERS = {
+    "aimv2": "aimv2-large-patch14-336",
+    "siglip": "siglip-so400m-patch14-384",
+    "internvit": "internvit-300m-448px",
+    "clip": "clip-vit-large-patch14-336",
+}
+DEPTHS = ("1", "1/2", "1/4", "1/6", "1/12")
+
+
+def published_config(encoder: str, depth: str | None, method: str | None = "laco") -> LacoConfig:
+    """``encoder`` by its short name, merged by ``method`` at ``depth``, in front of Qwen2.5-0.5B's width."""
+    text = qwen2_5_0_5b_config()
+    text.num_hidden_layers = text.vocab_size = 1  # the language model is not measured here
+    compression = {"method": method, "depths": [depth] if method else []}
+    return LacoConfig(vision_config(ENCODERS[encoder]), text, compression)
+
+
+def published_tower(encoder: str, depth: str | None, method: str | None = "laco") -> VisionTower:
+    """The tower that the exporter traces: encoder, merge, projector; the same weights on every call."""
+    torch.manual_seed(0)
+    return VisionTower(LacoForConditionalGeneration(published_config(encoder, depth, method)).eval()).eval()
+
+
+def pixel_shape(tower: VisionTower, batch: int = 1) -> tuple[int, ...]:
+    vision = tower.vision_model
+    return (batch, 3, *vision.spec.image_size(vision.encoder.config))
