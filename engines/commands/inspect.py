@@ -4,35 +4,61 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
 from pathlib import Path
 
 from .command import Command
 
+_JUDGED = (("by", "judged_by"), ("against", "reference"))
+
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
+    parser.add_argument(
+        "--graph", type=Path, metavar="FILE.png", help="draw the merge's part of the vision graph (needs onnx)"
+    )
     parser.add_argument("--json", action="store_true", help="the manifest as JSON")
 
 
 def _run(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
+    from rich.console import Console
+
     from laco_export.bundle import open_bundle
     from laco_export.console import console
+    from laco_export.summary import show_summary
 
     with console().status("verifying the bundle"):
         manifest = open_bundle(args.bundle).manifest
+    if args.graph is not None:
+        _draw_graph(args.bundle / manifest.vision.graphs[0].file, args.graph)
     if args.json:
         print(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
         return
+    show_summary(manifest, Console(highlight=False), title=str(args.bundle))
     for label, value in _lines(manifest):
         print(f"{label:<16}{value}")
 
 
+def _draw_graph(graph: Path, picture: Path) -> None:
+    import io
+
+    from laco_export.atomic import write_bytes
+    from laco_export.errors import UsageError
+
+    if picture.suffix.lower() != ".png":
+        raise UsageError("--graph writes a PNG file", given=picture.name, allowed="a name that ends in .png")
+    from laco_export.exporter.region_picture import draw_merge
+
+    image = io.BytesIO()
+    draw_merge(graph).save(image, "png")
+    write_bytes(picture, image.getvalue())
+
+
 def _lines(manifest) -> list[tuple[str, str]]:
-    """``(label, text)`` of each line; an empty label continues the one above."""
-    lines = [
+    """What the summary leaves out: ``(label, text)`` of each line; an empty label continues the one above."""
+    size = sum(entry["bytes"] for entry in manifest.files.values())
+    return [
         ("made by", f"laco-export {manifest.tool_version} (schema {manifest.schema_version})"),
         ("checkpoint", _pairs(manifest.source)),
         ("encoder", _pairs(manifest.encoder)),
@@ -40,22 +66,14 @@ def _lines(manifest) -> list[tuple[str, str]]:
         *_vision_lines(manifest.vision),
         ("language model", _decoder_line(manifest.decoder)),
         *_accuracy_lines(manifest.accuracy),
-        *(("note", note) for note in manifest.notes),
+        ("files", f"{len(manifest.files)}, {size:,} bytes, all verified"),
+        *(("", f"{entry['bytes']:>13,}  {name}") for name, entry in manifest.files.items()),
     ]
-    size = sum(entry["bytes"] for entry in manifest.files.values())
-    lines.append(("files", f"{len(manifest.files)}, {size:,} bytes, all verified"))
-    lines += [("", f"{entry['bytes']:>13,}  {name}") for name, entry in manifest.files.items()]
-    return lines
 
 
 def _vision_lines(vision) -> list[tuple[str, str]]:
-    nodes = f", {sum(vision.nodes.values())} nodes" if vision.nodes else ""
-    lines = [("vision", f"{vision.precision}, opset {vision.opset}{nodes}")]
-    lines += [("", f"{graph.file}: {_tensor(graph.input)} -> {_tensor(graph.output)}") for graph in vision.graphs]
-    if vision.rewrites:
-        lines.append(("rewrites", ", ".join(f"{rewrite['name']} x{rewrite['fired']}" for rewrite in vision.rewrites)))
-    reasons = Counter(entry["reason"] for entry in vision.kept_fp32)
-    return lines + [("kept in FP32", f"{count} x {reason}") for reason, count in reasons.items()]
+    graphs = [f"{graph.file}: {_tensor(graph.input)} -> {_tensor(graph.output)}" for graph in vision.graphs]
+    return [("vision graphs" if not number else "", text) for number, text in enumerate(graphs)]
 
 
 def _decoder_line(decoder) -> str:
@@ -68,20 +86,14 @@ def _decoder_line(decoder) -> str:
 
 
 def _accuracy_lines(accuracy: dict) -> list[tuple[str, str]]:
-    judged = {"by": accuracy.get("judged_by"), "against": accuracy.get("reference")}
-    pictures = accuracy.get("pictures")
-    text = " ".join(f"{word} {name}" for word, name in judged.items() if name)
-    lines = [("judged", text + (f", {len(pictures)} pictures" if pictures else ""))]
-    lines += [("", _comparison(entry["name"], entry)) for entry in accuracy.get("tensors", [])]
+    from laco_export.summary import comparison_line
+
+    lines = [("judged", " ".join(f"{word} {accuracy[key]}" for word, key in _JUDGED if accuracy.get(key)))]
+    for entry in (*accuracy.get("tensors", []), *accuracy.get("branches", [])):
+        lines.append(("", f"{comparison_line(entry, with_tolerance=True)}  {entry['name']}"))
     decoder = accuracy.get("decoder", {})
-    return lines + [
-        ("", _comparison(f"decoder, {part}", decoder[part])) for part in ("whole", "cached") if part in decoder
-    ]
-
-
-def _comparison(name: str, values: dict) -> str:
-    shown = f"cosine {values['cosine']:.7f}, norm ratio {values['norm_ratio']:.6f}, max abs {values['max_abs']:.2e}"
-    return f"{shown}  {name}"
+    parts = [part for part in ("whole", "cached") if part in decoder]
+    return lines + [("", f"{comparison_line(decoder[part])}  decoder, {part}") for part in parts]
 
 
 def _tensor(spec) -> str:

@@ -40,10 +40,12 @@ class Bisection:
 
     Attributes:
         runs: run → its tensors in encoder order, the most telling run first.
+        judge: the run that the export is held to.
     """
 
     runs: dict[str, list[Agreement]]
     precision: str
+    judge: str
 
     @property
     def first(self) -> tuple[str, Agreement] | None:
@@ -58,9 +60,8 @@ class Bisection:
     def sentence(self) -> str:
         """What was found, for people."""
         if self.first is None:
-            run, found = next(iter(self.runs.items()))
-            lowest = worst(found)
-            return f"no block is out of tolerance; the furthest in {run}: {lowest.name} ({lowest.numbers()})"
+            lowest = worst(self.runs[self.judge])
+            return f"no block is out of tolerance; the furthest, in {self.judge}, is {lowest.name} ({lowest.numbers()})"
         run, one = self.first
         return f"the first block that drifts is {boundary_of(one.name)}, in {run}: {one.name} has {one.numbers()}"
 
@@ -115,7 +116,7 @@ def bisect(reference: Reference, rewritten: Proof, judged: Proof, shipped: Path,
     runs |= judged.agreements
     if precision == "fp16":  # FP32 was judged by this very run, bfloat16 has no kernels there
         runs[MARKED] = reference.compare(onnxruntime_runner(marked, MARKED), precision)
-    return Bisection(runs, precision)
+    return Bisection(runs, precision, judged.judge)
 
 
 def _finite(value: float) -> float | None:

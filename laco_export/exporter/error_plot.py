@@ -15,6 +15,8 @@ _LEFT, _RIGHT, _TOP = 90, 30, 96
 _COLOURS = ((30, 90, 200), (210, 90, 20), (20, 140, 70), (140, 60, 160), (90, 90, 90))
 _FAILED = (200, 0, 0)
 _DECADES = range(-9, 2)
+_AXES = "relative error |given - PyTorch| / |PyTorch|;   dash: allowed;   red cross: out of tolerance"
+"""In ASCII, like the titles: PIL's own font has no other mathematical signs."""
 
 
 def draw_errors(runs: Mapping[str, Sequence[Agreement]], *, title: str) -> Image.Image:
@@ -24,7 +26,7 @@ def draw_errors(runs: Mapping[str, Sequence[Agreement]], *, title: str) -> Image
 
         10⁰  ┤                    ×  out of tolerance
              │           ╭────────
-        10⁻⁴ ┤ ──────────╯        a line per run, its tolerances dotted in its colour
+        10⁻⁴ ┤ ──────────╯        a line per run, its tolerances as dashes in its colour
              └┬────┬────┬────┬──
           embeddings  layers.0  layers.1 …
 
@@ -40,9 +42,7 @@ def draw_errors(runs: Mapping[str, Sequence[Agreement]], *, title: str) -> Image
     pen = ImageDraw.Draw(image)
     for row, line in enumerate(textwrap.wrap(title, 150)[:3]):
         pen.text((12, 8 + 18 * row), line, fill="black", font=font)
-    pen.text(
-        (12, 66), "relative error ‖given − PyTorch‖ / ‖PyTorch‖;  dotted: allowed;  ×: out of tolerance", "grey", font
-    )
+    pen.text((12, 66), _AXES, "grey", font)
     for index, run in enumerate(runs):
         y = _TOP + 20 * index
         pen.line((14, y + 9, 44, y + 9), fill=_COLOURS[index % len(_COLOURS)], width=3)

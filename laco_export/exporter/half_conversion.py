@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from .half_formats import FP16, HalfFormat
+from .half_formats import BF16, FP16, HalfFormat
 from .precision import FOLLOWING
 
 FP32 = np.dtype(np.float32)
@@ -61,7 +61,8 @@ class _HalfConversion:
             return self._constant(tensor, dtype)
         key = (tensor.name, dtype)
         if key not in self._casts:
-            name = f"{tensor.name}/Cast_{dtype.name}"
+            made_by = tensor.inputs[0].name if tensor.inputs and len(tensor.inputs[0].outputs) == 1 else tensor.name
+            name = f"{made_by}/Cast_{dtype.name}"  # under its PyTorch module, like every node
             cast = gs.Variable(f"{name}:0", dtype=dtype, shape=tensor.shape)
             to = onnx.helper.np_dtype_to_tensor_dtype(dtype)
             self.graph.nodes.append(gs.Node("Cast", name, attrs={"to": to}, inputs=[tensor], outputs=[cast]))
@@ -71,7 +72,9 @@ class _HalfConversion:
     def _constant(self, constant: gs.Constant, dtype: np.dtype) -> gs.Constant:
         key = (constant.name, dtype)
         if key not in self._constants:
-            self._constants[key] = gs.Constant(f"{constant.name}.{dtype.name}", constant.values.astype(dtype))
+            with np.errstate(over="ignore"):  # a weight beyond the format becomes inf, which the comparison finds
+                values = constant.values.astype(dtype)
+            self._constants[key] = gs.Constant(f"{constant.name}.{dtype.name}", values)
         return self._constants[key]
 
     def _restore_outputs(self) -> None:
@@ -87,4 +90,8 @@ class _HalfConversion:
 
 
 def _is_float(tensor: gs.Tensor) -> bool:
-    return not tensor.is_empty() and tensor.dtype is not None and np.dtype(tensor.dtype).kind in "fV"
+    """Floating point of 16 bits and more: float8, like INT8, is what a QuantizeLinear makes, and stays."""
+    if tensor.is_empty() or tensor.dtype is None:
+        return False
+    dtype = np.dtype(tensor.dtype)
+    return dtype.kind == "f" or dtype == BF16.numpy

@@ -76,7 +76,7 @@ class GraphRunner(_TowerRunner):
     ):
         super().__init__(name, pixel_shape)
         self._open, self._names = open_graph, [OUTPUT, *boundary_names]
-        self._observe, self._forced = observe, forced
+        self._observe, self.forced = observe, forced
 
     def activate_impl(self) -> None:
         self._interpreter, self._picture = self._open(), 0
@@ -84,7 +84,7 @@ class GraphRunner(_TowerRunner):
     def _infer(self, pixel_values: np.ndarray) -> OrderedDict[str, np.ndarray]:
         if self._observe is not None:
             self._observe(INPUT, torch.from_numpy(pixel_values))
-        forced = None if self._forced is None else self._forced[self._picture]
+        forced = None if self.forced is None else self.forced[self._picture]
         self._picture += 1
         results = self._interpreter.run({INPUT: pixel_values}, self._names, self._observe, forced)
         return OrderedDict((name, results[name].astype(np.float32, copy=False)) for name in self._names)

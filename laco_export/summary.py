@@ -1,0 +1,133 @@
+"""A bundle in two tables: printed when an export is done and again by ``laco-engine inspect``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from .bundle import Manifest
+
+_SHOWN_REFUSALS, _SHOWN_ISLANDS = 2, 8
+"""Lines are for reading; ``laco.json`` has them all."""
+
+
+def show_summary(manifest: Manifest, console, *, title: str) -> None:
+    """Print the facts of a bundle and its nodes by operator on a Rich console."""
+    from rich.table import Table
+
+    facts = Table(title=title, show_header=False, title_justify="left")
+    for label, text in summary_lines(manifest):
+        facts.add_row(label, text)
+    console.print(facts)
+    operators = Table(title="nodes of the vision graph", title_justify="left")
+    for column in ("operator", "as traced", "exported"):
+        operators.add_column(column, justify="left" if column == "operator" else "right")
+    before, after = manifest.vision.nodes_before, manifest.vision.nodes
+    for name in dict.fromkeys([*before, *after]):
+        changed = "bold" if before.get(name, 0) != after.get(name, 0) else "dim"
+        operators.add_row(name, str(before.get(name, 0)), str(after.get(name, 0)), style=changed)
+    operators.add_section()
+    operators.add_row("all", str(sum(before.values())), str(sum(after.values())))
+    if before:
+        console.print(operators)
+
+
+def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """``(label, text)`` of each row; an empty label continues the one above."""
+    vision = manifest.vision
+    yield "encoder", f"{manifest.encoder['model_type']}, {manifest.encoder['num_blocks']} blocks"
+    yield "merge", _merge(manifest.compression)
+    if vision.flops:
+        ratio = f", {vision.flops['ratio_to_1']:.3f} of a merge at @1" if "ratio_to_1" in vision.flops else ""
+        yield "FLOPs", f"{vision.flops['total'] / 1e9:.1f} G a picture{ratio}"
+    yield "vision graph", f"{vision.precision} for {vision.target}, opset {vision.opset}, IR {vision.ir_version}"
+    yield from _labelled("rewrites", _rewrites(vision.rewrites))
+    yield from _labelled("FP32 islands", _islands(vision.kept_fp32))
+    yield from _accuracy_lines(manifest.accuracy)
+    for built in manifest.build.get("compiled", []):
+        yield "compiled", f"{built['builder']} {built['version']}, plan {_size(built['plan_bytes'])}"
+    yield "bytes", ", ".join(f"{part} {_size(size)}" for part, size in bytes_by_part(manifest).items())
+    seconds = manifest.build.get("seconds", {})
+    if seconds:
+        steps = [f"{taken:6.1f}  {step}" for step, taken in seconds.items()]
+        yield from _labelled("seconds", [*steps, f"{sum(seconds.values()):6.1f}  together"])
+    yield from _labelled("notes", manifest.notes)
+
+
+def _labelled(label: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for number, text in enumerate(texts):
+        yield ("" if number else label), text
+
+
+def _rewrites(records: list[dict]) -> Iterator[str]:
+    """How often each fired in one line, then why a site was left alone, a line per rewrite."""
+    if records:
+        yield ", ".join(f"{record['name']} ×{record['fired']}" for record in records)
+    for record in records:
+        if refused := record.get("refused"):
+            more = f"; and {len(refused) - _SHOWN_REFUSALS} more" if len(refused) > _SHOWN_REFUSALS else ""
+            yield f"{record['name']} refused: {'; '.join(refused[:_SHOWN_REFUSALS])}{more}"
+
+
+def _islands(kept: list[dict]) -> Iterator[str]:
+    """Rules are one line for all their nodes; a measured reason names its tensor and stands alone."""
+    reasons = Counter(entry["reason"] for entry in kept)
+    for reason, count in list(reasons.items())[:_SHOWN_ISLANDS]:
+        yield f"{count} {'node' if count == 1 else 'nodes'}: {reason.removesuffix(' (rule)')}"
+    if len(reasons) > _SHOWN_ISLANDS:
+        nodes = sum(list(reasons.values())[_SHOWN_ISLANDS:])
+        yield f"{nodes} more for reasons of their own: vision.kept_fp32 of laco.json"
+
+
+def bytes_by_part(manifest: Manifest) -> dict[str, int]:
+    """File sizes by part of the bundle."""
+    sizes: Counter = Counter()
+    for path, entry in manifest.files.items():
+        name = path.split("/")[0]
+        part = "vision" if name.startswith("vision") else name if name in ("llm", "golden.npz") else "other"
+        sizes[part] += entry["bytes"]
+    return dict(sorted(sizes.items(), key=lambda part: -part[1]))
+
+
+def comparison_line(found: dict, *, with_tolerance: bool = False) -> str:
+    """One compared tensor in a line, each number with what was allowed if asked for; a missing one reads as ``nan``."""
+    cosine, ratio, largest = (
+        float("nan") if found.get(key) is None else found[key] for key in ("cosine", "norm_ratio", "max_abs")
+    )
+    allowed = found.get("tolerance")
+    if not with_tolerance or allowed is None:
+        return f"cosine {cosine:.7f}, norm ratio {ratio:.5f}, max abs {largest:.2e}"
+    return (
+        f"cosine {cosine:.7f} (≥ {allowed['cosine']:.7g}), norm ratio {ratio:.5f} (1 ± {allowed['norm_drift']:.2g}), "
+        f"max abs {largest:.2e} (≤ {allowed['max_abs'] * found['largest']:.2e})"
+    )
+
+
+def _merge(merge: dict) -> str:
+    if merge["method"] is None:
+        return f"none, {merge['tokens_after']} tokens a picture"
+    tokens = f"{merge['tokens_before']} → {merge['tokens_after']} tokens"
+    return f"{merge['method']} @{merge['depth']} (after block {merge['block']}), {tokens}"
+
+
+def _accuracy_lines(accuracy: dict) -> Iterator[tuple[str, str]]:
+    if not accuracy.get("tensors"):
+        return
+    pictures = f"{len(accuracy.get('pictures', []))} {accuracy.get('pictures_are', '')} pictures".replace("  ", " ")
+    yield "judged by", f"{accuracy.get('judged_by')}, {pictures}"
+    for label, key in (("worst boundary", "tensors"), ("worst block", "branches")):
+        if found := accuracy.get(key):
+            worst = _worst(found)
+            yield label, f"{worst['name']}: {comparison_line(worst)}"
+    yield "image_features", comparison_line(accuracy["tensors"][-1])
+    if rewritten := accuracy.get("rewritten"):
+        worst = _worst([*rewritten["tensors"], *rewritten["branches"]])
+        yield "rewritten", f"{rewritten['judged_by']}: worst at {worst['name']}: {comparison_line(worst)}"
+
+
+def _worst(found: list[dict]) -> dict:
+    return min(found, key=lambda one: -2.0 if one["cosine"] is None else one["cosine"])
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
