@@ -29,7 +29,7 @@ from .generation_options import GenerationOptions
 from .picture_encoder import PictureEncoder
 from .prefix_cache import PrefixCache
 from .prompt import Prompt, Prompter
-from .runtimes import open_runtime
+from .runtimes import WITH_PROVIDERS, open_runtime
 from .visuals import Picture, Visual
 
 
@@ -113,7 +113,7 @@ class Answerer:
         prompter: where one was made already for this bundle.
         runtime: a name of :data:`laco_engines.runtimes.RUNTIMES`; default: the best that is there.
         provider: a name of :data:`laco_engines.providers.PROVIDERS` for the language model, and for the vision tower
-            where ONNX Runtime runs it; default: the best that is there.
+            too unless ``runtime`` says otherwise; default: the best that is there.
         threads: CPU threads; default: the cores that this process may use.
 
     Raises:
@@ -136,10 +136,13 @@ class Answerer:
         self.prompter = prompter or Prompter(bundle)
         newline = bundle.manifest.vision.image_newline
         with quiet_libraries():
+            # The tower first: a runtime that is not there is reported before torch is imported.
+            self.vision = open_runtime(
+                bundle, name=runtime, threads=threads, provider=provider if runtime in (None, WITH_PROVIDERS) else None
+            )
             from .decoder import open_decoder
             from .generation import TextGenerator
 
-            self.vision = open_runtime(bundle, name=runtime, threads=threads, provider=provider)
             self.decoder = open_decoder(bundle, threads=threads, provider=provider)
         self.encoder = PictureEncoder(self.vision, None if newline is None else np.load(bundle.file(newline)))  # [D]
         self.generator = TextGenerator(self.decoder, self.prompter, PrefixCache())

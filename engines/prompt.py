@@ -97,7 +97,7 @@ class Prompter:
         if bundle.manifest.decoder is None:
             raise BundleError(
                 f"bundle '{bundle.path}' has no language model: it can encode pictures, but not answer",
-                todo="export the checkpoint again with its language model",
+                todo="export the checkpoint again without --no-llm",
             )
         self.decoder = bundle.manifest.decoder
         self.preparer = VisualPreparer(bundle)

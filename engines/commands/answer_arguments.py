@@ -44,6 +44,12 @@ def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
     machine.add_argument(
         "--provider", metavar="NAME", help="ONNX Runtime's: cpu, cuda, tensorrt (the best that is there, but tensorrt)"
     )
+    machine.add_argument(
+        "--runtime",
+        metavar="NAME",
+        help="of the vision tower: tensorrt, tensorrt-rtx, onnxruntime (the best that is there; with --provider:"
+        " onnxruntime)",
+    )
     parser.add_argument("--json", action="store_true", help="JSON on stdout instead of the text")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from ..devices.memory import peak_memory
+
 # What a picture can make a model say must not steer the terminal: control characters but newline and tab.
 _CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
@@ -26,7 +28,7 @@ def show_timings(answer, pictures: int) -> None:
 
 
 def timings_line(answer, pictures: int) -> str:
-    """Where the time went.
+    """Where the time went, and the memory that this process had resident at its peak (mapped weights included).
 
     Args:
         pictures: pictures and frames that this prompt showed for the first time.
@@ -41,6 +43,7 @@ def timings_line(answer, pictures: int) -> str:
             f" + prefill {timings.prefill_ms:.1f} ({answer.prompt_tokens} tokens{cached})",
             f"decode {'-' if speed is None else f'{speed:.1f}'} tokens/s ({len(answer.token_ids)} tokens)",
             f"load {timings.load_ms:.0f} ms",
+            *([f"peak memory {peak / 2**20:,.0f} MiB"] if (peak := peak_memory()) else []),
             *([f"seed {answer.seed}"] if answer.seed is not None else []),
             *ends.get(answer.finish, []),
         ]
@@ -49,8 +52,6 @@ def timings_line(answer, pictures: int) -> str:
 
 def answer_fields(answer, question: str, answerer) -> dict:
     """What ``--json`` says of an answer, for ``run`` and ``chat`` alike."""
-    from ..devices.memory import peak_memory
-
     fields = answer.to_dict()
     return {
         "question": question,
@@ -64,6 +65,7 @@ def answer_fields(answer, question: str, answerer) -> dict:
         "stopped_by": answer.stopped_by,
         "seed": answer.seed,
         "runtime": answerer.vision.name,
+        "passed_over": list(answerer.vision.passed_over),
         "provider": answerer.decoder.provider,
         "peak_memory_bytes": peak_memory(),
         "timings": fields["timings"],

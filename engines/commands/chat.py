@@ -48,7 +48,9 @@ def _run(args: argparse.Namespace) -> int:
         shown.add_video(path)
     prompter.system_turn(args.system)  # refused, if it is, before the models are loaded
     with console().status("loading the models"):
-        answerer = Answerer(bundle, prompter=prompter, threads=args.threads, provider=args.provider)
+        answerer = Answerer(
+            bundle, prompter=prompter, runtime=args.runtime, threads=args.threads, provider=args.provider
+        )
     chat = Chat(answerer, system=args.system, options=options, on_overflow=args.on_overflow, **limits)
     return _Conversation(chat, shown, as_json=args.json).run()
 

@@ -48,7 +48,9 @@ def _run(args: argparse.Namespace) -> int:
         prompter = Prompter(bundle)
     prompts = _prepare(prompter, args, questions, options)
     with console().status("loading the models"):
-        answerer = Answerer(bundle, prompter=prompter, threads=args.threads, provider=args.provider)
+        answerer = Answerer(
+            bundle, prompter=prompter, runtime=args.runtime, threads=args.threads, provider=args.provider
+        )
     about = {
         "bundle": str(args.bundle),
         "source": bundle.manifest.source,

@@ -35,7 +35,7 @@ def test_run_streams_the_answer_and_ends_with_one_line_of_timings(bundle_folder,
     streamed = done.stdout.decode().removesuffix("\n")
     assert printable(streamed) == printable(answer.text)
     (line,) = done.stderr.decode().splitlines()  # nothing of Optimum, transformers or ONNX Runtime
-    for word in ("preprocess", "encode", "(1 picture)", "prefill", "decode", "tokens/s (12 tokens)", "load"):
+    for word in ("preprocess", "encode", "(1 picture)", "prefill", "decode", "(12 tokens)", "load", "peak memory"):
         assert word in line
 
 

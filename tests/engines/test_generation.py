@@ -75,6 +75,23 @@ def test_the_repetition_penalty_given_wins_over_the_checkpoints(engine_model, an
     assert answer.token_ids == expected
 
 
+def test_transformers_own_streamer_gets_the_text(engine_model, answerer, make_picture):
+    from transformers import TextIteratorStreamer
+
+    prompt = answerer.prompter.prepare([make_picture(3)], QUESTION)
+    ids = torch.from_numpy(prompt.input_ids)[None]
+    embeds = answerer.decoder.embed(ids)  # [1, T, D]
+    features = np.concatenate(answerer.encoder.encode(prompt.visuals))  # [n, D]
+    embeds[0, torch.from_numpy(prompt.image_positions)] = torch.from_numpy(features)
+    streamer = TextIteratorStreamer(engine_model[1].tokenizer, skip_prompt=True, skip_special_tokens=True)
+    answerer.decoder.generate(
+        input_ids=ids, inputs_embeds=embeds, max_new_tokens=12, do_sample=False, streamer=streamer
+    )
+    expected = answerer.generate(prompt, max_new_tokens=12).text
+    assert "".join(streamer) == expected
+    assert expected
+
+
 def ascii_only(monkeypatch, answerer):
     """Let the model choose among printable ASCII tokens alone."""
     tokenizer = answerer.prompter.tokenizer

@@ -79,6 +79,19 @@ def test_the_language_model_and_the_tower_take_it(bundle):
     assert "CPU" in answerer.vision.name
 
 
+@pytest.mark.parametrize(
+    "runtime, expected", [(None, "cpu"), ("onnxruntime", "cpu"), ("tensorrt", None), ("onnxruntime-cuda", None)]
+)
+def test_a_runtime_that_is_named_decides_the_tower(bundle, monkeypatch, runtime, expected):
+    def opened(bundle, *, name, threads, provider):
+        assert (name, provider) == (runtime, expected)
+        raise NotImplementedError
+
+    monkeypatch.setattr("laco_engines.answering.open_runtime", opened)
+    with pytest.raises(NotImplementedError):
+        Answerer(bundle, runtime=runtime, provider="cpu")
+
+
 def test_a_provider_that_does_not_start_is_no_silent_fallback(bundle, monkeypatch):
     from laco_engines.decoder import open_decoder
 

@@ -193,6 +193,27 @@ def test_a_provider_that_is_not_installed(bundle_folder, capfd, provider):
         assert part in err
 
 
+def test_a_runtime_can_be_named(bundle_folder, picture_file, capfd):
+    arguments = ["run", bundle_folder, "--image", picture_file, "--question", "What?", "--max-new-tokens", "2"]
+    code, out, _ = run(capfd, *arguments, "--runtime", "onnxruntime", "--json")
+    document = json.loads(out)
+    assert (code, document["passed_over"]) == (0, [])
+    assert document["runtime"].startswith("onnxruntime")
+
+
+@pytest.mark.parametrize(
+    "name, code, message", [("abacus", 2, "no such runtime"), ("tensorrt", 1, "TensorRT"), ("tensorrt-rtx", 1, "")]
+)
+def test_a_runtime_that_is_not_there_is_refused_before_torch_is_imported(
+    bundle_folder, capfd, monkeypatch, name, code, message
+):
+    monkeypatch.setitem(sys.modules, "laco_engines.decoder", None)
+    found, out, err = run(capfd, "run", bundle_folder, "--question", "What?", "--runtime", name)
+    assert (found, out) == (code, "")
+    assert err.startswith("error: ")
+    assert message in err
+
+
 @pytest.mark.parametrize("given, marks", [(1, 2), (2, 1), (0, 1)])
 def test_too_many_and_too_few_marks(bundle_folder, picture_file, capfd, given, marks):
     images = ["--image", picture_file] * given
@@ -274,6 +295,7 @@ def test_a_bundle_without_a_language_model(rewritten, capfd, command):
     code, out, err = run(capfd, command[0], rewritten(decoder=None), *command[1:])
     assert (code, out) == (1, "")
     assert "no language model" in err
+    assert "without --no-llm" in err
 
 
 @pytest.mark.parametrize("text", ["red\x1b[2Jgreen", "\x07\r\x9b31m", "\x00"])
