@@ -55,6 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
     numbers.add_argument("--fp8", action="store_true", help="float8_e4m3fn in place of INT8 (tensorrt)")
     numbers.add_argument("--weights-only", choices=("int8", "int4"), help="smaller weights, activations as they are")
     parser.add_argument("--all-int8", action="store_true", help="every block, whatever it costs or gains")
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="attention's MatMuls too, in blocks of at most 512 tokens (tensorrt; a merge may make it so)",
+    )
     parser.add_argument("--no-smoothing", dest="smoothing", action="store_false", help="leave outlier channels alone")
     parser.add_argument(
         "--statistics",
@@ -62,7 +67,13 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="JSON",
-        help="calibration.json of earlier runs on this bundle: added up, --images then only judge",
+        help="calibration.json of earlier runs on this bundle: added up; new pictures of --images are added to them",
+    )
+    parser.add_argument(
+        "--smoothing-of",
+        type=Path,
+        metavar="JSON",
+        help="use the smoothing of an earlier calibration.json, so that the two can be merged",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="look at so many pictures at most, evenly spaced")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: ./<bundle>-int8-tensorrt")
@@ -97,8 +108,10 @@ def _run(args: argparse.Namespace) -> None:
         max_drop=args.max_drop,
         number_format=number_format,
         all_int8=args.all_int8,
+        attention=args.attention,
         smoothing=args.smoothing,
         statistics=args.statistics,
+        smoothing_of=args.smoothing_of,
         limit=args.limit,
         output=args.output,
         force=args.force,

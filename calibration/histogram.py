@@ -86,17 +86,21 @@ class Histogram:
         filled = np.flatnonzero(self.counts)
         first, last = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
         return {
-            "low": self.low,
-            "high": self.high,
+            "low": None if self.exponent is None else self.low,
+            "high": None if self.exponent is None else self.high,
             "exponent": self.exponent,
             "first_bin": first,
             "counts": self.counts[first:last].tolist(),
             # The shortest decimal that reads back as the same float32.
-            "channel_max": [float(str(value)) for value in self.channel_max.astype(np.float32)],
+            "channel_max": None
+            if self.channel_max is None
+            else [float(str(value)) for value in self.channel_max.astype(np.float32)],
         }
 
     @classmethod
     def from_json(cls, value: dict) -> Histogram:
+        if value["exponent"] is None:
+            return cls()
         counts = np.zeros(BINS, np.int64)
         counts[value["first_bin"] : value["first_bin"] + len(value["counts"])] = value["counts"]
         return cls(counts, value["exponent"], value["low"], value["high"], np.asarray(value["channel_max"], np.float32))

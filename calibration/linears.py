@@ -16,6 +16,9 @@ _BLOCK = re.compile(r"vision_model\.compressors\.block_\d+|vision_model\.encoder
 BEFORE, MERGE, AFTER, PROJECTOR = "before the merge", "merge", "after the merge", "projector"
 REGIONS = (BEFORE, MERGE, AFTER, PROJECTOR)
 
+MAX_ATTENTION_TOKENS = 512
+"""TensorRT's fused INT8 attention takes sequences up to 512; a merge may bring a block below that."""
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -37,16 +40,33 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Product:
+    """One of attention's two MatMuls, of queries by keys or of weights by values.
+
+    Attributes:
+        sources: the names of the tensors that it reads, as it reads them.
+        tokens: S, the length of the sequence.
+    """
+
+    node: str
+    block: str
+    sources: tuple[str, str]
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Block:
     """A block of the encoder, the merge, or the projector.
 
     Attributes:
         region: one of :data:`REGIONS`.
+        products: of its attention, where they stand in the graph as MatMuls.
     """
 
     name: str
     region: str
     linears: tuple[Linear, ...]
+    products: tuple[Product, ...] = ()
 
 
 def block_of(node_name: str) -> str | None:
@@ -65,10 +85,28 @@ def is_linear(node: gs.Node) -> bool:
     )
 
 
+def product_of_attention(node: gs.Node) -> Product | None:
+    """What ``node`` is where it multiplies queries by keys, or softmax's weights by values, inside a block."""
+    block = block_of(node.name)
+    if node.op != "MatMul" or block is None or any(isinstance(tensor, gs.Constant) for tensor in node.inputs):
+        return None
+    left = node.inputs[0]
+    weighs = bool(left.inputs) and left.inputs[0].op == "Softmax"
+    scores = any(reader.op == "Softmax" for reader in node.outputs[0].outputs)
+    if not (weighs or scores):
+        return None
+    tokens = left.shape[-1] if weighs else node.outputs[0].shape[-1]
+    return Product(node.name, block, (left.name, node.inputs[1].name), tokens)
+
+
 def find_blocks(graph: gs.Graph) -> list[Block]:
     """The blocks that hold Linear layers, in the order of the computation."""
     members: dict[str, list[Linear]] = {}
+    products: dict[str, list[Product]] = {}
     for node in graph.toposort().nodes:
+        product = product_of_attention(node)
+        if product is not None:
+            products.setdefault(product.block, []).append(product)
         if not is_linear(node):
             continue
         weight, source = node.inputs[1], node.inputs[0]
@@ -85,7 +123,7 @@ def find_blocks(graph: gs.Graph) -> list[Block]:
             region = PROJECTOR
         else:
             region = AFTER if merged else BEFORE
-        blocks.append(Block(name, region, tuple(linears)))
+        blocks.append(Block(name, region, tuple(linears), tuple(products.get(name, ()))))
     return blocks
 
 

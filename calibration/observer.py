@@ -23,7 +23,7 @@ from laco_export.exporter.external_data import WeightFile, write_graph
 from laco_export.exporter.tower import INPUT
 
 from .errors import CalibrationError
-from .linears import MERGE, find_blocks, residual_of_merge
+from .linears import MAX_ATTENTION_TOKENS, MERGE, find_blocks, residual_of_merge
 from .pictures import Picture, Pictures, read_tiles, reason_of
 from .statistics import MERGE_BRANCHES, Statistics, TensorStatistics
 
@@ -31,10 +31,18 @@ SAVE_EVERY = 16
 """Pictures between two writes: a few MB of JSON each, against seconds of encoding at full size."""
 
 
-def empty_statistics(graph: gs.Graph, digest: str) -> Statistics:
-    """What is to be watched in ``graph``: every Linear's input, and the merge's residual branch."""
+def empty_statistics(graph: gs.Graph, digest: str, *, attention: bool = False) -> Statistics:
+    """What is to be watched in ``graph``: every Linear's input, and the merge's residual branch.
+
+    Args:
+        attention: also what attention's MatMuls read, where the sequence is short enough to quantise them.
+    """
     tensors: dict[str, TensorStatistics] = {}
     for block in find_blocks(graph):
+        for product in block.products if attention else ():
+            if product.tokens <= MAX_ATTENTION_TOKENS:
+                for source in product.sources:
+                    tensors.setdefault(source, TensorStatistics(block.region, [])).readers.append(product.node)
         for linear in block.linears:
             region = MERGE_BRANCHES[0] if block.region == MERGE else block.region
             tensors.setdefault(linear.source, TensorStatistics(region, [])).readers.append(linear.node)
@@ -58,6 +66,8 @@ def watching(graph: gs.Graph, names: Sequence[str], ir_version: int) -> Iterator
                 write_graph(graph, Path(folder) / "watched.onnx", weights, ir_version=ir_version)
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads, options.log_severity_level = default_threads(), 3
+            # Between two runs torch counts: threads that spin until the next run would take its cores.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             session = onnxruntime.InferenceSession(
                 str(Path(folder) / "watched.onnx"), options, providers=["CPUExecutionProvider"]
             )

@@ -25,8 +25,13 @@ class CalibrationOptions:
             on the worst judging picture, and right answers where there are questions with answers.
         number_format: ``int8``, ``fp8`` (``--fp8``), ``w8`` or ``w4`` (``--weights-only``).
         all_int8: every block in eight bits, whatever it costs or gains (``--all-int8``).
+        attention: attention's MatMuls too, where the sequence is at most
+            :data:`~.linears.MAX_ATTENTION_TOKENS` long (``--attention``; recipe tensorrt).
         smoothing: look for outlier channels and fold them away (``--no-smoothing`` turns it off).
-        statistics: what earlier calibrations of this bundle saw, to be added up and used with ``images`` or instead.
+        statistics: what earlier calibrations of this bundle saw (``--statistics``), added up; pictures of ``images``
+            that they have not seen are added to them.
+        smoothing_of: the ``calibration.json`` whose smoothing is used (``--smoothing-of``), so that what two runs see
+            can be merged.
         limit: at most so many pictures (``--limit``), evenly spaced; None takes all.
         ask: at most so many questions.
     """
@@ -41,8 +46,10 @@ class CalibrationOptions:
     max_drop: float = 1.0
     number_format: str = "int8"
     all_int8: bool = False
+    attention: bool = False
     smoothing: bool = True
     statistics: list[Path] = field(default_factory=list)
+    smoothing_of: Path | None = None
     limit: int | None = None
     ask: int = 300
     output: Path | None = None
@@ -66,6 +73,10 @@ class CalibrationOptions:
                 raise UsageError(
                     f"{name} is not known to recipe {self.recipe}", given=value, allowed=", ".join(allowed)
                 )
+        if self.attention and not (self.recipe_entry.takes_attention and self.number_format in ("int8", "fp8")):
+            raise UsageError("--attention is for recipe tensorrt in INT8 or FP8", given=f"--recipe {self.recipe}")
+        if self.smoothing_of is not None and (self.statistics or not self.smoothing):
+            raise UsageError("--smoothing-of excludes --statistics, which bring their own, and --no-smoothing")
         if not 0 < self.max_drop <= 100:
             raise UsageError("--max-drop is a number of points above 0, at most 100", given=self.max_drop)
         if self.limit is not None and self.limit < 1:

@@ -6,7 +6,6 @@ knows where it stopped. A file that cannot be read is named and counted; it does
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,6 +130,15 @@ def readable(pictures: Pictures, bundle: Bundle, wanted: Sequence[Picture]) -> l
     return kept
 
 
+def questions_about(pictures: Pictures, wanted: Sequence[Picture], default: str) -> list[str]:
+    """The data's first question about each picture alone; ``default`` where it asks none."""
+    asked: dict[Path, str] = {}
+    for question in pictures.questions:
+        if len(question.images) == 1:
+            asked.setdefault(question.images[0], question.text)
+    return [asked.get(picture.path, default) for picture in wanted]
+
+
 def reason_of(error: Exception) -> str:
     """One line."""
     return str(getattr(error, "failed", error)).splitlines()[0][:160]
@@ -150,22 +158,17 @@ def _files_of(source: Path) -> tuple[list[Path], list[Question]]:
 
 
 def _conversations(source: Path) -> tuple[list[Path], list[Question]]:
-    text = source.read_text(encoding="utf-8")
-    try:
-        lines = text.splitlines() if source.suffix.lower() == ".jsonl" else None
-        entries = json.loads(text) if lines is None else [json.loads(line) for line in lines if line.strip()]
-        files, questions = [], []
-        for entry in entries:
-            names = entry.get("image") or entry.get("images") or []
-            images = tuple(source.parent / name for name in ([names] if isinstance(names, str) else names))
-            files += images
-            turns = entry.get("conversations") or []
-            if images and turns:
-                truth = turns[1].get("value", "") if len(turns) > 1 else ""
-                questions.append(Question(images, turns[0]["value"], truth.strip()))
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise CalibrationError(
-            f"'{source}' is not a list of conversations ({type(error).__name__}: {error})",
-            allowed='[{"image": "a.png", "conversations": [{"from": "human", "value": "…"}, …]}, …]',
-        ) from None
+    """Pictures and first questions of training data, read as the trainer reads it; videos are left out."""
+    from laco_training.data import image_names, read_entries, turns_of
+
+    files, questions = [], []
+    for entry in read_entries(source):
+        images = tuple(source.parent / name for name in image_names(entry) if isinstance(name, str))
+        files += images
+        turns = turns_of(entry) if entry.get("conversations") else []
+        asked = next((i for i, (role, _) in enumerate(turns) if role == "user"), None)
+        if images and asked is not None:
+            answered = turns[asked + 1 : asked + 2]
+            truth = answered[0][1].strip() if answered and answered[0][0] == "assistant" else ""
+            questions.append(Question(images, turns[asked][1], truth))
     return files, questions

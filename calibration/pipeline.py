@@ -10,18 +10,16 @@ file is worse than its blocks promised, the budget for choosing shrinks and the 
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from laco_export import __version__
 from laco_export.atomic import new_directory, refuse_existing
-from laco_export.bundle import Bundle, open_bundle, write_manifest
+from laco_export.bundle import Bundle, write_manifest
 from laco_export.console import console, progress
 from laco_export.exporter.external_data import graph_from_file
 from laco_export.exporter.quiet import quiet
@@ -31,32 +29,32 @@ from .block_errors import BlockJudge, Error, compare_features
 from .block_times import measure_blocks
 from .choice import BlockTime, Choice, choose_blocks
 from .errors import CalibrationError, NotWorthItError
-from .linears import Block, find_blocks
+from .held_out import divide, nothing_readable
+from .linears import MERGE, Block, block_of, find_blocks
 from .observer import empty_statistics, observe
 from .options import CalibrationOptions
-from .pictures import Pictures, find_pictures, readable
+from .pictures import find_pictures, questions_about
 from .plot import draw_blocks
 from .quantized_bundle import QuantizedGraphs, carry
 from .recipes import Placement
+from .record import calibration_record
 from .report import Report
 from .segments import SegmentRunner
 from .smoothing import find_folds, fold_scales
-from .statistics import Statistics, graph_digest, merge, scales_digest
+from .source import exported, open_source
+from .statistics import STATISTICS_NAME, Statistics, graph_digest, merge, scales_digest
 from .strengths import PICTURES as SEARCH_PICTURES
 from .strengths import search_strengths
 from .swapping import Swap
 from .thresholds import METHODS
-from .timing import Timed, device, interleaved, open_session, runner_of
-
-JUDGES = 8
-"""Pictures that errors are judged on: each costs a pass from every block on."""
+from .timing import Timed, interleaved, open_session, runner_of
 
 ATTEMPTS = 4
 """Times that the choice is made before the command gives up."""
 
 WHOLE_BURSTS = 5
 
-STATISTICS_NAME, PLOT_NAME = "calibration.json", "calibration.png"
+PLOT_NAME = "calibration.png"
 
 EQUAL = 1e-3
 """Points by which folding may move ``image_features`` in FP32: it changes the order of roundings and nothing else."""
@@ -73,54 +71,15 @@ def calibrate(options: CalibrationOptions) -> Report:
     output = options.output_folder
     refuse_existing(output, force=options.force)
     with ExitStack() as stack:
-        folder = options.bundle if options.model is None else stack.enter_context(_exported(options))
-        bundle = _open_fp32(folder)
+        folder = options.bundle if options.model is None else stack.enter_context(exported(options))
+        bundle = open_source(folder, options)
         with new_directory(output, force=options.force) as partial:
-            report = _Calibration(options, bundle, output, partial).run()
+            report = Calibration(options, bundle, output, partial).run()
     options.progress_file.unlink(missing_ok=True)
     return report
 
 
-@contextmanager
-def _exported(options: CalibrationOptions) -> Iterator[Path]:
-    """The checkpoint as an FP32 bundle in a temporary folder beside the output."""
-    from laco_export.exporter.options import ExportOptions
-    from laco_export.exporter.pipeline import export_bundle
-
-    output = options.output_folder.absolute()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.export-", dir=output.parent) as folder:
-        target = options.recipe_entry.target
-        export = ExportOptions(
-            options.model,
-            at=options.at,
-            target=target,
-            precision="fp32",
-            output=Path(folder) / options.model.resolve().name,
-            compile=False,
-        )
-        yield export_bundle(export).output
-
-
-def _open_fp32(folder: Path) -> Bundle:
-    with console().status("verifying the bundle"):
-        bundle = open_bundle(folder)
-    vision = bundle.manifest.vision
-    if vision.calibration is not None:
-        raise CalibrationError(
-            f"bundle '{folder}' is calibrated already: its vision graph is {vision.precision}",
-            todo="calibrate the FP32 bundle that it was made from",
-        )
-    if vision.precision != "fp32":
-        raise CalibrationError(
-            "calibration starts from FP32",
-            given=f"bundle '{folder}' is {vision.precision}",
-            todo="export with --fp32, or give the checkpoint with --model",
-        )
-    return bundle
-
-
-class _Calibration:
+class Calibration:
     """One run: what the steps hand to each other, and the steps in order."""
 
     def __init__(self, options: CalibrationOptions, bundle: Bundle, output: Path, folder: Path):
@@ -129,6 +88,8 @@ class _Calibration:
         self.number_format = self.recipe.formats[options.number_format]
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
+        self.half = self.recipe.base == "fp16"
+        self.base_answers: list[str] | None = None
 
     def run(self) -> Report:
         self._require_space()
@@ -169,30 +130,15 @@ class _Calibration:
             )
 
     def _find_pictures(self) -> None:
-        """Split the pictures: some judge, the others are looked at. With few, all do both, and a note says so."""
         with self._step("find the pictures"):
             self.pictures = find_pictures(self.options.images)
             if self.options.questions is not None:
                 self.pictures.questions = find_pictures([self.options.questions]).questions
-            found = self.pictures.found
-            if self.options.limit is not None and len(found) > self.options.limit:
-                found = [found[i] for i in np.linspace(0, len(found) - 1, self.options.limit).round().astype(int)]
-            spread = np.linspace(0, len(found) - 1, min(JUDGES, len(found))).round().astype(int).tolist()
-            order = [found[i] for i in spread] + [one for i, one in enumerate(found) if i not in set(spread)]
-            judges: list = []
-            for picture in order:
-                if len(judges) == min(JUDGES, len(found)):
-                    break
-                judges += readable(self.pictures, self.bundle, [picture])
-        if not judges:
-            raise _nothing_readable(self.pictures)
-        held_out = len(found) - JUDGES >= max(JUDGES, METHODS[self.options.method].minimum)
-        judging = {picture.sha256 for picture, _ in judges}
-        self.looked_at = [one for one in found if not (held_out and one.sha256 in judging)]
-        if not held_out:
+            minimum = METHODS[self.options.method].minimum
+            self.division = divide(self.pictures, self.bundle, limit=self.options.limit, minimum=minimum)
+        self.judges = self.division.tiles
+        if not self.division.held_out:
             self.notes.append("judged on pictures that were also calibrated on: too few were given to hold some back")
-        self.judges = [tile for _, tiles in judges for tile in tiles[:1]]
-        self.judge_hashes = [picture.sha256 for picture, _ in judges]
 
     def _read_graph(self) -> None:
         self.digest = graph_digest(self.bundle)
@@ -201,21 +147,13 @@ class _Calibration:
             self.blocks: list[Block] = find_blocks(self.graph)
         if not self.blocks:
             raise CalibrationError("the vision graph has no Linear layers that could be quantised")
-        self.block_of_node = {linear.node: block.name for block in self.blocks for linear in block.linears}
 
     def _begin_statistics(self) -> None:
-        """What is known already: other calibrations' statistics, or those of an interrupted run."""
+        """What is known already: those of an interrupted run, or other calibrations'."""
         self.statistics: Statistics | None = None
         kept = self.options.progress_file
-        if self.options.statistics:
-            parts = [Statistics.load(path) for path in self.options.statistics]
-            for part, path in zip(parts, self.options.statistics):
-                part.require_same(self.digest, path)
-            self.statistics = merge(parts)
-            self.looked_at = []
-        elif kept.exists() and self.options.resume:
-            self.statistics = Statistics.load(kept)
-            self.statistics.require_same(self.digest, kept)
+        if kept.exists() and self.options.resume:
+            self.statistics = self._load_statistics(kept)
             self.notes.append(f"resumed after {len(self.statistics.pictures)} pictures")
         elif kept.exists() and not self.options.force:
             raise CalibrationError(
@@ -223,16 +161,34 @@ class _Calibration:
                 given=f"its statistics are in '{kept}'",
                 allowed="--resume to go on with them, or --force to start over",
             )
+        elif self.options.statistics:
+            self.statistics = merge([self._load_statistics(path) for path in self.options.statistics])
+        wanted = empty_statistics(self.graph, self.digest, attention=self.options.attention)
+        if self.statistics is not None and not wanted.tensors.keys() <= self.statistics.tensors.keys():
+            raise CalibrationError(
+                "the statistics do not have every tensor that is to be quantised",
+                todo="take them with --attention, or calibrate without it",
+            )
+
+    def _load_statistics(self, path: Path) -> Statistics:
+        loaded = Statistics.load(path)
+        loaded.require_same(self.digest, path)
+        return loaded
 
     def _smooth(self) -> None:
         """Search the strengths, fold the scales in, and prove that FP32 computes the same."""
-        self.strengths: dict[str, float] = {}
+        known = self.statistics
+        if self.options.smoothing_of is not None and known is None:
+            known = self._load_statistics(self.options.smoothing_of)
         folds = find_folds(self.graph, self.blocks)
-        if self.statistics is not None:
-            scales = {name: np.asarray(values, np.float32) for name, values in self.statistics.scales.items()}
+        self.strengths: dict[str, float] = {}
+        self.scales: dict[str, np.ndarray] = {}
+        if known is not None:
+            self.strengths = known.strengths
+            self.scales = {name: np.asarray(values, np.float32) for name, values in known.scales.items()}
         elif self.options.smoothing and self.number_format.activations is not None and folds:
             with self._step("search the smoothing", len({fold.block for fold in folds})) as advance:
-                self.strengths, scales = search_strengths(
+                self.strengths, self.scales = search_strengths(
                     self.graph,
                     self.blocks,
                     folds,
@@ -242,45 +198,39 @@ class _Calibration:
                     half_scales=self.recipe.half_scales,
                     advance=advance,
                 )
-        else:
-            scales = {}
-        self.scales: dict[str, np.ndarray] = scales
-        self.smoothing_error: Error | None = None
-        if scales:
-            before = SegmentRunner(self.graph).run(self.judges[0]).numpy()
-            fold_scales(self.graph, folds, scales)
-            after = SegmentRunner(self.graph).run(self.judges[0]).numpy()
-            self.smoothing_error = compare_features(before, after)
-            if not self.smoothing_error.points <= EQUAL:
-                raise CalibrationError(
-                    "folding the smoothing scales changed what the FP32 graph computes",
-                    given=f"{self.smoothing_error.points:.2g} points",
-                    allowed=f"{EQUAL:g} points",
-                    todo="run with --no-smoothing, and report this",
-                )
+        self.smoothing_error = self._fold(folds) if self.scales else None
         if self.statistics is None:
-            self.statistics = empty_statistics(self.graph, self.digest)
-            self.statistics.scales = {name: [float(v) for v in values] for name, values in scales.items()}
+            self.statistics = empty_statistics(self.graph, self.digest, attention=self.options.attention)
+            self.statistics.strengths = self.strengths
+            self.statistics.scales = {name: [float(v) for v in values] for name, values in self.scales.items()}
             self.statistics.smoothing = scales_digest(self.statistics.scales)
+
+    def _fold(self, folds) -> Error:
+        before = SegmentRunner(self.graph).run(self.judges[0]).numpy()
+        fold_scales(self.graph, folds, self.scales)
+        error = compare_features(before, SegmentRunner(self.graph).run(self.judges[0]).numpy())
+        if not error.points <= EQUAL:
+            raise CalibrationError(
+                "folding the smoothing scales changed what the FP32 graph computes",
+                given=f"{error.points:.2g} points",
+                allowed=f"{EQUAL:g} points",
+                todo="run with --no-smoothing, and report this",
+            )
+        return error
 
     def _look(self) -> None:
         if self.number_format.activations is None:
             return  # weights alone: nothing about the activations is needed
-        todo = [one for one in self.looked_at if one.sha256 not in set(self.statistics.pictures)]
+        seen, keep = set(self.statistics.pictures), self.options.progress_file
+        todo = [one for one in self.division.looked_at if one.sha256 not in seen]
         with self._step("look at the pictures", len(todo)) as advance, quiet():
-            observe(
-                self.graph,
-                self.bundle,
-                self.pictures,
-                self.looked_at,
-                self.statistics,
-                keep=self.options.progress_file,
-                advance=advance,
-            )
+            self.statistics.save(keep)  # an interrupted run keeps its smoothing
+            observe(self.graph, self.bundle, self.pictures, todo, self.statistics, keep=keep, advance=advance)
         if not self.statistics.pictures:
-            raise _nothing_readable(self.pictures)
+            raise nothing_readable(self.pictures)
         minimum, seen = METHODS[self.options.method].minimum, len(self.statistics.pictures)
         if seen < minimum:
+            keep.unlink()
             broken = f"; {len(self.pictures.broken)} could not be read" if self.pictures.broken else ""
             raise CalibrationError(
                 f"--method {self.options.method} needs more pictures",
@@ -290,17 +240,39 @@ class _Calibration:
             )
 
     def _placement(self, blocks) -> Placement:
-        return Placement(self.number_format, blocks, self.ranges, {})
+        return Placement(self.number_format, blocks, self.ranges, {}, self.options.attention)
+
+    def _run_fp32(self) -> None:
+        """FP32's features of the judging pictures, by the file that is shipped."""
+        with self._step("run the FP32 graph on the judging pictures"):
+            session = open_session(self.bundle.file(self.bundle.manifest.vision.graphs[0].file))
+            name = session.get_inputs()[0].name
+            self.expected = [session.run(None, {name: picture})[0] for picture in self.judges]
 
     def _judge_blocks(self) -> None:
+        self._run_fp32()
         self.ranges = {}
         if self.number_format.activations is not None:
             self.ranges = self.statistics.ranges(self.options.method)
-        swap = Swap(self.number_format, self.ranges, self.block_of_node, half_scales=self.recipe.half_scales)
-        self.judge = BlockJudge(SegmentRunner(self.graph), swap, self.judges)
-        names = [block.name for block in self.blocks]
-        with self._step("judge each block", len(names) * len(self.judges)) as advance:
-            self.errors: dict[str, Error] = self.judge.each(names, advance)
+        placed = [*self._placement(self._names).linears(self.graph), *self._placement(self._names).products(self.graph)]
+        block_of_node = {node.name: block_of(node.name) for node in placed}
+        swap = Swap(self.number_format, self.ranges, block_of_node, half_scales=self.recipe.half_scales)
+        self.judge = BlockJudge(SegmentRunner(self.graph), swap, self.judges, self._answer_judge())
+        with self._step("judge each block", len(self._names) * len(self.judges)) as advance:
+            self.errors: dict[str, Error] = self.judge.each(self._names, advance)
+
+    @property
+    def _names(self) -> list[str]:
+        return [block.name for block in self.blocks]
+
+    def _answer_judge(self):
+        """What the language model would say, judged block by block; None where there is none."""
+        if self.bundle.manifest.decoder is None:
+            return None
+        questions = questions_about(self.pictures, self.division.judging, answers.DEFAULT_QUESTION)
+        asked = [(picture.path, question) for picture, question in zip(self.division.judging, questions)]
+        with self._step("answer on FP32's features"):
+            return answers.AnswerJudge(self.bundle, asked, self.expected).share_kept
 
     def _time_blocks(self) -> None:
         self.times: dict[str, BlockTime] | None = None
@@ -328,18 +300,16 @@ class _Calibration:
         """Choose, write and judge the file itself, until it is within the budget."""
         graphs = QuantizedGraphs(self.bundle, self.recipe, self.scales, self.judges)
         allowed = self.options.max_drop
-        with self._step("run the FP32 graph on the judging pictures"):
-            session = open_session(self.bundle.file(self.bundle.manifest.vision.graphs[0].file))
-            expected = [session.run(None, {session.get_inputs()[0].name: picture})[0] for picture in self.judges]
-            del session
         for _ in range(ATTEMPTS):
             with self._step("choose"):
                 self.choice = self._choose(allowed)
             with self._step("write the graphs"):
                 self.vision = graphs.write(self.folder, self._placement(self.choice.blocks))
-            with self._step("judge the file"):
+            with self._step("judge the file", len(self.judges)) as advance:
                 path = self.folder / self.vision.graphs[0].file
-                error = verification.judge_graph(path, self.judges, expected)
+                error = verification.judge_graph(
+                    path, self.judges, self.expected, half=self.half, agreement=self.judge.agreement, advance=advance
+                )
             points = max(error.points, self._ask(error))
             if points <= self.options.max_drop or self.options.all_int8:
                 self._time_whole()
@@ -356,7 +326,7 @@ class _Calibration:
         if len(asked) > self.options.ask:
             asked = [asked[i] for i in np.linspace(0, len(asked) - 1, self.options.ask).round().astype(int)]
         with self._step("ask both bundles", 2 * len(asked)) as advance, quiet():
-            if not hasattr(self, "base_answers"):
+            if self.base_answers is None:
                 self.base_answers = answers.ask(self.bundle.path, asked, advance)
             carry(self.bundle, self.folder)
             write_manifest(self.folder, replace(self.bundle.manifest, vision=self.vision))
@@ -367,14 +337,15 @@ class _Calibration:
     def _time_whole(self) -> None:
         """The INT8 file against the FP32 file it came from, in turn: INT8 that is not faster is not handed out."""
         self.whole_times: dict[str, Timed] | None = None
-        if self.times is None:
+        if self.recipe.base != "fp32":
             return
         base = self.bundle.file(self.bundle.manifest.vision.graphs[0].file)
         with self._step("time the whole"):
             sessions = {"base": open_session(base), "eight_bit": open_session(self.folder / self.vision.graphs[0].file)}
             found = interleaved({name: runner_of(one) for name, one in sessions.items()}, bursts=WHOLE_BURSTS)
         self.whole_times = found
-        if found["eight_bit"].milliseconds >= found["base"].milliseconds and not self.options.all_int8:
+        slower = found["eight_bit"].milliseconds >= found["base"].milliseconds
+        if slower and self.times is not None and not self.options.all_int8:
             numbers = f"{found['eight_bit'].milliseconds:.1f} ms against {found['base'].milliseconds:.1f} ms"
             raise self._not_worth_it(f"the whole is not faster: {numbers}")
 
@@ -396,7 +367,7 @@ class _Calibration:
         if self.number_format.activations is not None:
             self.statistics.broken |= self.pictures.broken
             self.statistics.save(self.folder / STATISTICS_NAME)
-        merge_at = next((i for i, block in enumerate(self.blocks) if block.region == "merge"), None)
+        merge_at = next((i for i, block in enumerate(self.blocks) if block.region == MERGE), None)
         draw_blocks(
             self.errors,
             self.times,
@@ -409,10 +380,10 @@ class _Calibration:
     def _finish(self, error: Error) -> Report:
         with self._step("compare with PyTorch's golden features"):
             path = self.folder / self.vision.graphs[0].file
-            proof = verification.golden_proof(self.bundle, path, self.scales, self.vision.ir_version)
+            proof = verification.golden_proof(self.bundle, path, self.scales, self.vision.ir_version, half=self.half)
         tolerance = verification.tolerance_of(self.options.max_drop, error)
         accuracy = {**self.bundle.manifest.accuracy, **verification.with_tolerance(proof, tolerance), "also": {}}
-        record = self._record(error)
+        record = calibration_record(self, error)
         manifest = replace(
             self.bundle.manifest,
             tool_version=__version__,
@@ -423,53 +394,3 @@ class _Calibration:
         )
         write_manifest(self.folder, manifest)
         return Report(self.output, record, self.pictures.broken, self.notes, self.seconds)
-
-    def _record(self, error: Error) -> dict:
-        return {
-            "recipe": self.recipe.name,
-            "number_format": self.options.number_format,
-            "activations": self.number_format.activations,
-            "weights": self.number_format.weights,
-            "method": self.options.method,
-            "max_drop": self.options.max_drop,
-            "base": self.recipe.base,
-            "source_graph_sha256": self.digest,
-            "statistics": None if self.number_format.activations is None else STATISTICS_NAME,
-            "statistics_sha256": self.statistics.digest(),
-            "pictures": len(self.statistics.pictures),
-            "broken_pictures": len(self.pictures.broken),
-            "duplicate_pictures": self.pictures.duplicates,
-            "judged_on": self.judge_hashes,
-            "judged": asdict(error),
-            "points": error.points,
-            "answers": None if self.answers is None else asdict(self.answers),
-            "smoothing_equal_in_fp32": None if self.smoothing_error is None else asdict(self.smoothing_error),
-            "time": "unmeasured" if self.whole_times is None else "measured",
-            "device": None if self.whole_times is None else device(),
-            "milliseconds": None
-            if self.whole_times is None
-            else {name: asdict(one) for name, one in self.whole_times.items()},
-            "blocks": [self._block_record(block) for block in self.blocks],
-        }
-
-    def _block_record(self, block: Block) -> dict:
-        times = None if self.times is None else self.times[block.name]
-        return {
-            "name": block.name,
-            "region": block.region,
-            "eight_bit": block.name in self.choice.blocks,
-            "reason": self.choice.reasons.get(block.name),
-            **asdict(self.errors[block.name]),
-            "points": self.errors[block.name].points,
-            "base_ms": None if times is None else times.base,
-            "eight_bit_ms": None if times is None else times.eight_bit,
-            "smoothing": self.strengths.get(block.name, 0.0),
-        }
-
-
-def _nothing_readable(pictures: Pictures) -> CalibrationError:
-    return CalibrationError(
-        "none of the pictures can be read",
-        given=f"{len(pictures.broken)} broken: {pictures.describe_broken()}",
-        todo="give pictures that open in an image viewer",
-    )

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .block_errors import Error
 from .choice import BlockTime
+from .report import short_name
 
 _WIDTH, _PANEL, _MARGIN, _LABELS = 1280, 230, 70, 150  # pixels
 _CHOSEN, _LEFT_OUT, _BASE, _INK = (20, 120, 60), (200, 60, 40), (170, 170, 180), (40, 40, 45)
@@ -78,7 +79,7 @@ def _bar(pen: ImageDraw.ImageDraw, x: float, width: float, top: int, share: floa
 
 def _label(image: Image.Image, name: str, x: float, y: float, font) -> None:
     """The block's short name, upright."""
-    short = name.removeprefix("vision_model.").replace("encoder.", "").replace("vision_model.", "")
+    short = short_name(name)
     strip = Image.new("RGB", (_LABELS, 16), "white")
     text_width = font.getlength(short)
     ImageDraw.Draw(strip).text((max(0, _LABELS - text_width - 4), 0), short, _INK, font)

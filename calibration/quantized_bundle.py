@@ -125,7 +125,7 @@ def carry(bundle: Bundle, folder: Path) -> None:
     vision = bundle.manifest.vision
     left_out = {vision.weights, *(graph.file for graph in vision.graphs)}
     for name in bundle.manifest.files:
-        if name in left_out:
+        if name in left_out or (folder / name).exists():
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -39,31 +39,7 @@ class Report:
         from rich.table import Table
 
         record, times = self.record, self.record["milliseconds"]
-        blocks = Table(title="blocks", title_justify="left")
-        for column in (
-            "block",
-            "region",
-            "eight bits",
-            "points alone",
-            "norm ratio",
-            "ms",
-            "ms in 8 bits",
-            "smoothing",
-        ):
-            blocks.add_column(column, justify="left" if column in ("block", "region") else "right")
-        for block in record["blocks"]:
-            number = lambda value: "" if value is None else f"{value:.2f}"
-            blocks.add_row(
-                block["name"],
-                block["region"],
-                "yes" if block["eight_bit"] else block["reason"] or "no",
-                f"{block['points']:.4f}",
-                f"{block['norm_ratio']:.5f}",
-                number(block["base_ms"]),
-                number(block["eight_bit_ms"]),
-                f"{block['smoothing']:g}" if block["smoothing"] else "",
-            )
-        console.print(blocks)
+        console.print(_block_table(record))
         facts = Table(title=f"{self.output}", show_header=False, title_justify="left")
         chosen = sum(block["eight_bit"] for block in record["blocks"])
         facts.add_row("recipe", f"{record['recipe']}, {record['number_format']}, {record['method']}")
@@ -81,6 +57,8 @@ class Report:
             facts.add_row("time", f"{eight:.1f} ms against {base:.1f} ms in {record['base']}: {base / eight:.2f} ×")
         else:
             facts.add_row("time", "unmeasured: chosen by accuracy alone; laco-engine build measures it on the device")
+        if times and times["eight_bit"]["milliseconds"] >= times["base"]["milliseconds"]:
+            facts.add_row("", "slower than what it came from: asked for all the same")
         facts.add_row("pictures", f"{record['pictures']} looked at, {record['duplicate_pictures']} equal ones left out")
         for name, reason in list(self.broken.items())[:SHOWN]:
             facts.add_row("broken", f"{name}: {reason}")
@@ -97,3 +75,39 @@ def _answers(found: dict) -> str:
     if found["right"] is None:
         return text
     return f"{text}; {found['right']} right, {found['right_base']} in FP32"
+
+
+def _block_table(record: dict):
+    """One row a block; columns that say nothing are left out."""
+    from rich.table import Table
+
+    number = lambda digits: lambda value: "" if value is None else f"{value:.{digits}f}"
+    shown = {
+        "points alone": ("points", number(4)),
+        "norm ratio": ("norm_ratio", number(5)),
+        "agreement": ("agreement", number(3)),
+        "ms": ("base_ms", number(2)),
+        "ms in 8": ("eight_bit_ms", number(2)),
+        "smoothing": ("smoothing", lambda value: f"{value:g}" if value else ""),
+    }
+    shown = {head: (key, form) for head, (key, form) in shown.items() if any(one[key] for one in record["blocks"])}
+    table = Table(title="blocks", title_justify="left")
+    table.add_column("block", no_wrap=True)
+    table.add_column("eight bits")
+    for head in shown:
+        table.add_column(head, justify="right")
+    region = None
+    for block in record["blocks"]:
+        if block["region"] != region:
+            region = block["region"]
+            table.add_section()
+            table.add_row(f"[dim]{region}[/dim]")
+        chosen = "yes" if block["eight_bit"] else block["reason"] or "no"
+        table.add_row(short_name(block["name"]), chosen, *(form(block[key]) for key, form in shown.values()))
+    return table
+
+
+def short_name(block: str) -> str:
+    """``layers.3`` of ``vision_model.encoder.encoder.layers.3``."""
+    parts = block.split(".")
+    return ".".join(parts[-2:]) if parts[-1].isdigit() else parts[-1]

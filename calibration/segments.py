@@ -21,7 +21,7 @@ from laco_export.exporter.tower import INPUT, OUTPUT
 from .linears import block_of
 
 Override = Callable[[gs.Node, Tensor, Tensor], "Tensor | None"]
-"""``override(node, x, weight)``: a Linear's product, or None for its own."""
+"""``override(node, left, right)``: the product of a Linear or of attention's MatMul, or None for its own."""
 
 
 class SegmentRunner:
@@ -107,7 +107,7 @@ class SegmentRunner:
                 for tensor in node.inputs
             ]
             output = None
-            if override is not None and node.op == "MatMul" and isinstance(node.inputs[1], gs.Constant):
+            if override is not None and node.op == "MatMul":
                 output = override(node, *inputs)
             if output is None:
                 output = KERNELS[node.op](node.attrs, inputs)

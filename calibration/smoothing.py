@@ -139,7 +139,12 @@ def _gate_owner(graph: gs.Graph, tensor: gs.Tensor) -> gs.Node | None:
 def _values_owner(graph: gs.Graph, tensor: gs.Tensor) -> gs.Node | None:
     mixed = _through(graph, tensor)
     attention = producer(mixed)
-    if attention is None or attention.op != "MatMul" or not only_reader(graph, mixed):
+    if attention is None or not only_reader(graph, mixed):
+        return None
+    if attention.op == "Attention":  # opset 23: [B, N, heads·D] in and out
+        linear = _linear_behind(graph, attention.inputs[2]) if len(attention.inputs[2].shape) == 3 else None
+        return linear if linear is not None and linear.inputs[1].shape[1] == tensor.shape[-1] else None
+    if attention.op != "MatMul":
         return None
     weights, values = attention.inputs
     if producer(weights) is None or producer(weights).op != "Softmax" or not only_reader(graph, values):

@@ -22,6 +22,7 @@ from .histogram import Histogram
 from .thresholds import METHODS, clip_range
 
 FORMAT = 1
+STATISTICS_NAME = "calibration.json"
 MERGE_BRANCHES = ("merge: MLP branch", "merge: residual branch")
 
 
@@ -47,6 +48,7 @@ class Statistics:
         graph: SHA-256 over the graph file and its weights.
         smoothing: SHA-256 over the scales that were folded in before (:mod:`.smoothing`); None without.
         scales: those scales, Linear input → per channel, so that the smoothed graph can be made again.
+        strengths: block → the strength that they were made with.
         pictures: SHA-256 of each picture's file, in the order in which they were seen.
         broken: file → reason.
     """
@@ -55,6 +57,7 @@ class Statistics:
     tensors: dict[str, TensorStatistics]
     smoothing: str | None = None
     scales: dict[str, list[float]] = field(default_factory=dict)
+    strengths: dict[str, float] = field(default_factory=dict)
     pictures: list[str] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
 
@@ -65,6 +68,7 @@ class Statistics:
             "smoothing_sha256": self.smoothing,
             "pictures_sha256": self.pictures,
             "broken": self.broken,
+            "smoothing_strengths": self.strengths,
             "smoothing_scales": self.scales,
             "tensors": {
                 name: {"region": one.region, "readers": one.readers, **one.histogram.to_json()}
@@ -105,6 +109,7 @@ class Statistics:
                 tensors,
                 value["smoothing_sha256"],
                 value["smoothing_scales"],
+                value["smoothing_strengths"],
                 value["pictures_sha256"],
                 value["broken"],
             )
@@ -158,6 +163,7 @@ def merge(parts: Sequence[Statistics]) -> Statistics:
         {name: TensorStatistics(one.region, one.readers) for name, one in first.tensors.items()},
         first.smoothing,
         first.scales,
+        first.strengths,
     )
     for part in parts:
         if (
@@ -166,10 +172,10 @@ def merge(parts: Sequence[Statistics]) -> Statistics:
             or part.tensors.keys() != first.tensors.keys()
         ):
             raise CalibrationError(
-                "statistics of different graphs or smoothings cannot be merged",
+                "statistics of different graphs, smoothings or tensors (--attention) cannot be merged",
                 given=f"graph {part.graph[:16]}…, smoothing {str(part.smoothing)[:16]}",
                 allowed=f"graph {first.graph[:16]}…, smoothing {str(first.smoothing)[:16]}",
-                todo="take the second with --statistics of the first, which gives it the same smoothing",
+                todo="take the second with --smoothing-of the first, or both with --no-smoothing",
             )
         shared = set(merged.pictures) & set(part.pictures)
         if shared:

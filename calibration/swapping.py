@@ -1,4 +1,4 @@
-"""Linear layers in another number format, for :class:`~laco_calibration.segments.SegmentRunner`."""
+"""MatMuls in another number format, for :class:`~laco_calibration.segments.SegmentRunner`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from .number_formats import BLOCK, NumberFormat, QuantizedWeight, Scaling, quant
 
 
 class Swap:
-    """The Linear layers of the blocks named in ``active`` compute in ``number_format``; the others as they are.
+    """The MatMuls of the blocks named in ``active`` compute in ``number_format``; the others as they are.
 
     Weights are rounded once and kept as the eight-bit numbers that they are.
 
     Args:
-        ranges: Linear input → the range that is kept of it.
+        ranges: input of a MatMul → the range that is kept of it.
+        block_of_node: the MatMuls to swap → their blocks.
         half_scales: scales rounded to half, as the graph will hold them.
     """
 
@@ -43,12 +44,17 @@ class Swap:
     def __call__(self, node: gs.Node, x: Tensor, weight: Tensor) -> Tensor | None:
         if self._block_of.get(node.name) not in self.active:
             return None
+        if not isinstance(node.inputs[1], gs.Constant):
+            return self._rounded(node, 0, x) @ self._rounded(node, 1, weight)
         if node.name not in self._weights:
             self._weights[node.name] = quantize_weight(
                 self.number_format.weights, weight.numpy(), half_scales=self.half_scales
             )
-        how = self._scalings.get(node.inputs[0].name)
-        return (x if how is None else rounded(x, how)) @ _to_torch(self._weights[node.name])
+        return self._rounded(node, 0, x) @ _to_torch(self._weights[node.name])
+
+    def _rounded(self, node: gs.Node, index: int, tensor: Tensor) -> Tensor:
+        how = self._scalings.get(node.inputs[index].name)
+        return tensor if how is None else rounded(tensor, how)
 
 
 def _to_torch(weight: QuantizedWeight) -> Tensor:

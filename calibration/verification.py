@@ -1,35 +1,83 @@
-"""The finished graph against what it came from: on the judging pictures, and on the bundle's golden ones."""
+"""The finished graph against what it came from: on the judging pictures, and on the bundle's golden ones.
+
+A graph for ONNX Runtime's CPU is judged by ONNX Runtime. A half-precision one is judged node by node in half
+arithmetic, which ONNX Runtime's CPU provider does not have.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from laco_export.agreement import Agreement, Tolerance, agreement
 from laco_export.agreement import worst_of as worst_agreement
 from laco_export.bundle import Bundle
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
+from laco_export.exporter.half_arithmetic import GraphInterpreter
 from laco_export.exporter.quiet import quiet
 from laco_export.exporter.tower import INPUT, OUTPUT
 
 from .block_errors import Error, compare_features, worst_of
 from .timing import open_session
 
-JUDGE = "ONNX Runtime, as shipped"
+
+def judge_graph(
+    path: Path,
+    pictures: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+    *,
+    half: bool,
+    agreement: Callable[[int, np.ndarray], float] | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> Error:
+    """The shipped file's ``image_features`` on ``pictures [1, 3, H, W]`` against FP32's.
+
+    Args:
+        agreement: as :class:`~.block_errors.BlockJudge` takes it.
+    """
+    if half:
+        interpreter = GraphInterpreter(graph_from_file(path))
+        run = lambda picture: interpreter.run({INPUT: picture}, [OUTPUT])[OUTPUT]
+    else:
+        session = open_session(path)
+        run = lambda picture: session.run([OUTPUT], {INPUT: picture})[0]
+    found = []
+    for index, (picture, features) in enumerate(zip(pictures, expected, strict=True)):
+        given = run(picture)
+        error = compare_features(features, given)
+        found.append(error if agreement is None else replace(error, agreement=agreement(index, given)))
+        advance()
+    return worst_of(found)
 
 
-def judge_graph(path: Path, pictures: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> Error:
-    """The shipped file's ``image_features`` on ``pictures [1, 3, H, W]`` against FP32's."""
-    session = open_session(path)
-    given = (session.run([OUTPUT], {INPUT: picture})[0] for picture in pictures)
-    return worst_of([compare_features(one, other) for one, other in zip(expected, given, strict=True)])
+@contextmanager
+def _running(
+    graph: gs.Graph, names: Sequence[str], ir_version: int, *, half: bool
+) -> Iterator[Callable[[np.ndarray], list]]:
+    """``run(pixel_values [1, 3, H, W])``: the values of the tensors ``names``, which are among the outputs."""
+    if half:
+        interpreter = GraphInterpreter(graph)
+
+        def run(pixel_values: np.ndarray) -> list[np.ndarray]:
+            values = interpreter.run({INPUT: pixel_values}, names)
+            return [np.asarray(values[name], np.float32) for name in names]
+
+        yield run
+        return
+    with tempfile.TemporaryDirectory(prefix="laco-calibrate-") as folder:
+        with WeightFile(Path(folder) / "judged.data") as weights:
+            write_graph(graph, Path(folder) / "judged.onnx", weights, ir_version=ir_version)
+        session = open_session(Path(folder) / "judged.onnx")
+        yield lambda pixel_values: session.run(list(names), {INPUT: pixel_values})
 
 
-def golden_proof(bundle: Bundle, path: Path, scales: Mapping[str, np.ndarray], ir_version: int) -> dict:
+def golden_proof(bundle: Bundle, path: Path, scales: Mapping[str, np.ndarray], ir_version: int, *, half: bool) -> dict:
     """Every boundary of the quantised graph at ``path`` against PyTorch, from ``golden.npz``: the manifest's record.
 
     ``image_features`` are compared in full, boundaries at the tokens that the golden file holds. A boundary whose
@@ -45,12 +93,9 @@ def golden_proof(bundle: Bundle, path: Path, scales: Mapping[str, np.ndarray], i
     graph.outputs += [tensors[name] for name in marked if tensors[name] is not graph.outputs[0]]
     prepare = bundle.manifest.image_preprocessing
     found: dict[str, list[Agreement]] = {name: [] for name in [*marked, OUTPUT]}
-    with quiet(), tempfile.TemporaryDirectory(prefix="laco-calibrate-") as folder:
-        with WeightFile(Path(folder) / "marked.data") as weights:
-            write_graph(graph, Path(folder) / "marked.onnx", weights, ir_version=ir_version)
-        session = open_session(Path(folder) / "marked.onnx")
+    with quiet(), _running(graph, [OUTPUT, *marked], ir_version, half=half) as run:
         for index, picture in enumerate(pictures):
-            values = session.run([OUTPUT, *marked], {INPUT: prepare.normalize(picture)[None]})
+            values = run(prepare.normalize(picture)[None])
             found[OUTPUT].append(agreement(OUTPUT, features[index][None], values[0]))
             for name, value in zip(marked, values[1:]):
                 rows = value.reshape(-1, value.shape[-1])[indices[name]].astype(np.float32)  # [s, C]
@@ -59,7 +104,7 @@ def golden_proof(bundle: Bundle, path: Path, scales: Mapping[str, np.ndarray], i
                 found[name].append(agreement(name, kept[name][index], rows))
     return {
         "reference": "PyTorch FP32",
-        "judged_by": JUDGE,
+        "judged_by": "half arithmetic, node by node" if half else "ONNX Runtime, as shipped",
         "pictures": names,
         "tensors": [worst_agreement(one).to_dict() for one in found.values()],
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from ..linears import block_of, is_linear
+from ..linears import MAX_ATTENTION_TOKENS, block_of, is_linear, product_of_attention
 from ..number_formats import NumberFormat
 
 
@@ -21,16 +21,25 @@ class Placement:
         ranges: Linear input → the range that is kept of it.
         kept_fp32: nodes that stay FP32 in a half-precision graph, by name → reason; the recipe adds the Q/DQ nodes that
             serve them.
+        attention: attention's MatMuls too, where the sequence is short enough.
     """
 
     number_format: NumberFormat
     blocks: Collection[str]
     ranges: Mapping[str, tuple[float, float]]
     kept_fp32: Mapping[str, str]
+    attention: bool = False
 
     def linears(self, graph: gs.Graph) -> list[gs.Node]:
         """The nodes of ``graph`` to quantise, in its order."""
         return [node for node in graph.nodes if is_linear(node) and block_of(node.name) in self.blocks]
+
+    def products(self, graph: gs.Graph) -> list[gs.Node]:
+        """Attention's MatMuls to quantise, in the graph's order; none without ``attention``."""
+        if not self.attention:
+            return []
+        found = ((node, product_of_attention(node)) for node in graph.nodes if block_of(node.name) in self.blocks)
+        return [node for node, product in found if product is not None and product.tokens <= MAX_ATTENTION_TOKENS]
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ class Recipe:
         half_scales: scales are stored in half precision.
         place: edits a graph in place.
         opset: number format → the opset that its operators need.
+        takes_attention: it can quantise attention's MatMuls.
     """
 
     name: str
@@ -53,3 +63,4 @@ class Recipe:
     half_scales: bool
     place: Callable[[gs.Graph, Placement], None]
     opset: Mapping[str, int]
+    takes_attention: bool = False

@@ -11,40 +11,47 @@ the merge's rearrangement and the attention MatMuls stay in the base precision: 
 kernels are slower (NVIDIA's ModelOpt leaves the same out by default). Linear layers that read one tensor share its Q/DQ
 pair, so that TensorRT quantises it once. ``com.microsoft`` operators are not used.
 
+Attention's two MatMuls are quantised where that is asked for and the sequence has at most 512 tokens, the limit of
+TensorRT's fused INT8 attention: both inputs of each get a Q/DQ pair.
+
 FP8 is the same with float8_e4m3fn and one scale a weight. Weight-only is the second row alone.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from ..number_formats import BLOCK, FP8, INT8, W4, W8, Scaling, quantize_weight, scaling
 from .placement import Placement, Recipe
+
+_SERVES = "serves a MatMul that stays FP32"
 
 
 def place(graph: gs.Graph, placement: Placement) -> None:
     """Put Q/DQ before the chosen Linear layers, in place."""
     shared: dict[str, gs.Variable] = {}
     kept: dict[str, str] = {}
-    linears = placement.linears(graph)
-    fp32_sources = {node.inputs[0].name for node in linears if node.name in placement.kept_fp32}
+    linears, products = placement.linears(graph), placement.products(graph)
+
+    def quantize(node: gs.Node, index: int) -> None:
+        source = node.inputs[index]
+        if source.name not in shared:
+            how = scaling(placement.number_format.activations, *placement.ranges[source.name], half_scales=True)
+            shared[source.name] = _quantized_input(graph, source, how)
+        if node.name in placement.kept_fp32:
+            kept.update({f"{source.name}/{op}": _SERVES for op in ("QuantizeLinear", "DequantizeLinear")})
+        node.inputs[index] = shared[source.name]
+
     for node in linears:
-        source = node.inputs[0]
-        reason = placement.kept_fp32.get(node.name)
         if placement.number_format.activations is not None:
-            if source.name not in shared:
-                how = scaling(placement.number_format.activations, *placement.ranges[source.name], half_scales=True)
-                shared[source.name] = _quantized_input(graph, source, how)
-            if source.name in fp32_sources:
-                kept |= {
-                    f"{source.name}/{op}": "serves an FP32 Linear" for op in ("QuantizeLinear", "DequantizeLinear")
-                }
-            node.inputs[0] = shared[source.name]
+            quantize(node, 0)
         node.inputs[1] = _quantized_weight(graph, node, placement.number_format.weights)
-        if reason is not None:
-            kept[f"{node.name}/weight/DequantizeLinear"] = "serves an FP32 Linear"
+        if node.name in placement.kept_fp32:
+            kept[f"{node.name}/weight/DequantizeLinear"] = _SERVES
+    for node in products:
+        quantize(node, 0)
+        quantize(node, 1)
     if isinstance(placement.kept_fp32, dict):
         placement.kept_fp32.update(kept)
     graph.opset = max(graph.opset, TENSORRT.opset[placement.number_format.name])
@@ -96,5 +103,5 @@ TENSORRT = Recipe(
     half_scales=True,
     place=place,
     opset={"int8": 19, "fp8": 19, "w8": 19, "w4": 21},
+    takes_attention=True,
 )
-assert onnx.defs.onnx_opset_version() >= 21

@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 
+import ml_dtypes
 import numpy as np
 import onnx_graphsurgeon as gs
 import torch
@@ -23,7 +24,7 @@ from .half_formats import BF16
 from .half_kernels import KERNELS
 
 Observer = Callable[[str, Tensor], None]
-_MIXED = ("Cast",)  # the operators whose output dtype is not that of their inputs
+_MIXED = ("Cast", "QuantizeLinear", "DequantizeLinear")  # the operators whose output dtype is not that of their inputs
 
 
 class GraphInterpreter:
@@ -103,7 +104,8 @@ class GraphInterpreter:
 
 
 def to_torch(values: np.ndarray) -> Tensor:
-    """A tensor over the array's memory, not to be written to. Takes ``ml_dtypes``' bfloat16."""
+    """A tensor over the array's memory, not to be written to. Takes ``ml_dtypes``' bfloat16, float8_e4m3fn and int4
+    (as int8)."""
     values = np.asarray(values)
     if any(stride < 0 for stride in values.strides):  # torch has none such
         values = values.copy()
@@ -111,6 +113,10 @@ def to_torch(values: np.ndarray) -> Tensor:
         warnings.simplefilter("ignore")  # read-only memory (a mapped checkpoint): nothing here writes
         if values.dtype == BF16.numpy:
             return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+        if values.dtype == ml_dtypes.float8_e4m3fn:
+            return torch.from_numpy(values.view(np.uint8)).view(torch.float8_e4m3fn)
+        if values.dtype == ml_dtypes.int4:
+            return torch.from_numpy(values.astype(np.int8))
         return torch.from_numpy(values)
 
 

@@ -149,6 +149,30 @@ def _cast(attrs: dict, inputs: list) -> Tensor:
     return inputs[0].to(TORCH_DTYPES[int(attrs["to"])])
 
 
+def _quantize_linear(attrs: dict, inputs: list) -> Tensor:
+    """To int8, uint8 or float8_e4m3fn with one scale a tensor; the division in FP32, half to even, saturated."""
+    scale, zero = inputs[1].float(), inputs[2]
+    if zero.dtype == torch.float8_e4m3fn:
+        return (inputs[0].float() / scale).clamp(-448, 448).to(zero.dtype)
+    limits = torch.iinfo(zero.dtype)
+    return (inputs[0].float() / scale).round().add(zero).clamp(limits.min, limits.max).to(zero.dtype)
+
+
+def _dequantize_linear(attrs: dict, inputs: list) -> Tensor:
+    """One scale a tensor, one an index of ``axis``, or one each ``block_size`` indices of it; in the scale's dtype."""
+    numbers, scale = inputs[0].float(), inputs[1]
+    if len(inputs) > 2 and inputs[2] is not None:
+        numbers = numbers - inputs[2].float()
+    axis = attrs.get("axis", 1) % max(1, numbers.ndim)
+    if block := attrs.get("block_size"):
+        wide = scale.float().repeat_interleave(block, axis).narrow(axis, 0, numbers.shape[axis])
+    elif scale.ndim:
+        wide = scale.float().reshape([-1 if i == axis else 1 for i in range(numbers.ndim)])
+    else:
+        wide = scale.float()
+    return (numbers * wide).to(scale.dtype)
+
+
 def _gather(attrs: dict, inputs: list) -> Tensor:
     axis, indices = attrs.get("axis", 0) % inputs[0].ndim, inputs[1]
     picked = inputs[0].index_select(axis, indices.reshape(-1) % inputs[0].shape[axis])
@@ -171,6 +195,7 @@ KERNELS: dict[str, Kernel] = {
     "Cast": _cast,
     "Concat": lambda attrs, inputs: torch.cat(inputs, attrs["axis"]),
     "Conv": _conv,
+    "DequantizeLinear": _dequantize_linear,
     "Div": lambda attrs, inputs: inputs[0] / inputs[1],
     "Erf": lambda attrs, inputs: torch.erf(inputs[0]),
     "Expand": lambda attrs, inputs: inputs[0] * torch.ones(inputs[1].tolist(), dtype=inputs[0].dtype),
@@ -184,6 +209,7 @@ KERNELS: dict[str, Kernel] = {
     "Neg": lambda attrs, inputs: -inputs[0],
     "Pad": _pad,
     "Pow": lambda attrs, inputs: inputs[0].pow(inputs[1]),
+    "QuantizeLinear": _quantize_linear,
     "Reciprocal": lambda attrs, inputs: inputs[0].reciprocal(),
     "RMSNormalization": _rms_norm,
     "ReduceMean": _reduce(torch.mean),

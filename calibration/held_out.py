@@ -1,0 +1,75 @@
+"""Which pictures judge and which are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from laco_export.bundle import Bundle
+
+from .errors import CalibrationError
+from .pictures import Picture, Pictures, readable
+
+JUDGES = 8
+"""Pictures that errors are judged on: each costs a pass from every block on."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """The pictures of a calibration.
+
+    Attributes:
+        judging: the pictures that errors are judged on.
+        tiles: the first tile of each, ``pixel_values [1, 3, H, W]``.
+        looked_at: those that statistics are taken of.
+        held_out: none is in both.
+    """
+
+    judging: tuple[Picture, ...]
+    tiles: tuple[np.ndarray, ...]
+    looked_at: tuple[Picture, ...]
+    held_out: bool
+
+
+def divide(pictures: Pictures, bundle: Bundle, *, limit: int | None, minimum: int) -> Division:
+    """Evenly spaced readable pictures judge, the others are looked at; with too few for that all do both.
+
+    Args:
+        limit: at most so many pictures in all, evenly spaced.
+        minimum: pictures that must be left to look at.
+
+    Raises:
+        CalibrationError: not one picture can be read.
+    """
+    found = pictures.found
+    if limit is not None and len(found) > limit:
+        found = [found[i] for i in _spread(len(found), limit)]
+    first = _spread(len(found), min(JUDGES, len(found)))
+    order = [found[i] for i in first] + [one for i, one in enumerate(found) if i not in set(first)]
+    judges: list[tuple[Picture, list[np.ndarray]]] = []
+    for picture in order:
+        if len(judges) == min(JUDGES, len(found)):
+            break
+        judges += readable(pictures, bundle, [picture])
+    if not judges:
+        raise nothing_readable(pictures)
+    held_out = len(found) - JUDGES >= max(JUDGES, minimum)
+    judging = {picture.sha256 for picture, _ in judges}
+    looked_at = [one for one in found if not (held_out and one.sha256 in judging)]
+    return Division(
+        tuple(picture for picture, _ in judges), tuple(tiles[0] for _, tiles in judges), tuple(looked_at), held_out
+    )
+
+
+def nothing_readable(pictures: Pictures) -> CalibrationError:
+    """The error where every picture is broken."""
+    return CalibrationError(
+        "none of the pictures can be read",
+        given=f"{len(pictures.broken)} broken: {pictures.describe_broken()}",
+        todo="give pictures that open in an image viewer",
+    )
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    return np.linspace(0, count - 1, wanted).round().astype(int).tolist()
