@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from laco_export import __version__
@@ -80,6 +79,7 @@ class BuildResult:
             "reason": self.reason,
             "engine": str(self.stored.path),
             "engine_bytes": self.stored.sidecar["engine"]["bytes"],
+            "precision": self.stored.sidecar["bundle"]["precision"],
             "built_for": self.stored.sidecar["built_for"],
             "seconds": None if self.built is None else self.built.seconds,
             "warnings": list(self.built.warnings) if self.built else [],
@@ -135,7 +135,7 @@ def _build_graph(bundle, graph, target, options, cache: EngineCache, on_message,
     if found is not None:
         damage = found.damage()
         if damage is None:
-            return BuildResult(graph, found, "cached", expected)
+            return BuildResult(graph, cache.annotate(found), "cached", expected)
         cache.forget(key)
     workspace = _fit(graph, cost, expected, target, options)
     path = cache.path_of(key)
@@ -206,7 +206,6 @@ def _timing_cache(cache: EngineCache, target: BuildTarget) -> Path:
 def _facts(bundle: Bundle, graph: VisionGraph, target: BuildTarget, workspace, built: BuiltEngine, expected) -> dict:
     """What the sidecar says beside the key: for people and for the runtime's refusals."""
     return {
-        "built_at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "built_by": f"laco-export {__version__}",
         "built_for": target.title,
         "bundle": {

@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 from laco_export.atomic import write_json
@@ -108,10 +109,10 @@ class EngineCache:
         return stored if stored is not None and stored.key == key else None
 
     def engines_of(self, graph_sha256: str) -> list[StoredEngine]:
-        """All engines of a graph, for whatever device, the newest first."""
+        """All engines of a graph, for whatever device, the one that was last asked for first."""
         sidecars = sorted((self.folder / graph_sha256[:16]).glob("*.json"))
         found = [stored for stored in map(_read, sidecars) if stored and stored.key.graph_sha256 == graph_sha256]
-        return sorted(found, key=lambda stored: stored.sidecar["built_at"], reverse=True)
+        return sorted(found, key=lambda stored: stored.sidecar["asked_at"], reverse=True)
 
     def seal(self, key: EngineKey, facts: dict) -> StoredEngine:
         """Make the engine file at :meth:`path_of` a stored engine by writing its sidecar.
@@ -124,10 +125,18 @@ class EngineCache:
             "schema_version": SIDECAR_SCHEMA,
             "key": asdict(key),
             "engine": {"bytes": path.stat().st_size, "sha256": sha256_of(path)},
+            "asked_at": _now(),
             **facts,
         }
         write_json(path.with_suffix(".json"), sidecar)
         return StoredEngine(path, sidecar)
+
+    def annotate(self, stored: StoredEngine, facts: dict | None = None) -> StoredEngine:
+        """Note that an engine was asked for (now it is the one that runs), and what else became known of it."""
+        sidecar = {**stored.sidecar, "asked_at": _now(), **(facts or {})}
+        with contextlib.suppress(OSError):  # a cache that may only be read serves all the same
+            write_json(stored.path.with_suffix(".json"), sidecar)
+        return StoredEngine(stored.path, sidecar)
 
     def forget(self, key: EngineKey) -> None:
         """Remove an engine; the sidecar first, so that half an engine is never found."""
@@ -136,13 +145,17 @@ class EngineCache:
                 path.unlink()
 
 
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
+
+
 def _read(sidecar: Path) -> StoredEngine | None:
     """A stored engine by its sidecar; None where that is missing, damaged or of another schema."""
     try:
         document = json.loads(sidecar.read_text(encoding="utf-8"))
         stored = StoredEngine(sidecar.with_suffix(".engine"), document)
         complete = (
-            document["schema_version"] == SIDECAR_SCHEMA and document["engine"]["sha256"] and document["built_at"]
+            document["schema_version"] == SIDECAR_SCHEMA and document["engine"]["sha256"] and document["asked_at"]
         )
         return stored if complete and stored.key.digest else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

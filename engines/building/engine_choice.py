@@ -15,7 +15,7 @@ class EngineMismatchError(Exception):
 def choose_engine(
     cache: EngineCache, bundle: Bundle, graph: VisionGraph, *, library: str, version: str, device: CudaDevice
 ) -> StoredEngine:
-    """The newest engine of a graph that runs here.
+    """The engine of a graph that runs here; of several the one that was last built or asked for.
 
     Raises:
         EngineMismatchError: none does.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from laco_export.bundle import Bundle
 
-from ..runtimes import open_runtime
+from ..runtimes import RUNTIMES, TensorRTVision
+from .builder import BuildResult
 from .targets import BuildTarget
 
 
@@ -30,17 +33,31 @@ class Comparison:
         return {"ran": self.ran, "passed": self.passed, "summary": self.summary, "details": self.details}
 
 
-def compare_after_build(bundle: Bundle, target: BuildTarget) -> Comparison:
-    """Run the engines on the bundle's golden pictures where their device is here.
+def open_engines(bundle: Bundle, target: BuildTarget, results: Sequence[BuildResult]) -> TensorRTVision:
+    """The runtime of the target's library on exactly the engines of ``results``."""
+    engines = {result.graph.batch: result.stored for result in results}
+    return RUNTIMES[target.library.replace("_", "-")](bundle, engines=engines)
+
+
+def compare_after_build(bundle: Bundle, target: BuildTarget, results: Sequence[BuildResult]) -> list[Comparison]:
+    """Run the engines on the bundle's golden pictures where their device is here, each batch size by itself.
 
     An engine for a device that is elsewhere is compared there: ``laco-engine diff BUNDLE``.
     """
     if target.device is None:
-        return Comparison(
-            False, None, "not compared with golden.npz: the engine runs on such a device only (there: laco-engine diff)"
-        )
+        return [
+            Comparison(
+                False,
+                None,
+                "not compared with golden.npz: the engine runs on such a device only (there: laco-engine diff)",
+            )
+        ]
     from ..golden_check import check_golden
 
-    runtime = open_runtime(bundle, name=target.library.replace("_", "-"))
-    check = check_golden(bundle, runtime)
-    return Comparison(True, check.passed, check.summary(), check.to_dict())
+    found = []
+    for result in results:
+        with closing(open_engines(bundle, target, [result])) as runtime:
+            check = check_golden(bundle, runtime)
+        summary = f"{result.graph.file}: {check.summary()}"
+        found.append(Comparison(True, check.passed, summary, check.to_dict()))
+    return found

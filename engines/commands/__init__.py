@@ -5,13 +5,15 @@ A command's module imports nothing heavy at its top, since all of them are read 
 
 from __future__ import annotations
 
+from .bench import BENCH
 from .build import BUILD
 from .chat import CHAT
 from .command import Command
 from .diff import DIFF
 from .inspect import INSPECT
 from .run import RUN
+from .serve import SERVE
 
-COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD)
+COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD, BENCH, SERVE)
 
 __all__ = ["COMMANDS", "Command"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 from .command import Command
@@ -68,7 +69,10 @@ def _build(args, bundle, target, options) -> int:
     from laco_export.console import console
 
     from ..building.builder import build_bundle
-    from ..building.verification import compare_after_build
+    from ..building.engine_cache import EngineCache
+    from ..building.fallback import fallback_of
+    from ..building.faster_form import find_faster_forms
+    from ..building.verification import compare_after_build, open_engines
 
     status = console().status(f"building with {target.library} {target.version}")
 
@@ -79,11 +83,21 @@ def _build(args, bundle, target, options) -> int:
     def on_start(graph) -> None:
         status.update(f"building {graph.file} for {target.title} with {target.library} {target.version}")
 
+    cache, fallback, others, findings, compared = EngineCache(), fallback_of(bundle), [], {}, []
+    told = {"cache": cache, "on_message": on_message if args.verbose else None, "on_start": on_start}
     with status:
-        results = build_bundle(
-            bundle, target, options, on_message=on_message if args.verbose else None, on_start=on_start
-        )
-        compared = compare_after_build(bundle, target) if args.diff else None
+        results = build_bundle(bundle, target, options, **told)
+        if fallback is not None:
+            others = build_bundle(fallback, target, options, **told)
+        if args.diff:
+            status.update("comparing with golden.npz")
+            compared = compare_after_build(bundle, target, results)
+            if fallback is not None and target.device is not None:
+                compared += compare_after_build(fallback, target, others)
+        if fallback is not None and target.device is not None:
+            status.update(f"timing {bundle.manifest.vision.precision} and {fallback.manifest.vision.precision}")
+            opened = lambda one, built: open_engines(one, target, built)
+            findings = find_faster_forms(bundle, fallback, results, others, cache, opened)
     document = {
         "bundle": str(args.bundle),
         "library": target.library,
@@ -91,19 +105,32 @@ def _build(args, bundle, target, options) -> int:
         "device": target.device_name or None,
         "compute_capabilities": list(target.compute_capabilities),
         "built": True,
-        "engines": [result.to_dict() for result in results],
-        "comparison": compared.to_dict() if compared else None,
+        "engines": [result.to_dict() for result in (*results, *others)],
+        "faster_forms": {batch: asdict(finding) for batch, finding in findings.items()},
+        "comparisons": [comparison.to_dict() for comparison in compared],
     }
     if args.json:
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        _show(document, results, target)
-        if compared:
-            print(compared.summary)
-    return 1 if compared and compared.passed is False else 0
+        _show(target, (*results, *others))
+        for line in (*(comparison.summary for comparison in compared), *_forms(bundle, fallback, findings)):
+            print(line)
+    return 1 if any(comparison.passed is False for comparison in compared) else 0
 
 
-def _show(document: dict, results, target) -> None:
+def _forms(bundle, fallback, findings: dict) -> list[str]:
+    """What is known of which form is faster."""
+    if fallback is None:
+        return []
+    if not findings:
+        return [
+            f"whether {bundle.manifest.vision.precision} is faster than {fallback.manifest.vision.precision} is not "
+            "known here: build on the device, which times both"
+        ]
+    return [finding.summary(batch) for batch, finding in findings.items()]
+
+
+def _show(target, results) -> None:
     print(f"{target.library} {target.version}")
     for result in results:
         how = {"cached": "in the cache", "built": "built", "rebuilt": "built again"}[result.status]

@@ -38,6 +38,7 @@ class OnnxRuntimeVision:
         self._threads = threads or default_threads()
         self._graphs = {graph.batch: graph for graph in bundle.manifest.vision.graphs}
         self._sessions: dict[int, object] = {}
+        self.precision = bundle.manifest.vision.precision
         self.passed_over: tuple[str, ...] = ()
         try:
             self._provider = choose_provider(provider)

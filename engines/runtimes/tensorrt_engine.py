@@ -19,6 +19,7 @@ from laco_export.errors import BundleError
 
 from ..building.engine_cache import EngineCache, StoredEngine
 from ..building.engine_choice import EngineMismatchError, choose_engine
+from ..building.fallback import fallback_of, keeps_fallback
 from ..devices.cuda import DeviceMissingError, cuda_runtime, find_device
 from .cuda_buffers import Buffer, CapturedGraph, Stream
 from .protocol import RuntimeMissingError, check_pictures, encode_in_batches, split_batch
@@ -34,12 +35,13 @@ class TensorRTVision:
     """:class:`~laco_engines.runtimes.VisionRuntime` on engines that ``laco-engine build`` made for this device.
 
     One execution context, one pair of buffers and one captured CUDA graph a batch size, made when that size is first
-    needed and kept.
+    needed and kept. Where the build measured that a bundle's fallback is faster than its eight bits, that is what runs.
 
     Args:
         bundle: a verified bundle.
         threads: taken for the protocol's sake; the device has its own.
         cache: where the engines are; default: the user's.
+        engines: these and no others, by batch size, of the bundle's own graphs: for a comparison after a build.
 
     Raises:
         RuntimeMissingError: no library, no device, or no engine for exactly this graph, version and device.
@@ -49,7 +51,14 @@ class TensorRTVision:
     library = "tensorrt"
     title = "TensorRT"
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None, cache: EngineCache | None = None):
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        cache: EngineCache | None = None,
+        engines: dict[int, StoredEngine] | None = None,
+    ):
         try:
             self._trt = import_module(self.library)
         except ImportError:
@@ -58,14 +67,20 @@ class TensorRTVision:
             self._cuda, self.device = cuda_runtime(), find_device()
         except DeviceMissingError as error:
             raise RuntimeMissingError(f"{self.title} has no device: {error.failed}", todo=error.todo) from None
-        self._engines = self._choose(bundle, cache or EngineCache())
-        self._graphs = {graph.batch: graph for graph in bundle.manifest.vision.graphs if graph.batch in self._engines}
+        self.passed_over: tuple[str, ...] = ()
+        graphs = {graph.batch: graph for graph in bundle.manifest.vision.graphs}
+        if engines is not None:
+            chosen = {batch: (bundle.manifest.vision.precision, graphs[batch], engines[batch]) for batch in engines}
+        else:
+            chosen = self._choose(bundle, cache or EngineCache())
+        self.precision = "/".join(dict.fromkeys(precision for precision, _, _ in chosen.values()))
+        self._graphs = {batch: graph for batch, (_, graph, _) in chosen.items()}
+        self._engines = {batch: stored for batch, (_, _, stored) in chosen.items()}
         self._logger: trt.ILogger = self._trt.Logger(self._trt.Logger.ERROR)
         self._runtime: trt.Runtime = self._trt.Runtime(self._logger)
         self._stream = Stream(self._cuda)
         self._runners: dict[int, _EngineRunner] = {}
         self.name = f"{self.title} {self._trt.__version__} {self.device.name}"
-        self.passed_over: tuple[str, ...] = ()
         self._runner(min(self._graphs))
 
     @property
@@ -90,19 +105,19 @@ class TensorRTVision:
         self._runners.clear()
         self._stream.close()
 
-    def _choose(self, bundle: Bundle, cache: EngineCache) -> dict[int, StoredEngine]:
-        """An engine a batch size; sizes without one are done with the others."""
+    def _choose(self, bundle: Bundle, cache: EngineCache) -> dict[int, tuple[str, VisionGraph, StoredEngine]]:
+        """Precision, graph and engine a batch size; sizes without an engine are done with the others."""
         chosen, reasons = {}, []
+        here = {"library": self.library, "version": self._trt.__version__, "device": self.device}
+        fallback = fallback_of(bundle)
         for graph in bundle.manifest.vision.graphs:
             try:
-                chosen[graph.batch] = choose_engine(
-                    cache,
-                    bundle,
-                    graph,
-                    library=self.library,
-                    version=self._trt.__version__,
-                    device=self.device,
-                )
+                stored = choose_engine(cache, bundle, graph, **here)
+                chosen[graph.batch] = (bundle.manifest.vision.precision, graph, stored)
+                if fallback is not None and keeps_fallback(stored):
+                    other = next(one for one in fallback.manifest.vision.graphs if one.batch == graph.batch)
+                    stored = choose_engine(cache, fallback, other, **here)
+                    chosen[graph.batch] = (fallback.manifest.vision.precision, other, stored)
             except EngineMismatchError as error:
                 reasons.append(str(error))
         if not chosen:

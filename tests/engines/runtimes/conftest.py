@@ -172,7 +172,7 @@ def store_engines(bundle, tmp_path):
                 key = EngineKey(graph_digest(bundle, graph), library, version, device, capabilities, {})
                 cache.path_of(key).parent.mkdir(parents=True, exist_ok=True)
                 cache.path_of(key).write_bytes(str(graph.batch).encode() if content is None else content)
-                cache.seal(key, {"built_at": "2026-01-01T00:00:00+00:00", "batch": graph.batch})
+                cache.seal(key, {"batch": graph.batch})
         return cache
 
     return store

@@ -1,0 +1,283 @@
+"""Measure bundles beside each other: encode time, time to first token, decoding, memory, floors, energy.
+
+::
+
+    report = run_bench([open_bundle(a), open_bundle(b)], BenchOptions(batches=(1, 5)))
+
+All encodes are sampled in turn (:mod:`.sampling`), then the language models in turn. What is stated with the figures:
+machine, clocks, power mode, warm-up, repeats, rejected samples, versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from laco_export.bundle import Bundle
+from laco_export.errors import UsageError
+
+from ..building.graph_cost import GraphCost, graph_cost
+from ..building.targets import device_profile, present_device
+from ..devices.host import HostPeaks, measure_peaks
+from ..devices.power import find_rails, measure_energy
+from ..devices.state import machine_state
+from ..runtimes import VisionRuntime, open_runtime
+from ..runtimes.protocol import split_batch
+from ..threads import default_threads
+from .floors import floor_on_device, floor_on_host
+from .process_memory import MemoryRequest, bundle_memory
+from .results import BenchReport, DecodeResult, EncodeResult
+from .sampling import Series, interleave
+
+if TYPE_CHECKING:
+    from ..answering import Answerer, Timings
+
+QUESTION = "What is in the picture?"
+PICTURE = (336, 336, 3)  # of the answers, [H, W, 3]: random, a new one each time
+ENERGY_S = 2.0
+"""Seconds of each energy measurement: a hundred readings of the sensors."""
+_LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "tensorrt", "tensorrt-rtx", "torch", "numpy")
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What is measured.
+
+    Attributes:
+        batches: numbers of pictures a call; empty takes the bundle's own batch sizes.
+        runtime: a runtime by name; None takes the best.
+        repeats, warmup: samples kept of each subject, and runs before the first.
+        threads: CPU threads; None takes the cores that there are.
+        llm: measure the language model too, where there is one.
+        new_tokens: of each answer.
+        memory: measure each bundle's peak memory, in a process of its own.
+    """
+
+    batches: tuple[int, ...] = ()
+    runtime: str | None = None
+    repeats: int = 20
+    warmup: int = 3
+    threads: int | None = None
+    llm: bool = True
+    new_tokens: int = 32
+    memory: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("repeats", 1), ("new_tokens", 1), ("warmup", 0)):
+            if getattr(self, name) < least:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{option} must be at least {least}", given=getattr(self, name))
+
+
+@dataclass
+class _Subject:
+    """A loaded bundle with what its graphs cost by batch size."""
+
+    name: str
+    bundle: Bundle
+    vision: VisionRuntime
+    costs: dict[int, GraphCost]
+    answerer: Answerer | None = None
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.vision.name.startswith("onnxruntime") and self.vision.name.endswith("CPU")
+
+    @property
+    def answers_on_cpu(self) -> bool:
+        return self.on_cpu and self.answerer.decoder.session.get_providers()[0] == "CPUExecutionProvider"
+
+    @property
+    def depth(self) -> float:
+        block, blocks = self.bundle.manifest.compression.get("block"), self.bundle.manifest.encoder.get("num_blocks")
+        return 1.0 if block is None or not blocks else block / blocks
+
+    def encode(self, pixels: np.ndarray) -> Callable[[], object]:
+        return lambda: self.vision.encode(pixels)
+
+
+def run_bench(
+    bundles: Sequence[Bundle], options: BenchOptions, *, advance: Callable[[str], None] = lambda what: None
+) -> BenchReport:
+    """Measure bundles in one run.
+
+    Args:
+        advance: told what is being done, for a progress line.
+
+    Raises:
+        RuntimeMissingError, BundleError: a bundle cannot be run as asked for.
+    """
+    threads = options.threads or default_threads()
+    state = machine_state()
+    report = BenchReport(state.to_dict(), state.summary, {**asdict(options), "threads": threads}, _versions())
+    advance("loading")
+    subjects = [_load(bundle, name, options, threads) for name, bundle in _names(bundles).items()]
+    for subject in subjects:
+        report.passed_over[subject.name] = list(subject.vision.passed_over)
+    _measure_encodes(subjects, options, threads, report, advance)
+    _measure_answers(subjects, options, report, advance)
+    report.machine_after = machine_state().to_dict()
+    if options.memory:
+        _measure_memory(subjects, options, threads, report, advance)
+    return report
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _names(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
+    """Folder names, with the parent's where two are alike, and a number where those are too."""
+    paths = [bundle.path.resolve() for bundle in bundles]
+    names = [path.name for path in paths]
+    chosen: dict[str, Bundle] = {}
+    for bundle, path in zip(bundles, paths):
+        name = path.name if names.count(path.name) == 1 else "/".join(path.parts[-2:])
+        if name in chosen:
+            name = next(f"{name} ({number})" for number in count(2) if f"{name} ({number})" not in chosen)
+        chosen[name] = bundle
+    return chosen
+
+
+def _load(bundle: Bundle, name: str, options: BenchOptions, threads: int) -> _Subject:
+    costs = {graph.batch: graph_cost(bundle.file(graph.file)) for graph in bundle.manifest.vision.graphs}
+    if options.llm and bundle.manifest.decoder is not None:
+        from ..answering import Answerer
+
+        answerer = Answerer(bundle, runtime=options.runtime, threads=threads)
+        return _Subject(name, bundle, answerer.vision, costs, answerer)
+    return _Subject(name, bundle, open_runtime(bundle, name=options.runtime, threads=threads), costs)
+
+
+def _measure_encodes(
+    subjects: Sequence[_Subject], options: BenchOptions, threads: int, report: BenchReport, advance
+) -> None:
+    runs, described = {}, {}
+    for subject in subjects:
+        for batch in options.batches or subject.vision.batch_sizes:
+            shape = (batch, *subject.bundle.manifest.vision.graphs[0].input.shape[1:])
+            run = subject.encode(np.random.default_rng(0).standard_normal(shape, np.float32))
+            subject.vision.prepare(batch)
+            name = f"{subject.name}, batch {batch}"
+            described[name] = (subject, batch, run)
+            runs[name] = (run, subject.on_cpu)
+    advance(f"encoding: {len(runs)} in turn, {options.warmup} + {options.repeats} times")
+    measured = interleave(runs, repeats=options.repeats, warmup=options.warmup)
+    if any(subject.on_cpu for subject in subjects):
+        advance("measuring what this CPU can do at best")
+        report.host_peaks = _host_peaks(threads, report)
+    rails = find_rails()
+    if not rails:
+        report.notes.append("no energy: this machine shows no INA3221 power monitor")
+    profile = device_profile(present_device())
+    for name, series in measured.items():
+        subject, batch, run = described[name]
+        result = _encode_result(subject, batch, series)
+        costs = [subject.costs[size] for size in result.runs]
+        floor = floor_on_host(costs, report.host_peaks) if subject.on_cpu else floor_on_device(costs, profile)
+        result.floor, result.floor_missing = floor
+        if rails:
+            advance(f"energy of {name}")
+            energy = measure_energy(run, batch, rails, seconds=ENERGY_S)
+            result.energy = asdict(energy) if energy else None
+        report.encode.append(result)
+
+
+def _encode_result(subject: _Subject, batch: int, series: Series) -> EncodeResult:
+    runs = split_batch(batch, subject.vision.batch_sizes)
+    p50, smallest = series.quantile(0.5), min(subject.costs)
+    return EncodeResult(
+        bundle=subject.name,
+        depth=subject.depth,
+        precision=subject.vision.precision,
+        runtime=subject.vision.name,
+        batch=batch,
+        runs=runs,
+        padded=sum(runs) - batch,
+        p50_ms=p50,
+        p95_ms=series.quantile(0.95),
+        images_per_s=1000 * batch / p50,
+        kept=len(series.kept),
+        rejected=series.rejected,
+        cpu_over_wall=series.cpu_ratio,
+        flops_per_image=subject.costs[smallest].total_flops / smallest,
+    )
+
+
+def _host_peaks(threads: int, report: BenchReport) -> HostPeaks | None:
+    try:
+        return measure_peaks(threads)
+    except ModuleNotFoundError as error:
+        report.notes.append(f"no CPU roofline: {error.name} is not installed")
+        return None
+
+
+def _measure_answers(subjects: Sequence[_Subject], options: BenchOptions, report: BenchReport, advance) -> None:
+    """Time to first token and decoding, in turn."""
+    asked = {subject.name: subject for subject in subjects if subject.answerer is not None}
+    if not asked:
+        return
+    advance(f"answering: {len(asked)} in turn, {options.warmup} + {options.repeats} times")
+    askers = {name: _Asker(subject, options.new_tokens) for name, subject in asked.items()}
+    runs = {name: (asker, asked[name].answers_on_cpu) for name, asker in askers.items()}
+    measured = interleave(runs, repeats=options.repeats, warmup=options.warmup)
+    for name, series in measured.items():
+        answers = askers[name].answers[-len(series.samples) :]  # without the warm-up
+        kept = [answer.timings for answer, is_kept in zip(answers, series.is_kept) if is_kept]
+        report.decode.append(_decode_result(asked[name], answers[0].prompt_tokens, kept, series))
+
+
+class _Asker:
+    """Asks about a new random picture on every call, so that nothing of an earlier answer can be used again."""
+
+    def __init__(self, subject: _Subject, new_tokens: int):
+        self.answers: list = []
+        self._answerer, self._new_tokens = subject.answerer, new_tokens
+
+    def __call__(self) -> None:
+        from PIL import Image
+
+        pixels = np.random.default_rng(len(self.answers)).integers(0, 256, PICTURE, np.uint8)
+        self._answerer.forget()
+        self.answers.append(self._answerer.answer([Image.fromarray(pixels)], QUESTION, max_new_tokens=self._new_tokens))
+
+
+def _decode_result(subject: _Subject, prompt_tokens: int, timings: list[Timings], series: Series) -> DecodeResult:
+    first = [timing.first_token_ms for timing in timings]
+    rates = [timing.decode_tokens_per_s for timing in timings if timing.decode_tokens_per_s]
+    return DecodeResult(
+        bundle=subject.name,
+        precision=subject.bundle.manifest.decoder.precision,
+        prompt_tokens=prompt_tokens,
+        first_token_ms=float(np.median(first)),
+        first_token_p95_ms=float(np.quantile(first, 0.95)),
+        encode_ms=float(np.median([timing.encode_ms for timing in timings])),
+        prefill_ms=float(np.median([timing.prefill_ms for timing in timings])),
+        decode_tokens_per_s=float(np.median(rates)) if rates else None,
+        kept=len(timings),
+        rejected=series.rejected,
+        cpu_over_wall=series.cpu_ratio,
+    )
+
+
+def _measure_memory(
+    subjects: Sequence[_Subject], options: BenchOptions, threads: int, report: BenchReport, advance
+) -> None:
+    for subject in subjects:
+        advance(f"memory of {subject.name}")
+        batch = max(options.batches or subject.vision.batch_sizes)
+        request = MemoryRequest(
+            str(subject.bundle.path.absolute()), options.runtime, threads, batch, subject.answerer is not None
+        )
+        report.memory[subject.name] = bundle_memory(request)

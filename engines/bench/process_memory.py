@@ -1,0 +1,86 @@
+"""The memory that one bundle takes: measured in a process that does nothing else.
+
+Bundles that are timed in turn share one process, whose peak would be that of them all. So each is loaded once more by
+
+    python -m laco_engines.bench.process_memory '{"bundle": "…", "batch": 5, …}'
+
+which verifies nothing (the caller has), encodes once, answers once where there is a language model, and prints one JSON
+line.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+TIMEOUT = 900.0
+"""Seconds: a large bundle on a slow board loads for minutes; a process that hangs must not hang the benchmark."""
+
+
+@dataclass(frozen=True)
+class MemoryRequest:
+    """What to load and run; JSON between the two processes.
+
+    Attributes:
+        batch: pictures of one call.
+        llm: answer too.
+    """
+
+    bundle: str
+    runtime: str | None
+    threads: int
+    batch: int
+    llm: bool
+
+
+def bundle_memory(request: MemoryRequest) -> dict:
+    """Measure it.
+
+    Returns:
+        ``{"peak_resident_bytes", "device_bytes"}``: what the process had resident at its peak, Python and its libraries
+        included, and what it took of a GPU's own memory, None without one. ``{"error": …}`` where the process failed.
+    """
+    command = [sys.executable, "-m", __name__, json.dumps(asdict(request))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done after {TIMEOUT:.0f} s"}
+    lines = (done.stderr if done.returncode else done.stdout).strip().splitlines() or ["no message"]
+    return {"error": lines[-1][:300]} if done.returncode else json.loads(lines[-1])
+
+
+def _measure(request: MemoryRequest) -> dict:
+    from laco_export.bundle import Bundle, read_manifest
+
+    from ..building.targets import present_device
+    from ..devices.memory import peak_memory
+
+    before = present_device()
+    bundle = Bundle(Path(request.bundle), read_manifest(request.bundle))
+    pixels = np.zeros((request.batch, *bundle.manifest.vision.graphs[0].input.shape[1:]), np.float32)
+    if request.llm:
+        from PIL import Image
+
+        from ..answering import Answerer
+
+        answerer = Answerer(bundle, runtime=request.runtime, threads=request.threads)
+        vision = answerer.vision
+        answerer.answer([Image.new("RGB", (336, 336))], "What is in the picture?", max_new_tokens=2)
+    else:
+        from ..runtimes import open_runtime
+
+        vision = open_runtime(bundle, name=request.runtime, threads=request.threads)
+    vision.encode(pixels)
+    # An integrated GPU's memory is the process's own and is counted there.
+    taken = None if before is None or before.integrated else before.free_bytes - present_device().free_bytes
+    return {"peak_resident_bytes": peak_memory(), "device_bytes": taken}
+
+
+if __name__ == "__main__":
+    print()
+    print(json.dumps(_measure(MemoryRequest(**json.loads(sys.argv[1])))))

@@ -1,0 +1,166 @@
+"""``laco-engine bench``: bundles measured beside each other, each latency with the floor under it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .command import Command, positive
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="folders written by laco-export")
+    parser.add_argument(
+        "--batch", type=positive, nargs="+", default=[], metavar="N", help="pictures a call (default: the bundle's own)"
+    )
+    parser.add_argument(
+        "--runtime", metavar="NAME", help="tensorrt, tensorrt-rtx, onnxruntime, onnxruntime-cuda, … (default: the best)"
+    )
+    parser.add_argument("--repeats", type=positive, default=20, metavar="N", help="samples of each (default 20)")
+    parser.add_argument("--warmup", type=int, default=3, metavar="N", help="runs before the first sample (default 3)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: the cores there are)")
+    parser.add_argument("--new-tokens", type=positive, default=32, metavar="N", help="of each answer (default 32)")
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip each bundle's peak memory")
+    parser.add_argument("--no-llm", dest="llm", action="store_false", help="measure the vision tower alone")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON on stdout")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw encode time by depth")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from laco_export.bundle import open_bundle
+    from laco_export.console import console
+
+    from ..bench.measure import BenchOptions, run_bench
+
+    options = BenchOptions(
+        batches=tuple(args.batch),
+        runtime=args.runtime,
+        repeats=args.repeats,
+        warmup=args.warmup,
+        threads=args.threads,
+        llm=args.llm,
+        new_tokens=args.new_tokens,
+        memory=args.memory,
+    )
+    with console().status("verifying the bundles") as status:
+        bundles = [open_bundle(path) for path in args.bundles]
+        report = run_bench(bundles, options, advance=status.update)
+    if args.plot:
+        _plot(report, args.plot)
+    if args.json:
+        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        _show(report)
+
+
+def _plot(report, path: Path) -> None:
+    import io
+
+    from laco_export.atomic import write_bytes
+
+    from ..bench.plot import draw_by_depth
+
+    buffer = io.BytesIO()
+    draw_by_depth(report.points(), f"Encode time by depth: {report.machine['gpu'] or report.machine['cpu']}").save(
+        buffer, "PNG"
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def _show(report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    out = Console(highlight=False)
+    options = report.options
+    out.print(report.summary)
+    out.print(
+        f"{options['warmup']} warm-up runs, {options['repeats']} samples of each, in turn; {options['threads']} threads"
+    )
+    table = _table(Table, "encode", _ENCODE_COLUMNS)
+    for result in report.encode:
+        floor = result.floor
+        table.add_row(
+            f"{result.bundle} {result.precision}",
+            f"{result.depth:.2f}",
+            result.runtime,
+            str(result.batch) + (f" (+{result.padded} padded)" if result.padded else ""),
+            f"{result.p50_ms:.2f}",
+            f"{result.p95_ms:.2f}",
+            f"{result.images_per_s:.2f}",
+            f"{floor.ms:.3g}" if floor else "-",
+            f"{result.p50_ms / floor.ms:.2f}" if floor else "-",
+            floor.bound if floor else "-",
+            f"{result.cpu_over_wall:.2f}",
+            f"{result.rejected} of {result.kept + result.rejected}",
+            f"{result.energy['joules_per_image']:.3g}" if result.energy else "-",
+        )
+    out.print(table)
+    if report.decode:
+        out.print(_answers(report, Table))
+    for note in _notes(report):
+        out.print(note, markup=False)
+
+
+_ENCODE_COLUMNS = (
+    "bundle", "depth", "runtime", "batch", "p50 ms", "p95 ms", "images/s", "floor ms", "x floor", "bound", "CPU/wall",
+    "rejected", "J/image",
+)  # fmt: skip
+_ANSWER_COLUMNS = (
+    "bundle", "prompt", "first token ms", "p95 ms", "encode ms", "prefill ms", "tokens/s", "CPU/wall", "rejected",
+)  # fmt: skip
+_TEXT_COLUMNS = ("bundle", "runtime", "bound")
+
+
+def _table(table_class, title: str, columns):
+    table = table_class(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column in _TEXT_COLUMNS else "right")
+    return table
+
+
+def _answers(report, table_class):
+    table = _table(table_class, f"answers of {report.options['new_tokens']} tokens, medians", _ANSWER_COLUMNS)
+    for result in report.decode:
+        rate = result.decode_tokens_per_s
+        table.add_row(
+            f"{result.bundle} ({result.precision})",
+            str(result.prompt_tokens),
+            f"{result.first_token_ms:.1f}",
+            f"{result.first_token_p95_ms:.1f}",
+            f"{result.encode_ms:.1f}",
+            f"{result.prefill_ms:.1f}",
+            f"{rate:.1f}" if rate else "-",
+            f"{result.cpu_over_wall:.2f}",
+            f"{result.rejected} of {result.kept + result.rejected}",
+        )
+    return table
+
+
+def _notes(report) -> list[str]:
+    notes = []
+    for name, memory in report.memory.items():
+        if "error" in memory:
+            notes.append(f"{name}: peak memory not measured: {memory['error']}")
+            continue
+        device = f", and {_mib(memory['device_bytes'])} of the GPU's" if memory["device_bytes"] is not None else ""
+        notes.append(f"{name}: peak memory {_mib(memory['peak_resident_bytes'])}{device}")
+    if report.host_peaks:
+        peaks = report.host_peaks
+        notes.append(
+            f"floors: by {peaks.flops / 1e9:.0f} GFLOP/s FP32, {peaks.int8_ops / 1e9:.0f} GOP/s INT8 and "
+            f"{peaks.bandwidth / 1e9:.1f} GB/s, measured here with {peaks.threads} threads"
+        )
+    notes += report.notes
+    notes += sorted({result.floor_missing for result in report.encode if result.floor_missing})
+    for name, reasons in report.passed_over.items():
+        notes += [f"{name}: passed over: {reason}" for reason in reasons]
+    return notes
+
+
+def _mib(count: int) -> str:
+    return f"{count / (1 << 20):,.0f} MiB"
+
+
+BENCH = Command("bench", "measure bundles beside each other", _add_arguments, _run)

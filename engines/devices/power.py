@@ -1,0 +1,117 @@
+"""Power by a Jetson's on-board sensors (INA3221), and the energy of a piece of work.
+
+The kernel shows each channel as ``in<N>_label``, ``in<N>_input`` (mV) and ``curr<N>_input`` (mA) under
+``/sys/class/hwmon``. Where a rail carries the whole module (``VDD_IN`` on Orin Nano and NX) it is the power; where none
+does (AGX Orin) the rails are added, which leaves the carrier board out. Thor's INA238 is not read.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_WHOLE = ("VDD_IN", "POM_5V_IN")
+_PERIOD_S = 0.02
+"""Between samples: the sensors average over some milliseconds, and reading a rail takes about one."""
+
+
+@dataclass(frozen=True)
+class Rail:
+    """A power rail: its label and the files of its voltage (mV) and current (mA)."""
+
+    label: str
+    voltage: Path
+    current: Path
+
+    def watts(self) -> float | None:
+        """Now; None where the sensor does not answer."""
+        try:
+            return int(self.voltage.read_text()) * int(self.current.read_text()) / 1e6
+        except (OSError, ValueError):
+            return None
+
+
+def find_rails(root: Path = Path("/")) -> list[Rail]:
+    """The rails whose sum is the power: the one that carries everything, or all."""
+    rails = []
+    for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+        if _text(monitor / "name") != "ina3221":
+            continue
+        for label_file in sorted(monitor.glob("in*_label")):
+            number = label_file.name.removeprefix("in").removesuffix("_label")
+            label = _text(label_file)
+            # Channel 7 is the sum of the shunt voltages; "NC" is a channel that is not connected.
+            if number == "7" or not label or "NC" in label:
+                continue
+            rail = Rail(label, monitor / f"in{number}_input", monitor / f"curr{number}_input")
+            if rail.watts() is not None:
+                rails.append(rail)
+    whole = [rail for rail in rails if rail.label in _WHOLE]
+    return whole or rails
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Of a piece of work: mean power over it, and its energy a picture.
+
+    Attributes:
+        rails: labels of what was added.
+        samples: readings that the mean is of.
+    """
+
+    watts: float
+    joules_per_image: float
+    seconds: float
+    samples: int
+    rails: tuple[str, ...]
+
+
+def measure_energy(
+    work: Callable[[], None], images: int, rails: list[Rail], *, seconds: float = 2.0, period: float = _PERIOD_S
+) -> Energy | None:
+    """Repeat ``work`` for ``seconds`` while the rails are read beside it.
+
+    Args:
+        work: encodes ``images`` pictures.
+        rails: from :func:`find_rails`.
+
+    Returns:
+        None where there are no rails or none answered.
+    """
+    if not rails:
+        return None
+    readings: list[float] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            watts = [rail.watts() for rail in rails]
+            if None not in watts:
+                readings.append(sum(watts))
+            done.wait(period)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    start, runs = time.perf_counter(), 0
+    try:
+        while time.perf_counter() - start < seconds:
+            work()
+            runs += 1
+    finally:
+        elapsed = time.perf_counter() - start
+        done.set()
+        reader.join()
+    if not readings:
+        return None
+    watts = sum(readings) / len(readings)
+    return Energy(watts, watts * elapsed / (runs * images), elapsed, len(readings), tuple(rail.label for rail in rails))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
