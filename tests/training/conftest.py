@@ -27,7 +27,7 @@ def stage_data(tmp_path_factory):
     return write_stage_data(tmp_path_factory.mktemp("stage-data"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Tiny matrices gain nothing from threads, and on a busy machine threads wait for each other."""
     import torch

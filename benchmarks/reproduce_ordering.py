@@ -1,0 +1,259 @@
+"""Does the method work as the paper says? Its Tables 1 and 8 at small scale, with controls.
+
+    python benchmarks/reproduce_ordering.py run --seeds 0 1 2          # resumes by itself; --device cuda on a GPU
+    python benchmarks/reproduce_ordering.py run --seeds 0 --stop-after 240 --threads 1    # a slice of it
+    python benchmarks/reproduce_ordering.py report                     # table, pictures, verdict
+
+An encoder of twelve blocks is pretrained at its full token count until a small causal decoder reads at least 90 % of
+the letters on its pages; then arms with the same batches, steps and start put a merge into it: Table 1's compressors at
+1/4, Table 8's depths, controls, and the compressors once more with the merge layer at the encoder's learning rate.
+`docs/reproduction.md` tells what came out.
+
+A folder (`--output`) holds for each seed the pretrained parts and one JSON an arm; what stands there is not run again,
+and an arm that was stopped goes on at its step. `report` writes benchmarks/results/reproduce_ordering.json,
+reproduce_ordering.md and two pictures beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent / "results"
+STEPS = {"encoder": 400, "reader": 400, "stage_1": 150, "stage_2": 300}
+_CURVE_POINTS_EVERY = 50  # steps
+
+
+class Seed:
+    """One seed's folder: every part is made once.
+
+    Args:
+        steps: of each part, as `STEPS`.
+        seconds: after which the run stops, at the next step.
+    """
+
+    def __init__(self, folder: Path, seed: int, steps: dict[str, int], device: str, seconds: float | None):
+        from laco_export.atomic import write_json
+
+        self.folder, self.seed, self.steps, self.device = folder, seed, steps, device
+        self.deadline = time.monotonic() + seconds if seconds else float("inf")
+        settings, given = folder / "settings.json", {"seed": seed, "steps": steps}
+        folder.mkdir(parents=True, exist_ok=True)
+        if settings.exists() and json.loads(settings.read_text()) != given:
+            sys.exit(
+                f"error: '{folder}' was made with other steps ({settings.read_text().strip()}); choose another --output"
+            )
+        write_json(settings, given)
+
+    def run(self, wanted: list[str]) -> bool:
+        """All parts that are missing; False where the time ran out."""
+        from ordering.arms import ARMS, ArmTraining, new_arm, stages_of
+
+        from laco_export.atomic import write_json
+
+        reader = self._reader()
+        for arm in ARMS:
+            record = self.folder / f"{arm.file}.json"
+            if record.exists() or (wanted and arm.file not in wanted):
+                continue
+            if time.monotonic() > self.deadline:
+                return False
+            stages = stages_of(arm, self.steps["stage_1"], self.steps["stage_2"])
+            training = ArmTraining(new_arm(reader, arm, self.seed), stages, self.seed, self.folder / f"{arm.file}.pt")
+            clock = _Clock(self.folder / f"{arm.file}.seconds.json")
+            finished = training.run(_CURVE_POINTS_EVERY * arm.budget, lambda: time.monotonic() < self.deadline)
+            seconds = clock.stop(keep=not finished)
+            if not finished:
+                print(f"seed {self.seed}: {arm.name} stopped in stage {stages[training.position].name}", flush=True)
+                return False
+            self._finish_arm(arm, training, record, seconds, write_json)
+        return True
+
+    def _finish_arm(self, arm, training, record: Path, seconds: dict, write_json) -> None:
+        from ordering.reader import accuracy
+
+        result = {
+            "name": arm.name,
+            "accuracy": training.curve[-1]["accuracy"],
+            "shuffled": accuracy(training.model, self.seed, shuffled=True),
+            "curve": training.curve,
+            "last_loss": training.losses[-1],
+            "steps": len(training.losses),
+            **seconds,
+        }
+        write_json(record, result)
+        training.state_file.unlink(missing_ok=True)
+        print(f"seed {self.seed}: {arm.name} reads {result['accuracy']:.1%} in {seconds['seconds']:.0f} s", flush=True)
+
+    def _reader(self):
+        """The pretrained full-token model."""
+        import torch
+        from ordering.pretraining import READS, new_decoder, pretrain_encoder, pretrain_reader, pretraining_recipe
+        from ordering.reader import IMAGE
+        from transformers import Aimv2VisionModel
+
+        from laco_export.atomic import write_json
+        from laco_export.models import LacoForConditionalGeneration
+        from laco_training.tiny.encoder_pretraining import encoder_config
+
+        encoder_file, reader_file = self.folder / "encoder.pt", self.folder / "reader.pt"
+        if not encoder_file.exists():
+            clock = _Clock()
+            made = pretrain_encoder(self.seed, self.steps["encoder"], lambda: None)
+            _save(made.state_dict(), encoder_file)
+            print(f"seed {self.seed}: encoder pretrained in {clock.stop()['seconds']:.0f} s", flush=True)
+        encoder = Aimv2VisionModel(encoder_config(pretraining_recipe(1, 1.0)))
+        encoder.load_state_dict(torch.load(encoder_file, weights_only=True))
+        if not reader_file.exists():
+            clock = _Clock()
+            model, reads = pretrain_reader(encoder, self.seed, self.steps["reader"], self.device, lambda: None)
+            write_json(self.folder / "reader.json", {"accuracy": reads, **clock.stop()})
+            _save(model.state_dict(), reader_file)
+            print(f"seed {self.seed}: the full-token reader reads {reads:.1%}", flush=True)
+        reads = json.loads((self.folder / "reader.json").read_text())["accuracy"]
+        if reads < READS:
+            print(f"warning: seed {self.seed}: the reader reads {reads:.1%}, below {READS:.0%}", flush=True)
+        model = LacoForConditionalGeneration.from_parts(
+            encoder, new_decoder(encoder), image_token_id=IMAGE, method=None
+        )
+        model.load_state_dict(torch.load(reader_file, weights_only=True, map_location="cpu"))
+        return model.to(self.device)
+
+
+class _Clock:
+    """Wall and CPU seconds of a part, added up over interruptions by a file."""
+
+    def __init__(self, file: Path | None = None):
+        self.file = file
+        self.before = json.loads(file.read_text()) if file and file.exists() else {"seconds": 0.0, "cpu_seconds": 0.0}
+        self.start = time.monotonic(), time.process_time()
+
+    def stop(self, *, keep: bool = False) -> dict:
+        now = time.monotonic(), time.process_time()
+        spent = [earlier + b - a for earlier, a, b in zip(self.before.values(), self.start, now)]
+        total = {"seconds": round(spent[0], 1), "cpu_seconds": round(spent[1], 1)}
+        if self.file:
+            self.file.write_text(json.dumps(total)) if keep else self.file.unlink(missing_ok=True)
+        return total
+
+
+def _save(state: dict, file: Path) -> None:
+    import torch
+
+    partial = file.with_suffix(".part")
+    torch.save(state, partial)
+    os.replace(partial, file)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    end = time.monotonic() + arguments.stop_after if arguments.stop_after else None
+    steps = {name: getattr(arguments, f"{name}_steps") for name in STEPS}
+    for number in arguments.seeds:
+        left = None if end is None else max(1.0, end - time.monotonic())
+        seed = Seed(arguments.output / f"seed-{number}", number, steps, arguments.device, left)
+        if not seed.run(arguments.arms):
+            print("run the same command again to go on", flush=True)
+            return 0
+    return 0
+
+
+def collect(folder: Path) -> dict[int, dict[str, dict]]:
+    """seed → arm's name → its record, of the arms that are finished."""
+    from ordering.arms import ARMS
+
+    results: dict[int, dict[str, dict]] = {}
+    for path in sorted(folder.glob("seed-*")):
+        records = {arm.name: path / f"{arm.file}.json" for arm in ARMS}
+        found = {name: json.loads(file.read_text()) for name, file in records.items() if file.exists()}
+        if found:
+            results[int(path.name.removeprefix("seed-"))] = found
+    return results
+
+
+def report(arguments: argparse.Namespace) -> int:
+    from ordering.pages import draw_pages, page_picture
+    from ordering.pictures import draw_curves
+    from ordering.verdict import rows_of, verdict
+
+    results = collect(arguments.output)
+    if not results:
+        sys.exit(f"error: no finished arm in '{arguments.output}'; run the study first")
+    rows, found = rows_of(results), verdict(results)
+    readers = {seed: json.loads((arguments.output / f"seed-{seed}" / "reader.json").read_text()) for seed in results}
+    settings = {seed: json.loads((arguments.output / f"seed-{seed}" / "settings.json").read_text()) for seed in results}
+    values = {
+        **device(arguments.device),
+        "settings": settings,
+        "readers": readers,
+        "arms": results,
+        "rows": [asdict(row) for row in rows],
+        "verdict": [{"criterion": criterion, "holds": holds} for criterion, holds in found],
+    }
+    target = arguments.results
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "reproduce_ordering.json").write_text(json.dumps(values, indent=1) + "\n")
+    text = table(rows, found)
+    (target / "reproduce_ordering.md").write_text(text)
+    draw_curves(results, rows).save(target / "reproduce_ordering.png", optimize=True)
+    pages, _ = draw_pages(4, 0, 0)
+    page_picture(pages.permute(1, 2, 0, 3).flatten(2)).save(target / "reproduce_ordering_pages.png")
+    print(text)
+    return 0
+
+
+def table(rows, found) -> str:
+    """The result as Markdown."""
+    lines = [
+        "| group | arm | seeds | letters read | after stage 1 | R |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        retained = "" if row.retained is None else _with_error(row.retained, row.retained_error, "{:.3f}")
+        cells = (row.group, row.name, row.seeds, _with_error(row.accuracy, row.accuracy_error, "{:.1%}"))
+        lines.append(f"| {' | '.join(map(str, cells))} | {row.after_stage_1:.1%} | {retained} |")
+    words = {True: "holds", False: "does not hold", None: "cannot be said yet"}
+    return "\n".join([*lines, "", *(f"- {criterion}: {words[holds]}" for criterion, holds in found)]) + "\n"
+
+
+def _with_error(value: float, error: float | None, form: str) -> str:
+    return form.format(value) + (f" ± {form.format(error)}" if error is not None else "")
+
+
+def device(name: str) -> dict:
+    import torch
+    import transformers
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    used = torch.cuda.get_device_name() if name.startswith("cuda") else f"{os.cpu_count()} {platform.machine()} cores"
+    return {"device": used, "cpu": cpu, "versions": {m.__name__: m.__version__ for m in (torch, transformers)}}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=["run", "report"])
+    parser.add_argument("--output", type=Path, default=Path("build/ordering"), help="default: build/ordering")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the report goes")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", default=[], metavar="FILE", help="some arms only, such as laco-1_4")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="of PyTorch on a CPU")
+    parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="and go on with the same command later")
+    for name, steps in STEPS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}-steps", type=int, default=steps, help=f"default: {steps}")
+    arguments = parser.parse_args(argv)
+    return run(arguments) if arguments.step == "run" else report(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
