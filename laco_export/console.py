@@ -26,6 +26,9 @@ _EXTRA_OF = {
     "onnxruntime": "cpu",
     "accelerate": "train",
     "datasets": "train",
+    "fastapi": "serve",
+    "prometheus_client": "serve",
+    "uvicorn": "serve",
 }
 """Top-level module -> the extra that installs it."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,11 @@ _BICUBIC = 3  # PIL's Resampling.BICUBIC, the number that preprocessor_config.js
 
 
 def load_image(
-    source: str | os.PathLike | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+    source: str | os.PathLike | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+    formats: Sequence[str] = FORMATS,
 ) -> Image.Image:
     """Read a picture as upright 8-bit RGB.
 
@@ -43,18 +47,23 @@ def load_image(
 
     Args:
         name: what errors call the picture; None takes the path.
+        formats: Pillow's names of those that are read.
 
     Raises:
         ImageError: no such file, not a picture, truncated, or more than ``max_pixels`` pixels.
     """
-    with open_picture(source, max_pixels=max_pixels, name=name) as image:
+    with open_picture(source, max_pixels=max_pixels, name=name, formats=formats) as image:
         image.load()
         return to_rgb(ImageOps.exif_transpose(image))
 
 
 @contextmanager
 def open_picture(
-    source: str | os.PathLike | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+    source: str | os.PathLike | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+    formats: Sequence[str] = FORMATS,
 ) -> Iterator[Image.Image]:
     """Pillow's picture with its header read and nothing decoded; what goes wrong inside the block is an ImageError.
 
@@ -68,7 +77,7 @@ def open_picture(
             reason = "is a folder, not a picture" if Path(path).is_dir() else "is not a regular file"
         raise ImageError(f"'{name}' {reason}", allowed="a picture file", todo="check the path")
     try:
-        with _quiet_pillow(), Image.open(source, formats=_known_formats()) as image:
+        with _quiet_pillow(), Image.open(source, formats=_readable(formats)) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageError(
@@ -79,7 +88,7 @@ def open_picture(
                 )
             yield image
     except UnidentifiedImageError:
-        raise ImageError(f"'{name}' is not a picture", allowed=", ".join(_known_formats())) from None
+        raise ImageError(f"'{name}' is not a picture", allowed=", ".join(_readable(formats))) from None
     except (LacoError, PermissionError):
         raise
     except Exception as error:  # Pillow's decoders raise whatever they stumble over in a damaged file
@@ -88,10 +97,10 @@ def open_picture(
         ) from None
 
 
-def _known_formats() -> list[str]:
+def _readable(formats: Sequence[str]) -> list[str]:
     # Pillow also opens formats that it hands to other programs (EPS to Ghostscript): not for files from anyone.
     Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
+    return [name for name in formats if name in Image.OPEN]
 
 
 @contextmanager

@@ -1,0 +1,211 @@
+"""One served bundle: takes requests in, prepares and queues them, and lets go of them when the server ends."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive
+
+from laco_export import __version__
+from laco_export.bundle import MANIFEST_NAME, Bundle
+
+from ..answering import Answer, Answerer
+from ..prompt import Prompter
+from .body import read_body
+from .chat_request import ChatRequest, parse_chat_request
+from .chat_response import Completion, EventStream
+from .engine import Engine, Job
+from .errors import ApiError, client_gone, no_such_model, shutting_down
+from .fetching import fetch_picture
+from .metrics import Metrics
+from .pictures import is_remote
+from .prompting import Abandoned, build_prompt
+from .settings import ServeSettings
+
+FETCHES_AT_ONCE = 4
+
+
+class Service:
+    """Answers chat requests about one bundle. Its methods belong to the event loop.
+
+    Args:
+        load: makes the answerer; called in the engine's thread by :meth:`start`.
+        model: the id by which clients name the bundle.
+        on_loaded: called from the engine's thread with the answerer, or with what loading raised.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        prompter: Prompter,
+        settings: ServeSettings,
+        *,
+        load: Callable[[], Answerer],
+        model: str,
+        on_loaded: Callable[[Answerer | BaseException], None] = lambda _: None,
+    ):
+        self.settings, self.model = settings, model
+        self.metrics = Metrics()
+        self.engine = Engine(load, on_loaded=self._loaded, on_answer=self._answered)
+        self.draining = False
+        self._told_loaded = on_loaded
+        self._prompter = prompter
+        self._digest = hashlib.sha256((bundle.path / MANIFEST_NAME).read_bytes()).hexdigest()[:12]
+        self._jobs: set[Job] = set()
+        # One: a picture of 50 megapixels is 150 MB while it is scaled down, and the engine needs the other cores.
+        self._preparation = ThreadPoolExecutor(1, "preparation")
+        self._fetching = ThreadPoolExecutor(FETCHES_AT_ONCE, "fetching")
+
+    def start(self) -> None:
+        self.engine.start()
+
+    def drain(self) -> None:
+        """Take no more requests; those that are held are answered."""
+        self.draining = True
+
+    def cancel_all(self) -> None:
+        """End the requests that are held, with an error that says why."""
+        for job in list(self._jobs):
+            job.cancel("shutdown")
+
+    def stop(self, wait_s: float) -> None:
+        self._preparation.shutdown(wait=False, cancel_futures=True)
+        self._fetching.shutdown(wait=False, cancel_futures=True)
+        self.engine.stop(wait_s)
+
+    @property
+    def held(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def status(self) -> str:
+        """``ready``, ``loading``, ``draining``, or ``failed``."""
+        if self.draining:
+            return "draining"
+        if not self.engine.alive:
+            return "failed"
+        return "loading" if self.engine.answerer is None else "ready"
+
+    async def chat_completions(self, request: Request) -> Response:
+        """Answer a request, whole or as a stream.
+
+        Raises:
+            ApiError: it gets no answer.
+        """
+        with ExitStack() as held:
+            job = held.enter_context(self._place())
+            chat = await self._receive(request, job)
+            # From here on the connection brings nothing but its end.
+            watcher = asyncio.ensure_future(_watch(request.receive, job))
+            held.callback(watcher.cancel)
+            fetched = await self._fetch(chat, job)
+            job.options = chat.generation_options(self.settings.max_new_tokens)
+            job.prompt = await self._prepare(
+                job,
+                build_prompt,
+                chat,
+                self._prompter,
+                self.settings,
+                fetched=fetched,
+                wanted=lambda: not job.cancelled,
+            )
+            del fetched
+            self.engine.submit(job)
+            completion = Completion(chat, self.model, self._fingerprint())
+            if chat.stream:
+                return EventStream(job, completion, include_usage=chat.include_usage, held=held.pop_all())
+            text = "".join([piece async for piece in job.texts()])
+            return JSONResponse(completion.whole(job, text))
+
+    @contextmanager
+    def _place(self) -> Iterator[Job]:
+        """Hold one of the queue's places for a request."""
+        if self.status != "ready":
+            raise shutting_down() if self.draining else self._not_ready()
+        if len(self._jobs) >= self.settings.places:
+            raise ApiError(
+                429,
+                f"the queue is full: {self.settings.queue} requests are waiting; try again later",
+                code="queue_full",
+                headers={"retry-after": "1"},
+            )
+        job = Job(self.settings.timeout_s)
+        self._jobs.add(job)
+        try:
+            yield job
+        finally:
+            self._jobs.discard(job)
+            job.close()
+
+    async def _receive(self, request: Request, job: Job) -> ChatRequest:
+        body = await read_body(request, self.settings.max_body_bytes)
+        chat = await self._prepare(job, parse_chat_request, body)
+        if chat.model is not None and chat.model != self.model:
+            raise no_such_model(chat.model, self.model)
+        return chat
+
+    async def _prepare(self, job: Job, work: Callable, *arguments, **further):
+        """Run ``work`` in the preparation thread, for as long as the job is wanted."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await job.unless_cancelled(
+                loop.run_in_executor(self._preparation, lambda: work(*arguments, **further))
+            )
+        except Abandoned:
+            raise client_gone() from None
+
+    async def _fetch(self, chat: ChatRequest, job: Job) -> dict[str, bytes]:
+        """The bytes of the pictures that are not in the request itself."""
+        places: dict[str, str] = {}
+        for number, message in enumerate(chat.messages):
+            for image in message.images:
+                if is_remote(image.url):
+                    places.setdefault(image.url, f"messages[{number}].content")
+        if not places:
+            return {}
+        if not self.settings.allow_fetch:
+            raise ApiError(
+                400,
+                "this server fetches no pictures from the web: send them as data: URLs (data:image/png;base64,…)",
+                param=next(iter(places.values())),
+                code="invalid_image_url",
+            )
+        if len(places) > self.settings.max_pictures:
+            raise ApiError(400, f"too many pictures (allowed: {self.settings.max_pictures})", code="too_many_images")
+        loop, most = asyncio.get_running_loop(), self.settings.max_body_bytes // len(places)
+        waiting = [
+            loop.run_in_executor(
+                self._fetching, lambda url=url, param=param: fetch_picture(url, max_bytes=most, param=param)
+            )
+            for url, param in places.items()
+        ]
+        return dict(zip(places, await job.unless_cancelled(asyncio.gather(*waiting)), strict=True))
+
+    def _not_ready(self) -> ApiError:
+        message = {"loading": "the models are being loaded; try again soon"}.get(self.status, "the engine has failed")
+        return ApiError(503, message, code="not_ready", headers={"retry-after": "5"})
+
+    def _fingerprint(self) -> str:
+        answerer = self.engine.answerer
+        return f"{self._digest}-{__version__}-{answerer.vision.name}-{answerer.decoder.provider}".replace(" ", "_")
+
+    def _loaded(self, answerer: Answerer | BaseException) -> None:
+        if isinstance(answerer, Answerer):
+            self.metrics.loaded(self.model, __version__, answerer.vision.name, answerer.decoder.provider)
+        self._told_loaded(answerer)
+
+    def _answered(self, job: Job, answer: Answer) -> None:
+        self.metrics.answer(answer, job.started - job.created)
+
+
+async def _watch(receive: Receive, job: Job) -> None:
+    """Cancel the job when its client goes away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    job.cancel("disconnect")
