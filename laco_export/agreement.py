@@ -77,8 +77,8 @@ class Agreement:
     @property
     def relative_error(self) -> float:
         """``‖given − expected‖ / ‖expected‖``, from cosine and norm ratio; NaN where either is."""
-        ratio = self.norm_ratio
-        return math.sqrt(max(0.0, 1 + ratio * ratio - 2 * ratio * self.cosine))
+        squared = 1 + self.norm_ratio**2 - 2 * self.norm_ratio * self.cosine
+        return math.sqrt(max(squared, 0.0))  # in this order: NaN is neither less nor more, and stays
 
     def numbers(self) -> str:
         """The three numbers in one line."""

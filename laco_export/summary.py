@@ -95,7 +95,7 @@ def comparison_line(found: dict, *, with_tolerance: bool = False) -> str:
         float("nan") if found.get(key) is None else found[key] for key in ("cosine", "norm_ratio", "max_abs")
     )
     allowed = found.get("tolerance")
-    if not with_tolerance or allowed is None:
+    if not with_tolerance or allowed is None or "largest" not in found:
         return f"cosine {cosine:.7f}, norm ratio {ratio:.5f}, max abs {largest:.2e}"
     return (
         f"cosine {cosine:.7f} (≥ {allowed['cosine']:.7g}), norm ratio {ratio:.5f} (1 ± {allowed['norm_drift']:.2g}), "
@@ -121,7 +121,7 @@ def _accuracy_lines(accuracy: dict) -> Iterator[tuple[str, str]]:
             yield label, f"{worst['name']}: {comparison_line(worst)}"
     yield "image_features", comparison_line(accuracy["tensors"][-1])
     if rewritten := accuracy.get("rewritten"):
-        worst = _worst([*rewritten["tensors"], *rewritten["branches"]])
+        worst = _worst([*rewritten["tensors"], *rewritten.get("branches", [])])
         yield "rewritten", f"{rewritten['judged_by']}: worst at {worst['name']}: {comparison_line(worst)}"
 
 

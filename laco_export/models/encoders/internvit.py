@@ -48,5 +48,6 @@ INTERNVIT = EncoderSpec(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
     prefix_tokens=1,
+    square_only=True,  # interpolate_pos_encoding takes the stored positions for a square grid, and always runs then
     original=ORIGINAL,
 )

@@ -51,6 +51,7 @@ class EncoderSpec:
         prefix_tokens: tokens before the patches (CLS): they bypass the merge and are dropped at the end.
         headless: configuration fields that leave out the pooling head, set when an encoder's folder is loaded.
         required: further configuration fields that must have these values (learned positions, …).
+        square_only: transformers' class fails on pictures that are not square.
         skipped: patterns of stored tensors that are not the encoder's (a text tower, a pooling head).
         original: the publisher's own layout, where it is another than transformers'.
         resize, mean, std: the published preprocessing.
@@ -69,6 +70,7 @@ class EncoderSpec:
     prefix_tokens: int = 0
     headless: dict[str, Any] = field(default_factory=dict)
     required: dict[str, Any] = field(default_factory=dict)
+    square_only: bool = False
     skipped: tuple[str, ...] = ()
     original: OriginalLayout | None = None
 
@@ -77,6 +79,13 @@ class EncoderSpec:
         for name, value in {**self.headless, **self.required}.items():
             if (given := getattr(config, name, None)) != value:  # SigLIP's class takes a missing field as a head
                 raise ConfigError(f"vision_config.{name} must be {value}", given=given)
+        height, width = self.image_size(config)
+        if self.square_only and height != width:
+            raise ConfigError(
+                f"vision_config.image_size of {self.model_type} must be square",
+                given=[height, width],
+                todo="choose a square size and let the preprocessing resize, or tile the picture into squares",
+            )
 
     def grid(self, config: PretrainedConfig) -> tuple[int, int]:
         """The token grid ``(H, W)`` before any merge; a rest smaller than a patch is not seen (SigLIP's 384 px: 27)."""

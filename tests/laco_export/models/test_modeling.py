@@ -442,6 +442,14 @@ def test_an_encoder_with_a_pooling_head_is_refused(make_encoder, make_model):
         make_model(encoder)
 
 
+def test_an_internvit_that_is_not_square_is_refused(make_encoder, make_model):
+    encoder = make_encoder("internvit")
+    encoder.config.image_size = (56, 84)  # transformers would build it, and fail on the first picture
+    with pytest.raises(ConfigError, match=r"vision_config\.image_size of internvl_vision must be square") as error:
+        make_model(encoder)
+    assert error.value.given == [56, 84]
+
+
 def test_a_picture_too_many(make_model):
     inputs = prompt(1)
     inputs["pixel_values"] = inputs["pixel_values"].repeat(2, 1, 1, 1)
