@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil, floor, log10
 
 from PIL import Image, ImageDraw, ImageFont
 
 _WIDTH, _HEIGHT = 900, 520
-_LEFT, _RIGHT, _TOP, _BOTTOM = 80, 250, 56, 64  # margins in pixels; the legend stands in the right one
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 300, 64, 64  # margins in pixels; the legend stands in the right one
 _COLOURS = ((31, 93, 200), (214, 84, 22), (34, 139, 84), (150, 60, 160), (120, 100, 20), (200, 30, 80))
 
 
@@ -37,11 +38,12 @@ def draw_by_depth(series: dict[str, Sequence[Point]], title: str) -> Image.Image
     """
     image = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
     pen, font, small = ImageDraw.Draw(image), ImageFont.load_default(15), ImageFont.load_default(13)
-    highest = 1.1 * max(max(point.ms for point in points) for points in series.values())
+    ticks = _round_ticks(1.1 * max(max(point.ms for point in points) for points in series.values()))
+    highest = ticks[-1]
     across = lambda depth: _LEFT + depth * (_WIDTH - _LEFT - _RIGHT)
     down = lambda ms: _HEIGHT - _BOTTOM - ms / highest * (_HEIGHT - _TOP - _BOTTOM)
     pen.text((_LEFT, 16), title, fill="black", font=font)
-    _axes(pen, small, across, down, highest, sorted({point.depth for points in series.values() for point in points}))
+    _axes(pen, small, across, down, ticks, sorted({point.depth for points in series.values() for point in points}))
     for index, (name, points) in enumerate(series.items()):
         colour = _COLOURS[index % len(_COLOURS)]
         points = sorted(points, key=lambda point: point.depth)
@@ -53,26 +55,38 @@ def draw_by_depth(series: dict[str, Sequence[Point]], title: str) -> Image.Image
             pen.line(measured, fill=colour, width=3)
         for (x, y), point in zip(measured, points):
             pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=colour)
-            pen.text((x + 8, y - 18), f"{point.ms:.3g}", fill=colour, font=small)
-        row = _TOP + 8 + 44 * index
-        pen.line((_WIDTH - _RIGHT + 20, row + 8, _WIDTH - _RIGHT + 50, row + 8), fill=colour, width=3)
-        pen.text((_WIDTH - _RIGHT + 58, row), name, fill="black", font=small)
-        _dashed(pen, [(_WIDTH - _RIGHT + 20, row + 26), (_WIDTH - _RIGHT + 50, row + 26)], colour)
-        pen.text((_WIDTH - _RIGHT + 58, row + 18), "by FLOPs alone", fill="grey", font=small)
+            # Above the line and to its left, or below it and to its right: never on it, since lines only rise.
+            place, anchor = ((x - 6, y - 7), "rb") if index % 2 == 0 else ((x + 6, y + 7), "lt")
+            pen.text(place, f"{point.ms:.3g}", fill=colour, font=small, anchor=anchor)
+        _legend(pen, small, name, colour, _TOP + 44 * index)
     return image
 
 
-def _axes(pen, font, across, down, highest: float, depths: Sequence[float]) -> None:
+def _legend(pen, font, name: str, colour, row: int) -> None:
+    left = _WIDTH - _RIGHT + 50
+    pen.line((left, row + 8, left + 30, row + 8), fill=colour, width=3)
+    pen.text((left + 38, row), name, fill="black", font=font)
+    _dashed(pen, [(left, row + 26), (left + 30, row + 26)], colour)
+    pen.text((left + 38, row + 18), "by FLOPs alone", fill="grey", font=font)
+
+
+def _round_ticks(least: float) -> list[float]:
+    """From 0 in steps of 1, 2 or 5 times a power of ten, four to seven of them, the last not below ``least``."""
+    power = 10.0 ** floor(log10(least / 4))
+    step = next(factor * power for factor in (1, 2, 5, 10) if least / (factor * power) <= 6)
+    return [step * index for index in range(ceil(least / step) + 1)]
+
+
+def _axes(pen, font, across, down, ticks: Sequence[float], depths: Sequence[float]) -> None:
     pen.line((_LEFT, _TOP, _LEFT, down(0), across(1), down(0)), fill="grey", width=1)
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        value = share * highest
+    for value in ticks:
         pen.line((_LEFT, down(value), across(1), down(value)), fill=(230, 230, 230))
-        pen.text((12, down(value) - 8), f"{value:.3g}", fill="grey", font=font)
+        pen.text((_LEFT - 10, down(value)), f"{value:.4g}", fill="grey", font=font, anchor="rm")
     for depth in depths:
         pen.line((across(depth), down(0), across(depth), down(0) + 5), fill="grey")
         pen.text((across(depth) - 14, down(0) + 8), f"{depth:.2f}", fill="grey", font=font)
     pen.text((_LEFT, _HEIGHT - 28), "depth: share of the blocks before the merge", fill="grey", font=font)
-    pen.text((12, _TOP - 22), "ms a picture", fill="grey", font=font)
+    pen.text((_LEFT - 40, _TOP - 26), "ms a picture", fill="grey", font=font)
 
 
 def _dashed(pen, points: Sequence[tuple[float, float]], colour) -> None:

@@ -43,15 +43,17 @@ def bundle_memory(request: MemoryRequest) -> dict:
 
     Returns:
         ``{"peak_resident_bytes", "device_bytes"}``: what the process had resident at its peak, Python and its libraries
-        included, and what it took of a GPU's own memory, None without one. ``{"error": …}`` where the process failed.
+        included, and what it took of a GPU's own memory, None without one. ``{"error": …}`` where it could not.
     """
     command = [sys.executable, "-m", __name__, json.dumps(asdict(request))]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         return {"error": f"not done after {TIMEOUT:.0f} s"}
-    lines = (done.stderr if done.returncode else done.stdout).strip().splitlines() or ["no message"]
-    return {"error": lines[-1][:300]} if done.returncode else json.loads(lines[-1])
+    lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+    if done.returncode or not lines:
+        return {"error": (lines or [f"exit code {done.returncode}"])[-1][:300]}
+    return json.loads(lines[-1])
 
 
 def _measure(request: MemoryRequest) -> dict:
@@ -82,5 +84,11 @@ def _measure(request: MemoryRequest) -> dict:
 
 
 if __name__ == "__main__":
+    from laco_export.errors import LacoError
+
+    try:
+        measured = _measure(MemoryRequest(**json.loads(sys.argv[1])))
+    except LacoError as problem:
+        measured = {"error": problem.failed}
     print()
-    print(json.dumps(_measure(MemoryRequest(**json.loads(sys.argv[1])))))
+    print(json.dumps(measured))

@@ -10,10 +10,11 @@ from .build import BUILD
 from .chat import CHAT
 from .command import Command
 from .diff import DIFF
+from .doctor import DOCTOR
 from .inspect import INSPECT
 from .run import RUN
 from .serve import SERVE
 
-COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD, BENCH, SERVE)
+COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD, BENCH, DOCTOR, SERVE)
 
 __all__ = ["COMMANDS", "Command"]

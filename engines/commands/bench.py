@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from .command import Command, positive
+
+WIDTH = 160
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,30 +75,38 @@ def _show(report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    out = Console(highlight=False)
+    # Without a terminal Rich would wrap at 80 columns: the table is for a file then, or another program.
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     options = report.options
     out.print(report.summary)
+    runtimes = list(dict.fromkeys(result.runtime for result in report.encode))
+    if len(runtimes) == 1:
+        out.print(f"vision tower on {runtimes[0]}")
     out.print(
         f"{options['warmup']} warm-up runs, {options['repeats']} samples of each, in turn; {options['threads']} threads"
     )
-    table = _table(Table, "encode", _ENCODE_COLUMNS)
+    left_out = {"runtime"} if len(runtimes) == 1 else set()
+    left_out |= set() if any(result.energy for result in report.encode) else {"J/image"}
+    columns = [column for column in _ENCODE_COLUMNS if column not in left_out]
+    table = _table(Table, "encode", columns)
     for result in report.encode:
         floor = result.floor
-        table.add_row(
-            f"{result.bundle} {result.precision}",
-            f"{result.depth:.2f}",
-            result.runtime,
-            str(result.batch) + (f" (+{result.padded} padded)" if result.padded else ""),
-            f"{result.p50_ms:.2f}",
-            f"{result.p95_ms:.2f}",
-            f"{result.images_per_s:.2f}",
-            f"{floor.ms:.3g}" if floor else "-",
-            f"{result.p50_ms / floor.ms:.2f}" if floor else "-",
-            floor.bound if floor else "-",
-            f"{result.cpu_over_wall:.2f}",
-            f"{result.rejected} of {result.kept + result.rejected}",
-            f"{result.energy['joules_per_image']:.3g}" if result.energy else "-",
-        )
+        cells = {
+            "bundle": f"{result.bundle} {result.precision}",
+            "depth": f"{result.depth:.2f}",
+            "runtime": result.runtime,
+            "batch": str(result.batch) + (f" (+{result.padded} padded)" if result.padded else ""),
+            "p50 ms": f"{result.p50_ms:.2f}",
+            "p95 ms": f"{result.p95_ms:.2f}",
+            "images/s": f"{result.images_per_s:.2f}",
+            "floor ms": f"{floor.ms:.3g}" if floor else "-",
+            "x floor": f"{result.p50_ms / floor.ms:.2f}" if floor else "-",
+            "bound": floor.bound if floor else "-",
+            "CPU/wall": f"{result.cpu_over_wall:.2f}",
+            "rejected": f"{result.rejected} of {result.kept + result.rejected}",
+            "J/image": f"{result.energy['joules_per_image']:.3g}" if result.energy else "-",
+        }
+        table.add_row(*(cells[column] for column in columns))
     out.print(table)
     if report.decode:
         out.print(_answers(report, Table))

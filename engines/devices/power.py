@@ -1,8 +1,9 @@
-"""Power by a Jetson's on-board sensors (INA3221), and the energy of a piece of work.
+"""Power by a Jetson's on-board sensors, and the energy of a piece of work.
 
-The kernel shows each channel as ``in<N>_label``, ``in<N>_input`` (mV) and ``curr<N>_input`` (mA) under
-``/sys/class/hwmon``. Where a rail carries the whole module (``VDD_IN`` on Orin Nano and NX) it is the power; where none
-does (AGX Orin) the rails are added, which leaves the carrier board out. Thor's INA238 is not read.
+The kernel shows each channel of an INA3221 as ``in<N>_label``, ``in<N>_input`` (mV) and ``curr<N>_input`` (mA) under
+``/sys/class/hwmon``, and an INA238 (Thor's carrier board, the whole input) as ``power1_input`` (µW). Where a rail
+carries everything (``VDD_IN`` of Orin Nano and NX, the INA238) it is the power; where none does (AGX Orin) the rails
+are added, which leaves the carrier board out.
 """
 
 from __future__ import annotations
@@ -11,25 +12,26 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
-_WHOLE = ("VDD_IN", "POM_5V_IN")
+_INPUT = "VIN"
+_WHOLE = ("VDD_IN", "POM_5V_IN", _INPUT)
 _PERIOD_S = 0.02
 """Between samples: the sensors average over some milliseconds, and reading a rail takes about one."""
 
 
 @dataclass(frozen=True)
 class Rail:
-    """A power rail: its label and the files of its voltage (mV) and current (mA)."""
+    """A power rail: its label, and the files whose product is its power in microwatts (mV and mA, or µW alone)."""
 
     label: str
-    voltage: Path
-    current: Path
+    files: tuple[Path, ...]
 
     def watts(self) -> float | None:
-        """Now; None where the sensor does not answer."""
+        """Now; None where the sensor does not answer, as a channel that is switched off."""
         try:
-            return int(self.voltage.read_text()) * int(self.current.read_text()) / 1e6
+            return prod(int(file.read_text()) for file in self.files) / 1e6
         except (OSError, ValueError):
             return None
 
@@ -38,19 +40,24 @@ def find_rails(root: Path = Path("/")) -> list[Rail]:
     """The rails whose sum is the power: the one that carries everything, or all."""
     rails = []
     for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-        if _text(monitor / "name") != "ina3221":
-            continue
-        for label_file in sorted(monitor.glob("in*_label")):
-            number = label_file.name.removeprefix("in").removesuffix("_label")
-            label = _text(label_file)
-            # Channel 7 is the sum of the shunt voltages; "NC" is a channel that is not connected.
-            if number == "7" or not label or "NC" in label:
-                continue
-            rail = Rail(label, monitor / f"in{number}_input", monitor / f"curr{number}_input")
-            if rail.watts() is not None:
-                rails.append(rail)
-    whole = [rail for rail in rails if rail.label in _WHOLE]
-    return whole or rails
+        chip = _text(monitor / "name")
+        if chip == "ina238":
+            rails.append(Rail(_INPUT, (monitor / "power1_input",)))
+        elif chip == "ina3221":
+            rails += _channels(monitor)
+    answering = [rail for rail in rails if rail.watts() is not None]
+    return next(([rail] for rail in answering if rail.label in _WHOLE), answering)
+
+
+def _channels(monitor: Path) -> list[Rail]:
+    found = []
+    for label_file in sorted(monitor.glob("in*_label")):
+        number = label_file.name.removeprefix("in").removesuffix("_label")
+        label = _text(label_file)
+        # Channel 7 is the sum of the shunt voltages; "NC" is a channel that is not connected.
+        if number != "7" and label and "NC" not in label:
+            found.append(Rail(label, (monitor / f"in{number}_input", monitor / f"curr{number}_input")))
+    return found
 
 
 @dataclass(frozen=True)

@@ -100,13 +100,16 @@ def build_engine(
         "POLYGRAPHY_USE_TENSORRT_RTX": "1" if request.library == "tensorrt_rtx" else "0",
         "PYTHONUNBUFFERED": "1",
     }
-    command = [sys.executable, "-m", __name__, json.dumps(asdict(request))]
-    lines = _run(command, environment, timeout, on_message, request.library)
+    lines = _run(_command(request), environment, timeout, on_message, request.library)
     try:
         result = json.loads(lines[-1])
     except (IndexError, ValueError):
         raise _failure(request.library, "it ended without a result") from None
     return BuiltEngine(**{**result, "warnings": tuple(Messages(lines[:-1]).warnings)})
+
+
+def _command(request: EngineRequest) -> list[str]:
+    return [sys.executable, "-m", __name__, json.dumps(asdict(request))]
 
 
 def _run(command: list[str], environment: dict, timeout: float, on_message, library: str) -> list[str]:

@@ -1,0 +1,79 @@
+"""``laco-engine doctor``: what is installed, what is missing, what would run a bundle here, and whether it fits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .command import Command
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, nargs="?", metavar="BUNDLE", help="also: does this bundle start and fit?")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON on stdout")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from laco_export.bundle import open_bundle
+    from laco_export.console import console
+
+    from ..doctor import diagnose
+
+    bundle = None
+    with console().status("looking"):
+        if args.bundle is not None:
+            bundle = open_bundle(args.bundle)
+        found = diagnose(bundle)
+    if args.json:
+        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(_lines(found)))
+    return 0 if found.ready else 1
+
+
+def _lines(found) -> list[str]:
+    from ..packages import PACKAGES
+
+    lines = ["machine", f"  {found.machine.summary}", *_board(found.machine.board), "packages"]
+    width = max(len(package.name) for package in PACKAGES)
+    for package in PACKAGES:
+        version = found.packages[package.name]
+        mark = version or ("MISSING" if package.needed else "-")
+        lines.append(f"  {package.name:<{width}}  {mark:<14} {package.purpose}")
+    lines += ["what would run", f"  vision tower    {found.vision or 'nothing can'}"]
+    lines += [f"    passed over: {reason}" for reason in found.passed_over]
+    lines.append(f"  language model  {found.language or 'nothing can: ONNX Runtime is not installed'}")
+    if found.fit is not None:
+        lines += _fit(found.fit)
+    if found.todo:
+        lines += ["to do", *(f"  {line}" for line in found.todo)]
+    return [*lines, "ready" if found.ready else "not ready"]
+
+
+def _board(board: dict | None) -> list[str]:
+    if board is None:
+        return []
+    memory = f"{board['memory_bytes'] / (1 << 30):.2f} GiB" if board["memory_bytes"] else "unknown"
+    clock = lambda value: f"{value:.0f} MHz" if value else "unknown"
+    return [
+        f"  L4T {board['l4t'] or 'unknown'}, JetPack {board['jetpack'] or 'unknown'}, memory {memory}",
+        f"  power mode {board['power_mode'] or 'unknown'}, GPU at {clock(board['gpu_clock_mhz'])} of at most "
+        f"{clock(board['gpu_clock_max_mhz'])}",
+    ]
+
+
+def _fit(fit) -> list[str]:
+    from ..doctor import CACHE_POSITIONS, PROCESS_BYTES
+
+    mib = lambda count: f"{count / (1 << 20):,.0f} MiB"
+    parts = (
+        f"vision tower {mib(fit.vision_bytes)}, language model {mib(fit.decoder_bytes)}, KV cache of {CACHE_POSITIONS} "
+        f"positions {mib(fit.cache_bytes)}, process {mib(PROCESS_BYTES)}"
+    )
+    verdict = {True: "fits", False: "DOES NOT FIT", None: "free memory is unknown"}[fit.fits]
+    free = f" of {mib(fit.free_bytes)} free" if fit.free_bytes is not None else ""
+    return ["this bundle, estimated", f"  {mib(fit.needed_bytes)}{free}: {verdict}", f"  {parts}"]
+
+
+DOCTOR = Command("doctor", "what this machine has, lacks and would use", _add_arguments, _run)

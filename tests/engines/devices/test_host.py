@@ -1,0 +1,32 @@
+from laco_engines.devices.host import cpu_name, measure_peaks
+from laco_engines.devices.roofline import floor_of
+
+
+def test_peaks_are_measured(monkeypatch):
+    from laco_engines.devices import host
+
+    monkeypatch.setattr(host, "_SIDE", 256)
+    monkeypatch.setattr(host, "_ARRAY_BYTES", 1 << 22)
+    monkeypatch.setattr(host, "_REPEATS", 2)
+    found = measure_peaks(1)
+    assert found.threads == 1
+    assert 1e8 < found.flops < 1e14
+    assert 1e8 < found.int8_ops < 1e15
+    assert 1e8 < found.bandwidth < 1e13
+
+
+def test_the_processor_as_linux_names_it(tmp_path):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("processor : 0\nmodel name\t: Some CPU @ 2 GHz\n")
+    assert cpu_name(tmp_path) == "Some CPU @ 2 GHz"
+    assert cpu_name(tmp_path / "nowhere")
+
+
+def test_the_floor_is_the_longer_of_arithmetic_and_memory():
+    peaks = {"fp16": 1e12, "int8": 2e12}
+    mixed = floor_of({"fp16": 10**9, "int8": 10**9}, 10**6, peak_flops=peaks, bandwidth=1e9)
+    assert (mixed.compute_ms, mixed.memory_ms, mixed.bound) == (1.5, 1.0, "compute-bound")
+    assert mixed.ms == 1.5
+    slow = floor_of({"fp16": 10**9}, 10**7, peak_flops=peaks, bandwidth=1e9)
+    assert (slow.ms, slow.bound) == (10.0, "bandwidth-bound")
+    assert floor_of({"fp32": 1}, 1, peak_flops=peaks, bandwidth=1e9) is None
