@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from importlib import resources
 
 from fastapi import FastAPI, Request
@@ -148,7 +149,8 @@ class RequestLog:
             if path not in ("/health", "/health/live", "/health/ready", "/metrics"):  # polled every few seconds
                 client = (scope.get("client") or ("-",))[0]
                 line = f"{client} {_method(scope)} {path} {status} {1000 * seconds:.0f} ms"
-                print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=sys.stderr, flush=True)
+                with suppress(OSError, ValueError):  # nobody reads stderr any more
+                    print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=sys.stderr, flush=True)
 
 
 def _method(scope: Scope) -> str:

@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urljoin, urlsplit
 
 from .errors import ApiError
@@ -135,19 +136,17 @@ class _Pinned(http.client.HTTPConnection):
         self.default_port = 443 if tls else 80
         super().__init__(host, port, timeout=timeout)
         self._address, self._tls = address, tls
+        self._opened: socket.socket | None = None  # http.client hands self.sock over to a response without a length
 
     def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        self._opened = self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._tls:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+            self._opened = self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
 
     def cut_off(self) -> None:
-        sock = self.sock
-        if sock is not None:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:  # it was closed meanwhile
-                pass
+        if self._opened is not None:
+            with suppress(OSError):  # it was closed meanwhile
+                self._opened.shutdown(socket.SHUT_RDWR)
 
 
 def _failed(param: str, reason: str) -> ApiError:

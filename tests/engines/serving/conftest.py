@@ -175,12 +175,15 @@ class Reply:
 
 
 class Client:
-    """One ASGI client of an application; ``leave`` is its going away."""
+    """One ASGI client of an application.
+
+    The event ``leave`` is its going away, and without the event ``reads`` it takes nothing of the body.
+    """
 
     def __init__(self, app):
         self._app = app
 
-    async def request(self, method, path, headers=None, chunks=(b"",), leave: asyncio.Event | None = None) -> Reply:
+    async def request(self, method, path, headers=None, chunks=(b"",), leave=None, reads=None) -> Reply:
         headers = {"host": "localhost:8000", **(headers or {})}
         scope = {
             "type": "http",
@@ -212,16 +215,18 @@ class Client:
                 reply.status = message["status"]
                 reply.headers = {name.decode(): value.decode() for name, value in message["headers"]}
             else:
+                if reads is not None:
+                    await reads.wait()
                 reply.body += message.get("body", b"")
 
         await self._app(scope, receive, send)
         reply.taken = len(chunks) - len(rest)
         return reply
 
-    async def ask(self, messages=None, *, leave=None, headers=None, **fields) -> Reply:
+    async def ask(self, messages=None, *, leave=None, reads=None, headers=None, **fields) -> Reply:
         body = json.dumps({"messages": messages or [user("Hi?")], **fields}).encode()
         headers = {"content-type": "application/json", **(headers or {})}
-        return await self.request("POST", "/v1/chat/completions", headers, [body], leave)
+        return await self.request("POST", "/v1/chat/completions", headers, [body], leave, reads)
 
 
 @pytest.fixture

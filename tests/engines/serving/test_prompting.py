@@ -1,3 +1,4 @@
+import dataclasses
 import struct
 import zlib
 from io import BytesIO
@@ -11,6 +12,7 @@ from laco_engines.serving.chat_request import ChatRequest
 from laco_engines.serving.errors import ApiError
 from laco_engines.serving.prompting import MAX_CHARACTERS, Abandoned, build_prompt
 from laco_engines.serving.settings import ServeSettings
+from laco_export.bundle import open_bundle
 
 from .conftest import data_url, png, user
 
@@ -82,8 +84,10 @@ def test_a_conversation_is_the_chat_s(build, prompter, make_picture):
     assert same(build(*messages), prompter.join(turns))
 
 
-def test_a_picture_alone_is_tiled_unless_its_detail_is_low(tiled_bundle, make_picture):
-    prompter = Prompter(tiled_bundle)
+def test_a_picture_alone_is_tiled_unless_its_detail_is_low(bundle, rewritten, make_picture):
+    tiling = {"tile": 56, "max_rows": 3, "max_columns": 3, "max_tiles": 4}
+    vision = dataclasses.replace(bundle.manifest.vision, tiling=tiling)
+    prompter = Prompter(open_bundle(rewritten(vision=vision)))
     message = user("What is this?", data_url(png(make_picture(1, (160, 80)))))
 
     def tiles(*messages) -> list[int]:
@@ -123,11 +127,11 @@ def test_a_picture_that_is_cut_off_is_refused(refused):
     assert refused(user("What is this?", data_url(data[: len(data) // 2]))).code == "invalid_image"
 
 
-def test_a_decompression_bomb_is_refused_from_its_header(refused):
-    bomb = _png_header(30_000, 30_000)
-    error = refused(user("What is this?", data_url(bomb)), max_pixels=1_000_000)
+@pytest.mark.parametrize(("side", "settings"), [(30_000, {}), (1_200, {"max_pixels": 1_000_000})])
+def test_a_decompression_bomb_is_refused_from_its_header(refused, side, settings):
+    error = refused(user("What is this?", data_url(_png_header(side, side))), **settings)
     assert error.code == "invalid_image"
-    assert "900,000,000 pixels" in error.message
+    assert f"{side * side:,} pixels" in error.message
 
 
 def test_a_bomb_inside_an_icon_is_not_decoded(refused):
