@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from ..serving.settings import ServeSettings
 from .answer_arguments import check_provider_name
 from .command import Command, positive
 
@@ -14,8 +15,12 @@ KEY_VARIABLE = "LACO_API_KEY"
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: only this machine)")
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes a free one (8000)")
+    parser.add_argument(
+        "--host", default=ServeSettings.host, help="address to listen on (127.0.0.1: only this machine)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=ServeSettings.port, metavar="N", help=f"0 takes a free one ({ServeSettings.port})"
+    )
     parser.add_argument("--name", metavar="ID", help="the model's id for clients (the bundle folder's name)")
     access = parser.add_argument_group("access")
     access.add_argument(
@@ -40,17 +45,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fetch pictures that clients name by http(s) URLs, from public addresses only (never)",
     )
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--queue", type=positive, metavar="N", default=32, help="requests that may wait (32)")
-    limits.add_argument(
-        "--timeout", type=float, metavar="S", default=120.0, help="for a request, its waiting included (120)"
-    )
-    limits.add_argument("--drain", type=float, metavar="S", default=30.0, help="to answer what is left at the end (30)")
-    limits.add_argument("--max-body", type=positive, metavar="MB", default=20, help="largest request body (20)")
-    limits.add_argument(
-        "--max-pixels", type=positive, metavar="N", default=50_000_000, help="of a picture (50,000,000)"
-    )
-    limits.add_argument("--max-pictures", type=positive, metavar="N", default=16, help="of a request (16)")
-    limits.add_argument("--max-new-tokens", type=positive, metavar="N", default=1024, help="longest answer (1024)")
+    for flag, metavar, type_, default, meaning in (
+        ("--queue", "N", positive, ServeSettings.queue, "requests that may wait"),
+        ("--timeout", "S", float, ServeSettings.timeout_s, "seconds for a request, with its wait"),
+        ("--drain", "S", float, ServeSettings.drain_s, "seconds to answer what is left at the end"),
+        ("--max-body", "MB", positive, ServeSettings.max_body_bytes >> 20, "largest request body"),
+        ("--max-pixels", "N", positive, ServeSettings.max_pixels, "of a picture"),
+        ("--max-pictures", "N", positive, ServeSettings.max_pictures, "of a request"),
+        ("--max-new-tokens", "N", positive, ServeSettings.max_new_tokens, "longest answer"),
+    ):
+        limits.add_argument(flag, metavar=metavar, type=type_, default=default, help=f"{meaning} ({default:,.0f})")
     machine = parser.add_argument_group("machine")
     machine.add_argument("--threads", type=positive, metavar="N", help="CPU threads (the cores this process may use)")
     machine.add_argument(
@@ -60,8 +64,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     # The cheap checks first: wrong settings, a missing extra or a port in use are told before anything is loaded.
-    from ..serving.settings import ServeSettings
-
     settings = ServeSettings(
         host=args.host,
         port=args.port,
@@ -100,4 +102,4 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-SERVE = Command("serve", "answer programs over HTTP, and people on a small page", _add_arguments, _run)
+SERVE = Command("serve", "answer other programs, and people on a small page", _add_arguments, _run)
