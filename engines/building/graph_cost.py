@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-_DTYPES = {1: "fp32", 10: "fp16", 16: "bf16", 3: "int8", 2: "int8"}
+_DTYPES = {1: "fp32", 10: "fp16", 16: "bf16", 3: "int8", 2: "int8", 17: "fp8"}
 """ONNX's number of a tensor type -> the name that :class:`~laco_engines.devices.profiles.DeviceProfile` uses."""
-_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 16: 2}
+_BITS = {1: 32, 2: 8, 3: 8, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 16: 16, 17: 8, 21: 4, 22: 4}
+_INTEGER = ("MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits")
+"""Operators that multiply in eight bits whatever they take: ONNX Runtime's own and ONNX's."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class GraphCost:
     """One run of a graph.
 
     Attributes:
-        flops: operations by the type that is multiplied, ``{"fp16": …}``; INT8 where both factors are dequantised.
+        flops: operations by the type that is multiplied, ``{"fp16": …}``; where both factors are dequantised, the type
+            that they are stored in.
         weight_bytes: of all initializers.
         input_bytes, output_bytes: of the graph.
         activation_bytes: the most that is alive at once if nodes run in order and nothing is fused.
@@ -52,7 +55,7 @@ def graph_cost(path: Path | str) -> GraphCost:
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
-    model = onnx.shape_inference.infer_shapes(model)
+    model = onnx.shape_inference.infer_shapes(model)  # of operators that ONNX does not know, the file states the shapes
     graph = model.graph
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     tensors = {name: (tensor.data_type, tuple(tensor.dims)) for name, tensor in initializers.items()}
@@ -77,7 +80,7 @@ def graph_cost(path: Path | str) -> GraphCost:
 def _operations(node, tensors: dict) -> int:
     """Operations of a node that multiplies matrices, else 0."""
     shape = lambda name: tensors[name][1]
-    if node.op_type == "MatMul":
+    if node.op_type in ("MatMul", "MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits"):
         return 2 * prod(shape(node.output[0])) * shape(node.input[0])[-1]  # [.., M, K] x [.., K, N] -> [.., M, N]
     if node.op_type == "Gemm":
         transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
@@ -91,9 +94,11 @@ def _operations(node, tensors: dict) -> int:
 
 
 def _multiplied_type(node, tensors: dict, produced_by: dict) -> str:
+    if node.op_type in _INTEGER:
+        return "int8"
     makers = [produced_by.get(name) for name in node.input[:2]]
     if len(makers) == 2 and all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers):
-        return "int8"
+        return _DTYPES.get(tensors[makers[0].input[0]][0], "int8")
     return _DTYPES.get(tensors[node.input[0]][0], "fp32")
 
 
@@ -112,4 +117,4 @@ def _peak_activations(graph, tensors: dict, constants: set[str]) -> int:
 
 def _size(tensor: tuple[int, tuple[int, ...]]) -> int:
     dtype, shape = tensor
-    return _BYTES.get(dtype, 4) * prod(shape)
+    return -(-_BITS.get(dtype, 32) * prod(shape) // 8)
