@@ -26,7 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results"
-STEPS = {"encoder": 400, "reader": 400, "stage_1": 150, "stage_2": 300}
+STEPS = {"encoder": 400, "decoder": 200, "reader": 300, "stage_1": 150, "stage_2": 300}
 _CURVE_POINTS_EVERY = 50  # steps
 
 
@@ -35,14 +35,14 @@ class Seed:
 
     Args:
         steps: of each part, as `STEPS`.
-        seconds: after which the run stops, at the next step.
+        seconds: after which the run stops, at an arm's next step; None never.
     """
 
     def __init__(self, folder: Path, seed: int, steps: dict[str, int], device: str, seconds: float | None):
         from laco_export.atomic import write_json
 
         self.folder, self.seed, self.steps, self.device = folder, seed, steps, device
-        self.deadline = time.monotonic() + seconds if seconds else float("inf")
+        self.deadline = float("inf") if seconds is None else time.monotonic() + seconds
         settings, given = folder / "settings.json", {"seed": seed, "steps": steps}
         folder.mkdir(parents=True, exist_ok=True)
         if settings.exists() and json.loads(settings.read_text()) != given:
@@ -62,8 +62,6 @@ class Seed:
             record = self.folder / f"{arm.file}.json"
             if record.exists() or (wanted and arm.file not in wanted):
                 continue
-            if time.monotonic() > self.deadline:
-                return False
             stages = stages_of(arm, self.steps["stage_1"], self.steps["stage_2"])
             training = ArmTraining(new_arm(reader, arm, self.seed), stages, self.seed, self.folder / f"{arm.file}.pt")
             clock = _Clock(self.folder / f"{arm.file}.seconds.json")
@@ -93,37 +91,39 @@ class Seed:
 
     def _reader(self):
         """The pretrained full-token model."""
-        import torch
-        from ordering.pretraining import READS, new_decoder, pretrain_encoder, pretrain_reader, pretraining_recipe
-        from ordering.reader import IMAGE
-        from transformers import Aimv2VisionModel
+        from ordering.pretraining import READS, new_reader, pretrain_decoder, pretrain_encoder, pretrain_reader
 
         from laco_export.atomic import write_json
-        from laco_export.models import LacoForConditionalGeneration
-        from laco_training.tiny.encoder_pretraining import encoder_config
 
-        encoder_file, reader_file = self.folder / "encoder.pt", self.folder / "reader.pt"
-        if not encoder_file.exists():
+        record = self.folder / "reader.json"
+        blank = new_reader()
+        encoder, decoder = blank.vision_model.encoder, blank.language_model
+        for name, part, make in (("encoder", encoder, pretrain_encoder), ("decoder", decoder, pretrain_decoder)):
+            file = self.folder / f"{name}.pt"
+            if not file.exists():
+                clock = _Clock()
+                given = () if name == "encoder" else (encoder,)
+                _save(make(*given, self.seed, self.steps[name]).state_dict(), file)
+                print(f"seed {self.seed}: {name} pretrained in {clock.stop()['seconds']:.0f} s", flush=True)
+            part.load_state_dict(_load(file))
+        file = self.folder / "reader.pt"
+        if not file.exists():
             clock = _Clock()
-            made = pretrain_encoder(self.seed, self.steps["encoder"], lambda: None)
-            _save(made.state_dict(), encoder_file)
-            print(f"seed {self.seed}: encoder pretrained in {clock.stop()['seconds']:.0f} s", flush=True)
-        encoder = Aimv2VisionModel(encoder_config(pretraining_recipe(1, 1.0)))
-        encoder.load_state_dict(torch.load(encoder_file, weights_only=True))
-        if not reader_file.exists():
-            clock = _Clock()
-            model, reads = pretrain_reader(encoder, self.seed, self.steps["reader"], self.device, lambda: None)
-            write_json(self.folder / "reader.json", {"accuracy": reads, **clock.stop()})
-            _save(model.state_dict(), reader_file)
+            reader, reads = pretrain_reader(encoder, decoder, self.seed, self.steps["reader"], self.device)
+            write_json(record, {"accuracy": reads, **clock.stop()})
+            _save(reader.state_dict(), file)
             print(f"seed {self.seed}: the full-token reader reads {reads:.1%}", flush=True)
-        reads = json.loads((self.folder / "reader.json").read_text())["accuracy"]
+        reads = json.loads(record.read_text())["accuracy"]
         if reads < READS:
             print(f"warning: seed {self.seed}: the reader reads {reads:.1%}, below {READS:.0%}", flush=True)
-        model = LacoForConditionalGeneration.from_parts(
-            encoder, new_decoder(encoder), image_token_id=IMAGE, method=None
-        )
-        model.load_state_dict(torch.load(reader_file, weights_only=True, map_location="cpu"))
-        return model.to(self.device)
+        blank.load_state_dict(_load(file))
+        return blank.to(self.device)
+
+
+def _load(file: Path) -> dict:
+    import torch
+
+    return torch.load(file, weights_only=True, map_location="cpu")
 
 
 class _Clock:
@@ -156,10 +156,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    end = time.monotonic() + arguments.stop_after if arguments.stop_after else None
+    end = None if arguments.stop_after is None else time.monotonic() + arguments.stop_after
     steps = {name: getattr(arguments, f"{name}_steps") for name in STEPS}
     for number in arguments.seeds:
-        left = None if end is None else max(1.0, end - time.monotonic())
+        left = None if end is None else end - time.monotonic()
         seed = Seed(arguments.output / f"seed-{number}", number, steps, arguments.device, left)
         if not seed.run(arguments.arms):
             print("run the same command again to go on", flush=True)

@@ -1,6 +1,6 @@
-"""The arms: the same encoder, decoder, projector, batches and steps, and a merge of their own.
+"""The arms: the same pretrained encoder, projector and decoder, the same batches and steps, and a merge of their own.
 
-Stage 1 trains the merge layer and a fresh projector, stage 2 everything with the encoder at a fifth of the rate, by the
+Stage 1 trains the merge layer and the projector, stage 2 everything with the encoder at a fifth of the rate, by the
 trainer's own parameter groups and schedule. An arm can be stopped at any step and goes on where it was.
 """
 
@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from laco_export.models import LacoForConditionalGeneration
-from laco_export.models.modeling import LacoProjector
 from laco_training.parameter_groups import optimizer_groups, set_trainable
 from laco_training.schedule import cosine_schedule
 
@@ -90,14 +89,17 @@ def stages_of(arm: Arm, stage_1_steps: int, stage_2_steps: int) -> tuple[Stage, 
 
 
 def new_arm(reader: LacoForConditionalGeneration, arm: Arm, seed: int) -> LacoForConditionalGeneration:
-    """The pretrained encoder and decoder with a fresh merge layer and a fresh projector, the same in every arm."""
+    """The pretrained parts with a fresh merge layer between the encoder's blocks.
+
+    The projector starts as pretrained: in the paper it is fresh, and with a frozen decoder of this size all arms would
+    first spend their steps on learning its language again.
+    """
     torch.manual_seed(seed)
     encoder, decoder = (copy.deepcopy(part) for part in (reader.vision_model.encoder, reader.language_model))
     model = LacoForConditionalGeneration.from_parts(
         encoder, decoder, image_token_id=IMAGE, method=arm.method, at=arm.at
     )
-    torch.manual_seed(seed)
-    model.projector = LacoProjector(model.config).to(reader.device)
+    model.projector.load_state_dict(reader.projector.state_dict())
     return model.to(reader.device).train()
 
 

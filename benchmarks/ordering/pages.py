@@ -24,7 +24,7 @@ _TURN = 12  # degrees, to either side
 _JITTER = 4  # pixels off the cell's middle: a letter straddles the 2 x 2 windows that are merged
 _VARIANTS = 24  # drawings of each letter
 _CONTRAST = (0.45, 1.0)
-NOISE = 0.55
+NOISE = 0.3
 """Standard deviation beside a contrast of 0.45 to 1: keeps the full-token reader below its ceiling."""
 
 

@@ -1,26 +1,26 @@
 """Before the arms: an encoder pretrained at its full token count, and a small causal decoder that reads from it.
 
-First the encoder learns patch by patch which letter stands there (as stage 0 of the tiny recipe does), then encoder,
-projector and decoder learn together to read whole pages, until 90 % of the letters are right. Muon takes both off the
-ground in minutes; the arms are trained with AdamW, as published.
+As the tiny recipe's stage 0: the encoder learns patch by patch which letter and which cell stand there, and the decoder
+reads pages in words, where each patch's token is the sum of its letter's and its cell's. Then the projector learns to
+say the same of the encoder's patches, and all three together learn to read whole pages, until 90 % of the letters are
+right. Muon takes them off the ground in minutes; the arms are trained with AdamW, as published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Aimv2VisionModel, Qwen2Config, Qwen2ForCausalLM
 
 from laco_export.models import LacoForConditionalGeneration
-from laco_training.tiny.encoder_pretraining import GRID, new_encoder
+from laco_training.counted_positions import keep_counted_positions
+from laco_training.tiny.encoder_pretraining import GRID, encoder_config, new_encoder
 from laco_training.tiny.optimizers import PretrainingOptimizer
 from laco_training.tiny.recipe import Pretraining
 
 from .pages import CELLS, LETTERS, PER_PAGE, draw_pages
-from .reader import BATCH, FIRST_CELL, IMAGE, VOCABULARY, accuracy, answer, batch_of
+from .reader import BATCH, FIRST_CELL, FIRST_LETTER, IMAGE, VOCABULARY, accuracy, answer, batch_of
 
 WIDTH, BLOCKS = 64, 12  # of the encoder; twelve blocks make 1/12, 1/6, 1/4, 1/2 and 1 whole blocks
 READS = 0.90  # share of letters that the full-token reader must reach
@@ -28,7 +28,8 @@ _ROUNDS = 3  # of reading, at most
 _DECODER_LAYERS = 2
 _WHITENED_PAGES = 300
 _EMBEDDING_STD, _INITIALIZER_RANGE, _QK_SCALE = 0.7, 0.05, 1.5  # as the tiny recipe's parts start
-_PATCHES, _READING = 1, 2  # parts of the drawing key
+_PATCHES, _READING, _TRANSLATING = 1, 2, 3  # parts of the drawing key
+_WORD_NOISE = 0.3  # beside embeddings of 0.7: the encoder will not speak exactly
 
 
 def pretraining_recipe(steps: int, muon_learning_rate: float) -> Pretraining:
@@ -36,7 +37,7 @@ def pretraining_recipe(steps: int, muon_learning_rate: float) -> Pretraining:
     return Pretraining(WIDTH, 160, BLOCKS, 4, steps, BATCH, 2e-3, muon_learning_rate)
 
 
-def pretrain_encoder(seed: int, steps: int, advance: Callable[[], None]) -> nn.Module:
+def pretrain_encoder(seed: int, steps: int) -> nn.Module:
     """An `Aimv2VisionModel` that knows of each patch which letter and which cell it belongs to."""
     torch.manual_seed(seed)
     recipe = pretraining_recipe(steps, 2e-2)
@@ -44,36 +45,77 @@ def pretrain_encoder(seed: int, steps: int, advance: Callable[[], None]) -> nn.M
     encoder = new_encoder(recipe, pages, torch.Generator().manual_seed(seed))
     heads = nn.ModuleList((nn.Linear(WIDTH, len(LETTERS)), nn.Linear(WIDTH, PER_PAGE)))
     optimizer = PretrainingOptimizer((encoder, heads), encoder.encoder.layers, recipe)
-    cell_of_patch = _cell_of_patch()
+    cells_of_patches = cell_of_patch()
     for step in range(steps):
         pixels, letters = draw_pages(BATCH, seed, _PATCHES, step)
         hidden_states = encoder(pixels).last_hidden_state.flatten(0, 1)  # [B·GRID², C]
-        cells = cell_of_patch.repeat(len(pixels))
-        targets = (letters[:, cell_of_patch].flatten(), cells)
+        cells = cells_of_patches.repeat(len(pixels))
+        targets = (letters[:, cells_of_patches].flatten(), cells)
         optimizer.step(sum(F.cross_entropy(head(hidden_states), target) for head, target in zip(heads, targets)))
-        advance()
     return encoder
 
 
+def pretrain_decoder(encoder: nn.Module, seed: int, steps: int) -> Qwen2ForCausalLM:
+    """A decoder that finds a cell's tokens among all and says their letter; it has not seen a page."""
+    torch.manual_seed(seed + 1)
+    decoder = new_decoder(encoder)
+    optimizer = PretrainingOptimizer((decoder,), decoder.model.layers, pretraining_recipe(steps, 2e-2))
+    embed, generator = decoder.get_input_embeddings(), torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        letters = torch.randint(len(LETTERS), (BATCH, PER_PAGE), generator=generator)
+        batch = batch_of(None, letters, GRID * GRID)
+        words = described(embed, letters)
+        words = words + _WORD_NOISE * torch.randn(words.shape, generator=generator)
+        inputs = torch.cat((words, embed(batch["input_ids"][:, GRID * GRID :])), dim=1)  # [B, T, D]
+        counted = keep_counted_positions(batch["labels"])
+        optimizer.step(decoder(inputs_embeds=inputs, **counted, use_cache=False).loss)
+    return decoder
+
+
+def described(embed: nn.Embedding, letters: torch.Tensor) -> torch.Tensor:
+    """Each patch in words, its letter's embedding and its cell's: letters [B, PER_PAGE] to [B, GRID², D]."""
+    cells = cell_of_patch().to(letters.device)
+    return embed(FIRST_LETTER + letters[:, cells]) + embed(FIRST_CELL + cells)
+
+
 def pretrain_reader(
-    encoder: nn.Module, seed: int, steps: int, device: str, advance: Callable[[], None]
+    encoder: nn.Module, decoder: nn.Module, seed: int, steps: int, device: str
 ) -> tuple[LacoForConditionalGeneration, float]:
     """The full-token model and its share of letters read; rounds of `steps` until `READS`, at most three."""
-    torch.manual_seed(seed + 1)
-    model = LacoForConditionalGeneration.from_parts(encoder, new_decoder(encoder), image_token_id=IMAGE, method=None)
+    torch.manual_seed(seed + 2)
+    model = LacoForConditionalGeneration.from_parts(encoder, decoder, image_token_id=IMAGE, method=None)
     model.to(device).train()
+    _translate(model, seed, steps // 4)
+    layers = nn.ModuleList((*model.vision_model.encoder.encoder.layers, *model.language_model.model.layers))
     reads = 0.0
     for number in range(_ROUNDS):
-        layers = nn.ModuleList((*model.vision_model.encoder.encoder.layers, *model.language_model.model.layers))
         optimizer = PretrainingOptimizer((model,), layers, pretraining_recipe(steps, 1e-2))
         for step in range(steps):
             pages = draw_pages(BATCH, seed, _READING, number * steps + step)
             optimizer.step(answer(model, batch_of(*pages, model.tokens_per_image)).loss)
-            advance()
-        reads = accuracy(model, seed)
+            reads = accuracy(model, seed)
         if reads >= READS:
             break
     return model, reads
+
+
+def new_reader() -> LacoForConditionalGeneration:
+    """The full-token model without pretraining."""
+    encoder = Aimv2VisionModel(encoder_config(pretraining_recipe(1, 1.0)))
+    return LacoForConditionalGeneration.from_parts(encoder, new_decoder(encoder), image_token_id=IMAGE, method=None)
+
+
+def _translate(model: LacoForConditionalGeneration, seed: int, steps: int) -> None:
+    """Let the projector say what the encoder knows in the decoder's words."""
+    optimizer = torch.optim.AdamW(model.projector.parameters(), lr=3e-3, weight_decay=0.0)
+    for step in range(steps):
+        pixels, letters = draw_pages(BATCH, seed, _TRANSLATING, step)
+        with torch.no_grad():
+            features = model.vision_model(pixels.to(model.device))  # [B, GRID², C]
+            words = described(model.get_input_embeddings(), letters.to(model.device))
+        F.mse_loss(model.projector(features), words).backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def new_decoder(encoder: nn.Module) -> Qwen2ForCausalLM:
@@ -110,7 +152,7 @@ def decoder_config() -> Qwen2Config:
     )
 
 
-def _cell_of_patch() -> torch.Tensor:
+def cell_of_patch() -> torch.Tensor:
     """The cell that each patch belongs to: int64 [GRID²]."""
     rows = torch.arange(GRID) // 2
     return (rows[:, None] * CELLS + rows[None]).flatten()

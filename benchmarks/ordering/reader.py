@@ -23,8 +23,8 @@ BATCH = 32  # pages of a step
 _TEST_PAGES, _TEST_KEY = 256, 999_999  # 4,096 letters: one standard error is below 0.8 of a percent
 
 
-def batch_of(pixels: torch.Tensor, letters: torch.Tensor, tokens_per_page: int) -> dict[str, torch.Tensor]:
-    """The model's inputs with labels for pages [B, 3, SIZE, SIZE] and letters [B, PER_PAGE]."""
+def batch_of(pixels: torch.Tensor | None, letters: torch.Tensor, tokens_per_page: int) -> dict[str, torch.Tensor]:
+    """The model's inputs with labels for pages [B, 3, SIZE, SIZE] and letters [B, PER_PAGE]; None: without pages."""
     rows = len(letters)
     cells = (FIRST_CELL + torch.arange(PER_PAGE)).expand(rows, -1)
     asked = torch.stack((cells, FIRST_LETTER + letters), dim=2).flatten(1)  # [B, 2 PER_PAGE]: cell, letter, cell, …
