@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -130,8 +131,19 @@ def compare_samples(
 
 
 def tolerance(bundle: Bundle) -> Tolerance:
-    """What the export was held to."""
-    return Tolerance(**bundle.manifest.accuracy["tolerance"])
+    """What the export was held to; of a calibrated bundle, what ``--max-drop`` allows.
+
+    Raises:
+        BundleError: the manifest does not say.
+    """
+    try:
+        return Tolerance(**bundle.manifest.accuracy["tolerance"])
+    except (KeyError, TypeError):
+        raise BundleError(
+            f"'{bundle.path}' does not say how far its graph may be from PyTorch",
+            given=f"accuracy.tolerance of laco.json: {bundle.manifest.accuracy.get('tolerance')}",
+            todo="export it again",
+        ) from None
 
 
 def pixel_values(bundle: Bundle, pictures: np.ndarray) -> np.ndarray:
@@ -155,7 +167,7 @@ def read_golden(bundle: Bundle) -> GoldenPictures:
             }
             names = [str(name) for name in stored["names"]]
             return GoldenPictures(names, stored["pictures"], stored[FEATURES], samples)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise BundleError(
             f"'{path}' cannot be read: {type(error).__name__}",
             todo="copy the bundle again, or export it again",

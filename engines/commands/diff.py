@@ -83,6 +83,11 @@ def _lines(check) -> list[str]:
         lines.append(f"  {_mark(found)} {found.numbers()}  {found.name}")
     for name, found in check.pictures:
         lines.append(f"  {_mark(found)} {found.numbers()}  {name:<{width}}")
+    if check.blocks:
+        lines.append(
+            "blocks: of a second graph with its block outputs marked; a runtime does not fuse across them, so its "
+            "numbers can differ from the shipped graph's"
+        )
     lines.append(check.summary())
     if not check.passed:
         first = check.first_failing.name

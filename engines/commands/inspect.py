@@ -28,6 +28,8 @@ def _run(args: argparse.Namespace) -> None:
     from laco_export.console import console
     from laco_export.summary import show_summary
 
+    if args.graph is not None:
+        _require_png(args.graph)
     with console().status("verifying the bundle"):
         manifest = open_bundle(args.bundle).manifest
     if args.graph is not None:
@@ -38,17 +40,30 @@ def _run(args: argparse.Namespace) -> None:
     show_summary(manifest, Console(highlight=False), title=str(args.bundle))
     for label, value in _lines(manifest):
         print(f"{label:<16}{value}")
+    if args.graph is not None:
+        print(f"{'graph':<16}{args.graph}")
+
+
+def _require_png(picture: Path) -> None:
+    from laco_export.errors import UsageError
+
+    if picture.suffix.lower() != ".png":
+        raise UsageError("--graph writes a PNG file", given=picture.name, allowed="a name that ends in .png")
 
 
 def _draw_graph(graph: Path, picture: Path) -> None:
     import io
 
     from laco_export.atomic import write_bytes
-    from laco_export.errors import UsageError
 
-    if picture.suffix.lower() != ".png":
-        raise UsageError("--graph writes a PNG file", given=picture.name, allowed="a name that ends in .png")
-    from laco_export.exporter.region_picture import draw_merge
+    from ..runtimes.protocol import RuntimeMissingError
+
+    try:
+        from laco_export.exporter.region_picture import draw_merge
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f"--graph needs {error.name}, which is not installed", todo="pip install onnx"
+        ) from None
 
     image = io.BytesIO()
     draw_merge(graph).save(image, "png")

@@ -21,7 +21,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from ..agreement import Agreement, worst, worst_of
-from ..errors import ExportError
+from ..errors import CheckpointError, ExportError
 from .boundaries import STRICTNESS, BoundaryComparison, boundary_of
 from .external_data import graph_from_file
 from .half_arithmetic import GraphInterpreter, Observer
@@ -56,11 +56,29 @@ class Reference:
 
     @classmethod
     def of(cls, tower: VisionTower, pictures: Sequence[np.ndarray]) -> Reference:
-        """Run ``tower`` on each picture."""
+        """Run ``tower`` on each picture.
+
+        Raises:
+            CheckpointError: PyTorch itself does not come to finite numbers.
+        """
         from polygraphy.comparator import Comparator
 
         runner = TorchRunner(tower, tuple(pictures[0].shape))
-        return cls(tower, pictures, Comparator.run([runner], data_loader=[{INPUT: picture} for picture in pictures]))
+        reference = cls(
+            tower, pictures, Comparator.run([runner], data_loader=[{INPUT: picture} for picture in pictures])
+        )
+        reference._require_finite()
+        return reference
+
+    def _require_finite(self) -> None:
+        for number, tensors in enumerate(self.expected, 1):
+            for name in (*self.tower.boundary_names, OUTPUT):  # in the order of the encoder
+                if not np.isfinite(tensors[name]).all():
+                    raise CheckpointError(
+                        "the checkpoint's vision tower does not come to finite numbers in PyTorch",
+                        given=f"inf or NaN first at {name}, picture {number} of {len(self.pictures)}",
+                        todo="look for NaN in the checkpoint's weights; nothing could be compared with them",
+                    )
 
     @property
     def expected(self) -> list[Mapping[str, np.ndarray]]:

@@ -45,6 +45,7 @@ def test_a_value_that_is_no_number_fails_and_can_be_written(value):
     assert not found.within(HALF)
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["cosine"] is None
     assert np.isnan(worst_of([agreement("t", HIDDEN, HIDDEN), found]).cosine)
+    assert np.isnan(found.relative_error)
 
 
 def test_zeros_agree_with_zeros_alone():

@@ -175,3 +175,59 @@ def test_a_naive_half_cast_never_becomes_a_bundle(make_tiny_model, make_tiny_che
     message = capsys.readouterr().err
     assert "judged by half arithmetic" in message
     assert not (tmp_path / "naive").exists()
+
+
+def test_bfloat16_is_judged_in_its_own_arithmetic(tiny_checkpoint, tmp_path, capsys):
+    from laco_engines.cli import main as engine
+
+    output = tmp_path / "bf16"
+    assert export(tiny_checkpoint, output, "--bf16", "--no-llm", "--no-compile") == 0
+    manifest = open_bundle(output).manifest
+    assert manifest.vision.precision == "bf16"
+    assert manifest.accuracy["judged_by"] == "bfloat16 arithmetic"
+    assert any("no bfloat16 kernels" in note for note in manifest.notes)
+    assert any("takes no bfloat16" in kept["reason"] for kept in manifest.vision.kept_fp32)
+    worst = min(tensor["cosine"] for tensor in manifest.accuracy["tensors"])
+    assert 0.999 <= worst < 0.99999  # coarser than half
+    proto = onnx.load(str(output / "vision_b1.onnx"), load_external_data=False)
+    kinds = {tensor.data_type for tensor in proto.graph.initializer}
+    assert onnx.TensorProto.BFLOAT16 in kinds
+    assert onnx.TensorProto.FLOAT16 not in kinds
+    capsys.readouterr()
+    assert engine(["diff", str(output)]) == 1  # ONNX Runtime cannot run it: said in a line, not as a traceback
+    assert "error: " in capsys.readouterr().err
+
+
+def test_bisect_reports_and_plots_where_the_comparison_fails(tiny_checkpoint, tmp_path, monkeypatch, capsys):
+    module = import_module("laco_export.exporter.rewrites.merge_windows")
+    monkeypatch.setattr(module, "channel_of_position", lambda channels, ratio: np.arange(channels * ratio**2))
+    assert export(tiny_checkpoint, tmp_path / "bundle", "--no-llm", "--no-compile", "--bisect") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.bisect.json", "bundle.bisect.png"]
+    report = json.loads((tmp_path / "bundle.bisect.json").read_text())
+    assert report["first_drifting"] == "vision_model.compressors.block_1"
+    assert set(report["runs"]) == {
+        "the rewritten graph in FP32, block by block",
+        "half arithmetic, block by block",
+        "half arithmetic",
+        "ONNX Runtime, boundaries marked",
+    }
+    printed = capsys.readouterr().err
+    assert "the first block that drifts is vision_model.compressors.block_1" in printed
+    assert "does not compute what PyTorch computes" in printed
+
+
+def test_a_drift_that_ranges_cannot_foresee_widens_the_islands(tiny_checkpoint, tmp_path, monkeypatch):
+    """Without the rules and the ranges' islands a strict gate fails, and the blocks that drift become FP32."""
+    from dataclasses import replace
+
+    from laco_export.exporter import boundaries
+
+    strict = replace(boundaries.STRICTNESS["fp16"], tensor=boundaries.Tolerance(1 - 3e-7, 1e-2, 0.1))
+    monkeypatch.setitem(boundaries.STRICTNESS, "fp16", strict)
+    code = export(tiny_checkpoint, tmp_path / "bundle", "--no-llm", "--no-compile")
+    manifest = open_bundle(tmp_path / "bundle").manifest if code == 0 else None
+    assert manifest is not None
+    assert any(
+        "was converted again with the blocks around it in FP32 (retry 1 of 3)" in note for note in manifest.notes
+    )
+    assert any(kept["reason"].startswith("rounding added up") for kept in manifest.vision.kept_fp32)

@@ -110,6 +110,9 @@ def test_outliers_beyond_half_become_islands_where_a_naive_cast_fails(trace):
     boundary = "vision_model.encoder.encoder.layers.0"
     assert np.abs(naive.expected[boundary]).max() > 65504
     convert_to_half(naive.graph, choose_fp32(naive.graph, {}))  # the rules alone
+    stream = GraphInterpreter(naive.graph).run({"pixel_values": naive.pixels}, [boundary])[boundary]
+    assert stream.dtype == F16
+    assert np.isinf(stream).any()  # the overflow, in the exported graph's own arithmetic
     assert not half_agreement(naive)[0].within(STRICTNESS["fp16"].tensor)
 
     kept = choose_fp32(careful.graph, measure_ranges(careful.graph, [careful.pixels]))

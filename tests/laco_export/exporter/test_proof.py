@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 
 from laco_export.agreement import Agreement, Tolerance
-from laco_export.errors import ExportError
-from laco_export.exporter.proof import REWRITTEN, Proof
+from laco_export.errors import CheckpointError, ExportError
+from laco_export.exporter.proof import REWRITTEN, Proof, Reference
 
 HALF = Tolerance(0.999, 1e-2, 0.1)
 
@@ -52,3 +53,17 @@ def test_the_manifest_states_each_tensor_with_its_tolerance():
     assert [tensor["name"] for tensor in document["branches"]] == ["layers.0 minus its input"]
     assert document["branches"][0]["tolerance"] == {"cosine": 0.999, "norm_drift": 1e-2, "max_abs": 0.1}
     assert document["tensors"][1]["cosine"] is None  # JSON has no NaN
+
+
+def test_a_checkpoint_that_gives_nan_is_not_blamed_on_the_graph(make_tiny_model):
+    import torch
+
+    from laco_export.exporter.tower import VisionTower
+
+    model = make_tiny_model()
+    with torch.no_grad():
+        model.vision_model.encoder.encoder.layers[1].ffn.down_proj.weight[0, 0] = float("nan")
+    pixels = np.zeros((1, 3, 56, 56), np.float32)
+    with pytest.raises(CheckpointError, match="does not come to finite numbers in PyTorch") as error:
+        Reference.of(VisionTower(model).eval(), [pixels, pixels])
+    assert "first at vision_model.encoder.encoder.layers.1, picture 1 of 2" in str(error.value)
