@@ -167,7 +167,9 @@ def post(port: int, kind: str) -> dict:
     body, headers = bodies[kind]
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
-        connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json", **headers})
+        headers["content-type"] = "application/json"
+        chunked = "transfer-encoding" in headers
+        connection.request("POST", "/v1/chat/completions", body, headers, encode_chunked=chunked)
         response = connection.getresponse()
         message = json.loads(response.read())["error"]["message"]
     finally:

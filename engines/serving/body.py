@@ -12,7 +12,7 @@ BODY_S = 30.0
 """For the whole body: 20 MiB at 5.6 Mbit/s. Its sender holds a place in the queue meanwhile."""
 
 
-async def read_body(request: Request, limit: int, timeout_s: float = BODY_S) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
     """The JSON body of a request.
 
     No more than ``limit`` bytes of it are ever held: a body that says its length is refused unread, another one when
@@ -29,9 +29,9 @@ async def read_body(request: Request, limit: int, timeout_s: float = BODY_S) -> 
     if stated.isdigit() and int(stated) > limit:
         raise _too_large(limit)
     try:
-        return await asyncio.wait_for(_read(request, limit), timeout_s)
+        return await asyncio.wait_for(_read(request, limit), BODY_S)
     except asyncio.TimeoutError:
-        message = f"the body did not arrive within {timeout_s:g} s"
+        message = f"the body did not arrive within {BODY_S:g} s"
         raise ApiError(408, message, headers={"connection": "close"}) from None
     except ClientDisconnect:
         raise client_gone() from None

@@ -68,7 +68,8 @@ class ServerProcess:
         """``(status, headers, document)`` of a request whose body is sent as it is."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
-            connection.request("POST", path, body, {"content-type": "application/json", **(headers or {})})
+            headers = {"content-type": "application/json", **(headers or {})}
+            connection.request("POST", path, body, headers, encode_chunked="transfer-encoding" in headers)
             response = connection.getresponse()
             return response.status, dict(response.headers), json.loads(response.read())
         finally:

@@ -1,10 +1,16 @@
 """The page in a real browser."""
 
 import shutil
+import threading
+from contextlib import contextmanager
 
 import pytest
+import uvicorn
 
-from .conftest import start_server
+from laco_engines.serving.app import make_app
+from laco_engines.serving.server import bind
+from laco_engines.serving.service import Service
+from laco_engines.serving.settings import ServeSettings
 
 pytestmark = pytest.mark.browser
 
@@ -101,20 +107,33 @@ def test_each_control_has_a_name(page, questions):
     assert page.evaluate("document.documentElement.lang") == "en"
 
 
-def test_a_server_with_a_key_asks_for_it(browser, trained_bundle, questions, tmp_path):
-    server = start_server(trained_bundle, tmp_path / "log", "--api-key", "open-sesame")
+@contextmanager
+def served(service: Service):
+    """The application of a service on a port, by a thread of this process."""
+    config = uvicorn.Config(make_app(service), http="h11", lifespan="off", log_config=None, access_log=False)
+    server, listener = uvicorn.Server(config), bind("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    service.start()
+    thread.start()
     try:
-        with browser.new_context() as context:
-            page = context.new_page()
-            page.goto(server.url)
-            page.get_by_label("API key").fill("wrong")
-            page.keyboard.press("Tab")
-            playwright.expect(page.get_by_role("alert")).to_contain_text("API key is wrong")
-            page.get_by_label("API key").fill("open-sesame")
-            page.keyboard.press("Tab")
-            playwright.expect(page.locator("#model")).to_have_text("laco-tiny")
-            page.locator("#file").set_input_files(questions[0].path)
-            ask(page, questions[0].text)
-            playwright.expect(page.locator(".answered .words")).to_have_text(questions[0].truth)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        server.stop()
+        server.should_exit = True
+        thread.join()
+        service.stop(30)
+
+
+def test_a_server_with_a_key_asks_for_it(browser, bundle, answerer):
+    settings = ServeSettings(api_key="open-sesame")
+    service = Service(bundle, answerer.prompter, settings, load=lambda: answerer, model="tiny")
+    with served(service) as url, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(url)
+        page.get_by_label("API key").fill("wrong")
+        page.keyboard.press("Tab")
+        playwright.expect(page.get_by_role("alert")).to_contain_text("API key is wrong")
+        page.get_by_label("API key").fill("open-sesame")
+        page.keyboard.press("Tab")
+        playwright.expect(page.locator("#model")).to_have_text("tiny")
+        ask(page, "Who is there?")
+        playwright.expect(page.locator(".answered .measured")).to_contain_text("first word after")
