@@ -29,7 +29,7 @@ class Access:
 
     def __init__(self, app: ASGIApp, *, settings: ServeSettings):
         self.app, self._settings = app, settings
-        self._names = {*LOOPBACK_NAMES, *(host.lower() for host in settings.allowed_hosts)}
+        self._names = {*LOOPBACK_NAMES, settings.host, *(host.lower() for host in settings.allowed_hosts)}
         key = settings.api_key
         self._key = None if key is None else hashlib.sha256(key.encode()).digest()
 

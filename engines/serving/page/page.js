@@ -183,6 +183,8 @@ function requestBody(asked) {
 async function readAnswer(response, words) {
   let finish = null, usage = null, timings = null;
   for await (const event of events(response)) {
+    // Who has scrolled up to read something is left there.
+    const following = innerHeight + scrollY > document.body.scrollHeight - 120;
     if (event.error) throw new Error(event.error.message);
     usage = event.usage || usage;
     timings = event.timings || timings;
@@ -190,7 +192,7 @@ async function readAnswer(response, words) {
       words.textContent += choice.delta.content || "";
       finish = choice.finish_reason || finish;
     }
-    scrollTo({ top: document.body.scrollHeight });
+    if (following) scrollTo({ top: document.body.scrollHeight });
   }
   if (!finish) throw new Error("the connection broke before the answer was complete");
   return measured(timings, usage, finish);

@@ -47,6 +47,11 @@ def test_a_page_from_elsewhere_is_refused(origin):
     assert status("/", origin=origin) == 403
 
 
+def test_another_loopback_address_is_answered_where_it_listens():
+    assert status(host="127.1.2.3:8000", settings=ServeSettings(host="127.1.2.3")) == 200
+    assert status(host="127.1.2.3:8000") == 403
+
+
 def test_the_own_page_is_answered():
     assert status(origin="http://localhost:8000") == 200
     assert status(host="box.lan", origin="https://box.lan", settings=ServeSettings(allowed_hosts=("box.lan",))) == 200
