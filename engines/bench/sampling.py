@@ -78,7 +78,6 @@ def interleave(
     *,
     repeats: int,
     warmup: int,
-    advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Series]:
     """Sample several subjects in turn, so that a drift of the machine meets all of them alike.
 
@@ -86,7 +85,6 @@ def interleave(
         subjects: name → (run, whether it computes on the CPU).
         repeats: kept samples wanted of each.
         warmup: runs of each before the first sample.
-        advance: called after each round.
     """
     series = {name: Series(on_cpu) for name, (_, on_cpu) in subjects.items()}
     for run, _ in subjects.values():
@@ -98,5 +96,4 @@ def interleave(
             break
         for name in subjects if round_number < repeats else wanting:
             series[name].samples.append(take(subjects[name][0]))
-        advance()
     return series

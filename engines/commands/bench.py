@@ -33,6 +33,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from laco_export.bundle import open_bundle
     from laco_export.console import console
+    from laco_export.errors import UsageError
 
     from ..bench.measure import BenchOptions, run_bench
 
@@ -46,15 +47,17 @@ def _run(args: argparse.Namespace) -> None:
         new_tokens=args.new_tokens,
         memory=args.memory,
     )
+    if args.plot and not args.plot.absolute().parent.is_dir():
+        raise UsageError("--plot names a folder that does not exist", given=args.plot)
     with console().status("verifying the bundles") as status:
         bundles = [open_bundle(path) for path in args.bundles]
         report = run_bench(bundles, options, advance=status.update)
-    if args.plot:
-        _plot(report, args.plot)
     if args.json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:
         _show(report)
+    if args.plot:
+        _plot(report, args.plot)
 
 
 def _plot(report, path: Path) -> None:

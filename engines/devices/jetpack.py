@@ -16,11 +16,13 @@ class JetPack:
     Attributes:
         cuda, python: of the system image.
         index: of the wheels for its CUDA and its Python.
+        constraints: pip's argument that names the tested set, where there is one for this Python.
     """
 
     cuda: str
     python: str
     index: str
+    constraints: str = ""
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -29,12 +31,12 @@ class JetPack:
             "sudo apt install python3-venv python3-libnvinfer tensorrt",
             "python3 -m venv --system-site-packages ~/laco && . ~/laco/bin/activate",
             f"pip install torch onnxruntime-gpu --index-url {self.index}",
-            "pip install -c constraints-jetson.txt 'laco-export[jetson]'",
+            f"pip install {self.constraints}'laco-export[jetson]'",
         )
 
 
 JETPACKS: dict[str, JetPack] = {
-    "6": JetPack("12.6", "3.10", "https://pypi.jetson-ai-lab.io/jp6/cu126"),
+    "6": JetPack("12.6", "3.10", "https://pypi.jetson-ai-lab.io/jp6/cu126", "-c constraints-jetson.txt "),
     "7": JetPack("13.0", "3.12", "https://pypi.jetson-ai-lab.io/sbsa/cu130"),
 }
 """By major version. JetPack 5 has Python 3.8, which is too old."""

@@ -86,6 +86,7 @@ def test_the_table_says_what_was_measured_and_how(bundle_folder, capsys):
         (["--batch", "0"], "at least 1"),
         (["--warmup", "-1"], "--warmup must be at least 0"),
         (["--runtime", "tpu"], "onnxruntime"),
+        (["--plot", "no/such/folder/depth.png"], "does not exist"),
     ],
 )
 def test_wrong_options_are_told(bundle_folder, capsys, arguments, says):

@@ -28,21 +28,6 @@ def test_the_tables_have_no_others():
     assert set(TARGETS["trt10.3"].precisions) == set(PRECISIONS)
 
 
-def make_tower(make_tiny_model, encoder, compressor):
-    from transformers import CLIPVisionConfig, CLIPVisionModel, Qwen2Config, Qwen2ForCausalLM
-
-    from laco_export.exporter.tower import VisionTower
-    from laco_export.models import LacoForConditionalGeneration
-
-    if encoder != "clip":
-        return VisionTower(make_tiny_model(encoder, method=compressor)).eval()
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    vision = CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=56, patch_size=14))
-    text = Qwen2ForCausalLM(Qwen2Config(**sizes, num_key_value_heads=2, vocab_size=264))
-    model = LacoForConditionalGeneration.from_parts(vision, text, image_token_id=262, at="1/2", method=compressor)
-    return VisionTower(model.eval()).eval()
-
-
 @pytest.mark.parametrize("compressor", COMPRESSORS)
 @pytest.mark.parametrize("encoder", KINDS.values())
 def test_it_builds(rtx, make_tiny_model, tmp_path, engine_cache, encoder, compressor):
@@ -54,11 +39,11 @@ def test_it_builds(rtx, make_tiny_model, tmp_path, engine_cache, encoder, compre
     from laco_export.exporter.precision import choose_fp32
     from laco_export.exporter.ranges import measure_ranges
     from laco_export.exporter.targets import TARGETS
+    from laco_export.exporter.tower import VisionTower
 
     target = TARGETS["trt10.3"]
-    traced = [
-        vision_graph.trace_and_rewrite(make_tower(make_tiny_model, encoder, compressor), SHAPE, opset=target.opsets[-1])
-    ]
+    tower = VisionTower(make_tiny_model(encoder, method=compressor)).eval()
+    traced = [vision_graph.trace_and_rewrite(tower, SHAPE, opset=target.opsets[-1])]
     picture = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
     bundles = []
     for precision in PRECISIONS:
@@ -69,7 +54,8 @@ def test_it_builds(rtx, make_tiny_model, tmp_path, engine_cache, encoder, compre
             form = HALF_FORMATS[precision]
             kept = choose_fp32(traced[0].graph, measure_ranges(traced[0].graph, [picture], form.torch), form)
             graphs = vision_graph.in_half(traced, kept, form)
-        vision = vision_graph.write(graphs, folder, precision=precision, target=target)
+        formed = vision_graph.for_target(graphs[0], target, [1])
+        vision = vision_graph.write(formed, folder, precision=precision, target=target)
         write_manifest(folder, Manifest("test", {}, {}, {}, {}, vision, {}, "", {}))
         bundles.append(Bundle(folder, read_manifest(folder)))
     rtx_target = resolve_target("rtx", (86,))
