@@ -85,12 +85,8 @@ class _Subject:
     answerer: Answerer | None = None
 
     @property
-    def on_cpu(self) -> bool:
-        return self.vision.name.startswith("onnxruntime") and self.vision.name.endswith("CPU")
-
-    @property
     def answers_on_cpu(self) -> bool:
-        return self.on_cpu and self.answerer.decoder.session.get_providers()[0] == "CPUExecutionProvider"
+        return self.vision.on_cpu and self.answerer.decoder.session.get_providers()[0] == "CPUExecutionProvider"
 
     @property
     def depth(self) -> float:
@@ -171,10 +167,10 @@ def _measure_encodes(
             subject.vision.prepare(batch)
             name = f"{subject.name}, batch {batch}"
             described[name] = (subject, batch, run)
-            runs[name] = (run, subject.on_cpu)
+            runs[name] = (run, subject.vision.on_cpu)
     advance(f"encoding: {len(runs)} in turn, {options.warmup} + {options.repeats} times")
     measured = interleave(runs, repeats=options.repeats, warmup=options.warmup)
-    if any(subject.on_cpu for subject in subjects):
+    if any(subject.vision.on_cpu for subject in subjects):
         advance("measuring what this CPU can do at best")
         report.host_peaks = _host_peaks(threads, report)
     rails = find_rails()
@@ -185,7 +181,8 @@ def _measure_encodes(
         subject, batch, run = described[name]
         result = _encode_result(subject, batch, series)
         costs = [subject.costs[size] for size in result.runs]
-        floor = floor_on_host(costs, report.host_peaks) if subject.on_cpu else floor_on_device(costs, profile)
+        on_host = subject.vision.on_cpu
+        floor = floor_on_host(costs, report.host_peaks) if on_host else floor_on_device(costs, profile)
         result.floor, result.floor_missing = floor
         if rails:
             advance(f"energy of {name}")

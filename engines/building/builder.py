@@ -25,8 +25,8 @@ from .targets import BuildTarget
 
 TIMEOUT = 3600.0
 """Seconds for one graph: an Orin Nano times tactics for minutes; a builder that hangs must end at some time."""
-RTX_WEIGHT_COPIES = 3
-"""TensorRT-RTX builds on the CPU: its process took at most 2.6 times the weights over an empty one's 0.2 GiB
+RTX_WEIGHT_COPIES = 3.5
+"""TensorRT-RTX builds on the CPU: its process took at most 3.4 times the weights over an empty one's 0.2 GiB
 (benchmarks/results/engine_builds.json)."""
 
 
@@ -167,7 +167,7 @@ def _build_graph(bundle, graph, target, options, cache: EngineCache, on_message,
 def _fit(graph: VisionGraph, cost, expected: Estimate, target: BuildTarget, options: BuildOptions) -> int | None:
     """The workspace to build with, capped to what is free; or a refusal, before memory runs out."""
     if target.device is None:
-        needed, free, where = RTX_WEIGHT_COPIES * cost.weight_bytes + CONTEXT_BYTES, available_memory(), "memory"
+        needed, free, where = int(RTX_WEIGHT_COPIES * cost.weight_bytes) + CONTEXT_BYTES, available_memory(), "memory"
     else:
         needed, free = expected.build_bytes, target.device.free_bytes
         where = "memory" if target.device.integrated else "device memory"

@@ -12,6 +12,10 @@ from ..threads import default_threads
 from .protocol import RuntimeMissingError, check_pictures, encode_in_batches, split_batch
 
 
+_ON_CPU = ("CPUExecutionProvider", "OpenVINOExecutionProvider", "DnnlExecutionProvider", "XnnpackExecutionProvider")
+"""Providers that compute on the CPU unless told otherwise, which nothing here does."""
+
+
 class OnnxRuntimeVision:
     """:class:`~laco_engines.runtimes.VisionRuntime` on ONNX Runtime.
 
@@ -48,6 +52,7 @@ class OnnxRuntimeVision:
         except ProviderMissingError as error:
             raise RuntimeMissingError(error.failed, given=error.given, todo=error.todo) from None
         running = session.get_providers()[0]
+        self.on_cpu = running in _ON_CPU
         if running != self._provider.execution_provider:
             self.passed_over = (f"ONNX Runtime's {self._provider.execution_provider} does not start here",)
         self.name = f"onnxruntime {onnxruntime.__version__} {running.removesuffix('ExecutionProvider')}"
@@ -82,6 +87,9 @@ class OnnxRuntimeVision:
             options = self._onnxruntime.SessionOptions()
             options.intra_op_num_threads = self._threads
             options.log_severity_level = 3  # errors only: the user did not write the graph
+            if self._bundle.manifest.vision.precision == "fp8":
+                # Its Q/DQ passes would move float8 through a Transpose, which the CPU provider has not.
+                options.add_session_config_entry("session.disable_quant_qdq", "1")
             graph = self._graphs[batch]
             try:
                 _load_cuda_libraries(self._onnxruntime, self._provider)

@@ -20,12 +20,14 @@ class VisionRuntime(Protocol):
     Attributes:
         name: the runtime and where it computes, for people: ``onnxruntime 1.31.1 CPU``.
         precision: of the graphs that it runs: the bundle's, or its fallback's where that was faster on this device.
+        on_cpu: it computes on the CPU.
         batch_sizes: static batch sizes that it has loaded or can load, ascending.
         passed_over: why each runtime that would have been preferred was not taken, a sentence each.
     """
 
     name: str
     precision: str
+    on_cpu: bool
     batch_sizes: list[int]
     passed_over: tuple[str, ...]
 

@@ -50,6 +50,7 @@ class TensorRTVision:
 
     library = "tensorrt"
     title = "TensorRT"
+    on_cpu = False
 
     def __init__(
         self,

@@ -1,5 +1,6 @@
 """``laco-engine build`` with the real TensorRT-RTX compiler, which needs no GPU; nothing is run."""
 
+import dataclasses
 import json
 import shutil
 
@@ -24,34 +25,40 @@ def statuses(out):
     return [engine["status"] for engine in json.loads(out)["engines"]]
 
 
-def test_a_second_build_is_a_hit_and_any_change_a_miss(rtx, bundle_folder, engine_cache, capfd, tmp_path):
-    def build_rtx(*options, bundle=bundle_folder):
-        code, out, err = build(capfd, bundle, "--target", "rtx", "--json", *options)
+@pytest.fixture
+def one_graph(rewritten, bundle):
+    """The bundle with the graph for one picture alone."""
+    vision = bundle.manifest.vision
+    return rewritten(vision=dataclasses.replace(vision, graphs=vision.graphs[:1]))
+
+
+def test_a_second_build_is_a_hit_and_any_change_a_miss(rtx, one_graph, engine_cache, capfd):
+    def build_rtx(*options, bundle=one_graph, capability="86"):
+        arguments = ("--target", "rtx", "--compute-capability", capability, "--json")
+        code, out, err = build(capfd, bundle, *arguments, *options)
         assert code == 0, err
         return statuses(out)
 
-    assert build_rtx() == ["built", "built"]  # batch 1 and 2
-    assert build_rtx() == ["cached", "cached"]
-    assert build_rtx("--level", "2") == ["built", "built"]
-    assert build_rtx("--workspace", "256M") == ["built", "built"]
-    assert build_rtx("--compute-capability", "86") == ["built", "built"]
-    assert build_rtx() == ["cached", "cached"]
+    assert build_rtx() == ["built"]
+    assert build_rtx() == ["cached"]
+    assert build_rtx("--level", "2") == ["built"]
+    assert build_rtx("--workspace", "256M") == ["built"]
+    assert build_rtx(capability="89") == ["built"]
+    assert build_rtx() == ["cached"]
     # Other weights under the same graph are another graph.
-    other = tmp_path / "other"
-    shutil.copytree(bundle_folder, other)
-    weights = bytearray((other / "vision.data").read_bytes())
+    weights = bytearray((one_graph / "vision.data").read_bytes())
     weights[0] ^= 1
-    (other / "vision.data").write_bytes(weights)
-    write_manifest(other, read_manifest(other))
-    assert build_rtx(bundle=other) == ["built", "built"]
+    (one_graph / "vision.data").write_bytes(weights)
+    write_manifest(one_graph, read_manifest(one_graph))
+    assert build_rtx() == ["built"]
 
 
-def test_turing_is_left_out_where_a_graph_is_not_half(rtx, bundle_folder, engine_cache, capfd):
+def test_turing_is_left_out_where_a_graph_is_not_half(rtx, one_graph, engine_cache, capfd):
     """The fixture is FP32, which TensorRT-RTX does not compile for Turing; named, it is asked for and refused."""
-    code, out, _ = build(capfd, bundle_folder, "--target", "rtx")
+    code, out, _ = build(capfd, one_graph, "--target", "rtx")
     assert code == 0
-    assert out.count("for compute capability 8.0, 8.6, 8.9, 12.0, 12.1") == 2
-    code, _, err = build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "75")
+    assert out.count("for compute capability 8.0, 8.6, 8.9, 12.0, 12.1") == 1
+    code, _, err = build(capfd, one_graph, "--target", "rtx", "--compute-capability", "75")
     assert code == 1
     assert "Turing" in err
 
@@ -103,17 +110,17 @@ def test_the_sidecar_says_for_what_it_was_built(rtx, bundle_folder, engine_cache
         assert stored.path.read_bytes()[:4] == b"vtrt"  # TensorRT-RTX's own mark
 
 
-def test_the_bundle_stays_as_it_was(rtx, bundle_folder, engine_cache, capfd):
-    before = sorted(path.name for path in bundle_folder.rglob("*"))
-    build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "120")
-    assert sorted(path.name for path in bundle_folder.rglob("*")) == before
-    open_bundle(bundle_folder)
+def test_the_bundle_stays_as_it_was(rtx, one_graph, engine_cache, capfd):
+    before = sorted(path.name for path in one_graph.rglob("*"))
+    build(capfd, one_graph, "--target", "rtx", "--compute-capability", "120")
+    assert sorted(path.name for path in one_graph.rglob("*")) == before
+    open_bundle(one_graph)
 
 
-def test_messages_are_condensed_unless_verbose(rtx, bundle_folder, engine_cache, capfd):
-    arguments = (bundle_folder, "--target", "rtx", "--compute-capability", "80")
+def test_messages_are_condensed_unless_verbose(rtx, one_graph, engine_cache, capfd):
+    arguments = (one_graph, "--target", "rtx", "--compute-capability", "80")
     _, out, err = build(capfd, *arguments)
-    assert len(out.splitlines()) == 6  # the library, two lines a graph, the comparison that could not run
+    assert len(out.splitlines()) == 4  # the library, two lines for the graph, the comparison that could not run
     assert "[V]" not in out + err
     assert "runs on such a device only" in out
     _, _, err = build(capfd, *arguments, "--level", "0", "--verbose")
@@ -190,3 +197,41 @@ def test_without_a_device_the_message_offers_what_there_is(bundle_folder, capfd,
 )
 def test_sizes(text, count):
     assert size(text) == count
+
+
+def test_a_build_that_would_not_fit_is_refused_before_it_starts(rtx, one_graph, engine_cache, capfd, monkeypatch):
+    from laco_engines.building import builder
+
+    monkeypatch.setattr(builder, "available_memory", lambda: 100 << 20)
+    monkeypatch.setattr(builder, "build_engine", None)
+    code, _, err = build(capfd, one_graph, "--target", "rtx")
+    assert code == 1
+    assert "would not fit into memory" in err
+    assert "100 MiB free" in err
+    assert not list(engine_cache.folder.rglob("*.engine"))
+
+
+def test_the_workspace_is_capped_to_what_the_device_has_free(monkeypatch, one_graph):
+    from laco_engines.building import builder
+    from laco_engines.building.builder import BuildOptions, EngineMemoryError
+    from laco_engines.building.estimate import estimate
+    from laco_engines.building.graph_cost import graph_cost
+    from laco_engines.building.targets import BuildTarget
+    from laco_engines.devices.cuda import CudaDevice
+
+    bundle = open_bundle(one_graph)
+    (graph,) = bundle.manifest.vision.graphs
+    cost = graph_cost(bundle.file(graph.file))
+
+    def workspace(free, asked=None):
+        target = BuildTarget("tensorrt", "10.3.0", CudaDevice("Orin", 87, 8 << 30, free, True, "12.6"), (), None)
+        expected = estimate(cost, workspace_bytes=asked, profile=None)
+        return builder._fit(graph, cost, expected, target, BuildOptions(workspace_bytes=asked))
+
+    need = estimate(cost, workspace_bytes=None, profile=None).build_bytes
+    assert workspace(2 << 30) < 2 << 30
+    assert workspace(2 << 30) + need - cost.activation_bytes == 2 << 30
+    assert workspace(2 << 30, 64 << 20) == 64 << 20
+    assert workspace(need + (1 << 20), 512 << 20) < 512 << 20
+    with pytest.raises(EngineMemoryError, match="would not fit into memory"):
+        workspace(100 << 20)
