@@ -11,7 +11,6 @@ from ..providers import PROVIDERS, Provider, ProviderMissingError, check_provide
 from ..threads import default_threads
 from .protocol import RuntimeMissingError, check_pictures, encode_in_batches, split_batch
 
-
 _ON_CPU = ("CPUExecutionProvider", "OpenVINOExecutionProvider", "DnnlExecutionProvider", "XnnpackExecutionProvider")
 """Providers that compute on the CPU unless told otherwise, which nothing here does."""
 
