@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib import resources
 
@@ -80,7 +81,7 @@ def _add_api(app: FastAPI, service: Service) -> None:
         alive = service.engine.alive
         return JSONResponse({"status": "live" if alive else "failed"}, 200 if alive else 503)
 
-    @app.get("/health")
+    @app.get("/health", include_in_schema=False)
     @app.get("/health/ready")
     async def ready() -> JSONResponse:
         """200 while requests are taken."""
@@ -100,12 +101,14 @@ def _add_page(app: FastAPI) -> None:
         ("/page.css", "page.css", "text/css"),
         ("/page.js", "page.js", "text/javascript"),
     ):
-        document = folder.joinpath(name).read_bytes()
+        app.add_route(path, _constant(folder.joinpath(name).read_bytes(), media), include_in_schema=False)
 
-        def page(document: bytes = document, media: str = media) -> Response:
-            return Response(document, media_type=f"{media}; charset=utf-8", headers=PAGE_HEADERS)
 
-        app.add_api_route(path, lambda page=page: page(), methods=["GET"], include_in_schema=False)
+def _constant(document: bytes, media: str) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return Response(document, media_type=f"{media}; charset=utf-8", headers=PAGE_HEADERS)
+
+    return endpoint
 
 
 async def _http_error(request: Request, error: HTTPException) -> JSONResponse:

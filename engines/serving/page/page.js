@@ -217,6 +217,7 @@ async function ask() {
   const words = element("p", "words");
   answer.append(words);
   $("log").append(answer);
+  scrollTo({ top: document.body.scrollHeight });
   const before = { text: $("question").value, pictures };
   $("question").value = "";
   pictures = [];

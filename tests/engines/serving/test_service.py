@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -282,6 +283,28 @@ def test_unknown_paths_and_methods_are_errors_in_openai_s_form(running):
         assert (await client.request("GET", "/v1/models/other")).status == 404
         assert (await client.request("GET", "/docs")).status == 404
         assert (await client.ask(model="gpt-4o")).error["code"] == "model_not_found"
+
+    running(check)
+
+
+@pytest.mark.parametrize("path", ["/", "/?page=2", "/page.css", "/page.js"])
+def test_the_page_needs_nothing_from_elsewhere(running, path):
+    async def check(client, service):
+        reply = await client.request("GET", path)
+        text = reply.body.decode().replace("http://www.w3.org/2000/svg", "")
+        assert reply.status == 200
+        assert not re.search(r"(https?:)?//[a-z]", text), "an address"
+        assert "default-src 'none'" in reply.headers["content-security-policy"]
+        assert reply.headers["x-content-type-options"] == "nosniff"
+
+    running(check)
+
+
+def test_the_schema_names_the_requests_fields(running):
+    async def check(client, service):
+        schema = (await client.request("GET", "/openapi.json")).json
+        body = schema["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert {"messages", "temperature", "stream"} <= set(body["properties"])
 
     running(check)
 
