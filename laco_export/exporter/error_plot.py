@@ -15,7 +15,10 @@ _LEFT, _RIGHT, _TOP = 90, 30, 96
 _COLOURS = ((30, 90, 200), (210, 90, 20), (20, 140, 70), (140, 60, 160), (90, 90, 90))
 _FAILED = (200, 0, 0)
 _DECADES = range(-9, 2)
-_AXES = "relative error |given - PyTorch| / |PyTorch|;   dash: allowed;   red cross: out of tolerance"
+_AXES = (
+    "relative error |given - PyTorch| / |PyTorch|;   dash: allowed;   red cross: out of tolerance;   "
+    "at the top: inf or NaN"
+)
 """In ASCII, like the titles: PIL's own font has no other mathematical signs."""
 
 

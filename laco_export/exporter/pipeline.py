@@ -267,7 +267,8 @@ class _Export:
         found = bisect(self.reference, self.rewritten, self.proof, shipped, marked)
         report, plot = found.write(self.output)
         self.notes += [f"bisect: {found.sentence} (see {report.name}, {plot.name})", f"bisect: {FUSION_NOTE}"]
-        console().print(f"bisect: {found.sentence}\n  report: {report}\n  plot:   {plot}", soft_wrap=True)
+        said = [f"bisect: {found.sentence}", f"  report: {report}", f"  plot:   {plot}", f"  note:   {FUSION_NOTE}"]
+        console().print("\n".join(said), soft_wrap=True, highlight=False, markup=False)
 
     def _compile(self) -> None:
         self.compiled: list[dict] = []

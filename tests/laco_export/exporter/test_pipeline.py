@@ -162,12 +162,16 @@ def test_a_naive_half_cast_never_becomes_a_bundle(make_tiny_model, make_tiny_che
     from laco_export.exporter import islands, precision
 
     model = make_tiny_model()
+    down = model.vision_model.encoder.encoder.layers[0].ffn.down_proj
     with torch.no_grad():
-        model.vision_model.encoder.encoder.layers[0].ffn.down_proj.weight.mul_(1e6)
+        down.weight.mul_(60000 / down.weight.abs().max())  # the weights fit into half, what they make does not
     checkpoint = make_tiny_checkpoint(model, tmp_path / "outliers")
     assert export(checkpoint, tmp_path / "careful", "--no-llm", "--no-compile") == 0
-    kept = open_bundle(tmp_path / "careful").manifest.vision.kept_fp32
-    assert any(island["node"].endswith("layers.0.ffn.down_proj/MatMul") for island in kept)
+    manifest = open_bundle(tmp_path / "careful").manifest
+    kept = {island["node"]: island["reason"] for island in manifest.vision.kept_fp32}
+    reason = next(reason for node, reason in kept.items() if node.endswith("layers.0.ffn.down_proj/MatMul"))
+    assert float(reason.partition("reaches ")[2].partition(",")[0]) > 65504
+    assert min(tensor["cosine"] for tensor in manifest.accuracy["tensors"]) >= 0.999
 
     monkeypatch.setattr(precision, "choose_fp32", lambda *_: {})
     monkeypatch.setattr(islands, "MAX_RETRIES", 0)
@@ -213,6 +217,7 @@ def test_bisect_reports_and_plots_where_the_comparison_fails(tiny_checkpoint, tm
     }
     printed = capsys.readouterr().err
     assert "the first block that drifts is vision_model.compressors.block_1" in printed
+    assert "does not fuse across them" in printed
     assert "does not compute what PyTorch computes" in printed
 
 
