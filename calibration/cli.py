@@ -75,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="JSON",
         help="use the smoothing of an earlier calibration.json, so that the two can be merged",
     )
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="do not let TensorRT try the graphs")
     parser.add_argument("--limit", type=int, metavar="N", help="look at so many pictures at most, evenly spaced")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: ./<bundle>-int8-tensorrt")
     parser.add_argument("--force", action="store_true", help="replace the output once the new bundle is complete")
@@ -113,6 +114,7 @@ def _run(args: argparse.Namespace) -> None:
         statistics=args.statistics,
         smoothing_of=args.smoothing_of,
         limit=args.limit,
+        compile=args.compile,
         output=args.output,
         force=args.force,
         resume=args.resume,

@@ -34,6 +34,7 @@ class CalibrationOptions:
             can be merged.
         limit: at most so many pictures (``--limit``), evenly spaced; None takes all.
         ask: at most so many questions.
+        compile: let TensorRT build the graphs of recipe tensorrt, where one is installed (``--no-compile``).
     """
 
     bundle: Path | None = None
@@ -52,6 +53,7 @@ class CalibrationOptions:
     smoothing_of: Path | None = None
     limit: int | None = None
     ask: int = 300
+    compile: bool = True
     output: Path | None = None
     force: bool = False
     resume: bool = False

@@ -21,18 +21,19 @@ from laco_export import __version__
 from laco_export.atomic import new_directory, refuse_existing
 from laco_export.bundle import Bundle, write_manifest
 from laco_export.console import console, progress
-from laco_export.exporter.external_data import graph_from_file
+from laco_export.exporter import compile_gate
 from laco_export.exporter.quiet import quiet
 
 from . import answers, verification
-from .block_errors import BlockJudge, Error, compare_features
+from .block_errors import BlockJudge, Error
 from .block_times import measure_blocks
 from .choice import BlockTime, Choice, choose_blocks
 from .errors import CalibrationError, NotWorthItError
-from .held_out import divide, nothing_readable
-from .linears import MERGE, Block, block_of, find_blocks
-from .observer import empty_statistics, observe
+from .held_out import divide
+from .linears import MERGE, block_of
+from .looking import Looking
 from .options import CalibrationOptions
+from .parsed_network import quantized_matmuls
 from .pictures import find_pictures, questions_about
 from .plot import draw_blocks
 from .quantized_bundle import QuantizedGraphs, carry
@@ -40,11 +41,8 @@ from .recipes import Placement
 from .record import calibration_record
 from .report import Report
 from .segments import SegmentRunner
-from .smoothing import find_folds, fold_scales
 from .source import exported, open_source
-from .statistics import STATISTICS_NAME, Statistics, graph_digest, merge, scales_digest
-from .strengths import PICTURES as SEARCH_PICTURES
-from .strengths import search_strengths
+from .statistics import STATISTICS_NAME
 from .swapping import Swap
 from .thresholds import METHODS
 from .timing import Timed, interleaved, open_session, runner_of
@@ -55,9 +53,6 @@ ATTEMPTS = 4
 WHOLE_BURSTS = 5
 
 PLOT_NAME = "calibration.png"
-
-EQUAL = 1e-3
-"""Points by which folding may move ``image_features`` in FP32: it changes the order of roundings and nothing else."""
 
 
 def calibrate(options: CalibrationOptions) -> Report:
@@ -94,13 +89,11 @@ class Calibration:
     def run(self) -> Report:
         self._require_space()
         self._find_pictures()
-        self._read_graph()
-        self._begin_statistics()
-        self._smooth()
         self._look()
         self._judge_blocks()
         self._time_blocks()
         whole = self._write_within_budget()
+        self._compile()
         self._carry_and_plot()
         return self._finish(whole)
 
@@ -137,107 +130,15 @@ class Calibration:
             minimum = METHODS[self.options.method].minimum
             self.division = divide(self.pictures, self.bundle, limit=self.options.limit, minimum=minimum)
         self.judges = self.division.tiles
-        if not self.division.held_out:
+        if not self.division.held_out and self.number_format.activations is not None:
             self.notes.append("judged on pictures that were also calibrated on: too few were given to hold some back")
 
-    def _read_graph(self) -> None:
-        self.digest = graph_digest(self.bundle)
-        with quiet():
-            self.graph = graph_from_file(self.bundle.file(self.bundle.manifest.vision.graphs[0].file))
-            self.blocks: list[Block] = find_blocks(self.graph)
-        if not self.blocks:
-            raise CalibrationError("the vision graph has no Linear layers that could be quantised")
-
-    def _begin_statistics(self) -> None:
-        """What is known already: those of an interrupted run, or other calibrations'."""
-        self.statistics: Statistics | None = None
-        kept = self.options.progress_file
-        if kept.exists() and self.options.resume:
-            self.statistics = self._load_statistics(kept)
-            self.notes.append(f"resumed after {len(self.statistics.pictures)} pictures")
-        elif kept.exists() and not self.options.force:
-            raise CalibrationError(
-                "an earlier calibration to this output did not end",
-                given=f"its statistics are in '{kept}'",
-                allowed="--resume to go on with them, or --force to start over",
-            )
-        elif self.options.statistics:
-            self.statistics = merge([self._load_statistics(path) for path in self.options.statistics])
-        wanted = empty_statistics(self.graph, self.digest, attention=self.options.attention)
-        if self.statistics is not None and not wanted.tensors.keys() <= self.statistics.tensors.keys():
-            raise CalibrationError(
-                "the statistics do not have every tensor that is to be quantised",
-                todo="take them with --attention, or calibrate without it",
-            )
-
-    def _load_statistics(self, path: Path) -> Statistics:
-        loaded = Statistics.load(path)
-        loaded.require_same(self.digest, path)
-        return loaded
-
-    def _smooth(self) -> None:
-        """Search the strengths, fold the scales in, and prove that FP32 computes the same."""
-        known = self.statistics
-        if self.options.smoothing_of is not None and known is None:
-            known = self._load_statistics(self.options.smoothing_of)
-        folds = find_folds(self.graph, self.blocks)
-        self.strengths: dict[str, float] = {}
-        self.scales: dict[str, np.ndarray] = {}
-        if known is not None:
-            self.strengths = known.strengths
-            self.scales = {name: np.asarray(values, np.float32) for name, values in known.scales.items()}
-        elif self.options.smoothing and self.number_format.activations is not None and folds:
-            with self._step("search the smoothing", len({fold.block for fold in folds})) as advance:
-                self.strengths, self.scales = search_strengths(
-                    self.graph,
-                    self.blocks,
-                    folds,
-                    self.judges[:SEARCH_PICTURES],
-                    self.number_format,
-                    self.options.method,
-                    half_scales=self.recipe.half_scales,
-                    advance=advance,
-                )
-        self.smoothing_error = self._fold(folds) if self.scales else None
-        if self.statistics is None:
-            self.statistics = empty_statistics(self.graph, self.digest, attention=self.options.attention)
-            self.statistics.strengths = self.strengths
-            self.statistics.scales = {name: [float(v) for v in values] for name, values in self.scales.items()}
-            self.statistics.smoothing = scales_digest(self.statistics.scales)
-
-    def _fold(self, folds) -> Error:
-        before = SegmentRunner(self.graph).run(self.judges[0]).numpy()
-        fold_scales(self.graph, folds, self.scales)
-        error = compare_features(before, SegmentRunner(self.graph).run(self.judges[0]).numpy())
-        if not error.points <= EQUAL:
-            raise CalibrationError(
-                "folding the smoothing scales changed what the FP32 graph computes",
-                given=f"{error.points:.2g} points",
-                allowed=f"{EQUAL:g} points",
-                todo="run with --no-smoothing, and report this",
-            )
-        return error
-
     def _look(self) -> None:
-        if self.number_format.activations is None:
-            return  # weights alone: nothing about the activations is needed
-        seen, keep = set(self.statistics.pictures), self.options.progress_file
-        todo = [one for one in self.division.looked_at if one.sha256 not in seen]
-        with self._step("look at the pictures", len(todo)) as advance, quiet():
-            self.statistics.save(keep)  # an interrupted run keeps its smoothing
-            observe(self.graph, self.bundle, self.pictures, todo, self.statistics, keep=keep, advance=advance)
-        if not self.statistics.pictures:
-            raise nothing_readable(self.pictures)
-        minimum, seen = METHODS[self.options.method].minimum, len(self.statistics.pictures)
-        if seen < minimum:
-            keep.unlink()
-            broken = f"; {len(self.pictures.broken)} could not be read" if self.pictures.broken else ""
-            raise CalibrationError(
-                f"--method {self.options.method} needs more pictures",
-                given=f"{seen} that can be read{broken}",
-                allowed=f"at least {minimum}; a few hundred like those the model will see are better",
-                todo="give more pictures, or --method max",
-            )
+        seen = Looking(self.options, self.bundle, self.pictures, self.division, self.number_format, self._step)
+        seen.smooth()
+        seen.look()
+        self.seen, self.notes = seen, [*self.notes, *seen.notes]
+        self.graph, self.blocks, self.statistics = seen.graph, seen.blocks, seen.statistics
 
     def _placement(self, blocks) -> Placement:
         return Placement(self.number_format, blocks, self.ranges, {}, self.options.attention)
@@ -293,12 +194,13 @@ class Calibration:
             return Choice(tuple(self.errors), self.judge.together(list(self.errors)), {})
         choice = choose_blocks(self.errors, self.times, max_drop, self.judge.together)
         if not choice.blocks:
-            raise self._not_worth_it(f"no block stays within {max_drop:.3g} points and gains time")
+            gains = "" if self.times is None else " and gains time"
+            raise self._not_worth_it(f"no block stays within {max_drop:.3g} points{gains}")
         return choice
 
     def _write_within_budget(self) -> Error:
         """Choose, write and judge the file itself, until it is within the budget."""
-        graphs = QuantizedGraphs(self.bundle, self.recipe, self.scales, self.judges)
+        graphs = QuantizedGraphs(self.bundle, self.recipe, self.seen.scales, self.judges)
         allowed = self.options.max_drop
         for _ in range(ATTEMPTS):
             with self._step("choose"):
@@ -361,6 +263,41 @@ class Calibration:
             todo=f"use the FP16 or FP32 bundle, allow more with --max-drop, or try another --method{hint}",
         )
 
+    def _compile(self) -> None:
+        """The compile gate: TensorRT takes each graph and reads exactly the chosen products as eight-bit ones.
+
+        Raises:
+            CalibrationError: the parsed network has other eight-bit products than were chosen.
+            ExportError: TensorRT refuses a graph.
+        """
+        self.compiled: list[dict] = []
+        if not self.half:
+            return
+        builder = compile_gate.available() if self.options.compile else None
+        if builder is None:
+            self.notes.append(
+                "the graphs were not compiled: " + ("no TensorRT" if self.options.compile else "--no-compile")
+            )
+            return
+        with self._step(f"compile with {builder}", len(self.vision.graphs)) as advance:
+            for graph in self.vision.graphs:
+                path = self.folder / graph.file
+                if self.number_format.activations is not None:
+                    self._check_parsed(quantized_matmuls(path, builder), graph.file)
+                self.compiled.append({"graph": graph.file, **compile_gate.compile_graph(path, builder)})
+                advance()
+
+    def _check_parsed(self, found: dict, file: str) -> None:
+        placement = self._placement(self.choice.blocks)
+        chosen = {node.name for node in (*placement.linears(self.graph), *placement.products(self.graph))}
+        wrong = [name for name, kinds in found.items() if all(kinds) != (name in chosen) or any(kinds) != all(kinds)]
+        if wrong or not chosen <= found.keys():
+            raise CalibrationError(
+                f"TensorRT reads other products of {file} as eight-bit ones than were chosen",
+                given=", ".join([*wrong, *(chosen - found.keys())][:5]),
+                todo="report this with the checkpoint's config.json; nothing was written",
+            )
+
     def _carry_and_plot(self) -> None:
         carry(self.bundle, self.folder)
         (self.folder / "laco.json").unlink(missing_ok=True)
@@ -380,7 +317,9 @@ class Calibration:
     def _finish(self, error: Error) -> Report:
         with self._step("compare with PyTorch's golden features"):
             path = self.folder / self.vision.graphs[0].file
-            proof = verification.golden_proof(self.bundle, path, self.scales, self.vision.ir_version, half=self.half)
+            proof = verification.golden_proof(
+                self.bundle, path, self.seen.scales, self.vision.ir_version, half=self.half
+            )
         tolerance = verification.tolerance_of(self.options.max_drop, error)
         accuracy = {**self.bundle.manifest.accuracy, **verification.with_tolerance(proof, tolerance), "also": {}}
         record = calibration_record(self, error)
@@ -389,6 +328,7 @@ class Calibration:
             tool_version=__version__,
             vision=replace(self.vision, calibration=record),
             accuracy=accuracy,
+            build={"seconds": self.seconds, "compiled": self.compiled},
             notes=[*self.bundle.manifest.notes, *self.notes],
             files={},
         )

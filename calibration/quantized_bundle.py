@@ -66,7 +66,7 @@ class QuantizedGraphs:
             weights=WEIGHTS,
             opset=first.opset,
             precision=placement.number_format.name,
-            target=self.recipe.target,
+            target=self._target(first.opset),
             kept_fp32=[{"node": node, "reason": reason} for node, reason in kept.items()],
             nodes=count_nodes(first),
         )
@@ -74,6 +74,14 @@ class QuantizedGraphs:
             self._check(folder, record)
             record = replace(record, fallback=self._write_fallback(folder))
         return record
+
+    def _target(self, opset: int) -> str:
+        """Whose graph it is: the source's own reader where the recipe is for it, one that reads its opset otherwise."""
+        given = self.bundle.manifest.vision.target
+        if not TARGETS[self.recipe.target].compiled:
+            return self.recipe.target
+        readers = [given, *(name for name, target in TARGETS.items() if target.compiled)]
+        return next(name for name in readers if TARGETS[name].opsets[-1] >= opset)
 
     def _write_fallback(self, folder: Path) -> dict:
         """The FP16 graphs of the same tower: what INT8 is timed against on the device."""
@@ -114,10 +122,8 @@ class QuantizedGraphs:
         write_graph(graph, path, weights, ir_version=self.bundle.manifest.vision.ir_version)
 
     def _check(self, folder: Path, vision: Vision) -> None:
-        target = TARGETS[self.recipe.target]
-        if vision.opset <= target.opsets[-1]:
-            for graph in vision.graphs:
-                check_structure(folder / graph.file, target)
+        for graph in vision.graphs:
+            check_structure(folder / graph.file, TARGETS[vision.target])
 
 
 def carry(bundle: Bundle, folder: Path) -> None:

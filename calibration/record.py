@@ -37,7 +37,7 @@ def calibration_record(run: Calibration, error: Error) -> dict:
         "method": run.options.method,
         "max_drop": run.options.max_drop,
         "base": run.recipe.base,
-        "source_graph_sha256": run.digest,
+        "source_graph_sha256": run.seen.digest,
         "statistics": None if activations is None else STATISTICS_NAME,
         "statistics_sha256": run.statistics.digest(),
         "pictures": len(run.statistics.pictures),
@@ -47,7 +47,7 @@ def calibration_record(run: Calibration, error: Error) -> dict:
         "judged": asdict(error),
         "points": error.points,
         "answers": None if run.answers is None else asdict(run.answers),
-        "smoothing_equal_in_fp32": None if run.smoothing_error is None else asdict(run.smoothing_error),
+        "smoothing_equal_in_fp32": None if run.seen.smoothing_error is None else asdict(run.seen.smoothing_error),
         "time": "unmeasured" if times is None else "measured",
         "device": None if times is None else device(),
         "milliseconds": None if times is None else {name: asdict(one) for name, one in times.items()},
@@ -67,7 +67,7 @@ def _block(run: Calibration, block: Block) -> dict:
         "points": run.errors[block.name].points,
         "base_ms": None if times is None else times.base,
         "eight_bit_ms": None if times is None else times.eight_bit,
-        "smoothing": run.strengths.get(block.name, 0.0),
+        "smoothing": run.seen.strengths.get(block.name, 0.0),
     }
 
 

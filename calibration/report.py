@@ -58,8 +58,12 @@ class Report:
         else:
             facts.add_row("time", "unmeasured: chosen by accuracy alone; laco-engine build measures it on the device")
         if times and times["eight_bit"]["milliseconds"] >= times["base"]["milliseconds"]:
-            facts.add_row("", "slower than what it came from: asked for all the same")
-        facts.add_row("pictures", f"{record['pictures']} looked at, {record['duplicate_pictures']} equal ones left out")
+            facts.add_row("", "slower than what it came from; handed out because it was asked for")
+        looked = f"{record['pictures']} looked at, " if record["statistics"] else ""
+        facts.add_row(
+            "pictures",
+            f"{looked}{len(record['judged_on'])} judged on, {record['duplicate_pictures']} equal ones left out",
+        )
         for name, reason in list(self.broken.items())[:SHOWN]:
             facts.add_row("broken", f"{name}: {reason}")
         if len(self.broken) > SHOWN:
@@ -78,24 +82,25 @@ def _answers(found: dict) -> str:
 
 
 def _block_table(record: dict):
-    """One row a block; columns that say nothing are left out."""
+    """One row a block, each swapped alone: points lost, norm ratio and the share of FP32's answer tokens that is kept,
+    its milliseconds, and its smoothing strength. Columns that say nothing are left out."""
     from rich.table import Table
 
     number = lambda digits: lambda value: "" if value is None else f"{value:.{digits}f}"
     shown = {
-        "points alone": ("points", number(4)),
-        "norm ratio": ("norm_ratio", number(5)),
-        "agreement": ("agreement", number(3)),
+        "points": ("points", number(3)),
+        "norm": ("norm_ratio", number(4)),
+        "answers": ("agreement", number(3)),
         "ms": ("base_ms", number(2)),
-        "ms in 8": ("eight_bit_ms", number(2)),
-        "smoothing": ("smoothing", lambda value: f"{value:g}" if value else ""),
+        "8-bit ms": ("eight_bit_ms", number(2)),
+        "smooth": ("smoothing", lambda value: f"{value:g}" if value else ""),
     }
     shown = {head: (key, form) for head, (key, form) in shown.items() if any(one[key] for one in record["blocks"])}
-    table = Table(title="blocks", title_justify="left")
+    table = Table(title="blocks, each swapped alone", title_justify="left")
     table.add_column("block", no_wrap=True)
-    table.add_column("eight bits")
+    table.add_column("8 bits")
     for head in shown:
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
     region = None
     for block in record["blocks"]:
         if block["region"] != region:

@@ -141,13 +141,13 @@ def _values_owner(graph: gs.Graph, tensor: gs.Tensor) -> gs.Node | None:
     attention = producer(mixed)
     if attention is None or not only_reader(graph, mixed):
         return None
-    if attention.op == "Attention":  # opset 23: [B, N, heads·D] in and out
-        linear = _linear_behind(graph, attention.inputs[2]) if len(attention.inputs[2].shape) == 3 else None
-        return linear if linear is not None and linear.inputs[1].shape[1] == tensor.shape[-1] else None
-    if attention.op != "MatMul":
+    if attention.op == "Attention":
+        values = attention.inputs[2]
+    elif attention.op == "MatMul" and producer(attention.inputs[0]) and producer(attention.inputs[0]).op == "Softmax":
+        values = attention.inputs[1]
+    else:
         return None
-    weights, values = attention.inputs
-    if producer(weights) is None or producer(weights).op != "Softmax" or not only_reader(graph, values):
+    if not only_reader(graph, values):
         return None
     linear = _linear_behind(graph, _through(graph, values))
     # One channel a column and nothing mixed on the way: heads are split and joined in the same order.

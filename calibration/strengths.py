@@ -8,6 +8,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import torch
 
+from laco_export.exporter.half_kernels import KERNELS
+
 from .histogram import Histogram
 from .linears import Block, is_linear
 from .number_formats import NumberFormat, quantize_weight, rounded, scaling
@@ -127,7 +129,7 @@ class _Trial:
             source = self.linears[node.name].source
             if source in scales:
                 x = x / torch.from_numpy(scales[source])
-            return (rounded(x, hows[source]) if source in hows else x) @ matrices[node.name]
+            return KERNELS["MatMul"]({}, [rounded(x, hows[source]) if source in hows else x, matrices[node.name]])
 
         errors = [
             float((self.runner.run_block(self.block.name, cut, swapped) - expected).square().sum())

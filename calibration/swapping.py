@@ -8,6 +8,8 @@ import onnx_graphsurgeon as gs
 import torch
 from torch import Tensor
 
+from laco_export.exporter.half_kernels import KERNELS
+
 from .number_formats import BLOCK, NumberFormat, QuantizedWeight, Scaling, quantize_weight, rounded, scaling
 
 
@@ -50,7 +52,7 @@ class Swap:
             self._weights[node.name] = quantize_weight(
                 self.number_format.weights, weight.numpy(), half_scales=self.half_scales
             )
-        return self._rounded(node, 0, x) @ _to_torch(self._weights[node.name])
+        return KERNELS["MatMul"]({}, [self._rounded(node, 0, x), _to_torch(self._weights[node.name])])
 
     def _rounded(self, node: gs.Node, index: int, tensor: Tensor) -> Tensor:
         how = self._scalings.get(node.inputs[index].name)

@@ -65,10 +65,8 @@ def _mean_squared_error(histogram: Histogram) -> float:
     for threshold in largest * np.geomspace(1, 1 / 16, _CANDIDATES):
         step = threshold / LEVELS
         rounded = np.minimum(np.rint(magnitudes / step), LEVELS) * step if step else np.zeros_like(magnitudes)
-        # Inside a bin that is finer than a step the values are spread: their rounding error is step²/12.
-        clipped = magnitudes > threshold
-        inside = (counts[~clipped]).sum() * step**2 / 12
-        error = inside + (counts[clipped] * (magnitudes[clipped] - rounded[clipped]) ** 2).sum()
+        # Around its middle a bin's values are spread evenly, which adds width²/12 for any threshold alike.
+        error = (counts * (magnitudes - rounded) ** 2).sum()
         if error < least:
             best, least = float(threshold), error
     return best

@@ -42,7 +42,8 @@ def judge_graph(
         agreement: as :class:`~.block_errors.BlockJudge` takes it.
     """
     if half:
-        interpreter = GraphInterpreter(graph_from_file(path))
+        with quiet():
+            interpreter = GraphInterpreter(graph_from_file(path))
         run = lambda picture: interpreter.run({INPUT: picture}, [OUTPUT])[OUTPUT]
     else:
         session = open_session(path)

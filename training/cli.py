@@ -45,6 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, metavar="N", help="of everything random (default: the recipe's)")
     parser.add_argument("--resume", action="store_true", help="keep what --output holds; run only what is missing")
     parser.add_argument("--force", action="store_true", help="replace what --output holds")
+    parser.add_argument(
+        "--fake-quant",
+        type=Path,
+        metavar="BUNDLE",
+        help="fine-tune the finished run in --output for 300 steps under a calibrated bundle's rounding",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument("--json", action="store_true", help="print the plan or the result as JSON on stdout")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -73,6 +79,9 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         _show_plan(recipe, arguments)
         return
+    if arguments.fake_quant is not None:
+        _fine_tune(recipe, arguments)
+        return
     from .run import run_recipe
 
     output = arguments.output or Path(f"{recipe.name}-run")
@@ -82,6 +91,34 @@ def _run(arguments: argparse.Namespace) -> None:
         print(json.dumps(result, indent=2))
     elif processes.is_main():
         _report(result, output)
+    processes.leave()
+
+
+def _fine_tune(recipe, arguments: argparse.Namespace) -> None:
+    from . import processes
+    from .fake_quant_stage import NAME, fine_tune
+    from .run import shown
+
+    output = arguments.output or Path(f"{recipe.name}-run")
+    seed = recipe.seed if arguments.seed is None else arguments.seed
+    result = fine_tune(
+        recipe,
+        output,
+        arguments.fake_quant,
+        seed=seed,
+        only=arguments.stage,
+        resume=arguments.resume,
+        force=arguments.force,
+        shown=lambda steps: shown(NAME, steps),
+    )
+    if processes.is_main() and arguments.json:
+        print(json.dumps(result, indent=2))
+    elif processes.is_main():
+        console().print(
+            f"{result['steps']} steps with {result['linears']} Linear layers rounded, loss {result['losses'][0]:.3f} "
+            f"to {result['losses'][-1]:.3f}; the checkpoint: {output / NAME}\nnow: laco-export --model {output / NAME} "
+            "--fp32, and laco-calibrate"
+        )
     processes.leave()
 
 

@@ -117,7 +117,7 @@ class _Run:
 
                 for name, make, steps in make_start(self.recipe.tiny, self.folder, self.seed):
                     if not (self.folder / name).exists():
-                        with _shown(name, steps) as advance:
+                        with shown(name, steps) as advance:
                             self._part(name, steps, partial(make, advance))
             start = self.folder / "stage-0" / "checkpoint"
             if not start.exists():
@@ -164,7 +164,7 @@ class _Run:
             resume=self.resume,
             tensorboard=self.folder / "tensorboard" / f"stage-{name}" if find_spec("tensorboard") else None,
             record=recipe_yaml(self.recipe, seed=self.seed, stage=name),
-            shown=partial(_shown, f"stage-{name}"),
+            shown=partial(shown, f"stage-{name}"),
         )
         self._part(f"stage-{name}", None, train)
 
@@ -214,7 +214,7 @@ class _Run:
             console().print(f"{name}: {steps} steps in {seconds:.0f} s{loss}")
 
 
-def _shown(name: str, steps: int):
+def shown(name: str, steps: int):
     """A progress bar in the main process, nothing in the others."""
     return progress(name, steps) if processes.is_main() else nullcontext(lambda *_: None)
 

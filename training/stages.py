@@ -16,6 +16,7 @@ from .stage_data import load_position, open_stage_data, sampler_of
 
 if TYPE_CHECKING:
     from laco_export.models import LacoForConditionalGeneration, LacoProcessor
+    from laco_export.models.checkpoint import Checkpoint
 
 Shown = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
@@ -31,6 +32,7 @@ def train_stage(
     resume: bool = False,
     tensorboard: Path | None = None,
     record: str | None = None,
+    prepare: Callable[[Checkpoint], None] = lambda loaded: None,
     shown: Callable[[int], AbstractContextManager[Callable[[int], None]]] = lambda steps: nullcontext(
         lambda done: None
     ),
@@ -43,6 +45,7 @@ def train_stage(
         resume: go on from the last of them; the losses are those that an uninterrupted run would have had.
         tensorboard: folder for metrics.
         record: the resolved recipe, stored with the checkpoint as `recipe.yaml`.
+        prepare: called with the loaded checkpoint before anything else, to refuse it or to change how it computes.
         shown: opens a progress bar of so many steps.
 
     Returns:
@@ -64,6 +67,7 @@ def train_stage(
     folder = output.parent / f"{output.name}-progress"
     resumed = _decide_resumption(folder, resume=resume, force=force)
     loaded = checkpoint.load(start)
+    prepare(loaded)
     model, processor = loaded.model, loaded.processor
     transformers.set_seed(seed)
     prepare_tiling(model, processor, stage)

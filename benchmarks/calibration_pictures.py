@@ -1,0 +1,121 @@
+"""Time and peak memory of looking at many pictures at full size, and that a killed run resumes to the same statistics.
+
+    python benchmarks/calibration_pictures.py make --folder PICTURES            # 512 crops of photographs
+    python benchmarks/calibration_pictures.py look --bundle FP32 --folder PICTURES [--stop-at N] [--resume KEPT]
+    python benchmarks/calibration_pictures.py compare
+
+``look`` is the statistics step of laco-calibrate on its own, without smoothing. ``--stop-at 70`` ends it as a kill
+does, between two writes of its progress. Digests are written down at round numbers of pictures, so that a run that was
+killed and resumed can be compared with one that was not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from laco_calibration.observer import empty_statistics, observe
+from laco_calibration.pictures import find_pictures
+from laco_calibration.statistics import Statistics, graph_digest
+from laco_calibration.timing import device
+from laco_export.bundle import open_bundle
+from laco_export.exporter.external_data import graph_from_file
+
+RESULTS = Path(__file__).parent / "results"
+MARKS = (16, 32, 64, 128, 256, 512)
+PHOTOGRAPHS = (
+    *(("skimage", "data", name) for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "retina.jpg")),
+    *(("sklearn", "datasets/images", name) for name in ("china.jpg", "flower.jpg")),
+)
+
+
+def make(folder: Path, count: int) -> None:
+    """``count`` different crops of the photographs that ship inside scikit-image and scikit-learn."""
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    images = [
+        Image.open(Path(find_spec(package).origin).parent / inner / name).convert("RGB")
+        for package, inner, name in PHOTOGRAPHS
+    ]
+    for index in range(count):
+        image = images[index % len(images)]
+        side = int(min(image.size) * random.uniform(0.4, 1.0))
+        left, top = (int(random.integers(0, size - side + 1)) for size in image.size)
+        image.crop((left, top, left + side, top + side)).resize((384, 384)).save(folder / f"{index:03}.jpg", quality=92)
+
+
+def look(bundle_folder: Path, folder: Path, stop_at: int | None, resume: Path | None, keep: Path) -> dict:
+    bundle = open_bundle(bundle_folder)
+    graph = graph_from_file(bundle.file("vision_b1.onnx"))
+    pictures = find_pictures([folder])
+    statistics = Statistics.load(resume) if resume else empty_statistics(graph, graph_digest(bundle))
+    before, start, cpu = len(statistics.pictures), time.perf_counter(), time.process_time()
+    marks: dict[int, dict] = {}
+
+    def advance() -> None:
+        seen = len(statistics.pictures)
+        if seen in MARKS:
+            marks[seen] = {
+                "seconds": round(time.perf_counter() - start, 1),
+                "cpu_seconds": round(time.process_time() - cpu, 1),
+                "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+                "statistics_sha256": statistics.digest(),
+            }
+            print(seen, marks[seen], flush=True)
+        if stop_at is not None and seen >= stop_at:
+            os._exit(9)  # as a kill: no handler runs, what was written last stands
+
+    observe(graph, bundle, pictures, pictures.found, statistics, keep=keep, advance=advance)
+    return {
+        "pictures": len(statistics.pictures),
+        "resumed_after": before,
+        "seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "bundle": {"graph_sha256": statistics.graph, "encoder": bundle.manifest.encoder},
+        "device": device(),
+        "versions": {name: version(name) for name in ("onnxruntime", "torch", "numpy")},
+        "marks": {str(seen): mark for seen, mark in marks.items()},
+    }
+
+
+def compare(results: Path) -> None:
+    found = json.loads(results.read_text())
+    whole, resumed = found["uninterrupted"]["marks"], found["resumed"]["marks"]
+    for seen in sorted(set(whole) & set(resumed), key=int):
+        same = whole[seen]["statistics_sha256"] == resumed[seen]["statistics_sha256"]
+        print(f"{seen} pictures: {'equal' if same else 'DIFFERENT'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("make", "look", "compare"))
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--count", type=int, default=512)
+    parser.add_argument("--stop-at", type=int)
+    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--keep", type=Path, default=Path("kept.json"))
+    parser.add_argument("--results", type=Path, default=RESULTS / "calibration_pictures.json")
+    args = parser.parse_args()
+    if args.step == "make":
+        make(args.folder, args.count)
+    elif args.step == "look":
+        record = look(args.bundle, args.folder, args.stop_at, args.resume, args.keep)
+        found = json.loads(args.results.read_text()) if args.results.exists() else {}
+        found["resumed" if args.resume else "uninterrupted"] = record
+        args.results.write_text(json.dumps(found, indent=1) + "\n")
+    else:
+        compare(args.results)
+
+
+if __name__ == "__main__":
+    main()
