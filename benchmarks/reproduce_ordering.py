@@ -98,12 +98,15 @@ class Seed:
         record = self.folder / "reader.json"
         blank = new_reader()
         encoder, decoder = blank.vision_model.encoder, blank.language_model
-        for name, part, make in (("encoder", encoder, pretrain_encoder), ("decoder", decoder, pretrain_decoder)):
+        parts = {
+            "encoder": (encoder, lambda: pretrain_encoder(self.seed, self.steps["encoder"], self.device)),
+            "decoder": (decoder, lambda: pretrain_decoder(encoder, self.seed, self.steps["decoder"])),
+        }
+        for name, (part, make) in parts.items():
             file = self.folder / f"{name}.pt"
             if not file.exists():
                 clock = _Clock()
-                given = () if name == "encoder" else (encoder,)
-                _save(make(*given, self.seed, self.steps[name]).state_dict(), file)
+                _save(make().state_dict(), file)
                 print(f"seed {self.seed}: {name} pretrained in {clock.stop()['seconds']:.0f} s", flush=True)
             part.load_state_dict(_load(file))
         file = self.folder / "reader.pt"

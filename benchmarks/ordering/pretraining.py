@@ -37,22 +37,24 @@ def pretraining_recipe(steps: int, muon_learning_rate: float) -> Pretraining:
     return Pretraining(WIDTH, 160, BLOCKS, 4, steps, BATCH, 2e-3, muon_learning_rate)
 
 
-def pretrain_encoder(seed: int, steps: int) -> nn.Module:
+def pretrain_encoder(seed: int, steps: int, device: str) -> nn.Module:
     """An `Aimv2VisionModel` that knows of each patch which letter and which cell it belongs to."""
     torch.manual_seed(seed)
     recipe = pretraining_recipe(steps, 2e-2)
     pages, _ = draw_pages(_WHITENED_PAGES, seed, _PATCHES)
-    encoder = new_encoder(recipe, pages, torch.Generator().manual_seed(seed))
-    heads = nn.ModuleList((nn.Linear(WIDTH, len(LETTERS)), nn.Linear(WIDTH, PER_PAGE)))
+    encoder = new_encoder(recipe, pages, torch.Generator().manual_seed(seed)).to(device)
+    heads = nn.ModuleList((nn.Linear(WIDTH, len(LETTERS)), nn.Linear(WIDTH, PER_PAGE))).to(device)
     optimizer = PretrainingOptimizer((encoder, heads), encoder.encoder.layers, recipe)
     cells_of_patches = cell_of_patch()
     for step in range(steps):
         pixels, letters = draw_pages(BATCH, seed, _PATCHES, step)
-        hidden_states = encoder(pixels).last_hidden_state.flatten(0, 1)  # [B·GRID², C]
+        hidden_states = encoder(pixels.to(device)).last_hidden_state.flatten(0, 1)  # [B·GRID², C]
         cells = cells_of_patches.repeat(len(pixels))
         targets = (letters[:, cells_of_patches].flatten(), cells)
-        optimizer.step(sum(F.cross_entropy(head(hidden_states), target) for head, target in zip(heads, targets)))
-    return encoder
+        optimizer.step(
+            sum(F.cross_entropy(head(hidden_states), target.to(device)) for head, target in zip(heads, targets))
+        )
+    return encoder.cpu()
 
 
 def pretrain_decoder(encoder: nn.Module, seed: int, steps: int) -> Qwen2ForCausalLM:
