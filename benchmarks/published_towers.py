@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from laco_export.exporter.tower import VisionTower
-from laco_export.models import LacoConfig, LacoForConditionalGeneration
+from laco_export.models import LacoConfig, LacoForConditionalGeneration, LacoImageProcessor, LacoProcessor, checkpoint
 from laco_export.models.published_sizes import qwen2_5_0_5b_config, vision_config
 
 ENCODERS = {
@@ -34,3 +36,28 @@ def published_tower(encoder: str, depth: str | None, method: str | None = "laco"
 def pixel_shape(tower: VisionTower, batch: int = 1) -> tuple[int, ...]:
     vision = tower.vision_model
     return (batch, 3, *vision.spec.image_size(vision.encoder.config))
+
+
+def write_checkpoint(encoder: str, depth: str, folder: Path, method: str = "laco") -> None:
+    """The same vision tower as a checkpoint, with a small language model and a tokenizer of single bytes."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import Qwen2TokenizerFast
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image_pad|>"]
+    letters = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    words = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.add_special_tokens(special)
+    tokenizer = Qwen2TokenizerFast(tokenizer_object=words, eos_token=special[2], pad_token=special[0])
+    torch.manual_seed(0)
+    config = published_config(encoder, depth, method)
+    config.text_config.vocab_size = len(tokenizer)
+    config.image_token_id = tokenizer.convert_tokens_to_ids(special[3])
+    model = LacoForConditionalGeneration(config).eval()
+    preprocessing = model.vision_model.spec.preprocessing(config.vision_config)
+    processor = LacoProcessor(
+        image_processor=LacoImageProcessor(**preprocessing.to_dict()),
+        tokenizer=tokenizer,
+        image_seq_length=model.tokens_per_image,
+    )
+    checkpoint.save(model, processor, folder)

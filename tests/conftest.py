@@ -34,6 +34,8 @@ def tiny_encoder(kind="aimv2", *, blocks=2, grid=(4, 4)):
     from transformers import (
         Aimv2VisionConfig,
         Aimv2VisionModel,
+        CLIPVisionConfig,
+        CLIPVisionModel,
         InternVLVisionConfig,
         InternVLVisionModel,
         SiglipVisionConfig,
@@ -46,6 +48,8 @@ def tiny_encoder(kind="aimv2", *, blocks=2, grid=(4, 4)):
         model = Aimv2VisionModel(Aimv2VisionConfig(**sizes, image_size=height, patch_size=14, use_head=False))
     elif kind == "siglip":
         model = SiglipVisionModel(SiglipVisionConfig(**sizes, image_size=height, patch_size=14, vision_use_head=False))
+    elif kind == "clip":
+        model = CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=height, patch_size=14))
     else:
         model = InternVLVisionModel(InternVLVisionConfig(**sizes, image_size=[height, width], patch_size=[14, 14]))
     # transformers initialises norms to one, biases to zero, attention to almost uniform and blocks to almost nothing: a
@@ -56,6 +60,8 @@ def tiny_encoder(kind="aimv2", *, blocks=2, grid=(4, 4)):
                 parameter.add_(torch.randn_like(parameter) * 0.2)
             elif "q_proj" in name or "k_proj" in name:
                 parameter.mul_(10)
+            elif "lambda" in name:  # InternViT's LayerScale: one value for all channels
+                parameter.mul_(0.5 + torch.rand_like(parameter))
             elif "layer" in name and parameter.ndim == 2:
                 parameter.mul_(5)
     return model.eval()

@@ -7,6 +7,7 @@ whatever graph they are in. No weight passes through a protobuf message.
 from __future__ import annotations
 
 import hashlib
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ class WeightFile:
         self.path = path
         self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
         self._known: dict[tuple, tuple[int, int]] = {}
-        self._keys: dict[int, tuple[np.ndarray, tuple]] = {}  # by identity: graphs of several batches share arrays
+        self._keys: dict[int, tuple[weakref.ref, tuple]] = {}  # by identity: graphs of several batches share arrays
 
     def __enter__(self) -> WeightFile:
         return self
@@ -41,9 +42,10 @@ class WeightFile:
         """Store ``values`` and return an initializer that refers to them."""
         raw = np.ascontiguousarray(values)
         view = memoryview(raw.reshape(-1).view(np.uint8))
-        if id(values) not in self._keys:
-            self._keys[id(values)] = values, (str(raw.dtype), raw.shape, hashlib.sha256(view).digest())
-        _, key = self._keys[id(values)]
+        array, key = self._keys.get(id(values), (lambda: None, ()))
+        if array() is not values:
+            key = str(raw.dtype), raw.shape, hashlib.sha256(view).digest()
+            self._keys[id(values)] = weakref.ref(values), key
         if key not in self._known:
             step = _PAGE if raw.nbytes >= _LARGE else 64
             self._file.write(b"\0" * (-self._file.tell() % step))

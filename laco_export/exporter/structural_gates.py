@@ -7,12 +7,8 @@ from pathlib import Path
 import onnx
 
 from ..errors import ExportError
+from .operator_support import NEVER_STATIC
 from .targets import DEFAULT_TARGET, TARGETS, Target
-
-_STATIC_GRAPHS_HAVE_NO = ("Shape", "Size", "If", "Loop", "Scan", "NonZero", "Range", "ConstantOfShape")
-_TENSORRT_REFUSES = ("QLinearMatMul", "QLinearConv", "MatMulInteger", "ConvInteger", "DynamicQuantizeLinear")
-REFUSED_OPS = frozenset(_STATIC_GRAPHS_HAVE_NO + _TENSORRT_REFUSES)
-"""Control flow and shapes computed at run time (a static graph has none), and what TensorRT's parser refuses."""
 
 
 def check_structure(path: Path, target: Target = TARGETS[DEFAULT_TARGET]) -> None:
@@ -28,7 +24,11 @@ def check_structure(path: Path, target: Target = TARGETS[DEFAULT_TARGET]) -> Non
         inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise _refused(path, target, f"the ONNX checker objects: {str(error).strip().splitlines()[0][:300]}") from error
-    problems = [*_version_problems(proto, target), *_operator_problems(proto.graph), *_shape_problems(inferred.graph)]
+    problems = [
+        *_version_problems(proto, target),
+        *_operator_problems(proto.graph, target),
+        *_shape_problems(inferred.graph),
+    ]
     if problems:
         raise _refused(path, target, "; ".join(problems[:5]))
 
@@ -45,8 +45,14 @@ def _version_problems(proto: onnx.ModelProto, target: Target) -> list[str]:
     return problems
 
 
-def _operator_problems(graph: onnx.GraphProto) -> list[str]:
-    return [f"{node.op_type} at {node.name}" for node in graph.node if node.op_type in REFUSED_OPS]
+def _operator_problems(graph: onnx.GraphProto, target: Target) -> list[str]:
+    problems = []
+    for node in graph.node:
+        if node.op_type in NEVER_STATIC:
+            problems.append(f"{node.op_type} at {node.name}, which a graph of static shapes has no need of")
+        elif target.operators is not None and node.op_type not in target.operators:
+            problems.append(f"{node.op_type} at {node.name}, which {target.name} does not read")
+    return problems
 
 
 def _shape_problems(graph: onnx.GraphProto) -> list[str]:
@@ -62,8 +68,11 @@ def _shape_problems(graph: onnx.GraphProto) -> list[str]:
 
 
 def _refused(path: Path, target: Target, reason: str) -> ExportError:
+    others = ", ".join(f"--target {name}" for name in TARGETS if name != target.name)
     return ExportError(
         f"the exported graph {path.name} is not fit for its target: {reason}",
-        allowed=f"a static graph of standard ONNX operators, opset ≤ {target.opsets[-1]}, IR ≤ {target.max_ir}",
-        todo="report this with the checkpoint's config.json; nothing was written",
+        allowed=f"a static graph of the operators that {target.name} reads (laco_export/exporter/operator_support.py "
+        f"lists them), opset ≤ {target.opsets[-1]}, IR ≤ {target.max_ir}",
+        todo=f"try another reader ({others}) where the device allows it, or report this with the checkpoint's "
+        "config.json; nothing was written",
     )

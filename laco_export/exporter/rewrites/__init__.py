@@ -20,6 +20,7 @@ from .average_residual import average_residual
 from .fold_constants import fold_constants
 from .fold_layer_scale import fold_layer_scale
 from .fuse_attention import fuse_attention
+from .fuse_heads import fuse_heads
 from .fuse_rms_norms import fuse_rms_norms
 from .merge_duplicates import merge_duplicates
 from .merge_windows import merge_windows
@@ -57,7 +58,8 @@ REWRITES: tuple[Rewrite, ...] = (
     Rewrite(remove_identities),
     Rewrite(merge_duplicates),
     Rewrite(fuse_rms_norms, _OPSET_23),
-    Rewrite(fuse_attention, _OPSET_23),
+    Rewrite(fuse_attention, ("trt10.14",)),
+    Rewrite(fuse_heads, ("ort-cpu",)),
 )
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 
 from .rewiring import only_reader, producer
 
-_HEADS_FIRST, _HEADS_FIRST_TRANSPOSED = [0, 2, 1, 3], [0, 2, 3, 1]
+HEADS_FIRST, _HEADS_FIRST_TRANSPOSED = [0, 2, 1, 3], [0, 2, 3, 1]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Attention:
 
     Attributes:
         name: the PyTorch module's path.
+        scores, context: the two MatMuls, before and after the Softmax.
         join: the Reshape that writes the output.
     """
 
@@ -32,6 +33,8 @@ class Attention:
     queries: gs.Tensor
     keys: gs.Tensor
     values: gs.Tensor
+    scores: gs.Node
+    context: gs.Node
     join: gs.Node
     heads: int
 
@@ -45,19 +48,20 @@ def find_attention(graph: gs.Graph, softmax: gs.Node) -> Attention | str:
         return "its Softmax does not read a MatMul's scores alone"
     if context is None or context.op != "MatMul" or context.inputs[0] is not softmax.outputs[0]:
         return "its weights feed something else than one MatMul"
-    queries = _split(scores.inputs[0], _HEADS_FIRST)
+    queries = _split(scores.inputs[0], HEADS_FIRST)
     keys = _split(scores.inputs[1], _HEADS_FIRST_TRANSPOSED)
-    values = _split(context.inputs[1], _HEADS_FIRST)
+    values = _split(context.inputs[1], HEADS_FIRST)
     if queries is None or keys is None or values is None:
         return "its queries, keys or values are not [B, N, C] split into heads"
     transpose = _reader(graph, context.outputs[0])
     join = None if transpose is None else _reader(graph, transpose.outputs[0])
-    if join is None or (transpose.op, transpose.attrs.get("perm"), join.op) != ("Transpose", _HEADS_FIRST, "Reshape"):
+    if join is None or (transpose.op, transpose.attrs.get("perm"), join.op) != ("Transpose", HEADS_FIRST, "Reshape"):
         return "its heads are not joined by a Transpose and a Reshape"
     batch, tokens, heads, size = transpose.outputs[0].shape
     if list(join.outputs[0].shape) != [batch, tokens, heads * size]:
         return "its heads are not joined to [B, N, C]"
-    return Attention(join.name.rpartition("/")[0] or join.name, queries, keys, values, join, heads)
+    name = join.name.rpartition("/")[0] or join.name
+    return Attention(name, queries, keys, values, scores, context, join, heads)
 
 
 def _split(tensor: gs.Tensor, perm: list[int]) -> gs.Tensor | None:

@@ -1,29 +1,33 @@
-"""Attention as one opset-23 node, for targets that read it (TensorRT from 10.14).
+"""Attention as one opset-23 node over heads, for TensorRT from 10.14.
 
-The node takes ``[B, N, C]`` and splits the heads itself, so the Reshapes and Transposes around them go too. The scale
-is 1: :mod:`.scale_queries` has moved it into the queries.
+TensorRT's parser takes queries, keys and values of four dimensions only, so the Reshapes and Transposes around the node
+stay; the keys' Transpose becomes that of the queries. The scale is 1: :mod:`.scale_queries` has moved it into the
+queries.
 """
 
 from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from .attention_pattern import find_attention
+from .attention_pattern import HEADS_FIRST, find_attention
 from .outcome import MergeGrid, Outcome
-from .rewiring import replace_writer
+from .rewiring import add_node, producer, replace_writer
 
 
 def fuse_attention(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
-    """Replace every attention of the form in :mod:`.attention_pattern` by an Attention node."""
+    """Replace MatMul-Softmax-MatMul of the form in :mod:`.attention_pattern` by an Attention node ``[B, h, N, d]``."""
     fired, refused = 0, []
     for softmax in [node for node in graph.nodes if node.op == "Softmax"]:
         found = find_attention(graph, softmax)
         if isinstance(found, str):
             refused.append(f"{softmax.name}: {found}")
             continue
-        attributes = {"q_num_heads": found.heads, "kv_num_heads": found.heads, "scale": 1.0}
-        inputs = [found.queries, found.keys, found.values]
-        node = gs.Node("Attention", f"{found.name}/Attention", attributes, inputs)
-        replace_writer(graph, found.join, node)
+        queries, values = found.scores.inputs[0], found.context.inputs[1]  # [B, h, N, d]
+        split_keys = producer(found.scores.inputs[1]).inputs[0]  # [B, N, h, d]
+        keys = add_node(
+            graph, "Transpose", f"{found.name}/Keys", [split_keys], list(values.shape), {"perm": HEADS_FIRST}
+        )
+        node = gs.Node("Attention", f"{found.name}/Attention", {"scale": 1.0}, [queries, keys, values])
+        replace_writer(graph, found.context, node)
         fired += 1
     return Outcome(fired, tuple(refused))

@@ -14,6 +14,7 @@ def pixels_for(model, seed=0):
 
 def run_onnx(graph, feeds):
     """ONNX Runtime's outputs of a GraphSurgeon graph, by name."""
+    import onnx
     import onnx_graphsurgeon as gs
     import onnxruntime
 
@@ -21,6 +22,8 @@ def run_onnx(graph, feeds):
     options.log_severity_level = 3
     model = gs.export_onnx(graph)
     model.ir_version = 10
+    del model.opset_import[:]  # GraphSurgeon's are those that the graph was read with
+    model.opset_import.append(onnx.helper.make_opsetid("", graph.opset))
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return dict(zip([output.name for output in session.get_outputs()], session.run(None, feeds)))
 

@@ -48,3 +48,20 @@ def test_equal_bytes_of_another_shape_are_kept_apart(tmp_path):
     offset = lambda tensor: next(e.value for e in tensor.external_data if e.key == "offset")
     assert offset(first) == offset(again) == "0"
     assert offset(other) == "64"
+
+
+def test_no_array_is_kept_once_it_is_written(tmp_path):
+    """The decoder's weights are streamed: 2 GB that must not gather in memory."""
+    import gc
+    import weakref
+
+    with WeightFile(tmp_path / "w") as weights:
+        values = np.ones((64, 64), np.float32)
+        alive = weakref.ref(values)
+        weights.add("a", values)
+        weights.add("again", values)
+        del values
+        gc.collect()
+        assert alive() is None
+        weights.add("b", np.zeros((64, 64), np.float32))
+    assert (tmp_path / "w").stat().st_size == 2 * 64 * 64 * 4

@@ -86,4 +86,5 @@ def test_the_rewrites_run_in_the_documented_order():
         "merge_duplicates",
         "fuse_rms_norms",
         "fuse_attention",
+        "fuse_heads",
     ]

@@ -1,0 +1,29 @@
+"""Attention with the split into heads inside, as one opset-23 node, for ONNX Runtime.
+
+The node takes ``[B, N, C]`` and splits the heads itself, so the Reshapes and Transposes around them go too. TensorRT
+takes no such node (:mod:`.fuse_attention`).
+"""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from .attention_pattern import find_attention
+from .outcome import MergeGrid, Outcome
+from .rewiring import replace_writer
+
+
+def fuse_heads(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
+    """Replace every attention of the form in :mod:`.attention_pattern`, from the split to the joining of heads."""
+    fired, refused = 0, []
+    for softmax in [node for node in graph.nodes if node.op == "Softmax"]:
+        found = find_attention(graph, softmax)
+        if isinstance(found, str):
+            refused.append(f"{softmax.name}: {found}")
+            continue
+        attributes = {"q_num_heads": found.heads, "kv_num_heads": found.heads, "scale": 1.0}
+        inputs = [found.queries, found.keys, found.values]
+        node = gs.Node("Attention", f"{found.name}/Attention", attributes, inputs)
+        replace_writer(graph, found.join, node)
+        fired += 1
+    return Outcome(fired, tuple(refused))
