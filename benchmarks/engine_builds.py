@@ -71,6 +71,10 @@ def measure(bundle: Bundle, cache: EngineCache) -> dict:
     }
 
 
+def read_results() -> dict:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"results": {}}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", nargs="+", choices=ENCODERS, default=list(ENCODERS))
@@ -79,12 +83,10 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="work here; default: a temporary folder (about 4 GB at a time)")
     parser.add_argument("--force", action="store_true", help="measure again what is in the results")
     arguments = parser.parse_args()
-    document = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"results": {}}
-    document["device"] = machine_state().cpu
     for encoder in arguments.encoder:
         for depth in arguments.depth:
             title = f"{encoder} @{depth}"
-            known = () if arguments.force else document["results"]
+            known = () if arguments.force else read_results()["results"]
             wanted = [precision for precision in arguments.precision if f"{title} {precision}" not in known]
             if not wanted:
                 continue
@@ -92,8 +94,9 @@ def main() -> int:
                 for precision, bundle in published_bundles(encoder, depth, wanted, Path(folder)):
                     gc.collect()
                     result = measure(bundle, EngineCache(Path(folder) / "engines"))
+                    document = read_results()  # again: another encoder may be measured beside this one
                     document["results"][f"{title} {precision}"] = result
-                    write_json(RESULTS, document)
+                    write_json(RESULTS, {**document, "device": machine_state().cpu})
                     print(
                         f"{title} {precision}: {result['build_s']:.1f} s, engine {result['engine_bytes'] / 2**20:,.0f} "
                         f"MiB ({result['engine_over_weights']:.3f} of the weights), builder's peak "
