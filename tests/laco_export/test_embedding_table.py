@@ -1,0 +1,99 @@
+"""Rows of an embedding read from a file, against the same rows computed by hand."""
+
+import numpy as np
+import pytest
+
+from laco_export.embedding_table import EmbeddingStorage, EmbeddingTable, StoredTensor
+from laco_export.errors import BundleError
+
+ROWS, WIDTH = 6, 10
+
+
+def stored(folder, offset: int, values: np.ndarray) -> StoredTensor:
+    with open(folder / "weights", "r+b" if (folder / "weights").exists() else "wb") as file:
+        file.seek(offset)
+        file.write(values.tobytes())
+    return StoredTensor("weights", offset, str(values.dtype), values.shape)
+
+
+def random_values(seed=0, shape=(ROWS, WIDTH)):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_rows_of_floats(tmp_path, dtype):
+    values = random_values().astype(dtype)
+    table = EmbeddingTable(tmp_path, EmbeddingStorage(stored(tmp_path, 24, values), WIDTH, tied=True))
+    rows = table.rows([[5, 0], [3, 3]])
+    assert table.shape == (ROWS, WIDTH)
+    assert rows.dtype == np.float32
+    assert np.array_equal(rows, values[[[5, 0], [3, 3]]].astype(np.float32))
+
+
+def test_rows_of_8_bits(tmp_path):
+    """Three blocks of four, the last one half padding: a byte is 128 too large."""
+    generator = np.random.default_rng(0)
+    blocks = generator.integers(0, 256, (ROWS, 3, 4), dtype=np.uint8)
+    scales = random_values(1, (ROWS * 3,))
+    storage = EmbeddingStorage(
+        stored(tmp_path, 0, blocks), WIDTH, tied=True, scales=stored(tmp_path, 256, scales), bits=8
+    )
+    expected = [
+        [(float(blocks[row, i // 4, i % 4]) - 128) * scales[3 * row + i // 4] for i in range(WIDTH)]
+        for row in range(ROWS)
+    ]
+    assert np.allclose(EmbeddingTable(tmp_path, storage).rows(np.arange(ROWS)), expected, rtol=1e-6)
+
+
+def test_rows_of_4_bits(tmp_path):
+    """The even element is in the low nibble, and a nibble is 8 too large."""
+    blocks = np.array([[[0x80, 0xF1]], [[0x08, 0x7E]]], np.uint8)  # two rows of one block of four
+    scales = np.array([0.5, 2.0], np.float32)
+    storage = EmbeddingStorage(stored(tmp_path, 0, blocks), 3, tied=False, scales=stored(tmp_path, 8, scales), bits=4)
+    assert EmbeddingTable(tmp_path, storage).rows([0, 1]).tolist() == [[-4.0, 0.0, -3.5], [0.0, -16.0, 12.0]]
+
+
+@pytest.mark.parametrize("ids", [[-1], [ROWS], [0, 99]])
+def test_ids_outside_the_vocabulary_are_refused(tmp_path, ids):
+    table = EmbeddingTable(tmp_path, EmbeddingStorage(stored(tmp_path, 0, random_values()), WIDTH, tied=True))
+    with pytest.raises(IndexError, match="0 … 5"):
+        table.rows(ids)
+    assert table.rows(np.zeros((0,), np.int64)).shape == (0, WIDTH)
+
+
+@pytest.mark.parametrize("offset", [4, 10_000])
+def test_a_file_that_is_too_short_or_missing_is_an_error(tmp_path, offset):
+    whole = stored(tmp_path, 0, random_values())
+    short = StoredTensor(whole.file, offset, whole.dtype, whole.shape)
+    with pytest.raises(BundleError, match=f"at byte {offset}"):
+        EmbeddingTable(tmp_path, EmbeddingStorage(short, WIDTH, tied=True))
+    (tmp_path / "weights").unlink()
+    with pytest.raises(BundleError, match="cannot be mapped"):
+        EmbeddingTable(tmp_path, EmbeddingStorage(whole, WIDTH, tied=True))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "scales", "bits"),
+    [
+        ("uint8", (6, 1, 10), False, 8),
+        ("uint8", (6, 1, 10), True, None),
+        ("uint8", (6, 1, 10), True, 5),
+        ("uint8", (6, 10), True, 8),
+        ("float32", (6, 10), True, None),
+        ("float32", (6, 1, 10), False, None),
+        ("float32", (6, 10), False, 8),
+    ],
+)
+def test_records_that_cannot_be_are_refused(dtype, shape, scales, bits):
+    tensor = StoredTensor("weights", 0, "float32", (6,)) if scales else None
+    with pytest.raises(ValueError, match="uint8 with scales and bits"):
+        EmbeddingStorage(StoredTensor("weights", 0, dtype, shape), WIDTH, tied=True, scales=tensor, bits=bits)
+
+
+def test_a_record_survives_json():
+    import json
+    from dataclasses import asdict
+
+    scales = StoredTensor("weights", 320, "float32", (6,))
+    storage = EmbeddingStorage(StoredTensor("weights", 0, "uint8", (6, 1, 16)), WIDTH, True, scales, bits=8)
+    assert EmbeddingStorage.from_dict(json.loads(json.dumps(asdict(storage)))) == storage
