@@ -41,6 +41,11 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         ratio = f", {vision.flops['ratio_to_1']:.3f} of a merge at @1" if "ratio_to_1" in vision.flops else ""
         yield "FLOPs", f"{vision.flops['total'] / 1e9:.1f} G a picture{ratio}"
     yield "vision graph", f"{vision.precision} for {vision.target}, opset {vision.opset}, IR {vision.ir_version}"
+    if record := vision.calibration:
+        blocks = record.get("blocks", [])
+        narrow = sum(block.get("eight_bit", False) for block in blocks)
+        kind, recipe = record.get("number_format"), record.get("recipe")
+        yield "calibrated", f"{kind} for {recipe}, {record.get('method')}, {narrow} of {len(blocks)} parts of blocks"
     yield from _labelled("rewrites", _rewrites(vision.rewrites))
     yield from _labelled("FP32 islands", _islands(vision.kept_fp32))
     yield from _accuracy_lines(manifest.accuracy)

@@ -1,6 +1,8 @@
 """``laco-engine diff`` and ``inspect --graph`` as their user meets them."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,9 @@ from PIL import Image
 
 from laco_engines.cli import main
 from laco_export.bundle import open_bundle
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "proof.md").read_text(encoding="utf-8")
+SHOWN = re.findall(r"^(laco-engine diff BUNDLE.*?)\s*(?:#.*)?$", PAGE, re.M)
 
 
 @pytest.fixture
@@ -130,3 +135,16 @@ def test_inspect_draws_png_alone(bundle_folder, run, tmp_path):
     assert code == 2
     assert "a name that ends in .png" in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_the_commands_of_the_page_on_proof(command, bundle_folder, picture_file, run):
+    places = {"BUNDLE": bundle_folder, "CKPT": bundle_folder.parent / "tiny", "DIR": picture_file.parent}
+    arguments = [places.get(word, word) for word in command.split()[1:]]
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert "agrees with PyTorch" in out
+
+
+def test_the_page_shows_them():
+    assert len(SHOWN) == 4

@@ -145,6 +145,14 @@ def test_an_unfinished_manifest_is_shown_as_far_as_it_goes(manifest):
         assert absent not in text
 
 
+def test_a_calibrated_bundle_says_how_it_was_calibrated(manifest):
+    blocks = [{"eight_bit": True}, {"eight_bit": False}, {"eight_bit": True}]
+    record = {"number_format": "int8", "recipe": "tensorrt", "method": "entropy", "blocks": blocks}
+    calibrated = replace(manifest, vision=replace(manifest.vision, calibration=record))
+    assert "calibrated|int8 for tensorrt, entropy, 2 of 3 parts of blocks" in text_of(calibrated)
+    assert "calibrated" not in text_of(manifest)
+
+
 def test_a_number_that_is_none_is_the_worst_and_reads_as_nan(manifest):
     manifest.accuracy["tensors"].insert(0, compared("embeddings", None, norm_ratio=None, max_abs=None))
     assert "worst boundary|embeddings: cosine nan, norm ratio nan, max abs nan" in text_of(manifest)
