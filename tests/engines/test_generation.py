@@ -75,21 +75,33 @@ def test_the_repetition_penalty_given_wins_over_the_checkpoints(engine_model, an
     assert answer.token_ids == expected
 
 
-def test_transformers_own_streamer_gets_the_text(engine_model, answerer, make_picture):
-    from transformers import TextIteratorStreamer
-
-    prompt = answerer.prompter.prepare([make_picture(3)], QUESTION)
+def decoder_inputs(answerer, prompt):
+    """What transformers' ``generate`` is called with where one calls it oneself."""
     ids = torch.from_numpy(prompt.input_ids)[None]
     embeds = answerer.decoder.embed(ids)  # [1, T, D]
     features = np.concatenate(answerer.encoder.encode(prompt.visuals))  # [n, D]
     embeds[0, torch.from_numpy(prompt.image_positions)] = torch.from_numpy(features)
+    return {"input_ids": ids, "inputs_embeds": embeds}
+
+
+def test_transformers_own_streamer_gets_the_text(engine_model, answerer, make_picture):
+    from transformers import TextIteratorStreamer
+
+    prompt = answerer.prompter.prepare([make_picture(3)], QUESTION)
     streamer = TextIteratorStreamer(engine_model[1].tokenizer, skip_prompt=True, skip_special_tokens=True)
-    answerer.decoder.generate(
-        input_ids=ids, inputs_embeds=embeds, max_new_tokens=12, do_sample=False, streamer=streamer
-    )
+    answerer.decoder.generate(**decoder_inputs(answerer, prompt), max_new_tokens=12, do_sample=False, streamer=streamer)
     expected = answerer.generate(prompt, max_new_tokens=12).text
     assert "".join(streamer) == expected
     assert expected
+
+
+def test_beams_equal_pytorch(engine_model, answerer, make_picture):
+    beams = {"num_beams": 3, "do_sample": False, "max_new_tokens": 12}
+    prompt = answerer.prompter.prepare([make_picture(3)], QUESTION)
+    tokens = answerer.decoder.generate(**decoder_inputs(answerer, prompt), **beams)[0].tolist()
+    expected = pytorch_tokens(engine_model, [make_picture(3)], QUESTION, **beams)
+    assert tokens[-len(expected) :] == expected
+    assert expected != answerer.generate(prompt, max_new_tokens=12).token_ids
 
 
 def ascii_only(monkeypatch, answerer):
