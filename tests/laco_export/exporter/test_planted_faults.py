@@ -11,7 +11,7 @@ import pytest
 from laco_export.errors import ExportError
 from laco_export.exporter.bisection import Bisection
 from laco_export.exporter.proof import REWRITTEN, Reference, prove_rewrites
-from laco_export.exporter.rewrites import apply_rewrites
+from laco_export.exporter.rewrites import apply_forms, apply_rewrites
 
 BLOCK = "vision_model.encoder.encoder.layers.{}".format
 MERGE = "vision_model.compressors.block_2"
@@ -131,6 +131,61 @@ def test_a_planted_fault_is_caught_and_its_module_named(tower, monkeypatch, plan
     with pytest.raises(ExportError, match="does not compute what PyTorch computes"):
         proof.require()
     assert bisected(proof).to_json()["first_drifting"] == FAULTS[plant]
+
+
+def operators(graph, op, within):
+    return [node for node in graph.nodes if node.op == op and f"{within}." in node.name]
+
+
+def keys_and_values_exchanged(graph):
+    (node,) = operators(graph, "Attention", BLOCK(1))
+    node.inputs[1], node.inputs[2] = node.inputs[2], node.inputs[1]
+
+
+def epsilon_of_a_fused_norm_lost(graph):
+    for node in operators(graph, "RMSNormalization", BLOCK(2)):
+        node.attrs["epsilon"] = 0.5
+
+
+def layer_scale_forgot_the_bias(graph):
+    scaled = [tensor for tensor in graph.tensors().values() if tensor.name.endswith(":bias_layer_scaled")]
+    bias = next(tensor for tensor in scaled if ".layer.1." in tensor.name)
+    bias.values = bias.values * 10  # transformers' LayerScale is about 0.1
+
+
+def mean_over_other_axes(graph):
+    mean = next(node for node in graph.nodes if node.op == "ReduceMean" and node.name.endswith("WindowMean"))
+    first = mean.inputs[1].values.tolist()[0]  # of [B, h, r, w, r, C]: the window's rows and its columns
+    mean.inputs[1] = gs.Constant("planted", np.array([first, first + 1], np.int64))
+
+
+FORM_FAULTS = {
+    "fuse_attention": (keys_and_values_exchanged, {}, "trt10.14", BLOCK(1)),
+    "fuse_heads": (keys_and_values_exchanged, {}, "ort-cpu", BLOCK(1)),
+    "fuse_rms_norms": (epsilon_of_a_fused_norm_lost, {}, "trt10.14", BLOCK(2)),
+    "fold_layer_scale": (
+        layer_scale_forgot_the_bias,
+        {"kind": "internvit"},
+        "trt10.3",
+        "vision_model.encoder.encoder.layer.1",
+    ),
+    "pool_windows": (mean_over_other_axes, {"kind": "siglip", "method": "ldpv2"}, "trt10.3", MERGE),
+}
+
+
+@pytest.mark.parametrize("rewrite", FORM_FAULTS)
+def test_a_fault_in_a_form_is_caught_and_its_module_named(trace, rewrite):
+    plant, options, target, module = FORM_FAULTS[rewrite]
+    traced = trace(blocks=4, **options)
+    reference = Reference.of(traced.tower, [traced.pixels])
+    records = [*apply_rewrites(traced.graph, traced.merge), *apply_forms(traced.graph, traced.merge, target)]
+    assert {record["name"]: record["fired"] for record in records}[rewrite] > 0
+    prove_rewrites(reference, traced.graph).require()
+    plant(traced.graph)
+    proof = prove_rewrites(reference, traced.graph)
+    with pytest.raises(ExportError):
+        proof.require()
+    assert bisected(proof).to_json()["first_drifting"] == module
 
 
 def test_without_a_fault_nothing_drifts(tower):
