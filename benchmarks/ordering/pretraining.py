@@ -96,6 +96,7 @@ def pretrain_reader(
             pages = draw_pages(BATCH, seed, _READING, number * steps + step)
             optimizer.step(answer(model, batch_of(*pages, model.tokens_per_image)).loss)
             reads = accuracy(model, seed)
+        print(f"seed {seed}: {reads:.1%} of the letters after {(number + 1) * steps} steps of reading", flush=True)
         if reads >= READS:
             break
     return model, reads
