@@ -289,11 +289,13 @@ def drain(bundle: Path, asked: list[dict], clients: int) -> dict:
 
     replies, held, start = asyncio.run(ask_and_end())
     code = server.process.wait(120)
-    answered = sum(hasattr(reply, "choices") and reply.choices[0].finish_reason == "length" for reply in replies)
+    answers = [reply for reply in replies if not isinstance(reply, BaseException)]
+    answered = sum(reply.choices[0].finish_reason in ("stop", "length") for reply in answers)
     return {
         "checks": {"SIGTERM drains": answered == clients and code == 0 and held == clients},
         "held_at_sigterm": held,
         "answered": answered,
+        "tokens_of_the_answers": sorted(reply.usage.completion_tokens for reply in answers),
         "failed": [repr(reply)[:300] for reply in replies if isinstance(reply, Exception)],
         "exit_code": code,
         "seconds_from_sigterm_to_exit": time.perf_counter() - start,
