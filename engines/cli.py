@@ -18,7 +18,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"laco-engine {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        subparser = subparsers.add_parser(command.name, help=command.help, description=command.help.capitalize() + ".")
+        description = f"{command.help[0].upper()}{command.help[1:]}."  # capitalize() would write "tensorrt"
+        subparser = subparsers.add_parser(command.name, help=command.help, description=description)
         command.add_arguments(subparser)
         subparser.add_argument("--debug", action="store_true", help="show the traceback of an error")
         subparser.set_defaults(command=command)
