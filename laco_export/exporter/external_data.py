@@ -7,9 +7,11 @@ whatever graph they are in. No weight passes through a protobuf message.
 from __future__ import annotations
 
 import hashlib
+import math
 import weakref
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
@@ -18,6 +20,9 @@ from .. import __version__
 
 EXTERNAL_BYTES = 1024
 """Constants from this size on go to the weight file; shapes, axes and scalars stay where tools read them."""
+
+INT4 = np.dtype(ml_dtypes.int4)
+"""numpy keeps one a byte; ONNX stores two, the first in the low half."""
 
 _PAGE = 4096  # large weights start at a page, so that a runtime can map them into memory
 _LARGE = 1 << 20
@@ -41,15 +46,16 @@ class WeightFile:
     def add(self, name: str, values: np.ndarray) -> onnx.TensorProto:
         """Store ``values`` and return an initializer that refers to them."""
         raw = np.ascontiguousarray(values)
-        view = memoryview(raw.reshape(-1).view(np.uint8))
+        stored = _packed(raw) if raw.dtype == INT4 else raw
+        view = memoryview(stored.reshape(-1).view(np.uint8))
         array, key = self._keys.get(id(values), (lambda: None, ()))
         if array() is not values:
             key = str(raw.dtype), raw.shape, hashlib.sha256(view).digest()
             self._keys[id(values)] = weakref.ref(values), key
         if key not in self._known:
-            step = _PAGE if raw.nbytes >= _LARGE else 64
+            step = _PAGE if stored.nbytes >= _LARGE else 64
             self._file.write(b"\0" * (-self._file.tell() % step))
-            self._known[key] = (self._file.tell(), raw.nbytes)
+            self._known[key] = (self._file.tell(), stored.nbytes)
             self._file.write(view)
         offset, length = self._known[key]
         tensor = onnx.TensorProto(
@@ -99,12 +105,25 @@ def graph_from_file(path: Path) -> gs.Graph:
         if not isinstance(tensor, gs.Constant) or reference is None or not reference.external_data:
             continue
         entries = {entry.key: entry.value for entry in reference.external_data}
-        tensor.values = np.memmap(
-            Path(path).parent / entries["location"],
-            dtype=onnx.helper.tensor_dtype_to_np_dtype(reference.data_type),
-            mode="c",
-            offset=int(entries.get("offset", 0)),
-            shape=tuple(reference.dims),
-        )
+        where = {"mode": "c", "offset": int(entries.get("offset", 0))}
+        dtype, file = onnx.helper.tensor_dtype_to_np_dtype(reference.data_type), Path(path).parent / entries["location"]
+        if dtype == INT4:
+            packed = np.memmap(file, np.uint8, shape=-(-math.prod(reference.dims) // 2), **where)
+            tensor.values = _unpacked(packed, tuple(reference.dims))
+        else:
+            tensor.values = np.memmap(file, dtype, shape=tuple(reference.dims), **where)
         tensor.data_location = None
     return graph
+
+
+def _packed(values: np.ndarray) -> np.ndarray:
+    """uint8 ``[ceil(n / 2)]`` of INT4 values."""
+    halves = values.astype(np.int8).reshape(-1).view(np.uint8) & 0x0F
+    halves = np.pad(halves, (0, len(halves) % 2))
+    return halves[0::2] | (halves[1::2] << 4)
+
+
+def _unpacked(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """What :func:`_packed` packed."""
+    halves = np.stack([packed & 0x0F, packed >> 4], 1).reshape(-1)[: math.prod(shape)].astype(np.int8)  # [n]
+    return np.where(halves > 7, halves - 16, halves).astype(np.int8).astype(INT4).reshape(shape)

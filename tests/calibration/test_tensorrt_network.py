@@ -1,0 +1,59 @@
+"""What TensorRT-RTX's own parser and compiler make of the Q/DQ graphs; needs no GPU."""
+
+import pytest
+
+from laco_calibration.linears import find_blocks
+from laco_calibration.observer import empty_statistics, observe
+from laco_calibration.pictures import find_pictures
+from laco_calibration.recipes import RECIPES, Placement
+from laco_export.exporter.compile_gate import available, compile_graph
+from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
+from laco_export.exporter.half_conversion import convert_to_half
+from laco_export.exporter.precision import choose_fp32
+from laco_export.exporter.ranges import measure_ranges
+
+pytestmark = [
+    pytest.mark.tensorrt,
+    pytest.mark.skipif(not available(), reason="needs TensorRT-RTX, or TensorRT and a GPU"),
+]
+
+
+@pytest.fixture(scope="module")
+def written(fp32_bundle, photographs, pixels, tmp_path_factory):
+    """``written(format, attention)``: the file of a half graph, and the names of the MatMuls that were chosen."""
+    base = graph_from_file(fp32_bundle.file("vision_b1.onnx"))
+    pictures, statistics = find_pictures([photographs]), empty_statistics(base, "", attention=True)
+    observe(base, fp32_bundle, pictures, pictures.found[:4], statistics)
+    ranges, islands = statistics.ranges("max"), choose_fp32(base, measure_ranges(base, pixels[:1]))
+
+    def make(name, attention=False):
+        graph = graph_from_file(fp32_bundle.file("vision_b1.onnx"))
+        recipe, kept = RECIPES["tensorrt"], dict(islands)
+        blocks = [block.name for block in find_blocks(graph) if not block.name.endswith("layers.1")]
+        placement = Placement(recipe.formats[name], blocks, ranges, kept, attention)
+        chosen = {node.name for node in [*placement.linears(graph), *placement.products(graph)]}
+        recipe.place(graph, placement)
+        convert_to_half(graph, kept)
+        folder = tmp_path_factory.mktemp(name)
+        with WeightFile(folder / "vision.data") as weights:
+            write_graph(graph, folder / "vision_b1.onnx", weights, ir_version=10)
+        return folder / "vision_b1.onnx", chosen
+
+    return make
+
+
+@pytest.mark.parametrize("name, attention", [("int8", False), ("int8", True), ("fp8", False), ("w8", False)])
+def test_compiles(name, attention, written):
+    path, _ = written(name, attention)
+    assert compile_graph(path, available())["plan_bytes"] > 0
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_in_the_parsed_network_both_inputs_of_each_chosen_matmul_are_int8_and_of_no_other(attention, written):
+    from laco_calibration.parsed_network import quantized_matmuls
+
+    path, chosen = written("int8", attention)
+    found = quantized_matmuls(path)
+    assert {name for name, kinds in found.items() if kinds == ("INT8", "INT8")} == chosen
+    assert {kinds for name, kinds in found.items() if name not in chosen} == {(None, None)}
+    assert len(found) > len(chosen)
