@@ -39,6 +39,12 @@ def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
         default="error",
         help="where the prompt outgrows the context: refuse it, or leave out its oldest part (error)",
     )
+    add_machine_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="JSON on stdout instead of the text")
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """What runs the models; ``serve`` takes these too."""
     machine = parser.add_argument_group("machine")
     machine.add_argument("--threads", type=positive, metavar="N", help="CPU threads (the cores this process may use)")
     machine.add_argument(
@@ -50,7 +56,6 @@ def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the vision tower: tensorrt, tensorrt-rtx, onnxruntime (the best that is there; with --provider:"
         " onnxruntime)",
     )
-    parser.add_argument("--json", action="store_true", help="JSON on stdout instead of the text")
 
 
 def generation_options(args: argparse.Namespace):

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ..serving.settings import ServeSettings
-from .answer_arguments import check_provider_name
+from .answer_arguments import add_machine_arguments, check_provider_name
 from .command import Command, positive
 
 KEY_VARIABLE = "LACO_API_KEY"
@@ -55,11 +55,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--max-new-tokens", "N", positive, ServeSettings.max_new_tokens, "longest answer"),
     ):
         limits.add_argument(flag, metavar=metavar, type=type_, default=default, help=f"{meaning} ({default:,.0f})")
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--threads", type=positive, metavar="N", help="CPU threads (the cores this process may use)")
-    machine.add_argument(
-        "--provider", metavar="NAME", help="ONNX Runtime's: cpu, cuda, tensorrt (the best that is there, but tensorrt)"
-    )
+    add_machine_arguments(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -95,7 +91,9 @@ def _run(args: argparse.Namespace) -> int:
         def load():
             from ..answering import Answerer
 
-            return Answerer(bundle, prompter=prompter, threads=args.threads, provider=args.provider)
+            return Answerer(
+                bundle, prompter=prompter, runtime=args.runtime, threads=args.threads, provider=args.provider
+            )
 
         name = args.name or bundle.path.resolve().name
         serve(bundle, prompter, settings, load=load, model=name, listener=listener)
