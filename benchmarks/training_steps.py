@@ -6,7 +6,8 @@
 
 One model with random weights carries a merge layer at each depth (an elastic checkpoint), so that the depths share
 their weights and take turns. A step is what the trainer does between two optimiser steps: forward and backward of one
-per-device batch in bf16 autocast, frozen parts without gradients, the head at the counted positions alone. The
+per-device batch in bf16 autocast, frozen parts without gradients, the head at the counted positions alone, and in stage
+2 gradient checkpointing, as the recipe has it. The
 optimiser's own step is left out: at the recipe's global batch it comes once in 512 samples, and it is the same at every
 depth; on a CPU AdamW's states for 0.8 B parameters would take 6.5 GB more.
 
@@ -38,9 +39,10 @@ TRAINED = {
     "stage-1": ("compressor", "projector"),
     "stage-2": ("encoder", "compressor", "projector", "language_model"),
 }
+CHECKPOINTED = ("stage-2",)
 STAGE_1_BATCH, CAPTION = 4, 24  # captions of LCS-558K are some twenty tokens
 QUESTION, ANSWER = 100, 100  # tokens of a conversation about a picture
-PICTURE = (672, 672)  # two rows and two columns of tiles, and the whole picture: five tiles
+PICTURE = (336, 672)  # two tiles beside each other, and the whole picture: three tiles
 IMAGE_TOKEN = 151655
 
 
@@ -62,7 +64,7 @@ def make_model(device: str):
 
 
 def make_batch(model, stage: str) -> dict[str, torch.Tensor]:
-    """Stage 1: captions of one tile each. Stage 2: one conversation about a picture of five tiles."""
+    """Stage 1: captions of one tile each. Stage 2: one conversation about a picture of three tiles."""
     from laco_export.tiling import SINGLE_TILE, layouts
     from laco_training.data import IGNORED
 
@@ -101,6 +103,8 @@ def measure(stage: str, rounds: int, device: str) -> None:
 
     model = make_model(device)
     set_trainable(model, dict.fromkeys(TRAINED[stage]))
+    if stage in CHECKPOINTED:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     batch = make_batch(model, stage)
     runs: dict[str, dict[str, list[float]]] = {d: {"seconds": [], "cpu_seconds": [], "peak_gib": []} for d in DEPTHS}
     for depth in DEPTHS[-1:]:  # a warm-up; the gradients' memory is taken from here on
@@ -158,6 +162,8 @@ def count_flops() -> dict:
             with FakeTensorMode(allow_non_fake_inputs=True):
                 model = make_model("cpu")
                 set_trainable(model, dict.fromkeys(TRAINED[stage]))
+                if stage in CHECKPOINTED:
+                    model.gradient_checkpointing_enable({"use_reentrant": False})
                 model.set_depth(depth)
                 features = make_batch(model, stage)
                 with FlopCounterMode(display=False) as counter:
