@@ -3,11 +3,12 @@
     python benchmarks/encode_by_depth.py make --folder DIR      # the five graphs, as --target ort-cpu writes them: 7 GB
     python benchmarks/encode_by_depth.py time --folder DIR      # @1 and each other depth in turn
     python benchmarks/encode_by_depth.py profile --folder DIR   # ONNX Runtime's time per node, by part of the tower
+    python benchmarks/encode_by_depth.py account                # where the difference goes
     python benchmarks/encode_by_depth.py kernels [--threads 1]  # the Linear layers alone, by tokens and threads
 
-ONNX Runtime's CPU provider, FP32, batch 1, two threads, random weights of the published size. The accounting (printed
-by ``profile``) writes the gap between time and FLOPs as a sum over parts: a part's share of @1's time less its share
-of @1's FLOPs. A part that runs at @1's average speed adds nothing, however much of it there is.
+ONNX Runtime's CPU provider, FP32, batch 1, two threads, random weights of the published size. The accounting writes
+the gap between time and FLOPs as a sum over parts: a part's share of @1's time less its share of @1's FLOPs. A part
+that runs at @1's average speed adds nothing, however much of it there is.
 """
 
 from __future__ import annotations
@@ -60,10 +61,10 @@ def flop_ratio(depth: str) -> float:
     return vision_flops(published_config("aimv2", depth)).total / vision_flops(published_config("aimv2", "1")).total
 
 
-def measure(folder: Path, rounds: int) -> None:
+def measure(folder: Path, depths: list[str], rounds: int) -> None:
     full = open_session(graph_path(folder, "1"))
     pixels = random_pixels(full)
-    for depth in DEPTHS[1:]:
+    for depth in depths:
         session = open_session(graph_path(folder, depth))
         runs = {"1": lambda: full.run(None, pixels), depth: lambda session=session: session.run(None, pixels)}
         series = time_in_turn(runs, rounds=rounds)
@@ -82,29 +83,45 @@ def measure(folder: Path, rounds: int) -> None:
         gc.collect()
 
 
-def profile(folder: Path, repeats: int = 5) -> None:
-    """Profile each depth; print and keep the accounting against @1."""
-    parts = {depth: profiled_parts(graph_path(folder, depth), repeats) for depth in DEPTHS}
-    full_ms = sum(ms for ms, _ in parts["1"].values())
-    full_flops = sum(flops for _, flops in parts["1"].values())
+def profile(folder: Path, depths: list[str], repeats: int = 5) -> None:
+    """Time every node at each depth; keep what each part of the tower took and computed."""
+    for depth in depths:
+        found = profiled_parts(graph_path(folder, depth), repeats)
+        parts = {name: {"ms": round(ms, 2), "gflop": round(flops / 1e9, 2)} for name, (ms, flops) in found.items()}
+        merge_results(RESULT, profile={depth: parts})
+
+
+def account() -> None:
+    """Print, from the results, each part's speed and its share of the gap to the FLOP ratio.
+
+    A part's gap is its time over @1's, less its FLOPs over @1's. @1's time is the timed one of the depth whose rounds
+    stalled least, not the profiled one, and a profile that took much longer than the timed run (the machine stalled) is
+    not accounted for.
+    """
+    results = json.loads((graph_timing.RESULTS / f"{RESULT}.json").read_text())
+    full_flops = sum(part["gflop"] for part in results["profile"]["1"].values())
+    full_ms = min(timed["at_1"]["median_ms"] for timed in results["times"].values())
     accounting = {}
-    for depth, found in parts.items():
+    for depth, timed in results["times"].items():
+        parts = results["profile"][depth]
+        total = sum(part["ms"] for part in parts.values())
+        if total > 1.15 * timed["at_depth"]["median_ms"]:
+            print(f"@{depth}: the profiled run stalled ({total:.0f} ms); run profile again")
+            continue
         lines = {
-            part: {
-                "ms": round(ms, 2),
-                "gflop": round(flops / 1e9, 2),
-                "gflops_per_s": round(flops / ms / 1e6, 1) if flops else 0.0,
-                "gap": round(ms / full_ms - flops / full_flops, 4),
+            name: {
+                "gflops_per_s": round(1e3 * part["gflop"] / part["ms"], 1),
+                "gap": round(part["ms"] / full_ms - part["gflop"] / full_flops, 4),
             }
-            for part, (ms, flops) in found.items()
+            for name, part in parts.items()
         }
-        total_ms, total_flops = (sum(values) for values in zip(*found.values()))
-        gap = total_ms / full_ms - total_flops / full_flops
-        accounting[depth] = {"parts": lines, "ms": round(total_ms, 1), "gap": round(gap, 4)}
-        print(f"@{depth}: {total_ms:.1f} ms, time less FLOPs {gap:+.3f}")
-        for part, line in lines.items():
-            print(f"   {part:34} {line['ms']:8.2f} ms {line['gflops_per_s']:7.1f} GFLOP/s  gap {line['gap']:+.4f}")
-    merge_results(RESULT, **device(), accounting=accounting)
+        gap = sum(line["gap"] for line in lines.values())
+        accounting[depth] = {"profiled_ms": round(total, 1), "at_1_ms": full_ms, "gap": round(gap, 4), "parts": lines}
+        print(f"@{depth}: {total:.1f} ms profiled, share of @1's time less share of its FLOPs {gap:+.4f}")
+        for name, line in lines.items():
+            ms = parts[name]["ms"]
+            print(f"   {name:50} {ms:7.1f} ms {line['gflops_per_s']:6.1f} GFLOP/s  gap {line['gap']:+.4f}")
+    merge_results(RESULT, accounting=accounting)
 
 
 def profiled_parts(path: Path, repeats: int) -> dict[str, tuple[float, float]]:
@@ -224,22 +241,25 @@ def streaming_gb_per_s(threads: int, repeats: int = 7) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=("make", "time", "profile", "kernels"))
+    parser.add_argument("step", choices=("make", "time", "profile", "account", "kernels"))
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--depth", nargs="+", choices=DEPTHS, default=list(DEPTHS))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=graph_timing.THREADS, help="of ``kernels``")
     arguments = parser.parse_args()
     if arguments.threads != graph_timing.THREADS and arguments.step != "kernels":
         parser.error("--threads is for kernels alone")
     graph_timing.THREADS = arguments.threads
-    if arguments.step != "kernels" and arguments.folder is None:
+    if arguments.step not in ("kernels", "account") and arguments.folder is None:
         parser.error("--folder is needed")
     if arguments.step == "make":
         make(arguments.folder)
     elif arguments.step == "time":
-        measure(arguments.folder, arguments.rounds)
+        measure(arguments.folder, [depth for depth in arguments.depth if depth != "1"], arguments.rounds)
     elif arguments.step == "profile":
-        profile(arguments.folder)
+        profile(arguments.folder, arguments.depth)
+    elif arguments.step == "account":
+        account()
     else:
         kernels(arguments.threads)
 
