@@ -27,8 +27,8 @@ import torch
 
 VARIANTS = {
     "int8 block 32": {"bits": 8, "block_size": 32, "head_bits": 8, "head_block_size": 32},
-    "int4 block 32": {"bits": 4, "block_size": 32, "head_bits": 8},
     "int4 block 64": {"bits": 4, "block_size": 64, "head_bits": 8},
+    "int4 block 128": {"bits": 4, "block_size": 128, "head_bits": 8},
 }
 """Fields of a DecoderPrecision by name."""
 
