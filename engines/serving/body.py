@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -38,12 +39,14 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
-    return bytes(body)
+    # A mapping of its own goes back to the system at once; two refused bodies of 20 MB in bytearrays stayed in
+    # malloc's heap for good.
+    with mmap.mmap(-1, limit) as body:
+        async for chunk in request.stream():
+            if body.tell() + len(chunk) > limit:
+                raise _too_large(limit)
+            body.write(chunk)
+        return body[: body.tell()]
 
 
 def _too_large(limit: int) -> ApiError:
