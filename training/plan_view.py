@@ -24,8 +24,8 @@ def _table(title: str, headings: tuple[str, ...], caption: str | None = None):
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
+    for place, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=place > 0)  # names fold, figures do not
     return table
 
 
@@ -34,16 +34,15 @@ def _parts(values: dict):
     method = f"{values['method']} at {merge}" if merge else "no merge"
     table = _table(
         f"recipe {values['recipe']}: {method}, {values['tokens_per_tile']} tokens a tile",
-        ("part", "data", "samples", "steps", "batch", "tokens"),
+        ("part and data", "samples", "steps", "batch", "tokens"),
         "batch: per_device_batch_size x processes x accumulation; tokens: estimated, with the pictures'",
     )
     for part in values["parts"]:
         batch = str(part.get("global_batch_size", ""))
         if "accumulation" in part:
-            batch += f" = {part['per_device_batch_size']} x {values['processes']} x {part['accumulation']}"
+            batch += f"\n= {part['per_device_batch_size']} x {values['processes']} x {part['accumulation']}"
         table.add_row(
-            part["part"],
-            part["data"],
+            f"{part['part']}\n{part['data']}",
             f"{part['samples']:,}",
             f"{part['steps']:,}" if "steps" in part else "",
             batch,
@@ -69,18 +68,21 @@ def _trained(parts: list[dict]):
 
 
 def _memory(parts: list[dict]):
+    measured = [part for part in parts if "memory" in part]
+    shapes = "; ".join(f"{part['part']} {_shape(part['memory']['forward'])}" for part in measured)
     table = _table(
         "memory of one process (estimated)",
-        ("part", *_MEMORY, "forward pass"),
+        ("part", *_MEMORY),
         "weights, gradients and optimiser states in FP32, before any sharding; activations: what autograd keeps of a "
-        "forward pass on the longest sample seen, counted by running the model on shapes alone",
+        f"forward pass on the longest sample seen, counted by running the model on shapes alone ({shapes})",
     )
-    for part in parts:
-        if "memory" in part:
-            memory, forward = part["memory"], part["memory"]["forward"]
-            shape = f"{forward['rows']} x {forward['tokens']:,} tokens, {forward['tiles']} tiles"
-            table.add_row(part["part"], *(_size(memory[name]) for name in _MEMORY), shape)
+    for part in measured:
+        table.add_row(part["part"], *(_size(part["memory"][name]) for name in _MEMORY))
     return table
+
+
+def _shape(forward: dict) -> str:
+    return f"{forward['rows']} x {forward['tokens']:,} tokens, {forward['tiles']} tiles"
 
 
 def _size(number: int) -> str:

@@ -1,12 +1,16 @@
 """A recipe of one's own through the command: run, resumed, refused, planned."""
 
 import json
+from io import StringIO
 
 import pytest
 import yaml
 
 from laco_export.models import checkpoint
 from laco_training.cli import main
+from laco_training.plan import Plan
+from laco_training.plan_view import plan_renderables
+from laco_training.recipe import GROUPS
 from laco_training.recipe_files import load_recipe
 
 
@@ -130,6 +134,40 @@ def test_the_plan_shows_the_first_samples(recipe, capsys):
     assert "4 image tokens" in said
     assert "redred" in said or "red" in said
     assert "GiB" in said or "MiB" in said
+
+
+def test_the_plan_breaks_no_figure_in_a_narrow_terminal():
+    from rich.console import Console
+
+    memory = dict.fromkeys(("weights", "gradients", "optimizer", "activations", "total"), 13 << 30)
+    part = {
+        "part": "stage-2-si",
+        "data": "blip_laion_cc_sbu_558k.json",
+        "samples": 3_200_000,
+        "steps": 6_250,
+        "global_batch_size": 512,
+        "per_device_batch_size": 16,
+        "accumulation": 32,
+        "estimated_tokens": 2_100_000_000,
+        "parameters": dict.fromkeys(GROUPS, 309_525_504),
+        "learning_rates": dict.fromkeys(GROUPS, 1e-5),
+        "memory": {**memory, "forward": {"rows": 16, "tokens": 7_185, "tiles": 160}},
+    }
+    values = {"recipe": "r", "method": "laco", "merge": {"1/4": 6}, "tokens_per_tile": 144, "processes": 8}
+    console = Console(width=80, file=StringIO())
+    console.print(*plan_renderables(Plan({**values, "parts": [part]}, {})))
+    said = console.file.getvalue()
+    for whole in (
+        "activations",
+        "13.00 GiB",
+        "3,200,000",
+        "2,100,000,000",
+        "= 16 x 8 x 32",
+        "309,525,504",
+        "stage-2-si",
+    ):
+        assert whole in said
+    assert max(map(len, said.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
