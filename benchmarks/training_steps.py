@@ -131,6 +131,7 @@ def summary(stage: str, runs: dict, batch: dict[str, torch.Tensor]) -> dict:
     values: dict = {
         "batch": {"samples": rows, "tokens_a_sample": tokens, "tiles": len(batch["pixel_values"])},
         "rounds": len(runs["1"]["seconds"]),
+        "threads": torch.get_num_threads(),
         "depths": {},
     }
     for depth, measured in runs.items():
@@ -211,7 +212,6 @@ def _write(part: str, device: str, values: dict) -> None:
     head = {
         "device": used,
         "cpu": cpu,
-        "threads": torch.get_num_threads(),
         "versions": {module.__name__: module.__version__ for module in (torch, transformers)},
         "model": "AIMv2-L/336 and Qwen2.5-0.5B, random weights, bf16 autocast over FP32 weights; forward and backward",
     }
