@@ -59,7 +59,8 @@ def recover(final: Path) -> None:
     pattern = re.compile(re.escape(f".{final.name}.") + r"(partial|replaced)-(\d+)-[0-9a-f]+")
     for entry in final.parent.iterdir():
         match = pattern.fullmatch(entry.name)
-        if not match or _is_alive(int(match[2])):
+        # Its own number is an earlier run's: in a container every run may have the same.
+        if not match or (int(match[2]) != os.getpid() and _is_alive(int(match[2]))):
             continue
         if match[1] == "replaced" and not os.path.lexists(final):
             os.rename(entry, final)

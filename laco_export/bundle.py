@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from .atomic import write_bytes
 from .embedding_table import EmbeddingStorage
-from .errors import BundleError
+from .errors import BundleError, OutputExistsError
 from .preprocessing import ImagePreprocessing
 
 MANIFEST_NAME = "laco.json"
@@ -224,6 +225,24 @@ def open_bundle(folder: Path | str) -> Bundle:
         if sha256_of(path) != expected["sha256"]:
             raise _damaged(path, "its SHA-256 is not the manifest's")
     return Bundle(folder, manifest)
+
+
+def refuse_to_replace_others(output: Path | str) -> None:
+    """Let ``--force`` replace a bundle (whole or damaged) and an empty folder, and nothing else that a person may have.
+
+    Raises:
+        OutputExistsError: a file, or a folder with something in it that is no bundle, stands at ``output``.
+    """
+    output = Path(output)
+    if not os.path.lexists(output) or (output / MANIFEST_NAME).is_file():
+        return
+    if output.is_dir() and not any(output.iterdir()):
+        return
+    raise OutputExistsError(
+        f"the output '{output}' exists already and is no bundle, so that --force does not replace it",
+        allowed=f"--force replaces a folder with a {MANIFEST_NAME}",
+        todo="choose another --output, or remove what stands there yourself",
+    )
 
 
 def sha256_of(path: Path | str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import __version__
 from ..atomic import new_directory
-from ..bundle import Manifest, write_manifest
+from ..bundle import Manifest, refuse_to_replace_others, write_manifest
 from ..console import console
 from ..conversation import IM_END
 from ..depth import Depth
@@ -71,6 +71,8 @@ def export_bundle(options: ExportOptions) -> Report:
     """
     steps = Steps()
     depth, output = _resolve(options)
+    if options.force:
+        refuse_to_replace_others(output)
     with new_directory(output, force=options.force) as folder:
         return _Export(options, depth, output, folder, steps).run()
 
@@ -137,9 +139,12 @@ class _Export:
 
     def _require_space(self) -> None:
         """Fail now and not after minutes when the disk cannot hold the bundle."""
-        embedding = self.model.get_input_embeddings().weight.numel()  # once in the decoder's graph, once as a table
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        needed = 4 * (parameters + embedding)
+        from .tower import VisionTower
+
+        count = lambda module: sum(parameter.numel() for parameter in module.parameters())
+        needed = count(VisionTower(self.model)) * (4 if self.options.precision == "fp32" else 2)
+        if self.options.llm:
+            needed += count(self.model.language_model) * decoder.bytes_per_weight(self.options.llm)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise ExportError(

@@ -132,13 +132,21 @@ def test_an_old_folder_that_was_set_aside_comes_back(tmp_path):
 
 
 def test_what_a_living_process_writes_is_left_alone(tmp_path):
-    living = tmp_path / f".out.partial-{os.getpid()}-00ff"
+    living = tmp_path / f".out.partial-{os.getppid()}-00ff"
     living.mkdir()
     other = tmp_path / f".other.partial-{dead_pid()}-00ff"
     other.mkdir()
     atomic.recover(tmp_path / "out")
     assert living.is_dir()
     assert other.is_dir()
+
+
+def test_a_killed_run_of_the_same_number_is_cleaned_up(tmp_path):
+    """In a container the process is often the same number every time."""
+    (tmp_path / f".out.partial-{os.getpid()}-00ff").mkdir()
+    with atomic.new_directory(tmp_path / "out"):
+        pass
+    assert names(tmp_path) == ["out"]
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path, monkeypatch):

@@ -126,16 +126,48 @@ def test_force_replaces_only_by_a_complete_bundle(capsys, tiny_checkpoint, tmp_p
     output = tmp_path / "bundle"
     output.mkdir()
     (output / "mine.txt").write_text("mine")
+    (output / "laco.json").write_text("{}")  # a damaged bundle may be replaced too
     command = ["--model", str(tiny_checkpoint), "--output", str(output), "--force", *QUICK]
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "write_manifest", failing(OSError(errno.ENOSPC, "No space left on device")))
         assert main(command) == 1
     assert "the disk is full" in capsys.readouterr().err
-    assert [path.name for path in output.iterdir()] == ["mine.txt"]
+    assert sorted(path.name for path in output.iterdir()) == ["laco.json", "mine.txt"]
     assert main(command) == 0
     open_bundle(output)
     assert not (output / "mine.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "checkpoint"])
+def test_force_replaces_bundles_alone(capsys, tiny_checkpoint, tmp_path, kind):
+    output = tmp_path / "mine"
+    if kind == "file":
+        output.write_text("mine")
+    else:
+        shutil.copytree(tiny_checkpoint, output) if kind == "checkpoint" else output.mkdir()
+        (output / "mine.txt").write_text("mine")
+    source = output if kind == "checkpoint" else tiny_checkpoint
+    assert main(["--model", str(source), "--output", str(output), "--force", *QUICK]) == 2
+    assert "is no bundle" in capsys.readouterr().err
+    assert (output if kind == "file" else output / "mine.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_space_that_is_asked_for_is_of_what_is_written(
+    capsys, make_tiny_model, make_tiny_checkpoint, tmp_path, monkeypatch
+):
+    from laco_export.exporter import pipeline
+
+    checkpoint = make_tiny_checkpoint(make_tiny_model(vocab_size=20_000), tmp_path / "checkpoint")
+    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1))
+    asked = []
+    for options in (["--no-llm", "--fp16"], ["--no-llm", "--fp32"], ["--llm", "int8"], ["--llm", "fp32"]):
+        assert main(["--model", str(checkpoint), "--output", str(tmp_path / "bundle"), *options]) == 1
+        asked.append(float(capsys.readouterr().err.partition("about ")[2].partition(" MB")[0]))
+    half_tower, tower, with_int8, with_fp32 = asked  # MB; the language model has 1 million weights
+    assert half_tower < tower < 0.3
+    assert 1 < with_int8 < 1.3 < 3.8 < with_fp32 < 4.5
 
 
 def failing(error):

@@ -16,11 +16,13 @@ import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ...bundle import Decoder
 from .precision import DECODER_PRECISIONS, DecoderPrecision
 from .proof import verify_decoder
 
-__all__ = ["DECODER_PRECISIONS", "DecoderPrecision", "export_decoder", "verify_decoder"]
+__all__ = ["DECODER_PRECISIONS", "DecoderPrecision", "bytes_per_weight", "export_decoder", "verify_decoder"]
 
 FOLDER = "llm"
 
@@ -78,6 +80,13 @@ def export_decoder(
         image_token_id=image_token_id,
         eos_token_ids=list(eos_token_ids),
     )
+
+
+def bytes_per_weight(precision: str) -> float:
+    """About what :func:`export_decoder` writes for a weight; of an integer precision at most: the head's bits."""
+    chosen = DECODER_PRECISIONS[precision]
+    bits = (chosen.bits, chosen.head_bits)
+    return np.dtype(chosen.dtype).itemsize if None in bits else max(bits) / 8 + 4 / 32  # an FP32 scale for 32 weights
 
 
 def _write_generation_config(generation_config, eos_token_ids: list[int], folder: Path) -> None:
