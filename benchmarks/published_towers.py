@@ -23,6 +23,7 @@ def published_config(encoder: str, depth: str | None, method: str | None = "laco
     """``encoder`` by its short name, merged by ``method`` at ``depth``, in front of Qwen2.5-0.5B's width."""
     text = qwen2_5_0_5b_config()
     text.num_hidden_layers = text.vocab_size = 1  # the language model is not measured here
+    text.layer_types = text.layer_types[:1]
     compression = {"method": method, "depths": [depth] if method else []}
     return LacoConfig(vision_config(ENCODERS[encoder]), text, compression)
 
