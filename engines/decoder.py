@@ -217,10 +217,6 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
     options.log_severity_level = 3  # errors only: the user did not write the graph
-    if entry.precision == "fp32":
-        # The file's pages are read where they are mapped; packed copies take a quarter of the file more at the peak
-        # and 8 s longer to load a 0.5B model. MatMulNBits has no quick kernel for weights that are not packed.
-        options.add_session_config_entry("session.disable_prepacking", "1")
     graph = bundle.file(entry.graph)
     try:
         with quiet_libraries():

@@ -68,7 +68,7 @@ def test_a_file_that_is_too_short_or_missing_is_an_error(tmp_path, offset):
     with pytest.raises(BundleError, match=f"at byte {offset}"):
         EmbeddingTable(tmp_path, EmbeddingStorage(short, WIDTH, tied=True))
     (tmp_path / "weights").unlink()
-    with pytest.raises(BundleError, match="cannot be mapped"):
+    with pytest.raises(BundleError, match="cannot be read"):
         EmbeddingTable(tmp_path, EmbeddingStorage(whole, WIDTH, tied=True))
 
 
@@ -97,3 +97,13 @@ def test_a_record_survives_json():
     scales = StoredTensor("weights", 320, "float32", (6,))
     storage = EmbeddingStorage(StoredTensor("weights", 0, "uint8", (6, 1, 16)), WIDTH, True, scales, bits=8)
     assert EmbeddingStorage.from_dict(json.loads(json.dumps(asdict(storage)))) == storage
+
+
+def test_threads_read_the_rows_that_they_ask_for(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    values = random_values()
+    table = EmbeddingTable(tmp_path, EmbeddingStorage(stored(tmp_path, 24, values), WIDTH, tied=True))
+    ids = [np.random.default_rng(seed).integers(0, ROWS, 50) for seed in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(np.array_equal(rows, values[i]) for rows, i in zip(pool.map(table.rows, ids), ids, strict=True))

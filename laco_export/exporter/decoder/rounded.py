@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from .precision import DecoderPrecision
 from .quantization import dequantize_blocks
+from .realize import whole_name
 from .skeleton import HEAD
 
 _ROWS = 8192  # dequantised at a time: 29 MB of a 0.5B model's head
@@ -65,12 +66,16 @@ def _of_module(stored: dict[str, np.ndarray], language_model, name: str) -> tupl
 
 
 def _stored_tensors(graph: Path) -> dict[str, np.ndarray]:
-    """The graph's external initializers by name, mapped."""
-    tensors = {}
+    """The graph's external initializers by name, mapped; slices, which follow one another, as what they are of."""
+    parts: dict[str, list[onnx.TensorProto]] = {}
     for tensor in onnx.load(str(graph), load_external_data=False).graph.initializer:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        if entries:
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-            path, offset = graph.parent / entries["location"], int(entries["offset"])
-            tensors[tensor.name] = np.memmap(path, dtype, "r", offset, tuple(tensor.dims))
+        if tensor.external_data:
+            parts.setdefault(whole_name(tensor.name), []).append(tensor)
+    tensors = {}
+    for name, slices in parts.items():
+        entries = {entry.key: entry.value for entry in slices[0].external_data}
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(slices[0].data_type)
+        path, offset = graph.parent / entries["location"], int(entries["offset"])
+        shape = (sum(part.dims[0] for part in slices), *slices[0].dims[1:])
+        tensors[name] = np.memmap(path, dtype, "r", offset, shape)
     return tensors

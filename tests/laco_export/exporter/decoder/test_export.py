@@ -11,7 +11,7 @@ import torch
 
 from laco_export.embedding_table import EmbeddingTable
 from laco_export.errors import ExportError
-from laco_export.exporter.decoder import DECODER_PRECISIONS, export_decoder
+from laco_export.exporter.decoder import DECODER_PRECISIONS, export_decoder, verify_decoder
 
 
 def load(folder, decoder):
@@ -29,7 +29,7 @@ def test_what_the_manifest_is_told(exported):
 
 def test_an_integer_precision_says_what_stayed_wider(make_language_model, export, tmp_path):
     entry = export(make_language_model(), tmp_path, "int4").quantization
-    assert (entry["bits"], entry["block_size"], entry["head_bits"], entry["accuracy_level"]) == (4, 32, 8, 4)
+    assert (entry["bits"], entry["block_size"], entry["head_bits"], entry["accuracy_level"]) == (4, 128, 8, 4)
     assert {kept["weights"]: kept["precision"] for kept in entry["kept_wide"]}["head"] == "int8"
     assert all(kept["reason"] for kept in entry["kept_wide"])
 
@@ -51,9 +51,10 @@ def test_the_operators_of_a_layer(make_language_model, export, precision, tmp_pa
     found = {}
     for node in graph.node:
         found[node.op_type] = found.get(node.op_type, 0) + 1
-    linears = {"MatMulNBits": 11} if precision.startswith("int") else {"FusedMatMul": 11, "Add": 2}  # q, k and v in one
+    products = 2 * 5 + 8  # q, k and v in one, the head in slices
     assert found == {
-        **linears,
+        **({"MatMulNBits": products} if precision.startswith("int") else {"FusedMatMul": products, "Add": 2}),
+        "Concat": 1,
         "SimplifiedLayerNormalization": 1,
         "SkipSimplifiedLayerNormalization": 4,
         "GroupQueryAttention": 2,
@@ -72,7 +73,7 @@ def test_a_tied_embedding_is_stored_once(make_language_model, export, name, prec
     tied = name == "qwen2 tied"
     assert decoder.embedding.tied is tied
     weights = {tensor.name: tensor for tensor in load(tmp_path, decoder).initializer}
-    head = weights.get("lm_head.weight", weights.get("lm_head.blocks"))
+    head = weights.get("lm_head.weight[0]", weights.get("lm_head.blocks[0]"))
     offset = int({entry.key: entry.value for entry in head.external_data}["offset"])
     assert (offset == decoder.embedding.rows.offset) is tied
     parameters = {id(p): p for p in model.parameters()}.values()  # a shared one counts once
@@ -80,6 +81,23 @@ def test_a_tied_embedding_is_stored_once(make_language_model, export, name, prec
     expected = per_weight * sum(parameter.numel() for parameter in parameters)
     table_bytes = per_weight * 120 * 64
     assert (tmp_path / decoder.embedding.rows.file).stat().st_size < expected + 0.6 * table_bytes + 40_000
+
+
+@pytest.mark.parametrize("vocab_size", [123, 5])
+@pytest.mark.parametrize("precision", DECODER_PRECISIONS)
+def test_a_head_of_any_size_is_cut_into_slices(make_language_model, export, precision, vocab_size, tmp_path):
+    model = make_language_model(vocab_size=vocab_size)
+    decoder = export(model, tmp_path, precision)
+    graph = load(tmp_path, decoder)
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    joined = next(node for node in graph.node if node.op_type == "Concat")
+    heads = {node.output[0]: weights[node.input[1]] for node in graph.node if node.output[0] in joined.input}
+    rows = [heads[part].dims[0] for part in joined.input]
+    assert sum(rows) == vocab_size and len(rows) == min(8, vocab_size) and max(rows) - min(rows) <= 1
+    entries = [{entry.key: int(entry.value) for entry in heads[part].external_data[1:]} for part in joined.input]
+    ends = [entry["offset"] + entry["length"] for entry in entries]
+    assert [entry["offset"] for entry in entries[1:]] == ends[:-1]  # one after the other
+    assert verify_decoder(model, tmp_path, decoder)["cached"]["cosine"] > 0.99
 
 
 @pytest.mark.parametrize("precision", DECODER_PRECISIONS)
@@ -187,8 +205,6 @@ def test_what_the_attention_does_not_take_is_refused(make_language_model, export
 
 
 def test_scaled_rotary_embeddings_are_in_the_table(make_language_model, export, tmp_path):
-    from laco_export.exporter.decoder import verify_decoder
-
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     model = make_language_model("llama", rope_scaling={**scaling, "original_max_position_embeddings": 32})
     assert verify_decoder(model, tmp_path, export(model, tmp_path))["cached"]["cosine"] > 0.99999

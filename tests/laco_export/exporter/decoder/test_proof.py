@@ -60,7 +60,7 @@ def test_a_wrong_quantised_graph_is_found(make_language_model, export, tmp_path,
     graph = onnx.load(tmp_path / decoder.graph, load_external_data=False)
     for node in graph.graph.node:
         if node.op_type == "MatMulNBits" and "down_proj" in node.name:
-            node.input[2] = next(n for n in graph.graph.node if "up_proj" in n.name).input[2]  # others' scales
+            node.input[2] = next(n for n in graph.graph.node if "o_proj" in n.name).input[2]  # others' scales
     (tmp_path / decoder.graph).write_bytes(graph.SerializeToString())
     with pytest.raises(ExportError, match="does not compute what PyTorch computes"):
         verify_decoder(model, tmp_path, decoder)
