@@ -223,7 +223,8 @@ def prove_shipped(reference: Reference, proof: Proof, graphs: Mapping[int, Path]
             continue
         runner = onnxruntime_runner(path, SHIPPED)
         if batch > 1:
-            runner = BatchRunner(path, batch, reference.pixel_shape, len(reference.pictures))
+            features = [tensors[OUTPUT] for tensors in reference.expected]
+            runner = BatchRunner(path, batch, reference.pixel_shape, features)
         agreements[runner.name] = reference.compare(runner, proof.precision)
     return Proof(proof.precision, proof.judge, agreements, notes)
 

@@ -156,6 +156,36 @@ def test_a_wrong_rewrite_never_becomes_a_bundle(tiny_checkpoint, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("slot", range(3))
+@pytest.mark.parametrize("pictures", [1, 4])
+def test_a_batch_that_is_wrong_in_one_slot_never_becomes_a_bundle(
+    tiny_checkpoint, tmp_path, monkeypatch, capsys, slot, pictures
+):
+    import onnx_graphsurgeon as gs
+    from PIL import Image
+
+    from laco_export.exporter import vision_graph
+
+    at_batch = vision_graph.at_batch
+
+    def with_a_wrong_slot(graph, batch):
+        graph = at_batch(graph, batch)
+        last = graph.outputs[0].inputs[0]
+        right = gs.Variable("right", np.float32, list(graph.outputs[0].shape))
+        last.outputs[0] = right
+        factors = gs.Constant("planted", np.where(np.arange(batch) == slot, 1.1, 1).astype(np.float32)[:, None, None])
+        graph.nodes.append(gs.Node("Mul", "planted", {}, [right, factors], [graph.outputs[0]]))
+        return graph
+
+    monkeypatch.setattr(vision_graph, "at_batch", with_a_wrong_slot)
+    Image.effect_noise((80, 60), 90).convert("RGB").save(tmp_path / "mine.png")
+    options = ["--images", str(tmp_path / "mine.png")] if pictures == 1 else []
+    command = ["--fp32", "--no-llm", "--no-compile", "--batch", "3", *options]
+    assert export(tiny_checkpoint, tmp_path / "bundle", *command) == 1
+    assert "judged by ONNX Runtime, vision_b3.onnx" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_a_naive_half_cast_never_becomes_a_bundle(make_tiny_model, make_tiny_checkpoint, tmp_path, monkeypatch, capsys):
     import torch
 
