@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "tests" / "assets" / "tiny-checkpoint"
-COMMANDS = ("laco-train", "laco-export", "laco-engine")
+COMMANDS = ("laco-train", "laco-export", "laco-engine", "laco-calibrate")
 ENCODE = """
 import sys
 from laco_export.bundle import open_bundle
@@ -56,6 +56,7 @@ def check_contents(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert tops == {"laco_export", "laco_training", "laco_engines", "laco_calibration"}, tops
     assert "laco_training/recipes/tiny.yaml" in names, "the tiny recipe is not in the wheel"
+    assert "laco_engines/serving/page/index.html" in names, "the server's page is not in the wheel"
     assert any(name.endswith("licenses/LICENSE") for name in names), "the license is not in the wheel"
     sources = {
         f"{package}/{path.relative_to(ROOT / folder).as_posix()}"

@@ -254,3 +254,9 @@ def test_an_unreadable_file_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(PermissionError):
         load_image(path)
+
+
+def test_an_icon_is_refused_before_the_picture_inside_is_decoded(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "bomb.ico")
+    with pytest.raises(ImageError, match="not a picture"):
+        load_image(tmp_path / "bomb.ico", max_pixels=16)
