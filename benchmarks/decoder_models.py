@@ -4,7 +4,7 @@
 
 The model goes to ``DIR/pytorch``, each precision to ``DIR/<precision>`` as a bundle would hold it, with the manifest's
 entry, ``decoder.json``, beside it.
-``--variants`` adds what was tried instead: :data:`VARIANTS`, dynamic INT8, and FP32 weights that ONNX Runtime packs.
+``--variants`` adds what was tried instead: :data:`VARIANTS` and dynamic INT8.
 ``--gguf`` also writes the same weights for llama.cpp: the folder of its source with a build in ``build/`` (gguf-py and
 ``llama-quantize`` are taken from there).
 
@@ -27,8 +27,8 @@ import torch
 
 VARIANTS = {
     "int8 block 32": {"bits": 8, "block_size": 32, "head_bits": 8, "head_block_size": 32},
+    "int4 block 32": {"bits": 4, "block_size": 32, "head_bits": 8},
     "int4 block 64": {"bits": 4, "block_size": 64, "head_bits": 8},
-    "int4 block 128": {"bits": 4, "block_size": 128, "head_bits": 8},
 }
 """Fields of a DecoderPrecision by name."""
 
@@ -108,12 +108,6 @@ def write_variants(model, folder: Path) -> None:
         write(model, folder / name, name)
     shutil.copytree(folder / "int8", folder / "int8 dynamic", dirs_exist_ok=True)
     make_dynamic(folder / "int8 dynamic" / "llm")
-    packed = folder / "fp32 packed"
-    packed.mkdir(exist_ok=True)
-    (packed / "llm").unlink(missing_ok=True)
-    (packed / "llm").symlink_to(folder.resolve() / "fp32" / "llm")
-    entry = json.loads((folder / "fp32" / "decoder.json").read_text())
-    (packed / "decoder.json").write_text(json.dumps({**entry, "precision": packed.name}))  # not "fp32": packed
 
 
 def make_dynamic(folder: Path) -> None:

@@ -26,7 +26,9 @@ from decoder_models import PROMPT, machine
 RESULTS = Path(__file__).resolve().parent / "results" / "decoder_speed.json"
 PRECISIONS = ("fp32", "int8", "int4")
 NEW_TOKENS, THREADS = 64, 2
-PYTORCH, UNBOUND = "pytorch", " unbound"
+PYTORCH = "pytorch"
+UNBOUND, MAPPED = " unbound", " mapped"
+"""After a decoder's name: run without IO binding, and read FP32 weights where their file is mapped."""
 
 
 def main() -> None:
@@ -108,7 +110,9 @@ def load(folder: Path, name: str):
         model = Qwen2ForCausalLM.from_pretrained(folder / PYTORCH, dtype=torch.float32).eval()
         embed = model.get_input_embeddings()
     else:
-        model = open_decoder_at(folder / name.removesuffix(UNBOUND), THREADS)
+        if name.endswith(MAPPED):
+            leave_weights_mapped()
+        model = open_decoder_at(folder / name.removesuffix(UNBOUND).removesuffix(MAPPED), THREADS)
         embed = model.embed
         if name.endswith(UNBOUND):
             run_without_binding(model)
@@ -116,6 +120,18 @@ def load(folder: Path, name: str):
     ids = torch.randint(0, 150_000, (1, PROMPT), generator=generator)
     with torch.inference_mode():
         return model, embed(ids)
+
+
+def leave_weights_mapped() -> None:
+    """Let no session of this process pack its weights."""
+    import onnxruntime
+
+    class Options(onnxruntime.SessionOptions):
+        def __init__(self):
+            super().__init__()
+            self.add_session_config_entry("session.disable_prepacking", "1")
+
+    onnxruntime.SessionOptions = Options
 
 
 def run_without_binding(decoder) -> None:
