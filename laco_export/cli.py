@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--batch", type=int, nargs="+", default=[1], metavar="N", help="batch sizes, one graph each (1 is always made)"
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: ./<checkpoint>-at1_2-fp16")
-    parser.add_argument("--force", action="store_true", help="replace the output once the new bundle is complete")
+    parser.add_argument("--force", action="store_true", help="replace an old bundle once the new one is complete")
     parser.add_argument(
         "--images",
         type=Path,
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-llm", dest="llm", action="store_const", const=None, help="leave the decoder out")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="skip the build by TensorRT")
     parser.add_argument(
-        "--bisect", action="store_true", help="where the comparison fails, name the first block that drifts"
+        "--bisect", action="store_true", help="write the errors by block beside the output; name the first that drifts"
     )
     parser.add_argument("--opset", type=int, help="default: the newest that the target reads")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")

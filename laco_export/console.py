@@ -106,6 +106,12 @@ def run_command(main: Callable[[], int | None], *, debug: bool = False) -> int:
             )
         )
         return 1
+    except MemoryError as error:
+        if debug:
+            raise
+        what = f"the memory ran out: {error}" if str(error) else "the memory ran out"
+        _say_error(f"{what}\n  do:      ask for less at once (a smaller batch), or use a machine with more")
+        return 1
     except Exception as error:  # a bug of ours: one line for the user, the traceback on demand
         if debug:
             raise

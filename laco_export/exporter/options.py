@@ -24,11 +24,11 @@ class ExportOptions:
         batches: batch sizes of the vision graph (``--batch``), one file each over the one weight file. 1 is always
             among them: it is the graph that is compared block by block.
         output: the bundle's folder (``--output``); None names it after checkpoint, depth and precision.
-        force: replace ``output`` where it stands, once the new bundle is complete.
+        force: replace the bundle that stands at ``output``, once the new one is complete.
         images: pictures to measure and compare on (``--images``); empty draws some.
         llm: the decoder's precision, a name of :data:`DECODER_PRECISIONS`; None or False leaves the decoder out.
         compile: build the graph with TensorRT where one is installed (``--no-compile`` turns it off).
-        bisect: where the comparison fails, name the first block that drifts (``--bisect``).
+        bisect: write every block's errors beside ``output`` and name the first that drifts (``--bisect``).
         opset: of the vision graph; None takes the newest that the target reads.
     """
 

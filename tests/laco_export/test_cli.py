@@ -177,6 +177,17 @@ def failing(error):
     return fail
 
 
+def test_memory_that_runs_out_is_no_internal_error(capsys, tiny_checkpoint, tmp_path, monkeypatch):
+    from laco_export.exporter import pipeline
+
+    monkeypatch.setattr(pipeline, "write_manifest", failing(MemoryError("Unable to allocate 34.2 TiB")))
+    assert main(["--model", str(tiny_checkpoint), "--output", str(tmp_path / "bundle"), *QUICK]) == 1
+    message = capsys.readouterr().err
+    assert "the memory ran out: Unable to allocate 34.2 TiB" in message
+    assert "internal error" not in message
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_behind_another_library(capsys, tiny_checkpoint, tmp_path, monkeypatch):
     from laco_export.exporter import vision_graph
 
