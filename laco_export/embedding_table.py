@@ -18,6 +18,7 @@ them, and a row is dequantised when it is looked up::
 from __future__ import annotations
 
 import math
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -66,7 +67,8 @@ class StoredRows:
         self._row_bytes = self._dtype.itemsize * math.prod(row_shape)
         self._lock = Lock()  # one position for all
         try:
-            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - open as long as the table is
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with the table
+            weakref.finalize(self, self._file.close)
             size, needed = path.stat().st_size, tensor.offset + rows * self._row_bytes
         except OSError as error:
             raise _unreadable(path, str(error), tensor) from None
