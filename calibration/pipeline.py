@@ -19,7 +19,7 @@ import numpy as np
 
 from laco_export import __version__
 from laco_export.atomic import new_directory, refuse_existing
-from laco_export.bundle import Bundle, write_manifest
+from laco_export.bundle import Bundle, refuse_to_replace_others, write_manifest
 from laco_export.console import console, progress
 from laco_export.exporter import compile_gate
 from laco_export.exporter.quiet import quiet
@@ -65,6 +65,7 @@ def calibrate(options: CalibrationOptions) -> Report:
     """
     output = options.output_folder
     refuse_existing(output, force=options.force)
+    refuse_to_replace_others(output)
     with ExitStack() as stack:
         folder = options.bundle if options.model is None else stack.enter_context(exported(options))
         bundle = open_source(folder, options)

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .command import Command
+from .command import Command, positive
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--blocks", action="store_true", help="compare each block too (a marked graph on ONNX Runtime; needs onnx)"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: the cores at hand)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: the cores at hand)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
 
 

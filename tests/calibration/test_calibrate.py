@@ -262,6 +262,14 @@ def test_a_full_disk_leaves_nothing(fp32_folder, photographs, tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == [".out.calibration.json"], "what was seen stays, to resume"
 
 
+def test_force_replaces_bundles_alone(fp32_folder, photographs, tmp_path, capsys):
+    kept = tmp_path / "notes.txt"
+    kept.write_text("mine")
+    assert main([str(fp32_folder), "--images", str(photographs), "--output", str(kept), "--force"]) == 2
+    assert "no bundle" in " ".join(capsys.readouterr().err.split())
+    assert kept.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
