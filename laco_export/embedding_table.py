@@ -65,6 +65,7 @@ class StoredRows:
         path = Path(folder) / tensor.file
         self._dtype, self._shape, self._offset = np.dtype(tensor.dtype), row_shape, tensor.offset
         self._row_bytes = self._dtype.itemsize * math.prod(row_shape)
+        self._tensor = tensor
         self._lock = Lock()  # one position for all
         try:
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with the table
@@ -82,7 +83,11 @@ class StoredRows:
         with self._lock:
             for row, number in zip(found, wanted.tolist()):
                 self._file.seek(self._offset + number * self._row_bytes)
-                self._file.readinto(row)
+                read = self._file.readinto(row)
+                if read != self._row_bytes:
+                    raise _unreadable(
+                        Path(self._file.name), f"a row gave {read} of {self._row_bytes} bytes", self._tensor
+                    )
         return found.view(self._dtype)[places.reshape(-1)].reshape(*ids.shape, *self._shape)
 
 

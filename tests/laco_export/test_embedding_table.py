@@ -107,3 +107,13 @@ def test_threads_read_the_rows_that_they_ask_for(tmp_path):
     ids = [np.random.default_rng(seed).integers(0, ROWS, 50) for seed in range(40)]
     with ThreadPoolExecutor(8) as pool:
         assert all(np.array_equal(rows, values[i]) for rows, i in zip(pool.map(table.rows, ids), ids, strict=True))
+
+
+def test_a_file_cut_after_opening_is_an_error(tmp_path):
+    values = random_values()
+    table = EmbeddingTable(tmp_path, EmbeddingStorage(stored(tmp_path, 0, values), WIDTH, tied=False))
+    with open(tmp_path / table.storage.rows.file, "r+b") as file:
+        file.truncate(values.nbytes - 8)
+    assert np.array_equal(table.rows(np.array([0])), values[:1])
+    with pytest.raises(BundleError, match="a row gave"):
+        table.rows(np.array([len(values) - 1]))

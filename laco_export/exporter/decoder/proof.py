@@ -104,7 +104,7 @@ def _check_embedding(weight, table: EmbeddingTable, precision: str, samples: int
     error = float((np.linalg.norm(given - expected, axis=1) / norms).max())
     # Rounding to float16 moves a value by 2^-11 at most; to 8 bits by half a step of 1/128 of a block's largest value.
     allowed = {"float32": 0.0, "float16": 2.0**-11, "uint8": 2e-2}[table.storage.rows.dtype]
-    if error > allowed:
+    if not error <= allowed:  # so that NaN is refused too
         raise ExportError(
             "the embedding rows on disk are not the model's",
             given=f"a row that differs by {error:.2%}, in precision {precision}",

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...errors import ExportError
+
 SHRINK = {4: tuple(np.linspace(0.8, 1.0, 5)), 8: (1.0,)}
 """Scales tried, as shares of the one that holds the block's largest weight: clipping a little lowers the squared error
 of 4-bit blocks, and of 8-bit blocks never noticeably."""
@@ -27,6 +29,9 @@ def quantize_blocks(weight: np.ndarray, bits: int, block_size: int) -> tuple[np.
 
     Returns:
         blocks, uint8 ``[N, blocks, block_size * bits / 8]``, and scales, float32 ``[N * blocks]``.
+
+    Raises:
+        ExportError: a weight is inf or NaN.
     """
     rows, columns = weight.shape
     count = -(-columns // block_size)
@@ -36,6 +41,12 @@ def quantize_blocks(weight: np.ndarray, bits: int, block_size: int) -> tuple[np.
     for start in range(0, rows, step):
         part = np.zeros((min(step, rows - start), count * block_size), np.float32)
         part[:, :columns] = weight[start : start + step]
+        if not np.isfinite(part).all():
+            raise ExportError(
+                "the language model has weights that are inf or NaN, which have no rounding",
+                given=f"{rows} x {columns} weights, in rows {start} to {start + len(part) - 1}",
+                todo="train or download the checkpoint again",
+            )
         values, scale = _round(part.reshape(len(part), count, block_size), bits)
         blocks[start : start + step] = values if bits == 8 else values[..., 0::2] | values[..., 1::2] << 4
         scales[start : start + step] = scale

@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
+from laco_export.errors import ExportError
 from laco_export.exporter.decoder import quantization
 from laco_export.exporter.decoder.quantization import dequantize_blocks, quantize_blocks
 
@@ -77,3 +78,13 @@ def test_working_in_parts_changes_nothing(monkeypatch):
     monkeypatch.setattr(quantization, "_ROWS_BYTES", 4 * 64 * 7)  # seven rows at a time
     parts = quantize_blocks(matrix, 4, 32)
     assert all(np.array_equal(a, b) for a, b in zip(whole, parts))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(bits, value):
+    """Searching for the least error would turn the block into zeros without a word."""
+    weight = random_matrix()
+    weight[3, 5] = value
+    with pytest.raises(ExportError, match="inf or NaN"):
+        quantize_blocks(weight, bits, 32)
