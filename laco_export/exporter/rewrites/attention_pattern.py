@@ -10,10 +10,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
+from .outcome import Outcome
 from .rewiring import only_reader, producer
 
 HEADS_FIRST, _HEADS_FIRST_TRANSPOSED = [0, 2, 1, 3], [0, 2, 3, 1]
@@ -37,6 +39,19 @@ class Attention:
     context: gs.Node
     join: gs.Node
     heads: int
+
+
+def replace_attentions(graph: gs.Graph, replace: Callable[[Attention], None]) -> Outcome:
+    """Call ``replace`` with every attention of the documented form; say why the others stay."""
+    fired, refused = 0, []
+    for softmax in [node for node in graph.nodes if node.op == "Softmax"]:
+        found = find_attention(graph, softmax)
+        if isinstance(found, str):
+            refused.append(f"{softmax.name}: {found}")
+            continue
+        replace(found)
+        fired += 1
+    return Outcome(fired, tuple(refused))
 
 
 def find_attention(graph: gs.Graph, softmax: gs.Node) -> Attention | str:

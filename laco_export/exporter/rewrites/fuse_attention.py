@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from .attention_pattern import HEADS_FIRST, find_attention
+from .attention_pattern import HEADS_FIRST, Attention, replace_attentions
 from .outcome import MergeGrid, Outcome
 from .rewiring import add_node, producer, replace_writer
 
 
 def fuse_attention(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
     """Replace MatMul-Softmax-MatMul of the form in :mod:`.attention_pattern` by an Attention node ``[B, h, N, d]``."""
-    fired, refused = 0, []
-    for softmax in [node for node in graph.nodes if node.op == "Softmax"]:
-        found = find_attention(graph, softmax)
-        if isinstance(found, str):
-            refused.append(f"{softmax.name}: {found}")
-            continue
+
+    def replace(found: Attention) -> None:
         queries, values = found.scores.inputs[0], found.context.inputs[1]  # [B, h, N, d]
         split_keys = producer(found.scores.inputs[1]).inputs[0]  # [B, N, h, d]
         keys = add_node(
@@ -29,5 +25,5 @@ def fuse_attention(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
         )
         node = gs.Node("Attention", f"{found.name}/Attention", {"scale": 1.0}, [queries, keys, values])
         replace_writer(graph, found.context, node)
-        fired += 1
-    return Outcome(fired, tuple(refused))
+
+    return replace_attentions(graph, replace)

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from .attention_pattern import find_attention
+from .attention_pattern import Attention, replace_attentions
 from .outcome import MergeGrid, Outcome
 from .rewiring import replace_writer
 
 
 def fuse_heads(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
     """Replace every attention of the form in :mod:`.attention_pattern`, from the split to the joining of heads."""
-    fired, refused = 0, []
-    for softmax in [node for node in graph.nodes if node.op == "Softmax"]:
-        found = find_attention(graph, softmax)
-        if isinstance(found, str):
-            refused.append(f"{softmax.name}: {found}")
-            continue
+
+    def replace(found: Attention) -> None:
         attributes = {"q_num_heads": found.heads, "kv_num_heads": found.heads, "scale": 1.0}
         inputs = [found.queries, found.keys, found.values]
         node = gs.Node("Attention", f"{found.name}/Attention", attributes, inputs)
         replace_writer(graph, found.join, node)
-        fired += 1
-    return Outcome(fired, tuple(refused))
+
+    return replace_attentions(graph, replace)
