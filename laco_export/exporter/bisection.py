@@ -81,17 +81,22 @@ class Bisection:
         }
 
     def write(self, beside: Path) -> tuple[Path, Path]:
-        """Write ``<name>.bisect.json`` and ``<name>.bisect.png`` beside the bundle's place, each in one step."""
+        """Write the two files of :func:`reports_beside`, each in one step."""
         import io
 
-        beside = Path(beside).absolute()
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        report, plot = (beside.parent / f"{beside.name}.bisect.{suffix}" for suffix in ("json", "png"))
+        report, plot = reports_beside(beside)
+        report.parent.mkdir(parents=True, exist_ok=True)
         image = io.BytesIO()
         draw_errors(self.runs, title=self.sentence).save(image, "png")
         write_bytes(plot, image.getvalue())
         write_json(report, self.to_json())
         return report, plot
+
+
+def reports_beside(bundle: Path) -> tuple[Path, Path]:
+    """``<name>.bisect.json`` and ``<name>.bisect.png`` beside a bundle's place: a failed export leaves no bundle."""
+    bundle = Path(bundle).absolute()
+    return tuple(bundle.parent / f"{bundle.name}.bisect.{suffix}" for suffix in ("json", "png"))
 
 
 def bisect(reference: Reference, rewritten: Proof, judged: Proof, shipped: Path, marked: Path) -> Bisection:

@@ -1,8 +1,9 @@
 """The attention scale on Q, inside the query projection where that is a Linear layer.
 
-A trace scales the scores ``[B, heads, N, N]``. On Q the scale touches N·C values in place of heads·N², and TensorRT
-fuses MatMul-Softmax-MatMul. Where Q comes straight from a Linear layer the scale is multiplied into its weight and bias
-and costs nothing at all (exact for a head of 64 channels, whose scale is 1/8; one rounding otherwise).
+A trace scales the scores ``[B, heads, N, N]``, or queries and keys by the scale's root each (PyTorch's
+``scaled_dot_product_attention`` in TokenPacker). On Q alone the scale touches N·C values in place of heads·N², and
+TensorRT fuses MatMul-Softmax-MatMul. Where Q comes straight from a Linear layer the scale is multiplied into its weight
+and bias and costs nothing at all (exact for a head of 64 channels, whose scale is 1/8; one rounding otherwise).
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from .rewiring import add_node, only_reader, producer, replace_readers, scalar
 
 
 def scale_queries(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
-    """Move each scale between the score MatMul and its Softmax to the queries."""
+    """Move each scale between the score MatMul and its Softmax, and those before the MatMul, to the queries."""
     fired, refused = 0, []
     for softmax in [node for node in graph.nodes if node.op == "Softmax"]:
         scaled = producer(softmax.inputs[0])
+        if scaled is not None and scaled.op == "MatMul":
+            fired += _gather_roots(graph, scaled)
+            continue
         if scaled is None or scaled.op not in ("Mul", "Div"):
             continue
         found = _scores_and_scale(scaled)
@@ -29,23 +33,57 @@ def scale_queries(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
         if not only_reader(graph, scores.outputs[0]):
             refused.append(f"{scores.name}: its unscaled scores are read elsewhere")
             continue
-        if not _scale_projection(graph, scores.inputs[0], scale):
-            _scale_tensor(graph, scores, scale)
+        _scale(graph, scores, scale)
         replace_readers(scaled.outputs[0], scores.outputs[0])
         fired += 1
     return Outcome(fired, tuple(refused))
 
 
+def _gather_roots(graph: gs.Graph, scores: gs.Node) -> bool:
+    """Take the scales of both inputs of ``scores`` and put their product on the queries; whether keys had one."""
+    if _source_and_factor(producer(scores.inputs[1])) is None:
+        return False
+    _scale(graph, scores, _pass_by(scores, 0) * _pass_by(scores, 1))
+    return True
+
+
+def _pass_by(scores: gs.Node, index: int) -> float:
+    """Let ``scores`` read what its input is a scalar multiple of; the factor, 1 where it is none."""
+    node = producer(scores.inputs[index])
+    found = _source_and_factor(node)
+    if found is None:
+        return 1.0
+    scores.inputs[index], factor = found
+    if not node.outputs[0].outputs:
+        node.inputs.clear()  # nobody reads it any more: it must not count as a reader itself
+    return factor
+
+
 def _scores_and_scale(scaled: gs.Node) -> tuple[gs.Node, float] | None:
     """The MatMul whose scores ``scaled`` multiplies or divides by a scalar, and the factor."""
-    pairs = [(scaled.inputs[0], scaled.inputs[1])]
-    if scaled.op == "Mul":
-        pairs.append((scaled.inputs[1], scaled.inputs[0]))
-    for scores, factor in pairs:
-        value, matmul = scalar(factor), producer(scores)
-        if value is not None and matmul is not None and matmul.op == "MatMul":
-            return matmul, value if scaled.op == "Mul" else 1.0 / value
+    found = _source_and_factor(scaled)
+    matmul = None if found is None else producer(found[0])
+    return None if matmul is None or matmul.op != "MatMul" else (matmul, found[1])
+
+
+def _source_and_factor(node: gs.Node | None) -> tuple[gs.Tensor, float] | None:
+    """What ``node`` multiplies or divides by a scalar, and the factor."""
+    if node is None or node.op not in ("Mul", "Div"):
+        return None
+    pairs = [(node.inputs[0], node.inputs[1])]
+    if node.op == "Mul":
+        pairs.append((node.inputs[1], node.inputs[0]))
+    for source, factor in pairs:
+        value = scalar(factor)
+        if value is not None:
+            return source, value if node.op == "Mul" else 1.0 / value
     return None
+
+
+def _scale(graph: gs.Graph, scores: gs.Node, scale: float) -> None:
+    """Multiply the queries of ``scores`` by ``scale``, in their projection if they have one of their own."""
+    if not _scale_projection(graph, scores.inputs[0], scale):
+        _scale_tensor(graph, scores, scale)
 
 
 def _scale_projection(graph: gs.Graph, queries: gs.Tensor, scale: float) -> bool:

@@ -251,6 +251,16 @@ def test_bisect_reports_and_plots_where_the_comparison_fails(tiny_checkpoint, tm
     assert "does not compute what PyTorch computes" in printed
 
 
+def test_the_report_of_a_bundle_goes_when_the_bundle_is_replaced(tiny_checkpoint, tmp_path):
+    for flags, left in (
+        (["--bisect"], ["bundle", "bundle.bisect.json", "bundle.bisect.png"]),
+        (["--force", "--bisect"], ["bundle", "bundle.bisect.json", "bundle.bisect.png"]),
+        (["--force"], ["bundle"]),
+    ):
+        assert export(tiny_checkpoint, tmp_path / "bundle", "--no-llm", "--no-compile", *flags) == 0
+        assert sorted(path.name for path in tmp_path.iterdir()) == left
+
+
 def test_a_drift_that_ranges_cannot_foresee_widens_the_islands(tiny_checkpoint, tmp_path, monkeypatch):
     """Without the rules and the ranges' islands a strict gate fails, and the blocks that drift become FP32."""
     from dataclasses import replace

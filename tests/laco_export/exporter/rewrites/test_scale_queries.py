@@ -23,6 +23,37 @@ def test_the_scores_go_straight_to_the_softmax(trace, differences, kind):
     assert differences(traced) == []
 
 
+def test_the_two_roots_of_a_scale_become_one_in_the_query_projection(trace, differences):
+    traced = trace(method="token_packer")
+    inside = lambda: [n.op for n in traced.graph.nodes if "compressors" in n.name and n.op in ("Mul", "Div")]
+    assert inside() == ["Mul", "Mul"]
+    outcome = scale_queries(traced.graph, traced.merge)
+    traced.graph.cleanup().toposort()
+    assert (outcome.fired, outcome.refused) == (3, ())
+    assert inside() == []
+    assert differences(traced) == []
+
+
+def test_a_scale_of_the_keys_that_something_else_reads_stays_there(make_graph, run_graph):
+    values = np.random.default_rng(0)
+    nodes = [
+        ("Mul", ["keys", "root"], ["k"], {}),
+        ("MatMul", ["x", "k"], ["scores"], {}),
+        ("Softmax", ["scores"], ["y"], {"axis": -1}),
+        ("Sigmoid", ["k"], ["other"], {}),
+    ]
+    constants = {"keys": values.standard_normal((1, 8, 4)).astype(np.float32), "root": np.float32(0.6).reshape(())}
+    outputs = {"y": (np.float32, [1, 4, 4]), "other": (np.float32, [1, 8, 4])}
+    graph = make_graph(nodes, {"x": (np.float32, [1, 4, 8])}, outputs, constants)
+    feeds = {"x": values.standard_normal((1, 4, 8)).astype(np.float32)}
+    expected = run_graph(graph, feeds)
+    assert scale_queries(graph, None).fired == 1
+    graph.cleanup().toposort()
+    for name, value in run_graph(graph, feeds).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5)
+    assert [node.op for node in graph.nodes].count("Mul") == 2
+
+
 def test_a_lost_scale_is_seen(trace, differences, monkeypatch):
     module = import_module("laco_export.exporter.rewrites.scale_queries")
     monkeypatch.setattr(module, "_scale_projection", lambda graph, queries, scale: True)
