@@ -39,8 +39,15 @@ def pixel_shape(tower: VisionTower, batch: int = 1) -> tuple[int, ...]:
     return (batch, 3, *vision.spec.image_size(vision.encoder.config))
 
 
-def write_checkpoint(encoder: str, depth: str, folder: Path, method: str = "laco") -> None:
-    """The same vision tower as a checkpoint, with a small language model and a tokenizer of single bytes."""
+_OUTLIER_BLOCK, _LARGEST_WEIGHT = 6, 6e4  # the weight fits into half, what it makes does not
+
+
+def write_checkpoint(encoder: str, depth: str, folder: Path, method: str = "laco", *, outliers: bool = False) -> None:
+    """The same vision tower as a checkpoint, with a small language model and a tokenizer of single bytes.
+
+    Args:
+        outliers: let one block of AIMv2 write values beyond 65504 into the residual stream.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import Qwen2TokenizerFast
 
@@ -55,6 +62,10 @@ def write_checkpoint(encoder: str, depth: str, folder: Path, method: str = "laco
     config.text_config.vocab_size = len(tokenizer)
     config.image_token_id = tokenizer.convert_tokens_to_ids(special[3])
     model = LacoForConditionalGeneration(config).eval()
+    if outliers:
+        down = model.vision_model.encoder.encoder.layers[_OUTLIER_BLOCK].ffn.down_proj.weight
+        with torch.no_grad():
+            down.mul_(_LARGEST_WEIGHT / down.abs().max())
     preprocessing = model.vision_model.spec.preprocessing(config.vision_config)
     processor = LacoProcessor(
         image_processor=LacoImageProcessor(**preprocessing.to_dict()),
