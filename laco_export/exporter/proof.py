@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ from .runners import (
     BatchRunner,
     GraphRunner,
     TorchRunner,
+    half_features,
+    onnxruntime_features,
     onnxruntime_runner,
     open_session,
 )
@@ -211,20 +214,25 @@ def judge(reference: Reference, shipped: Path, marked: Path, *, precision: str) 
 
 
 def prove_shipped(reference: Reference, proof: Proof, graphs: Mapping[int, Path]) -> Proof:
-    """Add to ``proof`` what ONNX Runtime makes of the shipped files.
+    """Add to ``proof`` what ONNX Runtime makes of the shipped files; where it cannot run them, the judge's arithmetic.
 
     Args:
         graphs: batch size → file.
     """
     agreements, notes = dict(proof.agreements), list(proof.notes)
+    features = [tensors[OUTPUT] for tensors in reference.expected]
     for batch, path in graphs.items():
+        name, open_features = "ONNX Runtime", onnxruntime_features
         if (missing := _missing_kernel(path)) is not None:
             notes.append(f"ONNX Runtime's CPU provider cannot run {path.name} ({missing}): {proof.judge} judged alone")
-            continue
-        runner = onnxruntime_runner(path, SHIPPED)
-        if batch > 1:
-            features = [tensors[OUTPUT] for tensors in reference.expected]
-            runner = BatchRunner(path, batch, reference.pixel_shape, features)
+            if batch == 1:  # judged already, block by block
+                continue
+            name, open_features = proof.judge, half_features
+        if batch == 1:
+            runner = onnxruntime_runner(path, SHIPPED)
+        else:
+            opened = partial(open_features, path)
+            runner = BatchRunner(f"{name}, {path.name}", opened, batch, reference.pixel_shape, features)
         agreements[runner.name] = reference.compare(runner, proof.precision)
     return Proof(proof.precision, proof.judge, agreements, notes)
 

@@ -16,6 +16,7 @@ from polygraphy.backend.base import BaseRunner
 from polygraphy.backend.onnxrt import OnnxrtRunner
 from polygraphy.common import TensorMetadata
 
+from .external_data import graph_from_file
 from .half_arithmetic import GraphInterpreter, Observer
 from .tower import INPUT, OUTPUT, VisionTower
 
@@ -94,21 +95,30 @@ class GraphRunner(_TowerRunner):
 
 
 class BatchRunner(_TowerRunner):
-    """ONNX Runtime on the graph of a larger batch: a picture in some slots, its mirror image in the others.
+    """The graph of a larger batch: a picture in some slots, its mirror image in the others.
 
     Over the pictures every slot holds one (a single picture takes two runs); what is handed out is the slot that is
     furthest from what is expected.
 
     Args:
+        open_features: gives pixel values ``[batch, 3, H, W]`` → features ``[batch, tokens, D]``, both float32; called
+            when the runner is activated.
         expected: ``image_features`` of each picture in order, float32 ``[1, tokens, D]``.
     """
 
-    def __init__(self, path: Path, batch: int, pixel_shape: tuple[int, ...], expected: Sequence[np.ndarray]):
-        super().__init__(f"ONNX Runtime, {path.name}", pixel_shape)
-        self._path, self._batch, self._expected = path, batch, expected
+    def __init__(
+        self,
+        name: str,
+        open_features: Callable[[], Callable[[np.ndarray], np.ndarray]],
+        batch: int,
+        pixel_shape: tuple[int, ...],
+        expected: Sequence[np.ndarray],
+    ):
+        super().__init__(name, pixel_shape)
+        self._open, self._batch, self._expected = open_features, batch, expected
 
     def activate_impl(self) -> None:
-        self._session, self._picture = open_session(self._path), 0
+        self._features, self._picture = self._open(), 0
 
     def _infer(self, pixel_values: np.ndarray) -> OrderedDict[str, np.ndarray]:
         groups = min(self._batch, max(2, len(self._expected)))  # slots s, s + groups, … hold the same
@@ -122,11 +132,22 @@ class BatchRunner(_TowerRunner):
         """The features of the slots of ``group``, with the picture in them."""
         batch = np.repeat(pixel_values[..., ::-1], self._batch, axis=0)  # [B, 3, H, W]
         batch[group::groups] = pixel_values
-        (features,) = self._session.run([OUTPUT], {INPUT: batch})
-        return features[group::groups]
+        return self._features(batch)[group::groups]
 
     def deactivate_impl(self) -> None:
-        del self._session
+        del self._features
+
+
+def onnxruntime_features(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Pixel values to features by ONNX Runtime's CPU provider."""
+    session = open_session(path)
+    return lambda pixel_values: session.run([OUTPUT], {INPUT: pixel_values})[0]
+
+
+def half_features(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Pixel values to features by torch's half kernels, node by node."""
+    interpreter = GraphInterpreter(graph_from_file(path))
+    return lambda pixel_values: interpreter.run({INPUT: pixel_values}, [OUTPUT])[OUTPUT].astype(np.float32, copy=False)
 
 
 def onnxruntime_runner(path: Path, name: str) -> OnnxrtRunner:

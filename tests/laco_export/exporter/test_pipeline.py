@@ -156,10 +156,12 @@ def test_a_wrong_rewrite_never_becomes_a_bundle(tiny_checkpoint, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("slot", range(3))
-@pytest.mark.parametrize("pictures", [1, 4])
+_SLOTS = [(slot, pictures, "--fp32", "ONNX Runtime") for slot in range(3) for pictures in (1, 4)]
+
+
+@pytest.mark.parametrize("slot, pictures, precision, judge", [*_SLOTS, (2, 1, "--bf16", "bfloat16 arithmetic")])
 def test_a_batch_that_is_wrong_in_one_slot_never_becomes_a_bundle(
-    tiny_checkpoint, tmp_path, monkeypatch, capsys, slot, pictures
+    tiny_checkpoint, tmp_path, monkeypatch, capsys, slot, pictures, precision, judge
 ):
     import onnx_graphsurgeon as gs
     from PIL import Image
@@ -180,9 +182,9 @@ def test_a_batch_that_is_wrong_in_one_slot_never_becomes_a_bundle(
     monkeypatch.setattr(vision_graph, "at_batch", with_a_wrong_slot)
     Image.effect_noise((80, 60), 90).convert("RGB").save(tmp_path / "mine.png")
     options = ["--images", str(tmp_path / "mine.png")] if pictures == 1 else []
-    command = ["--fp32", "--no-llm", "--no-compile", "--batch", "3", *options]
+    command = [precision, "--no-llm", "--no-compile", "--batch", "3", *options]
     assert export(tiny_checkpoint, tmp_path / "bundle", *command) == 1
-    assert "judged by ONNX Runtime, vision_b3.onnx" in capsys.readouterr().err
+    assert f"judged by {judge}, vision_b3.onnx" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
 
 
@@ -215,8 +217,10 @@ def test_bfloat16_is_judged_in_its_own_arithmetic(tiny_checkpoint, tmp_path, cap
     from laco_engines.cli import main as engine
 
     output = tmp_path / "bf16"
-    assert export(tiny_checkpoint, output, "--bf16", "--no-llm", "--no-compile") == 0
+    assert export(tiny_checkpoint, output, "--bf16", "--batch", "3", "--no-llm", "--no-compile") == 0
     manifest = open_bundle(output).manifest
+    others = manifest.accuracy["also"]
+    assert others["bfloat16 arithmetic, vision_b3.onnx"][0]["cosine"] >= 0.999
     assert manifest.vision.precision == "bf16"
     assert manifest.accuracy["judged_by"] == "bfloat16 arithmetic"
     assert any("no bfloat16 kernels" in note for note in manifest.notes)
