@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -123,6 +124,7 @@ def engine_key(bundle: Bundle, graph: VisionGraph, target: BuildTarget, options:
         compute_capabilities=target.compute_capabilities,
         # As asked for, not as capped: what is free changes from run to run and must not make a miss.
         options={"workspace": options.workspace_bytes, "level": options.level},
+        system=target.system,
     )
 
 
@@ -198,9 +200,9 @@ def _require_space(folder: Path, expected: Estimate) -> None:
 
 
 def _timing_cache(cache: EngineCache, target: BuildTarget) -> Path:
-    """One per device and version: a tactic's time is good on no other."""
-    device = "".join(letter if letter.isalnum() else "-" for letter in target.device_name)
-    return cache.folder / f"{device}-tensorrt-{target.version}.timing"
+    """One per device, system and version: a tactic's time is good on no other."""
+    place = re.sub(r"[^A-Za-z0-9.]+", "-", f"{target.device_name} {target.system}").strip("-")
+    return cache.folder / f"{place}-tensorrt-{target.version}.timing"
 
 
 def _facts(bundle: Bundle, graph: VisionGraph, target: BuildTarget, workspace, built: BuiltEngine, expected) -> dict:

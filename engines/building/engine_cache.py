@@ -6,9 +6,9 @@
         <graph>/<key>.engine      the engine
         <graph>/<key>.json        for what it was built: written last, so an engine without it does not exist
 
-``<key>`` is a digest of the graph with its external weights, the library and its version, the device and the options: a
-change of any is another key. Engines live outside the bundle because a bundle is verified file by file and travels
-between devices, and an engine belongs to one device.
+``<key>`` is a digest of the graph with its external weights, the library and its version, the device with its board and
+JetPack, and the options: a change of any is another key. Engines live outside the bundle because a bundle is verified
+file by file and travels between devices, and an engine belongs to one device.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from pathlib import Path
 from laco_export.atomic import write_json
 from laco_export.bundle import Bundle, VisionGraph, sha256_of
 
-SIDECAR_SCHEMA = 1
+SIDECAR_SCHEMA = 2
+"""1 did not say which board and which system an engine was built on; such an engine is found, and never runs."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,11 @@ class EngineKey:
     Attributes:
         graph_sha256: :func:`graph_digest`.
         library, version: ``tensorrt`` or ``tensorrt_rtx``, and which.
-        device: the CUDA device's name and compute capability; empty for an engine built with no device.
+        device: :attr:`~laco_engines.devices.cuda.CudaDevice.identity`; empty for an engine built with no device.
         compute_capabilities: that TensorRT-RTX was told to build for.
         options: what changes the result: ``{"workspace": bytes or None, "level": 0-5 or None}``, as asked for.
+        system: :attr:`~laco_engines.devices.cuda.CudaDevice.system`: the JetPack under it, since a driver's update can
+            change what a kernel gives; empty elsewhere.
     """
 
     graph_sha256: str
@@ -45,6 +48,7 @@ class EngineKey:
     device: str
     compute_capabilities: tuple[int, ...]
     options: dict
+    system: str = ""
 
     @property
     def digest(self) -> str:
@@ -63,6 +67,11 @@ class StoredEngine:
     def key(self) -> EngineKey:
         fields = self.sidecar["key"]
         return EngineKey(**{**fields, "compute_capabilities": tuple(fields["compute_capabilities"])})
+
+    @property
+    def outdated(self) -> bool:
+        """It was built before its sidecar would say for which board and system."""
+        return self.sidecar["schema_version"] < SIDECAR_SCHEMA
 
     def damage(self) -> str | None:
         """Why the file is not what was stored, or None: size and SHA-256 are compared."""
@@ -106,7 +115,7 @@ class EngineCache:
     def find(self, key: EngineKey) -> StoredEngine | None:
         """The stored engine of exactly this key, or None; its content is not checked yet (``damage()``)."""
         stored = _read(self.path_of(key).with_suffix(".json"))
-        return stored if stored is not None and stored.key == key else None
+        return stored if stored is not None and not stored.outdated and stored.key == key else None
 
     def engines_of(self, graph_sha256: str) -> list[StoredEngine]:
         """All engines of a graph, for whatever device, the one that was last asked for first."""
@@ -154,9 +163,8 @@ def _read(sidecar: Path) -> StoredEngine | None:
     try:
         document = json.loads(sidecar.read_text(encoding="utf-8"))
         stored = StoredEngine(sidecar.with_suffix(".engine"), document)
-        complete = (
-            document["schema_version"] == SIDECAR_SCHEMA and document["engine"]["sha256"] and document["asked_at"]
-        )
+        known = 1 <= document["schema_version"] <= SIDECAR_SCHEMA
+        complete = known and document["engine"]["sha256"] and document["asked_at"]
         return stored if complete and stored.key.digest else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

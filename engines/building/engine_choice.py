@@ -35,6 +35,9 @@ def choose_engine(
 def mismatch(engine: StoredEngine, *, library: str, version: str, device: CudaDevice) -> str | None:
     """Why an engine is for another place, or None. Engines are not portable across GPU, TensorRT version or JetPack."""
     key = engine.key
+    if engine.outdated:
+        maker = engine.sidecar.get("built_by", "an older version")
+        return f"one is by {maker}, which did not note its board and JetPack"
     if key.library != library:
         return f"one is for {key.library}"
     if key.version != version:
@@ -44,5 +47,8 @@ def mismatch(engine: StoredEngine, *, library: str, version: str, device: CudaDe
             built = ", ".join(map(str, key.compute_capabilities))
             return f"one is for compute capability {built}, here is {device.capability}"
         return None  # built for the capability, with or without a device
-    here = f"{device.name} sm_{device.capability}"
-    return None if key.device == here else f"one is for {key.device}, here is {here}"
+    if key.device != device.identity:
+        return f"one is for {key.device}, here is {device.identity}"
+    if key.system != device.system:
+        return f"one is for {key.system or 'an unknown JetPack'}, here is {device.system or 'an unknown one'}"
+    return None

@@ -59,14 +59,20 @@ class BuildTarget:
 
     @property
     def device_name(self) -> str:
-        """What goes into the key: the device by name and compute capability; empty without one."""
-        return "" if self.device is None else f"{self.device.name} sm_{self.device.capability}"
+        """What goes into the key; empty without a device."""
+        return "" if self.device is None else self.device.identity
+
+    @property
+    def system(self) -> str:
+        """The JetPack that goes into the key; empty elsewhere."""
+        return "" if self.device is None else self.device.system
 
     @property
     def title(self) -> str:
         """For people."""
         if self.device is not None:
-            return f"{self.device.name} (compute capability {self.device.capability / 10:.1f})"
+            here = f"{self.device.board or self.device.name} (compute capability {self.device.capability / 10:.1f})"
+            return f"{here}, {self.device.system}" if self.device.system else here
         return "compute capability " + ", ".join(f"{number / 10:.1f}" for number in self.compute_capabilities)
 
 

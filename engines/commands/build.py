@@ -103,6 +103,7 @@ def _build(args, bundle, target, options) -> int:
         "library": target.library,
         "version": target.version,
         "device": target.device_name or None,
+        "system": target.system or None,
         "compute_capabilities": list(target.compute_capabilities),
         "built": True,
         "engines": [result.to_dict() for result in (*results, *others)],

@@ -7,8 +7,11 @@ and the device's properties; and over pycuda and cupy because they bind the runt
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from laco_export.errors import LacoError
+
+from .jetson import read_l4t, read_model
 
 
 class DeviceMissingError(LacoError):
@@ -25,6 +28,9 @@ class CudaDevice:
         total_bytes, free_bytes: of device memory; on a Jetson the whole system's.
         integrated: it shares the CPU's memory.
         driver: the newest CUDA version that the driver takes, ``12.6``.
+        multiprocessors: how many.
+        board: of a Jetson, its model as the device tree names it; else empty.
+        l4t: of a Jetson, its release of Jetson Linux; else, and where it is not readable, empty.
     """
 
     name: str
@@ -33,6 +39,21 @@ class CudaDevice:
     free_bytes: int
     integrated: bool
     driver: str
+    multiprocessors: int = 0
+    board: str = ""
+    l4t: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What an engine is matched by. CUDA calls every Orin ``Orin``, so its size and its board belong to it."""
+        memory = f"{round(self.total_bytes / (1 << 30))} GiB"
+        parts = (f"{self.name} sm_{self.capability}", f"{self.multiprocessors} multiprocessors", memory, self.board)
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def system(self) -> str:
+        """The system image whose driver an engine was built with, ``L4T 36.4.3``; empty where there is none to name."""
+        return f"L4T {self.l4t}" if self.l4t else ""
 
 
 def cuda_runtime():
@@ -62,11 +83,12 @@ def check(result: tuple):
     return values[0] if len(values) == 1 else tuple(values)
 
 
-def find_device(runtime=None) -> CudaDevice:
+def find_device(runtime=None, root: Path = Path("/")) -> CudaDevice:
     """The first CUDA device (``CUDA_VISIBLE_DEVICES`` chooses another).
 
     Args:
         runtime: for tests; default: :func:`cuda_runtime`.
+        root: of the file system that a Jetson's board is read from, for tests.
 
     Raises:
         DeviceMissingError: no bindings, no driver, or no device; looked for before TensorRT is asked, which would fail
@@ -88,4 +110,7 @@ def find_device(runtime=None) -> CudaDevice:
         free_bytes=int(free),
         integrated=bool(properties.integrated),
         driver=f"{version // 1000}.{version % 1000 // 10}",
+        multiprocessors=int(properties.multiProcessorCount),
+        board=read_model(root) or "",
+        l4t=read_l4t(root) or "",
     )

@@ -60,15 +60,13 @@ def read_board(root: Path = Path("/"), run: Callable[[Sequence[str]], str | None
         run: a command's output or None, for tests; default: run it.
     """
     run = run or _output_of
-    release = _text(root / "etc/nv_tegra_release")
-    model = _text(root / "proc/device-tree/model")
-    if release is None and (model is None or "jetson" not in model.lower()):
+    model = read_model(root)
+    if model is None:
         return None
-    match = _RELEASE.search(release or "")
-    l4t = f"{match[1]}.{match[2]}".removesuffix(".0") if match else None
+    l4t = read_l4t(root)
     clock, highest = _gpu_clock(root)
     return Board(
-        model=model or "Jetson",
+        model=model,
         l4t=l4t,
         jetpack=_jetpack(l4t),
         memory_bytes=_memory(root),
@@ -76,6 +74,20 @@ def read_board(root: Path = Path("/"), run: Callable[[Sequence[str]], str | None
         gpu_clock_mhz=clock,
         gpu_clock_max_mhz=highest,
     )
+
+
+def read_model(root: Path = Path("/")) -> str | None:
+    """The board's name in the device tree; ``Jetson`` where only its release file says that it is one; else None."""
+    model = _text(root / "proc/device-tree/model")
+    if _text(root / "etc/nv_tegra_release") is not None:
+        return model or "Jetson"
+    return model if model is not None and "jetson" in model.lower() else None
+
+
+def read_l4t(root: Path = Path("/")) -> str | None:
+    """The release of Jetson Linux, ``36.4.3``; None where /etc/nv_tegra_release does not say."""
+    match = _RELEASE.search(_text(root / "etc/nv_tegra_release") or "")
+    return f"{match[1]}.{match[2]}".removesuffix(".0") if match else None
 
 
 def _jetpack(l4t: str | None) -> str | None:

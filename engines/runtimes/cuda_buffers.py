@@ -1,6 +1,7 @@
 """Device and pinned host memory, a stream, and a captured CUDA graph, by NVIDIA's bindings.
 
-Everything is allocated once and freed by ``close``. Not run on a device yet: no GPU was at hand.
+Everything is allocated once and freed by ``close``; what fails half-way frees what it has. Not run on a device yet: no
+GPU was at hand.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ class Buffer:
         self._cuda = cuda
         self.nbytes = prod(shape) * dtype.itemsize
         self.device = int(check(cuda.cudaMalloc(self.nbytes)))
-        self._pinned = int(check(cuda.cudaMallocHost(self.nbytes)))
+        try:
+            self._pinned = int(check(cuda.cudaMallocHost(self.nbytes)))
+        except BaseException:
+            cuda.cudaFree(self.device)
+            raise
         memory = (ctypes.c_byte * self.nbytes).from_address(self._pinned)
         self.host = np.frombuffer(memory, dtype).reshape(shape)
 
@@ -70,8 +75,10 @@ class Stream:
             enqueue()
         finally:
             graph = check(self._cuda.cudaStreamEndCapture(self.handle))
-        executable = check(self._cuda.cudaGraphInstantiate(graph, 0))
-        self._cuda.cudaGraphDestroy(graph)
+        try:
+            executable = check(self._cuda.cudaGraphInstantiate(graph, 0))
+        finally:
+            self._cuda.cudaGraphDestroy(graph)
         return CapturedGraph(self._cuda, executable)
 
     def close(self) -> None:

@@ -45,7 +45,7 @@ class OnnxRuntimeVision:
         self.passed_over: tuple[str, ...] = ()
         try:
             self._provider = choose_provider(provider)
-            session = self._session(min(self._graphs))
+            session = self._first_session(may_fall_back=provider is None)
             if provider is not None:
                 check_provider(session, self._provider)
         except ProviderMissingError as error:
@@ -53,7 +53,7 @@ class OnnxRuntimeVision:
         running = session.get_providers()[0]
         self.on_cpu = running in _ON_CPU
         if running != self._provider.execution_provider:
-            self.passed_over = (f"ONNX Runtime's {self._provider.execution_provider} does not start here",)
+            self.passed_over += (f"ONNX Runtime's {self._provider.execution_provider} does not start here",)
         self.name = f"onnxruntime {onnxruntime.__version__} {running.removesuffix('ExecutionProvider')}"
 
     @property
@@ -81,6 +81,20 @@ class OnnxRuntimeVision:
         (features,) = self._session(batch).run([graph.output.name], feed)
         return features.astype(np.float32, copy=False)
 
+    def _first_session(self, *, may_fall_back: bool):
+        """The smallest graph's, on the CPU where the chosen provider fails (no memory on the device, say)."""
+        try:
+            return self._session(min(self._graphs))
+        except BundleError as error:
+            if self._provider is PROVIDERS["cpu"]:
+                raise
+            reason = f"ONNX Runtime's {self._provider.execution_provider} does not start: {error.failed}"
+            if not may_fall_back:
+                raise RuntimeMissingError(reason, given=error.given, todo="leave --provider out") from None
+            self.passed_over = (reason,)
+            self._provider = PROVIDERS["cpu"]
+            return self._session(min(self._graphs))
+
     def _session(self, batch: int):
         if batch not in self._sessions:
             options = self._onnxruntime.SessionOptions()
@@ -93,7 +107,10 @@ class OnnxRuntimeVision:
             try:
                 _load_cuda_libraries(self._onnxruntime, self._provider)
                 session = self._onnxruntime.InferenceSession(
-                    str(self._bundle.file(graph.file)), options, providers=self._provider.session_providers()
+                    str(self._bundle.file(graph.file)),
+                    options,
+                    providers=self._provider.session_providers(),
+                    enable_fallback=0,  # ONNX Runtime's own prints to stdout and does not say that it happened
                 )
             except Exception as error:  # onnxruntime raises many kinds
                 raise BundleError(

@@ -11,7 +11,7 @@ from laco_export.errors import LacoError, UsageError
 
 
 class RuntimeMissingError(LacoError):
-    """A runtime cannot be used on this machine: its package, device or driver is not there."""
+    """A runtime cannot be used on this machine: its package, device or driver is not there, or it failed to start."""
 
 
 class VisionRuntime(Protocol):

@@ -7,6 +7,7 @@ against the real bindings (``.ci/tensorrt_names.py``).
 from __future__ import annotations
 
 import contextlib
+import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,8 @@ class TensorRTVision:
         engines: these and no others, by batch size, of the bundle's own graphs: for a comparison after a build.
 
     Raises:
-        RuntimeMissingError: no library, no device, or no engine for exactly this graph, version and device.
+        RuntimeMissingError: no library, no device, no engine for exactly this graph, version and device; or TensorRT or
+            CUDA failed while it was opened, for want of memory say. Nothing is left on the device then.
         BundleError: an engine does not have the tensors that the manifest states.
     """
 
@@ -78,11 +80,15 @@ class TensorRTVision:
         self._graphs = {batch: graph for batch, (_, graph, _) in chosen.items()}
         self._engines = {batch: stored for batch, (_, _, stored) in chosen.items()}
         self._logger: trt.ILogger = self._trt.Logger(self._trt.Logger.ERROR)
-        self._runtime: trt.Runtime = self._trt.Runtime(self._logger)
-        self._stream = Stream(self._cuda)
         self._runners: dict[int, _EngineRunner] = {}
         self.name = f"{self.title} {self._trt.__version__} {self.device.name}"
-        self._runner(min(self._graphs))
+        with contextlib.ExitStack() as undo:
+            with self._failures_told():
+                self._runtime: trt.Runtime = self._make_runtime()
+                self._stream = Stream(self._cuda)
+            undo.callback(self.close)
+            self._runner(min(self._graphs))
+            undo.pop_all()
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -105,6 +111,12 @@ class TensorRTVision:
             runner.close()
         self._runners.clear()
         self._stream.close()
+
+    def _make_runtime(self) -> trt.Runtime:
+        try:
+            return self._trt.Runtime(self._logger)
+        except TypeError as error:  # what pybind11 makes of no object at all
+            raise RuntimeError(f"it makes no runtime, with a driver for CUDA {self.device.driver}") from error
 
     def _choose(self, bundle: Bundle, cache: EngineCache) -> dict[int, tuple[str, VisionGraph, StoredEngine]]:
         """Precision, graph and engine a batch size; sizes without an engine are done with the others."""
@@ -129,17 +141,39 @@ class TensorRTVision:
 
     def _runner(self, batch: int) -> _EngineRunner:
         if batch not in self._runners:
-            stored = self._engines[batch]
-            engine: trt.ICudaEngine = self._runtime.deserialize_cuda_engine(stored.path.read_bytes())
-            if engine is None:
-                raise RuntimeMissingError(
-                    f"{self.title} does not load the engine '{stored.path}'",
-                    todo="build it again: laco-engine build",
-                )
-            self._check_tensors(engine, self._graphs[batch])
-            with self._context(engine, stored) as context:
-                self._runners[batch] = _EngineRunner(self._cuda, self._stream, context, self._graphs[batch])
+            with self._failures_told():
+                self._runners[batch] = self._open_engine(self._engines[batch], self._graphs[batch])
         return self._runners[batch]
+
+    def _open_engine(self, stored: StoredEngine, graph: VisionGraph) -> _EngineRunner:
+        engine: trt.ICudaEngine = self._runtime.deserialize_cuda_engine(stored.path.read_bytes())
+        if engine is None:
+            raise RuntimeMissingError(
+                f"{self.title} does not load the engine '{stored.path}'{self._memory_left()}",
+                todo="free device memory, or build it again: laco-engine build",
+            )
+        self._check_tensors(engine, graph)
+        with self._context(engine, stored) as context:
+            if context is None:
+                raise RuntimeError("it makes no execution context")
+            return _EngineRunner(self._cuda, self._stream, context, graph)
+
+    @contextlib.contextmanager
+    def _failures_told(self):
+        """What TensorRT and CUDA raise in the block, as a runtime that cannot be used and why."""
+        try:
+            yield
+        except (DeviceMissingError, RuntimeError, MemoryError) as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the engine, whose memory the next runtime may need
+            reason = error.failed if isinstance(error, DeviceMissingError) else str(error) or type(error).__name__
+            raise RuntimeMissingError(
+                f"{self.title} does not start: {reason}{self._memory_left()}",
+                todo="close what takes device memory, or choose another runtime: --runtime onnxruntime",
+            ) from error
+
+    def _memory_left(self) -> str:
+        error, *memory = self._cuda.cudaMemGetInfo()
+        return "" if int(error) else f" ({memory[0] >> 20:,} of {memory[1] >> 20:,} MiB of device memory are free)"
 
     @contextlib.contextmanager
     def _context(self, engine: trt.ICudaEngine, stored: StoredEngine):
@@ -188,14 +222,18 @@ class _EngineRunner:
 
     def __init__(self, cuda, stream: Stream, context: trt.IExecutionContext, graph: VisionGraph):
         self._stream, self._context = stream, context
-        self.input = Buffer(cuda, graph.input.shape, np.dtype(graph.input.dtype))
-        self.output = Buffer(cuda, graph.output.shape, np.dtype(graph.output.dtype))
-        context.set_tensor_address(graph.input.name, self.input.device)
-        context.set_tensor_address(graph.output.name, self.output.device)
-        self.input.host[:] = 0
-        self._enqueue()  # the first run allocates and compiles, which a capture must not
-        stream.synchronize()
-        self._captured: CapturedGraph = stream.capture(self._enqueue)
+        with contextlib.ExitStack() as undo:
+            self.input = Buffer(cuda, graph.input.shape, np.dtype(graph.input.dtype))
+            undo.callback(self.input.close)
+            self.output = Buffer(cuda, graph.output.shape, np.dtype(graph.output.dtype))
+            undo.callback(self.output.close)
+            context.set_tensor_address(graph.input.name, self.input.device)
+            context.set_tensor_address(graph.output.name, self.output.device)
+            self.input.host[:] = 0
+            self._enqueue()  # the first run allocates and compiles, which a capture must not
+            stream.synchronize()
+            self._captured: CapturedGraph = stream.capture(self._enqueue)
+            undo.pop_all()
 
     def run(self, pixel_values: np.ndarray) -> np.ndarray:
         """``[batch, 3, H, W]`` to float32 ``[batch, tokens, D]``; the array is the caller's own."""
@@ -213,5 +251,5 @@ class _EngineRunner:
     def _enqueue(self) -> None:
         self.input.to_device(self._stream)
         if not self._context.execute_async_v3(int(self._stream.handle)):
-            raise RuntimeError("TensorRT did not enqueue the engine")
+            raise RuntimeError("the engine was not enqueued")
         self.output.to_host(self._stream)

@@ -102,6 +102,38 @@ def test_the_next_runtime_is_tried_and_all_reasons_are_told(bundle, monkeypatch)
     assert "A is not installed; B is not installed" in str(caught.value)
 
 
+@pytest.fixture
+def failing_cuda(monkeypatch):
+    """ONNX Runtime as a machine sees it whose GPU has no memory left: the provider is built in and raises."""
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+
+    def session(path, options, providers, **more):
+        if providers[0][0] == "CUDAExecutionProvider":
+            raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
+        return real(path, options, providers=providers, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+
+
+def test_a_provider_without_memory_is_passed_over(bundle, failing_cuda, capfd):
+    opened = open_runtime(bundle)
+    assert opened.name.endswith("CPU")
+    assert opened.on_cpu
+    assert "CUDAExecutionProvider does not start" in opened.passed_over[-1]
+    assert "out of memory" in opened.passed_over[-1]
+    assert capfd.readouterr().out == ""  # stdout is for answers
+
+
+def test_a_provider_without_memory_that_was_asked_for_is_an_error(bundle, failing_cuda):
+    with pytest.raises(RuntimeMissingError, match=r"CUDAExecutionProvider does not start: .*out of memory"):
+        open_runtime(bundle, name="onnxruntime-cuda")
+
+
 def test_without_onnxruntime_the_message_says_what_to_install(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(RuntimeMissingError, match="ONNX Runtime is not installed") as caught:

@@ -1,13 +1,16 @@
 """The TensorRT runtimes on stand-ins: names, order of calls, refusals. Nothing here runs TensorRT or CUDA."""
 
+import gc
+
 import numpy as np
 import pytest
 
-from laco_engines.runtimes import RuntimeMissingError, TensorRTRTXVision, TensorRTVision
+from laco_engines.runtimes import RuntimeMissingError, TensorRTRTXVision, TensorRTVision, open_runtime
 from laco_export.errors import BundleError, UsageError
 
 LEVELS = ("tensorrt-10.3", "tensorrt-10.13", "tensorrt-10.16", "tensorrt-11.4")
 RTX = "tensorrt-rtx-1.7"
+HERE = "Stand-in sm_87, 8 multiprocessors, 8 GiB, Stand-in Developer Kit"
 
 
 def pictures(count):
@@ -51,7 +54,17 @@ def test_sizes_without_an_engine_are_served_by_the_others(stand_in_device, store
     ("stored", "says"),
     [
         ({"version": "10.2.0"}, "one is for tensorrt 10.2.0, here is 10.3.0"),
-        ({"device": "Orin sm_87"}, "one is for Orin sm_87, here is Stand-in sm_87"),
+        (
+            {"device": "Stand-in sm_87, 16 multiprocessors, 61 GiB, Stand-in Developer Kit"},
+            f"one is for Stand-in sm_87, 16 multiprocessors, 61 GiB, Stand-in Developer Kit, here is {HERE}",
+        ),
+        (
+            {"device": "Stand-in sm_87, 8 multiprocessors, 8 GiB, Other Developer Kit"},
+            f"one is for Stand-in sm_87, 8 multiprocessors, 8 GiB, Other Developer Kit, here is {HERE}",
+        ),
+        ({"system": "L4T 36.4"}, "one is for L4T 36.4, here is L4T 36.4.3"),
+        ({"system": ""}, "one is for an unknown JetPack, here is L4T 36.4.3"),
+        ({"schema": 1}, "one is by an older version, which did not note its board and JetPack"),
         ({"library": "tensorrt_rtx", "capabilities": (86,)}, "one is for tensorrt_rtx"),
         ({"batches": ()}, "no engine was built of vision_b1.onnx"),
     ],
@@ -92,6 +105,66 @@ def test_an_engine_that_tensorrt_does_not_load(stand_in_device, store_engines, b
     trt, _, _ = stand_in_device("tensorrt-10.3")
     with pytest.raises(RuntimeMissingError, match="does not load the engine"):
         TensorRTVision(bundle, cache=store_engines("tensorrt", trt.__version__, content=b"broken"))
+
+
+FAILURES = {
+    "the first buffer": ("cudaMalloc", 0),
+    "its pinned twin": ("cudaMallocHost", 0),
+    "the second buffer": ("cudaMalloc", 1),
+    "the captured graph": ("cudaGraphInstantiate", 0),
+}
+
+
+@pytest.mark.parametrize("failing", FAILURES.values(), ids=FAILURES)
+def test_without_device_memory_the_next_runtime_runs_and_nothing_is_left_on_the_device(
+    stand_in_device, store_engines, bundle, monkeypatch, failing
+):
+    trt, cuda, _ = stand_in_device("tensorrt-10.3")
+    monkeypatch.setenv("LACO_ENGINE_CACHE", str(store_engines("tensorrt", trt.__version__).folder))
+    cuda.failing = failing
+    runtime = open_runtime(bundle)
+    assert runtime.name.startswith("onnxruntime")
+    reason = runtime.passed_over[0]
+    assert reason.startswith("TensorRT does not start: a CUDA call failed: cudaErrorMemoryAllocation")
+    assert "6,144 of 8,192 MiB of device memory are free" in reason
+    assert (cuda.memory, cuda.streams) == ({}, 0)
+    assert not [thing for thing in gc.get_objects() if type(thing) is trt.ICudaEngine]
+
+
+def test_a_runtime_that_was_asked_for_fails_and_says_why(stand_in_device, store_engines, bundle, monkeypatch):
+    trt, cuda, _ = stand_in_device("tensorrt-10.3")
+    monkeypatch.setenv("LACO_ENGINE_CACHE", str(store_engines("tensorrt", trt.__version__).folder))
+    cuda.failing = ("cudaMalloc", 1)
+    with pytest.raises(RuntimeMissingError, match="does not start: a CUDA call failed: cudaErrorMemoryAllocation"):
+        open_runtime(bundle, name="tensorrt")
+    assert (cuda.memory, cuda.streams) == ({}, 0)
+
+
+@pytest.mark.parametrize("what", ["context", "enqueue", "runtime"])
+def test_what_tensorrt_does_not_do_is_a_reason_too(stand_in_device, store_engines, bundle, monkeypatch, what):
+    trt, cuda, _ = stand_in_device("tensorrt-10.3")
+    monkeypatch.setenv("LACO_ENGINE_CACHE", str(store_engines("tensorrt", trt.__version__).folder))
+    if what == "context":  # what create_execution_context gives where the device's memory is too small
+        monkeypatch.setattr(trt.ICudaEngine, "create_execution_context", lambda self: None)
+    elif what == "enqueue":
+        trt.RUN["enqueue"] = lambda plan, addresses, stream: False
+    else:
+        monkeypatch.setattr(trt.Runtime, "__init__", lambda self, logger: exec("raise TypeError('pybind11')"))
+    runtime = open_runtime(bundle)
+    assert runtime.name.startswith("onnxruntime")
+    assert runtime.passed_over[0].startswith("TensorRT does not start: ")
+    assert (cuda.memory, cuda.streams) == ({}, 0)
+
+
+def test_a_later_batch_size_that_does_not_fit_leaves_the_first_in_use(stand_in_device, store_engines, bundle):
+    trt, cuda, _ = stand_in_device("tensorrt-10.3")
+    runtime = TensorRTVision(bundle, cache=store_engines("tensorrt", trt.__version__))
+    held = len(cuda.memory)
+    cuda.failing = ("cudaMalloc", 1)
+    with pytest.raises(RuntimeMissingError, match="cudaErrorMemoryAllocation"):
+        runtime.prepare(2)
+    assert len(cuda.memory) == held
+    assert runtime.encode(pictures(1))[:, 0, 0].tolist() == [0]
 
 
 def test_an_engine_with_other_tensors(stand_in_device, store_engines, bundle):
