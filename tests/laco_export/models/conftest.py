@@ -71,3 +71,29 @@ def make_model(make_encoder):
         return LacoForConditionalGeneration.from_parts(encoder, llm, image_token_id=7, **options).eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def prompt():
+    """``prompt(images, length, seed)``: ``input_ids [1, T]`` with four image tokens (7) a picture, the pixels."""
+
+    def make(images, length=12, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        ids = torch.randint(10, 100, (1, length + 4 * images), generator=generator)
+        for index in range(images):
+            ids[0, 2 + 5 * index : 6 + 5 * index] = 7
+        pixels = torch.randn(images, 3, 56, 56, generator=generator)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | ({"pixel_values": pixels} if images else {})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def greedy():
+    """``greedy(model, inputs, **options)``: what ``generate`` gives in eight tokens without sampling."""
+
+    def generate(model, inputs, **options):
+        with torch.no_grad():
+            return model.generate(**inputs, max_new_tokens=8, do_sample=False, **options)
+
+    return generate
