@@ -70,8 +70,11 @@ def _run(arguments: argparse.Namespace) -> None:
     with quiet_libraries():
         import torch
 
+        from laco_export.models import checkpoint
         from laco_export.models.initialization import initialize
 
+        if arguments.force:
+            checkpoint.refuse_to_replace_others(arguments.output)
         torch.manual_seed(arguments.seed)
         model = initialize(
             arguments.encoder,

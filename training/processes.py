@@ -7,7 +7,10 @@ others wait for it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
+
+from laco_export.errors import LacoError
 
 
 def launched() -> bool:
@@ -50,6 +53,18 @@ def agree(value: Any) -> Any:
 
     join()
     return broadcast_object_list([value])[0]
+
+
+def check(look: Callable[[], None]) -> None:
+    """Let the main process look at something, and raise the error that it found in every process."""
+    error = None
+    if is_main():
+        try:
+            look()
+        except LacoError as found:
+            error = found
+    if error := agree(error):
+        raise error
 
 
 def leave() -> None:

@@ -16,6 +16,7 @@ Under torchrun or `accelerate launch` every process runs this: the main one writ
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +48,8 @@ def run_recipe(
         force: replace `output` (with `only`: that stage's checkpoint) once the new one is complete.
 
     Raises:
-        OutputExistsError: `output` stands already, and neither `resume`, `force` nor `only` was given.
+        OutputExistsError: `output` stands already, and neither `resume`, `force` nor `only` was given; or what would
+            be replaced is no run's.
         UsageError: `only` needs a stage that was not run, or `output` was made by another recipe or seed.
         ConfigError: a global batch that the processes cannot share; found before anything is trained.
     """
@@ -59,7 +61,9 @@ def run_recipe(
         )
     _check_batches(recipe, only)
     _quiet_transformers()
-    if only is None and force and not resume:
+    replaces = only is None and force and not resume
+    processes.check(lambda: _refuse_to_replace_others(output, whole=replaces))
+    if replaces:
         with _replacement(output) as folder:
             return _Run(recipe, folder, seed).everything()
     if processes.is_main():
@@ -230,6 +234,24 @@ def _check_batches(recipe: Recipe, only: str | None) -> None:
                 raise ConfigError(
                     f"stages.{name}: {error.failed}", given=error.given, allowed=error.allowed, todo=error.todo
                 ) from None
+
+
+def _refuse_to_replace_others(output: Path, *, whole: bool) -> None:
+    """Only what an earlier run left is replaced: its folder (`whole`), or the copy of its last checkpoint."""
+    from laco_export.models import checkpoint
+
+    if not whole:
+        checkpoint.refuse_to_replace_others(output / "checkpoint")
+    elif os.path.lexists(output) and not (output / "recipe.json").is_file() and not _is_empty(output):
+        raise OutputExistsError(
+            f"the output '{output}' exists already and is no run of laco-train, so that --force does not replace it",
+            allowed="--force replaces a folder with a recipe.json",
+            todo="choose another --output, or remove what stands there yourself",
+        )
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 @contextmanager

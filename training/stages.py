@@ -55,6 +55,7 @@ def train_stage(
         DataError: the data cannot be read, or holds more broken samples than allowed.
         ConfigError: fewer samples than a global batch, or one that the processes cannot share.
         UsageError: the stage was interrupted, and neither `resume` nor `force` was given.
+        OutputExistsError: `output` holds something that is no checkpoint; found before anything is trained.
         TrainingError: out of memory, or the loss is not finite any more.
     """
     import transformers
@@ -64,6 +65,7 @@ def train_stage(
     from .parameter_groups import set_trainable
     from .trainer import DepthSampler, StepProgress
 
+    processes.check(lambda: checkpoint.refuse_to_replace_others(output))
     folder = output.parent / f"{output.name}-progress"
     resumed = _decide_resumption(folder, resume=resume, force=force)
     loaded = checkpoint.load(start)

@@ -7,6 +7,7 @@ index), processor and tokenizer files, and ``checksums.json``. Pickled weights a
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..atomic import new_directory
-from ..errors import CheckpointError, LacoError
+from ..errors import CheckpointError, LacoError, OutputExistsError
 from . import checksums, weight_files
 from .configuration import LacoConfig
 from .modeling import LacoForConditionalGeneration
@@ -55,15 +56,40 @@ def save(
     Args:
         state_dict: the weights, where they were gathered from several processes; None takes the model's.
         files: further text files by name.
+
+    Raises:
+        OutputExistsError: ``folder`` stands already, and ``force`` is False or it is no checkpoint of LaCo's.
     """
     if state_dict is not None and model.config.tie_word_embeddings:
         # Gathered weights share no memory, by which transformers would know a tied head.
         state_dict = {name: value for name, value in state_dict.items() if name not in model._tied_weights_keys}
+    refuse_to_replace_others(folder)
     with new_directory(folder, force=force) as partial:
         model.save_pretrained(partial, state_dict=state_dict)
         processor.save_pretrained(partial)
         for name, text in (files or {}).items():
             (partial / name).write_text(text, encoding="utf-8")
+
+
+def refuse_to_replace_others(folder: Path | str) -> None:
+    """Let ``force`` replace a LaCo checkpoint (its weights whole or damaged) and an empty folder, and nothing else.
+
+    Raises:
+        OutputExistsError: a file, or a folder that holds something else (another model, say), stands at ``folder``.
+    """
+    folder = Path(folder)
+    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        ours = weight_files.read_json(folder / "config.json").get("model_type") == LacoConfig.model_type
+    except LacoError:
+        ours = False
+    if not ours:
+        raise OutputExistsError(
+            f"the output '{folder}' exists already and is no LaCo checkpoint, so that it is not replaced",
+            allowed="a name that is free; --force replaces a folder whose config.json says model_type 'laco'",
+            todo="choose another --output, or remove what stands there yourself",
+        )
 
 
 def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoint:

@@ -72,3 +72,20 @@ def test_an_existing_output_stays(parts, tmp_path, capsys):
     assert "--force" in capsys.readouterr().err
     assert main(arguments(parts, tmp_path / "ckpt", "--force")) == 0
     assert (tmp_path / "ckpt" / "model.safetensors").is_file()
+    assert main(arguments(parts, tmp_path / "ckpt")) == 2
+    assert main(arguments(parts, tmp_path / "ckpt", "--force")) == 0
+
+
+@pytest.mark.parametrize("taken", ["llm", "notes", "file"])
+def test_force_replaces_checkpoints_alone(parts, tmp_path, capsys, taken):
+    """Not the language model's folder, which has a config.json too, and not what has nothing to do with models."""
+    output = parts / "llm" if taken == "llm" else tmp_path / taken
+    if taken == "notes":
+        output.mkdir()
+        (output / "thesis.txt").write_text("years")
+    elif taken == "file":
+        output.write_text("years")
+    before = sorted(parts.rglob("*")), sorted(tmp_path.rglob("*"))
+    assert main(arguments(parts, output, "--force")) == 2
+    assert "is no LaCo checkpoint" in " ".join(capsys.readouterr().err.split())
+    assert (sorted(parts.rglob("*")), sorted(tmp_path.rglob("*"))) == before

@@ -2,6 +2,7 @@
 
 import json
 from io import StringIO
+from pathlib import Path
 
 import pytest
 import yaml
@@ -98,6 +99,30 @@ def test_another_recipe_is_refused_on_resume(finished, recipe, capsys):
 def test_a_stage_needs_the_one_before_it(recipe, tmp_path, capsys):
     assert main(["--recipe", recipe, "--stage", "2-si", "--output", str(tmp_path / "run")]) == 2
     assert "starts from stage 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [("--force",), ("--resume",), ("--stage", "1")])
+def test_what_is_no_run_is_not_replaced(recipe, tmp_path, capsys, options):
+    """`--force` replaces the whole folder, the others its `checkpoint`; refused before anything is trained."""
+    output = tmp_path / "pictures"
+    (output / "checkpoint").mkdir(parents=True)
+    (output / "checkpoint" / "cat.jpg").write_bytes(b"cat")
+    assert main(["--recipe", recipe, "--output", str(output), *options]) == 2
+    assert "is not replaced" in (said := " ".join(capsys.readouterr().err.split())) or "does not replace" in said
+    assert [path.name for path in output.rglob("*")] == ["checkpoint", "cat.jpg"]
+
+
+def test_force_replaces_a_run_when_the_new_one_is_complete(recipe, tmp_path):
+    values = yaml.safe_load(Path(recipe).read_text())
+    del values["stages"]["2-si"]
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump(values))
+    output = tmp_path / "run"
+    output.mkdir()
+    for name in ("recipe.json", "left-behind"):
+        (output / name).write_text("{}")
+    assert main(["--recipe", str(tmp_path / "short.yaml"), "--output", str(output), "--force"]) == 0
+    assert checkpoint.load(output / "checkpoint").model.config.untrained == []
+    assert not (output / "left-behind").exists()
 
 
 def test_a_batch_that_the_processes_cannot_share(recipe, tmp_path, capsys, monkeypatch):
