@@ -38,8 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--questions", type=Path, metavar="JSON", help="questions to judge the answers by")
     parser.add_argument(
         "--recipe",
-        default="tensorrt",
-        help="whose kernels: tensorrt (explicit Q/DQ; the default) or cpu (ONNX Runtime)",
+        help="whose kernels: tensorrt (explicit Q/DQ) or cpu (ONNX Runtime); default: tensorrt, and cpu for a bundle "
+        "exported with --target ort-cpu",
     )
     parser.add_argument(
         "--method", default="mse", help="how ranges are chosen: mse (the default), max, percentile, entropy"

@@ -10,6 +10,7 @@ from laco_export.bundle import Bundle
 
 from .errors import CalibrationError
 from .pictures import Picture, Pictures, readable
+from .thresholds import METHODS
 
 JUDGES = 8
 """Pictures that errors are judged on: each costs a pass from every block on."""
@@ -69,6 +70,19 @@ def nothing_readable(pictures: Pictures) -> CalibrationError:
         given=f"{len(pictures.broken)} broken: {pictures.describe_broken()}",
         todo="give pictures that open in an image viewer",
     )
+
+
+def require_enough(readable: int, pictures: Pictures, method: str) -> None:
+    """Raise :class:`CalibrationError` where ``readable`` pictures are fewer than ``method`` needs."""
+    minimum = METHODS[method].minimum
+    if readable < minimum:
+        broken = f"; {len(pictures.broken)} could not be read: {pictures.describe_broken()}" if pictures.broken else ""
+        raise CalibrationError(
+            f"--method {method} needs more pictures",
+            given=f"{readable} that can be read{broken}",
+            allowed=f"at least {minimum}; a few hundred like those the model will see are better",
+            todo="give more pictures, or --method max",
+        )
 
 
 def _spread(count: int, wanted: int) -> list[int]:

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
-from laco_export.bundle import Bundle
 from laco_export.exporter.external_data import graph_from_file
 from laco_export.exporter.quiet import quiet
 
 from .block_errors import Error, compare_features
 from .errors import CalibrationError
-from .held_out import Division, nothing_readable
+from .held_out import require_enough
 from .linears import Block, find_blocks
-from .number_formats import NumberFormat
 from .observer import empty_statistics, observe
-from .options import CalibrationOptions
-from .pictures import Pictures
+from .run import Run
 from .segments import SegmentRunner
 from .smoothing import find_folds, fold_scales
 from .statistics import Statistics, graph_digest, merge, scales_digest
 from .strengths import PICTURES as SEARCH_PICTURES
 from .strengths import search_strengths
-from .thresholds import METHODS
 
 EQUAL = 1e-3
 """Points by which folding may move ``image_features`` in FP32: it changes the order of roundings and nothing else."""
 
-Step = Callable[..., AbstractContextManager[Callable[..., None]]]
-
 
 class Looking:
     """The first half of a calibration.
-
-    Args:
-        step: ``step(name, total)`` shows and times a step of the run, and gives the function that advances it.
 
     Attributes:
         digest: of the bundle's graph.
@@ -45,31 +34,24 @@ class Looking:
         strengths, scales: block → strength, Linear input → scales ``[C]``.
         smoothing_error: of the smoothed graph against the plain one in FP32; None where nothing was folded.
         statistics: of the smoothed graph.
-        notes: for the manifest.
 
     Raises:
         CalibrationError: no Linear layers; statistics of another graph or of an unfinished run; see the methods.
     """
 
-    def __init__(
-        self,
-        options: CalibrationOptions,
-        bundle: Bundle,
-        pictures: Pictures,
-        division: Division,
-        number_format: NumberFormat,
-        step: Step,
-    ):
-        self.options, self.bundle, self.pictures, self.division = options, bundle, pictures, division
-        self.number_format, self._step = number_format, step
-        self.notes: list[str] = []
+    def __init__(self, run: Run):
+        self.run = run
         self._read_graph()
         self._begin_statistics()
+        if run.number_format.activations is not None and self.statistics is None:
+            # Before the search, which takes a minute at full size; those that break only now are counted in look().
+            left = [one for one in run.division.looked_at if str(one.path) not in run.pictures.broken]
+            require_enough(len(left), run.pictures, run.options.method)
 
     def _read_graph(self) -> None:
-        self.digest = graph_digest(self.bundle)
+        self.digest = graph_digest(self.run.bundle)
         with quiet():
-            self.graph = graph_from_file(self.bundle.file(self.bundle.manifest.vision.graphs[0].file))
+            self.graph = graph_from_file(self.run.base_graph)
             self.blocks: list[Block] = find_blocks(self.graph)
         if not self.blocks:
             raise CalibrationError("the vision graph has no Linear layers that could be quantised")
@@ -77,19 +59,20 @@ class Looking:
     def _begin_statistics(self) -> None:
         """What is known already: those of an interrupted run, or other calibrations'."""
         self.statistics: Statistics | None = None
-        kept = self.options.progress_file
-        if kept.exists() and self.options.resume:
+        options = self.run.options
+        kept = options.progress_file
+        if kept.exists() and options.resume:
             self.statistics = self._load_statistics(kept)
-            self.notes.append(f"resumed after {len(self.statistics.pictures)} pictures")
-        elif kept.exists() and not self.options.force:
+            self.run.notes.append(f"resumed after {len(self.statistics.pictures)} pictures")
+        elif kept.exists() and not options.force:
             raise CalibrationError(
                 "an earlier calibration to this output did not end",
                 given=f"its statistics are in '{kept}'",
                 allowed="--resume to go on with them, or --force to start over",
             )
-        elif self.options.statistics:
-            self.statistics = merge([self._load_statistics(path) for path in self.options.statistics])
-        wanted = empty_statistics(self.graph, self.digest, attention=self.options.attention)
+        elif options.statistics:
+            self.statistics = merge([self._load_statistics(path) for path in options.statistics])
+        wanted = empty_statistics(self.graph, self.digest, attention=options.attention)
         if self.statistics is not None and not wanted.tensors.keys() <= self.statistics.tensors.keys():
             raise CalibrationError(
                 "the statistics do not have every tensor that is to be quantised",
@@ -103,38 +86,39 @@ class Looking:
 
     def smooth(self) -> None:
         """Search the strengths, fold the scales in, and prove that FP32 computes the same."""
-        known = self.statistics
-        if self.options.smoothing_of is not None and known is None:
-            known = self._load_statistics(self.options.smoothing_of)
+        run, options, known = self.run, self.run.options, self.statistics
+        if options.smoothing_of is not None and known is None:
+            known = self._load_statistics(options.smoothing_of)
         folds = find_folds(self.graph, self.blocks)
         self.strengths: dict[str, float] = {}
         self.scales: dict[str, np.ndarray] = {}
         if known is not None:
             self.strengths = known.strengths
             self.scales = {name: np.asarray(values, np.float32) for name, values in known.scales.items()}
-        elif self.options.smoothing and self.number_format.activations is not None and folds:
-            with self._step("search the smoothing", len({fold.block for fold in folds})) as advance:
+        elif options.smoothing and run.number_format.activations is not None and folds:
+            with run.steps.step("search the smoothing", len({fold.block for fold in folds})) as advance:
                 self.strengths, self.scales = search_strengths(
                     self.graph,
                     self.blocks,
                     folds,
-                    self.division.tiles[:SEARCH_PICTURES],
-                    self.number_format,
-                    self.options.method,
-                    half_scales=self.options.recipe_entry.half_scales,
+                    run.division.tiles[:SEARCH_PICTURES],
+                    run.number_format,
+                    options.method,
+                    half_scales=run.recipe.half_scales,
                     advance=advance,
                 )
         self.smoothing_error = self._fold(folds) if self.scales else None
         if self.statistics is None:
-            self.statistics = empty_statistics(self.graph, self.digest, attention=self.options.attention)
+            self.statistics = empty_statistics(self.graph, self.digest, attention=options.attention)
             self.statistics.strengths = self.strengths
             self.statistics.scales = {name: [float(v) for v in values] for name, values in self.scales.items()}
             self.statistics.smoothing = scales_digest(self.statistics.scales)
 
     def _fold(self, folds) -> Error:
-        before = SegmentRunner(self.graph).run(self.division.tiles[0]).numpy()
+        picture = self.run.division.tiles[0]
+        before = SegmentRunner(self.graph).run(picture).numpy()
         fold_scales(self.graph, folds, self.scales)
-        error = compare_features(before, SegmentRunner(self.graph).run(self.division.tiles[0]).numpy())
+        error = compare_features(before, SegmentRunner(self.graph).run(picture).numpy())
         if not error.points <= EQUAL:
             raise CalibrationError(
                 "folding the smoothing scales changed what the FP32 graph computes",
@@ -145,22 +129,16 @@ class Looking:
         return error
 
     def look(self) -> None:
-        if self.number_format.activations is None:
+        run, options = self.run, self.run.options
+        if run.number_format.activations is None:
             return  # weights alone: nothing about the activations is needed
-        seen, keep = set(self.statistics.pictures), self.options.progress_file
-        todo = [one for one in self.division.looked_at if one.sha256 not in seen]
-        with self._step("look at the pictures", len(todo)) as advance, quiet():
+        seen, keep = set(self.statistics.pictures), options.progress_file
+        todo = [one for one in run.division.looked_at if one.sha256 not in seen]
+        with run.steps.step("look at the pictures", len(todo)) as advance, quiet():
             self.statistics.save(keep)  # an interrupted run keeps its smoothing
-            observe(self.graph, self.bundle, self.pictures, todo, self.statistics, keep=keep, advance=advance)
-        if not self.statistics.pictures:
-            raise nothing_readable(self.pictures)
-        minimum, seen = METHODS[self.options.method].minimum, len(self.statistics.pictures)
-        if seen < minimum:
+            observe(self.graph, run.bundle, run.pictures, todo, self.statistics, keep=keep, advance=advance)
+        try:
+            require_enough(len(self.statistics.pictures), run.pictures, options.method)
+        except CalibrationError:
             keep.unlink()
-            broken = f"; {len(self.pictures.broken)} could not be read" if self.pictures.broken else ""
-            raise CalibrationError(
-                f"--method {self.options.method} needs more pictures",
-                given=f"{seen} that can be read{broken}",
-                allowed=f"at least {minimum}; a few hundred like those the model will see are better",
-                todo="give more pictures, or --method max",
-            )
+            raise

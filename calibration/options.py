@@ -10,6 +10,14 @@ from laco_export.errors import UsageError
 from .recipes import RECIPES, Recipe
 from .thresholds import METHODS
 
+_ASKED_BY = {
+    "int8": "INT8 (the default)",
+    "fp8": "--fp8",
+    "w8": "--weights-only int8",
+    "w4": "--weights-only int4",
+}
+"""Number format → what asks for it."""
+
 
 @dataclass(frozen=True)
 class CalibrationOptions:
@@ -19,7 +27,8 @@ class CalibrationOptions:
         bundle: an FP32 bundle; or ``model``: a checkpoint, exported in FP32 first (at depth ``at``).
         images: folders, files, lists, or training data (``--images``).
         questions: conversations to ask both bundles (``--questions``); None takes those of ``images`` where it has any.
-        recipe: whose kernels the graph is for (``--recipe``), a name of :data:`~.recipes.RECIPES`.
+        recipe: whose kernels the graph is for (``--recipe``), a name of :data:`~.recipes.RECIPES`; None leaves it
+            to the bundle (see :func:`~.source.with_recipe`).
         method: how ranges are chosen (``--method``), a name of :data:`~.thresholds.METHODS`.
         max_drop: points that may be lost (``--max-drop``): 100·(1 - cosine) and 100·|norm ratio - 1| at the projector
             on the worst judging picture, and right answers where there are questions with answers.
@@ -42,7 +51,7 @@ class CalibrationOptions:
     at: str | None = None
     images: list[Path] = field(default_factory=list)
     questions: Path | None = None
-    recipe: str = "tensorrt"
+    recipe: str | None = None
     method: str = "mse"
     max_drop: float = 1.0
     number_format: str = "int8"
@@ -66,17 +75,11 @@ class CalibrationOptions:
                 "calibration needs real pictures",
                 allowed="--images with a folder, picture files, a .txt list, or the training data's .json",
             )
-        for name, value, allowed in (
-            ("--recipe", self.recipe, RECIPES),
-            ("--method", self.method, METHODS),
-            ("--fp8 or --weights-only", self.number_format, RECIPES.get(self.recipe, RECIPES["tensorrt"]).formats),
-        ):
+        for name, value, allowed in (("--recipe", self.recipe, [None, *RECIPES]), ("--method", self.method, METHODS)):
             if value not in allowed:
-                raise UsageError(
-                    f"{name} is not known to recipe {self.recipe}", given=value, allowed=", ".join(allowed)
-                )
-        if self.attention and not (self.recipe_entry.takes_attention and self.number_format in ("int8", "fp8")):
-            raise UsageError("--attention is for recipe tensorrt in INT8 or FP8", given=f"--recipe {self.recipe}")
+                raise UsageError(f"{name} is not known", given=value, allowed=", ".join(filter(None, allowed)))
+        if self.recipe is not None:
+            self._check_recipe()
         if self.smoothing_of is not None and (self.statistics or not self.smoothing):
             raise UsageError("--smoothing-of excludes --statistics, which bring their own, and --no-smoothing")
         if not 0 < self.max_drop <= 100:
@@ -86,9 +89,19 @@ class CalibrationOptions:
         if self.force and self.resume:
             raise UsageError("--resume goes on with what is there and --force starts over: give one of them")
 
+    def _check_recipe(self) -> None:
+        """Refuse what the recipe does not offer."""
+        if self.number_format not in self.recipe_entry.formats:
+            raise UsageError(
+                f"recipe {self.recipe} does not offer {_ASKED_BY[self.number_format]}",
+                allowed=", ".join(_ASKED_BY[name] for name in self.recipe_entry.formats),
+            )
+        if self.attention and not (self.recipe_entry.takes_attention and self.number_format in ("int8", "fp8")):
+            raise UsageError("--attention is for recipe tensorrt in INT8 or FP8", given=f"--recipe {self.recipe}")
+
     @property
     def recipe_entry(self) -> Recipe:
-        """The entry of :data:`~.recipes.RECIPES` that ``recipe`` names."""
+        """The entry of :data:`~.recipes.RECIPES` that ``recipe`` names, which is chosen by now."""
         return RECIPES[self.recipe]
 
     @property

@@ -13,8 +13,7 @@ import onnx_graphsurgeon as gs
 import torch
 from torch import Tensor
 
-from laco_export.errors import ExportError
-from laco_export.exporter.half_arithmetic import to_torch
+from laco_export.exporter.half_arithmetic import KernelGraph, to_torch
 from laco_export.exporter.half_kernels import KERNELS
 from laco_export.exporter.tower import INPUT, OUTPUT
 
@@ -24,30 +23,15 @@ Override = Callable[[gs.Node, Tensor, Tensor], "Tensor | None"]
 """``override(node, left, right)``: the product of a Linear or of attention's MatMul, or None for its own."""
 
 
-class SegmentRunner:
+class SegmentRunner(KernelGraph):
     """Runs an FP32 GraphSurgeon graph, whole or from a block on.
 
     Args:
         graph: its constants are used where they are; it must not change while this is in use.
-
-    Raises:
-        ExportError: the graph has an operator that no kernel is known for.
     """
 
     def __init__(self, graph: gs.Graph):
-        self.nodes = list(graph.toposort().nodes)
-        unknown = sorted({node.op for node in self.nodes} - set(KERNELS))
-        if unknown:
-            raise ExportError(
-                "the graph has operators that cannot be judged", given=", ".join(unknown), allowed=", ".join(KERNELS)
-            )
-        self._constants = {
-            tensor.name: to_torch(tensor.values)
-            for node in self.nodes
-            for tensor in node.inputs
-            if isinstance(tensor, gs.Constant)
-        }
-        self._last_use = {tensor.name: index for index, node in enumerate(self.nodes) for tensor in node.inputs}
+        super().__init__(graph)
         self._spans = self._find_spans()
 
     def _find_spans(self) -> dict[str, tuple[int, int]]:
@@ -66,7 +50,7 @@ class SegmentRunner:
             tensor.name
             for node in self.nodes[start:end]
             for tensor in node.outputs
-            if self._last_use.get(tensor.name, -1) >= end or tensor.name == OUTPUT
+            if self.last_use.get(tensor.name, -1) >= end or tensor.name == OUTPUT
         ]
 
     @torch.inference_mode()
@@ -102,10 +86,7 @@ class SegmentRunner:
             node = self.nodes[index]
             if at is not None:
                 at(index, values)
-            inputs = [
-                None if tensor.is_empty() else self._constants.get(tensor.name, values.get(tensor.name))
-                for tensor in node.inputs
-            ]
+            inputs = self.inputs_of(node, values)
             output = None
             if override is not None and node.op == "MatMul":
                 output = override(node, *inputs)
@@ -113,7 +94,5 @@ class SegmentRunner:
                 output = KERNELS[node.op](node.attrs, inputs)
             for tensor, value in zip(node.outputs, output if isinstance(output, tuple) else (output,)):
                 values[tensor.name] = value
-            for tensor in node.inputs:
-                if self._last_use.get(tensor.name) == index:
-                    values.pop(tensor.name, None)
+            self.free_after(index, values)
         return values

@@ -5,14 +5,36 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from laco_export.bundle import Bundle, open_bundle
+from laco_export.bundle import Bundle, open_bundle, read_manifest
 from laco_export.console import console
 from laco_export.exporter.targets import TARGETS
 
 from .errors import CalibrationError
 from .options import CalibrationOptions
+
+
+def with_recipe(options: CalibrationOptions) -> tuple[CalibrationOptions, list[str]]:
+    """The options with a recipe, and a note where the bundle chose it.
+
+    A graph that only ONNX Runtime reads gets ``cpu``; one that TensorRT reads, and a checkpoint, ``tensorrt``.
+
+    Raises:
+        UsageError: the recipe does not offer what is asked for.
+        BundleError: no bundle.
+    """
+    if options.recipe is not None:
+        return options, []
+    if options.model is not None:
+        return replace(options, recipe="tensorrt"), []
+    target = read_manifest(options.bundle).vision.target
+    if TARGETS[target].compiled:
+        return replace(options, recipe="tensorrt"), []
+    note = f"recipe cpu, since the bundle was exported with --target {target}"
+    console().print(note)
+    return replace(options, recipe="cpu"), [note]
 
 
 @contextmanager

@@ -64,6 +64,10 @@ class BundleError(LacoError):
     """A folder that is no sound bundle."""
 
 
+class DiskSpaceError(LacoError):
+    """The disk cannot hold what is to be written."""
+
+
 class ImageError(LacoError):
     """A picture that cannot or may not be read."""
 

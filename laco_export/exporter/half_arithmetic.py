@@ -27,30 +27,51 @@ Observer = Callable[[str, Tensor], None]
 _MIXED = ("Cast", "QuantizeLinear", "DequantizeLinear")  # the operators whose output dtype is not that of their inputs
 
 
-class GraphInterpreter:
-    """Runs a GraphSurgeon graph with torch kernels on the CPU.
+class KernelGraph:
+    """A GraphSurgeon graph whose every operator has a kernel, in the order in which it is computed.
+
+    Attributes:
+        nodes: in that order.
+        last_use: tensor name → the index of the last node that reads it.
 
     Raises:
         ExportError: the graph has an operator that no kernel is known for.
     """
 
     def __init__(self, graph: gs.Graph):
-        self._nodes = list(graph.toposort().nodes)
-        unknown = sorted({node.op for node in self._nodes} - set(KERNELS))
+        self.nodes = list(graph.toposort().nodes)
+        unknown = sorted({node.op for node in self.nodes} - set(KERNELS))
         if unknown:
             raise ExportError(
-                "the graph has operators that cannot be judged in half arithmetic",
+                "the graph has operators that cannot be judged node by node",
                 given=", ".join(unknown),
                 allowed=", ".join(sorted(KERNELS)),
                 todo="add a kernel to laco_export/exporter/half_kernels.py",
             )
         self._constants: dict[str, Tensor] = {}
-        self._last_use: dict[str, int] = {}
-        for index, node in enumerate(self._nodes):
+        self.last_use: dict[str, int] = {}
+        for index, node in enumerate(self.nodes):
             for tensor in node.inputs:
-                self._last_use[tensor.name] = index
+                self.last_use[tensor.name] = index
                 if isinstance(tensor, gs.Constant) and tensor.name not in self._constants:
                     self._constants[tensor.name] = to_torch(tensor.values)
+
+    def inputs_of(self, node: gs.Node, values: Mapping[str, Tensor]) -> list[Tensor | None]:
+        """What ``node`` reads, from its constants and the computed ``values``; None where an input is left out."""
+        return [
+            None if tensor.is_empty() else self._constants.get(tensor.name, values.get(tensor.name))
+            for tensor in node.inputs
+        ]
+
+    def free_after(self, index: int, values: dict[str, Tensor]) -> None:
+        """Take out of ``values`` what no node behind the one at ``index`` reads."""
+        for tensor in self.nodes[index].inputs:
+            if self.last_use.get(tensor.name) == index:
+                values.pop(tensor.name, None)
+
+
+class GraphInterpreter(KernelGraph):
+    """Runs a graph with torch kernels on the CPU, each node in the dtype of its inputs."""
 
     @torch.inference_mode()
     def run(
@@ -72,7 +93,7 @@ class GraphInterpreter:
         wanted = set(wanted)
         values: dict[str, Tensor] = {name: to_torch(value) for name, value in feeds.items()}
         results = {}
-        for index, node in enumerate(self._nodes):
+        for index, node in enumerate(self.nodes):
             outputs = self._compute(node, values)
             for tensor, output in zip(node.outputs, outputs):
                 if observe is not None:
@@ -82,16 +103,11 @@ class GraphInterpreter:
                 if tensor.name in forced:
                     output = to_torch(forced[tensor.name]).to(output.dtype).reshape(output.shape)
                 values[tensor.name] = output
-            for tensor in node.inputs:
-                if self._last_use.get(tensor.name) == index:
-                    values.pop(tensor.name, None)
+            self.free_after(index, values)
         return results
 
     def _compute(self, node: gs.Node, values: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        inputs = [
-            None if tensor.is_empty() else self._constants.get(tensor.name, values.get(tensor.name))
-            for tensor in node.inputs
-        ]
+        inputs = self.inputs_of(node, values)
         floats = {tensor.dtype for tensor in inputs if tensor is not None and tensor.is_floating_point()}
         if len(floats) > 1 and node.op not in _MIXED:
             # Torch would promote silently; a strongly typed network is refused by TensorRT.

@@ -1,4 +1,4 @@
-"""The export's steps as the user sees them: a progress line while one runs, its seconds when it is done."""
+"""The steps of an export or a calibration as the user sees them: progress while one runs, then its seconds."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ class Steps:
     """Runs steps and keeps how long each took.
 
     Attributes:
-        seconds: step → seconds, in order.
+        seconds: step → seconds, in order; those of a step that runs again are added.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Callable[..., None]]:
-        """Show ``name`` while the block runs; yields the progress bar's ``advance``."""
+    def step(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+        """Show ``name`` while the block runs; yields the ``advance`` of its progress bar of ``total`` parts."""
         start = time.perf_counter()
         if console().is_terminal:  # the progress line stays there with its seconds
-            with progress(name) as advance:
+            with progress(name, total) as advance:
                 yield advance
         else:
             yield lambda steps=1, description=None: None
-        self.seconds[name] = round(time.perf_counter() - start, 3)
+        spent = time.perf_counter() - start
+        self.seconds[name] = round(self.seconds.get(name, 0) + spent, 3)
         if not console().is_terminal:
-            console().print(f"{name}: {self.seconds[name]:.1f} s")
+            console().print(f"{name}: {spent:.1f} s")

@@ -1,5 +1,6 @@
-"""A tiny FP32 bundle, real photographs, and a model with outlier channels."""
+"""A tiny FP32 bundle, real photographs, calibrations of the one on the other, and a model with outlier channels."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def fp32_folder(make_fp32_bundle) -> Path:
 
 
 @pytest.fixture(scope="session")
+def ort_folder(make_fp32_bundle) -> Path:
+    """As ``fp32_folder``, for ONNX Runtime's CPU provider alone."""
+    return make_fp32_bundle(target="ort-cpu")
+
+
+@pytest.fixture(scope="session")
 def fp32_bundle(fp32_folder):
     from laco_export.bundle import open_bundle
 
@@ -85,6 +92,27 @@ def photographs(tmp_path_factory) -> Path:
                 folder / f"{source.stem}-{index}.png"
             )
     return folder
+
+
+@pytest.fixture(scope="session")
+def calibrated(fp32_folder, photographs, tmp_path_factory):
+    """``calibrated(**options)``: a calibration of the tiny bundle on the photographs, each set of options run once."""
+    from laco_calibration.options import CalibrationOptions
+    from laco_calibration.pipeline import calibrate
+
+    made = {}
+
+    def run(**options):
+        key = json.dumps(options, sort_keys=True)
+        if key not in made:
+            output = tmp_path_factory.mktemp("out") / "bundle"
+            defaults = {"recipe": "tensorrt", "method": "max", "max_drop": 5.0, "smoothing": False}
+            made[key] = calibrate(
+                CalibrationOptions(fp32_folder, images=[photographs], output=output, **{**defaults, **options})
+            )
+        return made[key]
+
+    return run
 
 
 @pytest.fixture(scope="session")

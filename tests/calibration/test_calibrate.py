@@ -1,7 +1,4 @@
-"""The command as a whole, on real photographs: what it makes, what it refuses, and that it leaves nothing half-done."""
-
-import errno
-import json
+"""The command as a whole, on real photographs: what it makes, and that it leaves nothing half-done."""
 
 import numpy as np
 import pytest
@@ -14,25 +11,6 @@ from laco_calibration.statistics import Statistics
 from laco_engines.runtimes import open_runtime
 from laco_export.agreement import agreement
 from laco_export.bundle import open_bundle, read_manifest
-from laco_export.errors import UsageError
-
-
-@pytest.fixture(scope="module")
-def calibrated(fp32_folder, photographs, tmp_path_factory):
-    """``calibrated(**options)``: a calibration of the tiny bundle on the photographs, each set of options run once."""
-    made = {}
-
-    def run(**options):
-        key = json.dumps(options, sort_keys=True)
-        if key not in made:
-            output = tmp_path_factory.mktemp("out") / "bundle"
-            defaults = {"recipe": "tensorrt", "method": "max", "max_drop": 5.0, "smoothing": False}
-            made[key] = calibrate(
-                CalibrationOptions(fp32_folder, images=[photographs], output=output, **{**defaults, **options})
-            )
-        return made[key]
-
-    return run
 
 
 @pytest.mark.parametrize("recipe", ["tensorrt", "cpu"])
@@ -192,11 +170,11 @@ def test_a_model_that_no_int8_can_save_leaves_no_bundle(hopeless, photographs, t
 
 
 def test_on_the_cpu_a_graph_that_gains_no_time_is_not_handed_out(fp32_folder, photographs, tmp_path, monkeypatch):
-    import laco_calibration.pipeline as pipeline
+    import laco_calibration.weighing as weighing
     from laco_calibration.choice import BlockTime
 
     slower = lambda graph, blocks, *_, **__: {block.name: BlockTime(1.0, 1.5) for block in blocks}
-    monkeypatch.setattr(pipeline, "measure_blocks", slower)
+    monkeypatch.setattr(weighing, "measure_blocks", slower)
     options = CalibrationOptions(
         fp32_folder, images=[photographs], recipe="cpu", method="max", smoothing=False, output=tmp_path / "none"
     )
@@ -205,88 +183,16 @@ def test_on_the_cpu_a_graph_that_gains_no_time_is_not_handed_out(fp32_folder, ph
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("recipe", ["tensorrt", "cpu"])
-def test_a_calibrated_bundle_is_refused(recipe, calibrated, photographs, tmp_path):
-    options = CalibrationOptions(
-        calibrated(recipe=recipe, all_int8=True).output, images=[photographs], output=tmp_path / "again"
-    )
-    with pytest.raises(CalibrationError, match="calibrated already"):
-        calibrate(options)
-
-
-def test_bad_input_is_named_and_leaves_nothing(fp32_folder, calibrated, photographs, make_fp32_bundle, tmp_path):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "few").mkdir()
-    for index in range(3):
-        (tmp_path / "broken" / f"{index}.jpg").write_text(f"no picture {index}")
-        name = f"astronaut-{index}.png"
-        (tmp_path / "few" / name).write_bytes((photographs / name).read_bytes())
-    (tmp_path / "few" / "torn.png").write_bytes((photographs / "coffee-0.png").read_bytes()[:999])
-    of_another = calibrated(all_int8=True).output / "calibration.json"
-    other = make_fp32_bundle(target="ort-cpu")
-    cases = [
-        (fp32_folder, {"images": [tmp_path / "empty"]}, "no pictures in"),
-        (fp32_folder, {"images": [tmp_path / "broken"]}, "3 broken"),
-        (fp32_folder, {"images": [tmp_path / "few"]}, "3 that can be read; 1 could not be read"),
-        (other, {"images": [photographs], "recipe": "cpu", "statistics": [of_another]}, "of another graph"),
-        (other, {"images": [photographs]}, "a graph that TensorRT reads"),
-        (fp32_folder, {"images": [photographs], "statistics": [tmp_path / "few" / "torn.png"]}, "no calibration"),
-    ]
-    for folder, options, message in cases:
-        options = {"smoothing": False, **options, "output": tmp_path / "out"}
-        with pytest.raises(CalibrationError) as raised:
-            calibrate(CalibrationOptions(folder, **options))
-        assert message in str(raised.value), str(raised.value)
-        left = {path.name for path in tmp_path.iterdir()} - {"empty", "broken", "few"}
-        assert not left, left
-
-
-def test_a_full_disk_leaves_nothing(fp32_folder, photographs, tmp_path, monkeypatch, capsys):
-    import laco_calibration.pipeline as pipeline
-    import laco_calibration.quantized_bundle as quantized_bundle
-
-    arguments = [str(fp32_folder), "--images", str(photographs), "--method", "max", "--no-smoothing", "--force"]
-    arguments += ["--output", str(tmp_path / "out"), "--max-drop", "5"]
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
-        assert main(arguments) == 1
-    assert "cannot hold the bundle" in " ".join(capsys.readouterr().err.split())
-
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device", "vision.data")
-
-    monkeypatch.setattr(quantized_bundle, "write_graph", full)
-    assert main(arguments) == 1
-    assert "the disk is full" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == [".out.calibration.json"], "what was seen stays, to resume"
-
-
-def test_force_replaces_bundles_alone(fp32_folder, photographs, tmp_path, capsys):
-    kept = tmp_path / "notes.txt"
-    kept.write_text("mine")
-    assert main([str(fp32_folder), "--images", str(photographs), "--output", str(kept), "--force"]) == 2
-    assert "no bundle" in " ".join(capsys.readouterr().err.split())
-    assert kept.read_text() == "mine"
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({}, "needs real pictures"),
-        ({"images": ["p"], "recipe": "gpu"}, "recipe"),
-        ({"images": ["p"], "recipe": "cpu", "number_format": "fp8"}, "fp8"),
-        ({"images": ["p"], "recipe": "cpu", "attention": True}, "attention"),
-        ({"images": ["p"], "method": "mean"}, "method"),
-        ({"images": ["p"], "max_drop": 0}, "max-drop"),
-        ({"images": ["p"], "limit": 0}, "limit"),
-        ({"images": ["p"], "model": "m"}, "either"),
-        ({"images": ["p"], "force": True, "resume": True}, "resume"),
-    ],
-)
-def test_wrong_usage(options, message):
-    with pytest.raises(UsageError, match=message):
-        CalibrationOptions("bundle", **options)
+def test_the_bundle_says_which_recipe(ort_folder, photographs, tmp_path, monkeypatch, capsys):
+    """Exported for ONNX Runtime's CPU: recipe cpu without being asked for, said on the way and in the bundle."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--images", str(photographs), "--method", "max", "--no-smoothing", "--all-int8"]
+    assert main([str(ort_folder), *arguments]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "recipe cpu, since the bundle was exported with --target ort-cpu" in said
+    made = open_bundle(tmp_path / "fp32-int8-cpu").manifest
+    assert (made.vision.calibration["recipe"], made.vision.target) == ("cpu", "ort-cpu")
+    assert any("recipe cpu" in note for note in made.notes)
 
 
 def test_from_a_checkpoint(tiny_checkpoint, photographs, tmp_path):
