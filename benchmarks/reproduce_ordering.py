@@ -26,7 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results"
-STEPS = {"encoder": 400, "decoder": 200, "reader": 300, "stage_1": 150, "stage_2": 300}
+STEPS = {"encoder": 600, "decoder": 150, "reader": 100, "stage_1": 150, "stage_2": 300}
 _CURVE_POINTS_EVERY = 50  # steps
 
 
@@ -51,8 +51,8 @@ class Seed:
             )
         write_json(settings, given)
 
-    def run(self, wanted: list[str]) -> bool:
-        """All parts that are missing; False where the time ran out."""
+    def run(self, wanted: list[str], *, slow_merge: bool = False) -> bool:
+        """All arms that are missing, or the `wanted` of them; False where the time ran out."""
         from ordering.arms import ARMS, ArmTraining, new_arm, stages_of
 
         from laco_export.atomic import write_json
@@ -60,7 +60,7 @@ class Seed:
         reader = self._reader()
         for arm in ARMS:
             record = self.folder / f"{arm.file}.json"
-            if record.exists() or (wanted and arm.file not in wanted):
+            if record.exists() or not (arm.file in wanted if wanted else slow_merge or not arm.slow_merge):
                 continue
             stages = stages_of(arm, self.steps["stage_1"], self.steps["stage_2"])
             training = ArmTraining(new_arm(reader, arm, self.seed), stages, self.seed, self.folder / f"{arm.file}.pt")
@@ -107,7 +107,8 @@ class Seed:
             if not file.exists():
                 clock = _Clock()
                 _save(make().state_dict(), file)
-                print(f"seed {self.seed}: {name} pretrained in {clock.stop()['seconds']:.0f} s", flush=True)
+                write_json(self.folder / f"{name}.json", spent := clock.stop())
+                print(f"seed {self.seed}: {name} pretrained in {spent['seconds']:.0f} s", flush=True)
             part.load_state_dict(_load(file))
         file = self.folder / "reader.pt"
         if not file.exists():
@@ -164,7 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
     for number in arguments.seeds:
         left = None if end is None else end - time.monotonic()
         seed = Seed(arguments.output / f"seed-{number}", number, steps, arguments.device, left)
-        if not seed.run(arguments.arms):
+        if not seed.run(arguments.arms, slow_merge=arguments.slow_merge):
             print("run the same command again to go on", flush=True)
             return 0
     return 0
@@ -249,6 +250,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the report goes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=[], metavar="FILE", help="some arms only, such as laco-1_4")
+    parser.add_argument("--slow-merge", action="store_true", help="also the exploratory arms with a slow merge layer")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="of PyTorch on a CPU")
     parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="and go on with the same command later")

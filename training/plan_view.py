@@ -46,24 +46,21 @@ def _parts(values: dict):
             f"{part['samples']:,}",
             f"{part['steps']:,}" if "steps" in part else "",
             batch,
-            f"{part['estimated_tokens']:,}" if "estimated_tokens" in part else "",
+            _short(part["estimated_tokens"]) if "estimated_tokens" in part else "",
         )
     return table
 
 
 def _trained(parts: list[dict]):
-    table = _table("trained parameters, at their peak learning rates", ("part", *GROUPS))
+    table = _table("what each part trains", ("part", "group", "parameters", "peak learning rate"))
     for part in parts:
-        rates = part.get("learning_rates", {})
-        cells = []
-        for group in GROUPS:
-            count = part.get("parameters", {}).get(group)
-            of_group = (
-                f"{rates[group]:g}" if group in rates else ", ".join(f"{n} {rate:g}" for n, rate in rates.items())
-            )
-            cells.append(f"{count:,}\nat {of_group}" if count else "frozen" if "memory" in part else "")
-        if any(cells):
-            table.add_row(part["part"], *cells)
+        counts, rates = part.get("parameters", {}), part.get("learning_rates", {})
+        # A stage freezes the groups that it does not name; the parts before stage 1 are models of their own.
+        shown = GROUPS if "memory" in part else tuple(counts)
+        for place, group in enumerate(shown):
+            rate = f"{rates[group]:g}" if group in rates else ", ".join(f"{n} {r:g}" for n, r in rates.items())
+            cells = (f"{counts[group]:,}", rate) if group in counts else ("frozen", "")
+            table.add_row("" if place else part["part"], group, *cells, end_section=place + 1 == len(shown))
     return table
 
 
@@ -83,6 +80,11 @@ def _memory(parts: list[dict]):
 
 def _shape(forward: dict) -> str:
     return f"{forward['rows']} x {forward['tokens']:,} tokens, {forward['tiles']} tiles"
+
+
+def _short(number: int) -> str:
+    """An estimate, in millions where it is large."""
+    return f"{number / 1e6:,.0f} M" if number >= 1e7 else f"{number:,}"
 
 
 def _size(number: int) -> str:

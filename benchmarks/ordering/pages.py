@@ -19,12 +19,12 @@ CELL = 2 * PATCH  # pixels
 CELLS = GRID // 2  # a side
 PER_PAGE = CELLS * CELLS
 CHANCE = 1 / len(LETTERS)
-_FONT_SIZES = (20, 27)
-_TURN = 12  # degrees, to either side
-_JITTER = 4  # pixels off the cell's middle: a letter straddles the 2 x 2 windows that are merged
+_FONT_SIZES = (21, 26)
+_TURN = 8  # degrees, to either side
+_JITTER = 3  # pixels off the cell's middle: a letter straddles the 2 x 2 windows that are merged
 _VARIANTS = 24  # drawings of each letter
 _CONTRAST = (0.45, 1.0)
-NOISE = 0.3
+NOISE = 0.25
 """Standard deviation beside a contrast of 0.45 to 1: keeps the full-token reader below its ceiling."""
 
 

@@ -186,10 +186,12 @@ def test_the_plan_breaks_no_figure_in_a_narrow_terminal():
         "activations",
         "13.00 GiB",
         "3,200,000",
-        "2,100,000,000",
+        "2,100 M",
         "= 16 x 8 x 32",
         "309,525,504",
+        "language_model",
         "stage-2-si",
+        "blip_laion_cc_sbu_558k.json",
     ):
         assert whole in said
     assert max(map(len, said.splitlines())) <= 80

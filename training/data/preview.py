@@ -63,4 +63,5 @@ def _shown(sample: dict) -> str:
         for height, width in sizes
         if (height, width) not in (SINGLE_TILE, VIDEO_FRAME)
     ]
-    return f"; {', '.join(words)}: {len(sample['pixel_values'])} tiles"
+    tiles = len(sample["pixel_values"])
+    return f"; {', '.join(words)}: {tiles} tile{'s' if tiles > 1 else ''}"
