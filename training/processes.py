@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
-from laco_export.errors import LacoError
+from laco_export.errors import LacoError, UsageError
 
 
 def launched() -> bool:
@@ -37,6 +38,20 @@ def on_cpu() -> bool:
     return (
         os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not torch.accelerator.is_available()
     )
+
+
+def check_launcher() -> None:
+    """What the launcher asks for is there.
+
+    Raises:
+        UsageError: `accelerate launch --use_deepspeed` without DeepSpeed; found before anything is loaded.
+    """
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true", "yes") and not find_spec("deepspeed"):
+        raise UsageError(
+            "the launcher asks for DeepSpeed, which is not installed",
+            given="ACCELERATE_USE_DEEPSPEED",
+            todo="pip install deepspeed, or shard with FSDP2 (the package's configs/fsdp2.yaml)",
+        )
 
 
 def wait() -> None:

@@ -10,14 +10,14 @@ stages:       "1", "1.5", "2-si", "2-ov"      (recipe.StageRecipe)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from laco_export.errors import ConfigError, LacoError, UsageError
 
-from .recipe import STAGES, CompressionRecipe, ModelRecipe, Recipe, StageRecipe, TilingRecipe, nearest
+from .recipe import STAGES, CompressionRecipe, ModelRecipe, Recipe, StageRecipe, TilingRecipe, check_stage, nearest
 from .tiny.recipe import TinyStart
 
 _SECTIONS = ("model", "compression", "all_stages", "stages", "tiny")
@@ -64,7 +64,7 @@ def recipe_from_mapping(values: Any, *, source: str, overrides: Sequence[str] = 
         values["compression"] = build(CompressionRecipe, values.get("compression") or {}, "compression")
         stages = _mapping(values.get("stages"), "stages")
         shared = _mapping(values.pop("all_stages", None) or {}, "all_stages")
-        values["stages"] = {str(name): _stage(stage, shared, str(name)) for name, stage in stages.items()}
+        values["stages"] = {check_stage(str(name)): _stage(stage, shared, str(name)) for name, stage in stages.items()}
         if values.get("tiny") is not None:
             values["tiny"] = TinyStart.from_mapping(values["tiny"], build)
         return build(Recipe, values, "the recipe")
@@ -115,10 +115,11 @@ def build(kind: type, values: Any, path: str) -> Any:
                 allowed=", ".join([*known, "all_stages"] if kind is Recipe else known),
                 todo=nearest(str(name), [*known, "all_stages"]),
             )
+    needed = [name for name, key in known.items() if key.default is MISSING and key.default_factory is MISSING]
+    if missing := [name for name in needed if name not in values]:
+        raise ConfigError(f"{path} lacks {' and '.join(missing)}", allowed=", ".join(known))
     try:
         return kind(**{name: _typed(value, str(known[name].type), f"{path}.{name}") for name, value in values.items()})
-    except TypeError as error:  # a key without default is missing
-        raise ConfigError(f"{path}: {str(error).split('__init__() ')[-1]}", allowed=", ".join(known)) from None
     except LacoError as error:
         named = error.failed if error.failed.startswith(path) else f"{path}: {error.failed}"
         raise ConfigError(named, given=error.given, allowed=error.allowed, todo=error.todo) from None

@@ -50,9 +50,11 @@ def run_recipe(
     Raises:
         OutputExistsError: `output` stands already, and neither `resume`, `force` nor `only` was given; or what would
             be replaced is no run's.
-        UsageError: `only` needs a stage that was not run, or `output` was made by another recipe or seed.
+        UsageError: `only` needs a stage that was not run, `output` was made by another recipe or seed, or the launcher
+            asks for what is not installed.
         ConfigError: a global batch that the processes cannot share; found before anything is trained.
     """
+    processes.check_launcher()
     exists = processes.agree(output.exists())
     if only is None and not resume and not force and exists:
         raise OutputExistsError(

@@ -59,6 +59,7 @@ def train_stage(
         TrainingError: out of memory, or the loss is not finite any more.
     """
     import transformers
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     from laco_export.models import checkpoint
 
@@ -68,6 +69,7 @@ def train_stage(
     processes.check(lambda: checkpoint.refuse_to_replace_others(output))
     folder = output.parent / f"{output.name}-progress"
     resumed = _decide_resumption(folder, resume=resume, force=force)
+    unset_hf_deepspeed_config()  # the stage before left ZeRO-3's: models would be built from empty shards
     loaded = checkpoint.load(start)
     prepare(loaded)
     model, processor = loaded.model, loaded.processor

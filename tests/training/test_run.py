@@ -1,6 +1,7 @@
 """A recipe of one's own through the command: run, resumed, refused, planned."""
 
 import json
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -133,6 +134,15 @@ def test_a_batch_that_the_processes_cannot_share(recipe, tmp_path, capsys, monke
     said = " ".join(capsys.readouterr().err.split())
     assert "stages.1: global_batch_size is no multiple" in said
     assert "4, and 2 x 3" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_deepspeed_that_is_not_installed(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    assert main(["--recipe", recipe, "--output", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "DeepSpeed, which is not installed" in said and "pip install deepspeed" in said
     assert not (tmp_path / "run").exists()
 
 

@@ -219,6 +219,16 @@ def spoil(monkeypatch, make):
     monkeypatch.setattr(LacoForConditionalGeneration, "forward", forward)
 
 
+def test_what_a_stage_before_left_of_zero_3_is_cleared(tiny_checkpoint, stage_data, tmp_path):
+    """transformers builds models from empty shards while an earlier stage's DeepSpeed configuration is known."""
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, set_hf_deepspeed_config
+
+    left = type("Left", (), {"is_zero3": lambda self: True})()
+    set_hf_deepspeed_config(left)
+    assert is_deepspeed_zero3_enabled()
+    assert len(train_stage(tiny_checkpoint, stage(), stage_data, tmp_path / "out", seed=0)) == 4
+
+
 def test_broken_data_is_named_with_its_key(tiny_checkpoint, tmp_path):
     (tmp_path / "data.json").write_text(json.dumps([]))
     with pytest.raises(LacoError, match=r"data\.json"):
