@@ -80,6 +80,7 @@ def test_the_seed_decides_the_result(tiny_checkpoint, stage_data, tmp_path):
 def elastic(tiny_checkpoint, tmp_path):
     loaded = checkpoint.load(tiny_checkpoint)
     parts = (loaded.model.vision_model.encoder, loaded.model.language_model)
+    parts[1].config.attention_dropout = 0.2  # so that the random state decides the losses too
     model = LacoForConditionalGeneration.from_parts(
         *parts, image_token_id=loaded.processor.image_token_id, at=["1/2", "1"]
     )
