@@ -22,7 +22,8 @@ from ..bundle import Manifest, refuse_to_replace_others, write_manifest
 from ..console import console
 from ..conversation import IM_END
 from ..depth import Depth
-from ..errors import CheckpointError, ExportError
+from ..disk_space import require_space
+from ..errors import CheckpointError
 from ..token_grid import tokens_per_image
 from . import compile_gate, decoder, golden, vision_graph
 from .golden_pictures import golden_pictures
@@ -74,7 +75,13 @@ def export_bundle(options: ExportOptions) -> Report:
     if options.force:
         refuse_to_replace_others(output)
     with new_directory(output, force=options.force) as folder:
-        return _Export(options, depth, output, folder, steps).run()
+        report = _Export(options, depth, output, folder, steps).run()
+    if options.force and not options.bisect:
+        from .bisection import reports_beside
+
+        for stale in reports_beside(output):  # of the bundle that was replaced
+            stale.unlink(missing_ok=True)
+    return report
 
 
 def _resolve(options: ExportOptions) -> tuple[str | None, Path]:
@@ -145,14 +152,7 @@ class _Export:
         needed = count(VisionTower(self.model)) * (4 if self.options.precision == "fp32" else 2)
         if self.options.llm:
             needed += count(self.model.language_model) * decoder.bytes_per_weight(self.options.llm)
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise ExportError(
-                f"the disk of '{self.output.absolute().parent}' cannot hold the bundle",
-                given=f"{free / 1e6:,.1f} MB free",
-                allowed=f"about {needed / 1e6:,.1f} MB",
-                todo="free some space, or choose another --output",
-            )
+        require_space(self.folder, needed, output=self.output)
 
     def _prepare_pictures(self) -> None:
         prepare = self.checkpoint.processor.image_processor.preprocessing
