@@ -1,12 +1,13 @@
-"""Time and peak memory of looking at many pictures at full size, and that a killed run resumes to the same statistics.
+"""Time and peak memory of looking at many pictures, and that a killed run resumes to the same statistics.
 
     python benchmarks/calibration_pictures.py make --folder PICTURES            # 512 crops of photographs
-    python benchmarks/calibration_pictures.py look --bundle FP32 --folder PICTURES [--stop-at N] [--resume KEPT]
+    python benchmarks/calibration_pictures.py look --bundle FP32 --folder PICTURES [--limit N] [--kill-after SECONDS]
+    python benchmarks/calibration_pictures.py look --bundle FP32 --folder PICTURES --resume KEPT
     python benchmarks/calibration_pictures.py compare
 
-``look`` is the statistics step of laco-calibrate on its own, without smoothing. ``--stop-at 70`` ends it as a kill
-does, between two writes of its progress. Digests are written down at round numbers of pictures, so that a run that was
-killed and resumed can be compared with one that was not.
+``look`` is the statistics step of laco-calibrate on its own, without smoothing. ``--kill-after`` ends it by SIGKILL,
+wherever it is then; what it had written to ``--keep`` is what ``--resume`` goes on with. Digests are written down at
+round numbers of pictures, so that a run that was killed and resumed can be compared with one that was not.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import argparse
 import json
 import os
 import resource
+import signal
+import threading
 import time
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -53,7 +56,7 @@ def make(folder: Path, count: int) -> None:
         image.crop((left, top, left + side, top + side)).resize((384, 384)).save(folder / f"{index:03}.jpg", quality=92)
 
 
-def look(bundle_folder: Path, folder: Path, stop_at: int | None, resume: Path | None, keep: Path) -> dict:
+def look(bundle_folder: Path, folder: Path, limit: int | None, resume: Path | None, keep: Path) -> dict:
     bundle = open_bundle(bundle_folder)
     graph = graph_from_file(bundle.file("vision_b1.onnx"))
     pictures = find_pictures([folder])
@@ -71,16 +74,15 @@ def look(bundle_folder: Path, folder: Path, stop_at: int | None, resume: Path | 
                 "statistics_sha256": statistics.digest(),
             }
             print(seen, marks[seen], flush=True)
-        if stop_at is not None and seen >= stop_at:
-            os._exit(9)  # as a kill: no handler runs, what was written last stands
 
-    observe(graph, bundle, pictures, pictures.found, statistics, keep=keep, advance=advance)
+    observe(graph, bundle, pictures, pictures.found[:limit], statistics, keep=keep, advance=advance)
     return {
         "pictures": len(statistics.pictures),
         "resumed_after": before,
         "seconds": round(time.perf_counter() - start, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
-        "bundle": {"graph_sha256": statistics.graph, "encoder": bundle.manifest.encoder},
+        "encoder": bundle.manifest.encoder,
+        "graph_sha256": statistics.graph,
         "device": device(),
         "versions": {name: version(name) for name in ("onnxruntime", "torch", "numpy")},
         "marks": {str(seen): mark for seen, mark in marks.items()},
@@ -88,11 +90,11 @@ def look(bundle_folder: Path, folder: Path, stop_at: int | None, resume: Path | 
 
 
 def compare(results: Path) -> None:
-    found = json.loads(results.read_text())
-    whole, resumed = found["uninterrupted"]["marks"], found["resumed"]["marks"]
-    for seen in sorted(set(whole) & set(resumed), key=int):
-        same = whole[seen]["statistics_sha256"] == resumed[seen]["statistics_sha256"]
-        print(f"{seen} pictures: {'equal' if same else 'DIFFERENT'}")
+    for name, found in json.loads(results.read_text()).items():
+        whole, resumed = found["uninterrupted"]["marks"], found["resumed"]["marks"]
+        for seen in sorted(set(whole) & set(resumed), key=int):
+            same = whole[seen]["statistics_sha256"] == resumed[seen]["statistics_sha256"]
+            print(f"{name}, {seen} pictures: {'equal' if same else 'DIFFERENT'}")
 
 
 def main() -> None:
@@ -101,7 +103,8 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--count", type=int, default=512)
-    parser.add_argument("--stop-at", type=int)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--kill-after", type=float, metavar="SECONDS")
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--keep", type=Path, default=Path("kept.json"))
     parser.add_argument("--results", type=Path, default=RESULTS / "calibration_pictures.json")
@@ -109,9 +112,12 @@ def main() -> None:
     if args.step == "make":
         make(args.folder, args.count)
     elif args.step == "look":
-        record = look(args.bundle, args.folder, args.stop_at, args.resume, args.keep)
+        if args.kill_after is not None:
+            threading.Timer(args.kill_after, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        record = look(args.bundle, args.folder, args.limit, args.resume, args.keep)
         found = json.loads(args.results.read_text()) if args.results.exists() else {}
-        found["resumed" if args.resume else "uninterrupted"] = record
+        size = "{num_blocks} blocks of {hidden_size}".format(**record["encoder"])
+        found.setdefault(size, {})["resumed" if args.resume else "uninterrupted"] = record
         args.results.write_text(json.dumps(found, indent=1) + "\n")
     else:
         compare(args.results)

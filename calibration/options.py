@@ -106,10 +106,11 @@ class CalibrationOptions:
 
     @property
     def output_folder(self) -> Path:
-        """``output``, or ``./<bundle's or checkpoint's name>-int8-tensorrt``."""
+        """``output``, or ``./<bundle's or checkpoint's name>-int8-tensorrt``, without what the name says of
+        the export's precision and target."""
         if self.output is not None:
             return self.output
-        name = (self.bundle or self.model).resolve().name.removesuffix("-fp32")
+        name = (self.bundle or self.model).resolve().name.removesuffix("-ort-cpu").removesuffix("-fp32")
         return Path(f"{name}-{self.number_format}-{self.recipe}")
 
     @property

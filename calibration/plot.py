@@ -10,7 +10,7 @@ from .block_errors import Error
 from .choice import BlockTime
 from .report import short_name
 
-_WIDTH, _PANEL, _MARGIN, _LABELS = 1280, 230, 70, 150  # pixels
+_WIDTH, _PANEL, _MARGIN = 1280, 230, 70  # pixels
 _CHOSEN, _LEFT_OUT, _BASE, _INK = (20, 120, 60), (200, 60, 40), (170, 170, 180), (40, 40, 45)
 
 
@@ -28,10 +28,11 @@ def draw_blocks(
     Args:
         merge_at: the position of the merge among the blocks: a line stands there.
     """
-    names = list(errors)
-    height = 50 + _PANEL * (2 if times else 1) + _LABELS + 60
+    names, font, small = list(errors), ImageFont.load_default(16), ImageFont.load_default(12)
+    labels = int(max(small.getlength(short_name(name)) for name in names)) + 12
+    height = 30 + _PANEL * (2 if times else 1) + labels + 50
     image = Image.new("RGB", (_WIDTH, height), "white")
-    pen, font, small = ImageDraw.Draw(image), ImageFont.load_default(16), ImageFont.load_default(12)
+    pen = ImageDraw.Draw(image)
     pen.text((_MARGIN, 14), title, _INK, font)
     step = (_WIDTH - 2 * _MARGIN) / len(names)
     left = lambda index: _MARGIN + index * step
@@ -57,8 +58,9 @@ def draw_blocks(
     if merge_at is not None:
         x = left(merge_at)
         pen.line((x, 60, x, bottom), (120, 120, 130), 1)
+        pen.text((x + 4, 44), "merge", (120, 120, 130), small)
     for index, name in enumerate(names):
-        _label(image, name, left(index) + step / 2, bottom + 6, small)
+        _label(image, short_name(name), labels, left(index) + step / 2, bottom + 6, small)
     legend = f"green: eight bits ({len(chosen)} of {len(names)} blocks); red: left as it is"
     pen.text((_MARGIN, height - 30), legend, _INK, small)
     return image
@@ -77,10 +79,8 @@ def _bar(pen: ImageDraw.ImageDraw, x: float, width: float, top: int, share: floa
     pen.rectangle((x, bottom - max(1.0, share * (_PANEL - 50)), x + width, bottom), fill=colour)
 
 
-def _label(image: Image.Image, name: str, x: float, y: float, font) -> None:
-    """The block's short name, upright."""
-    short = short_name(name)
-    strip = Image.new("RGB", (_LABELS, 16), "white")
-    text_width = font.getlength(short)
-    ImageDraw.Draw(strip).text((max(0, _LABELS - text_width - 4), 0), short, _INK, font)
+def _label(image: Image.Image, text: str, length: int, x: float, y: float, font) -> None:
+    """``text``, upright, its end at the top."""
+    strip = Image.new("RGB", (length, 16), "white")
+    ImageDraw.Draw(strip).text((length - font.getlength(text) - 4, 0), text, _INK, font)
     image.paste(strip.rotate(90, expand=True), (int(x) - 8, int(y)))

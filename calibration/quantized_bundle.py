@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -53,22 +54,24 @@ class QuantizedGraphs:
             the manifest's record, with the FP16 graphs beside it where the recipe's base is half precision.
         """
         vision = self.bundle.manifest.vision
+        entries: list[VisionGraph] = []
         with quiet(), WeightFile(folder / WEIGHTS) as weights:
-            written = []
             for graph in vision.graphs:
                 quantized, kept = self._quantized(graph, placement)
                 self._write(quantized, folder / graph.file, weights)
-                written.append((graph, quantized))
-        first = written[0][1]
+                entries.append(_entry(graph.file, graph.batch, quantized))
+                opset, nodes = quantized.opset, count_nodes(quantized)
+                del quantized
+                gc.collect()  # graphs are circular, and each holds all weights
         record = replace(
             vision,
-            graphs=[_entry(graph.file, graph.batch, made) for graph, made in written],
+            graphs=entries,
             weights=WEIGHTS,
-            opset=first.opset,
+            opset=opset,
             precision=placement.number_format.name,
-            target=self._target(first.opset),
+            target=self._target(opset),
             kept_fp32=[{"node": node, "reason": reason} for node, reason in kept.items()],
-            nodes=count_nodes(first),
+            nodes=nodes,
         )
         if self.recipe.base == "fp16":
             self._check(folder, record)
@@ -88,27 +91,25 @@ class QuantizedGraphs:
         entries = []
         with quiet(), WeightFile(folder / FALLBACK_WEIGHTS) as weights:
             for graph in self.bundle.manifest.vision.graphs:
-                half, _ = self._in_half(graph_from_file(self.bundle.file(graph.file)), smoothed=False)
+                half = graph_from_file(self.bundle.file(graph.file))
+                convert_to_half(half, self._islands_of(smoothed=False))
                 file = graph.file.removesuffix(".onnx") + ".fp16.onnx"
                 self._write(half, folder / file, weights)
                 entries.append(asdict(_entry(file, graph.batch, half)))
+                del half
+                gc.collect()
         return {"precision": "fp16", "weights": FALLBACK_WEIGHTS, "graphs": entries}
 
     def _quantized(self, graph: VisionGraph, placement: Placement) -> tuple[gs.Graph, dict[str, str]]:
+        kept = dict(self._islands_of(smoothed=True)) if self.recipe.base == "fp16" else {}
         made = graph_from_file(self.bundle.file(graph.file))
         fold_scales(made, find_folds(made, find_blocks(made)), self.scales)
         if self.recipe.base != "fp16":
             self.recipe.place(made, placement)
-            return made, {}
-        kept = dict(self._islands_of(smoothed=True))
+            return made, kept
         self.recipe.place(made, replace(placement, kept_fp32=kept))
         convert_to_half(made, kept)
         return made, kept
-
-    def _in_half(self, graph: gs.Graph, *, smoothed: bool) -> tuple[gs.Graph, dict[str, str]]:
-        kept = self._islands_of(smoothed=smoothed)
-        convert_to_half(graph, kept)
-        return graph, kept
 
     def _islands_of(self, *, smoothed: bool) -> dict[str, str]:
         if smoothed not in self._islands:
@@ -116,6 +117,8 @@ class QuantizedGraphs:
             if smoothed:
                 fold_scales(graph, find_folds(graph, find_blocks(graph)), self.scales)
             self._islands[smoothed] = choose_fp32(graph, measure_ranges(graph, self.pictures))
+            del graph
+            gc.collect()
         return self._islands[smoothed]
 
     def _write(self, graph: gs.Graph, path: Path, weights: WeightFile) -> None:

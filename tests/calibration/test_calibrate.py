@@ -1,5 +1,8 @@
 """The command as a whole, on real photographs: what it makes, and that it leaves nothing half-done."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 
@@ -186,11 +189,13 @@ def test_on_the_cpu_a_graph_that_gains_no_time_is_not_handed_out(fp32_folder, ph
 def test_the_bundle_says_which_recipe(ort_folder, photographs, tmp_path, monkeypatch, capsys):
     """Exported for ONNX Runtime's CPU: recipe cpu without being asked for, said on the way and in the bundle."""
     monkeypatch.chdir(tmp_path)
+    bundle = tmp_path / "model-at1_2-fp32-ort-cpu"
+    shutil.copytree(ort_folder, bundle, copy_function=os.link)
     arguments = ["--images", str(photographs), "--method", "max", "--no-smoothing", "--all-int8"]
-    assert main([str(ort_folder), *arguments]) == 0
+    assert main([bundle.name, *arguments]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "recipe cpu, since the bundle was exported with --target ort-cpu" in said
-    made = open_bundle(tmp_path / "fp32-int8-cpu").manifest
+    made = open_bundle(tmp_path / "model-at1_2-int8-cpu").manifest
     assert (made.vision.calibration["recipe"], made.vision.target) == ("cpu", "ort-cpu")
     assert any("recipe cpu" in note for note in made.notes)
 
