@@ -26,7 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results"
-STEPS = {"encoder": 600, "decoder": 150, "reader": 100, "stage_1": 150, "stage_2": 300}
+STEPS = {"encoder": 600, "decoder": 200, "reader": 100, "stage_1": 100, "stage_2": 200}
 _CURVE_POINTS_EVERY = 50  # steps
 
 

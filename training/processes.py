@@ -40,13 +40,18 @@ def on_cpu() -> bool:
     )
 
 
+def by_deepspeed() -> bool:
+    """Whether the launcher asks for DeepSpeed."""
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true", "yes")
+
+
 def check_launcher() -> None:
     """What the launcher asks for is there.
 
     Raises:
         UsageError: `accelerate launch --use_deepspeed` without DeepSpeed; found before anything is loaded.
     """
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true", "yes") and not find_spec("deepspeed"):
+    if by_deepspeed() and not find_spec("deepspeed"):
         raise UsageError(
             "the launcher asks for DeepSpeed, which is not installed",
             given="ACCELERATE_USE_DEEPSPEED",

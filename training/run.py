@@ -61,7 +61,7 @@ def run_recipe(
             f"the output '{output}' exists already",
             todo="add --resume to run what is missing, --force to replace it, or choose another --output",
         )
-    _check_batches(recipe, only)
+    _check_stages(recipe, only)
     _quiet_transformers()
     replaces = only is None and force and not resume
     processes.check(lambda: _refuse_to_replace_others(output, whole=replaces))
@@ -225,17 +225,25 @@ def shown(name: str, steps: int):
     return progress(name, steps) if processes.is_main() else nullcontext(lambda *_: None)
 
 
-def _check_batches(recipe: Recipe, only: str | None) -> None:
-    """Every stage's global batch can be shared by the processes of this run."""
+def _check_stages(recipe: Recipe, only: str | None) -> None:
+    """The processes of this run can share every stage's global batch, and DeepSpeed can shard its optimiser."""
     count = processes.join().num_processes
     for name, stage in recipe.ordered_stages():
-        if only in (None, name):
-            try:
-                stage.accumulation(count)
-            except ConfigError as error:
-                raise ConfigError(
-                    f"stages.{name}: {error.failed}", given=error.given, allowed=error.allowed, todo=error.todo
-                ) from None
+        if only not in (None, name):
+            continue
+        if stage.optimizer != "adamw" and processes.by_deepspeed():
+            raise ConfigError(
+                f"stages.{name}: DeepSpeed does not shard this optimizer",
+                given=stage.optimizer,
+                allowed="adamw",
+                todo="set optimizer: adamw, or launch without DeepSpeed",
+            )
+        try:
+            stage.accumulation(count)
+        except ConfigError as error:
+            raise ConfigError(
+                f"stages.{name}: {error.failed}", given=error.given, allowed=error.allowed, todo=error.todo
+            ) from None
 
 
 def _refuse_to_replace_others(output: Path, *, whole: bool) -> None:

@@ -24,13 +24,10 @@ from .pages import draw_pages
 from .reader import BATCH, IMAGE, accuracy, answer, batch_of
 
 _PART = 10  # of the drawing key; stages follow
-FIRST_RATE, RATE, ENCODER_SHARE = 3e-3, 1e-3, 0.2
+FIRST_RATE, RATE, ENCODER_SHARE = 1e-3, 1e-4, 0.2
 """Peak learning rates of stage 1 and of stage 2, and the encoder's share of the latter, as in the paper.
 
-The paper's 1e-3, then 1e-5 and 2e-6, run over 1,100 and 17,000 steps on weights that start at a deviation of 0.02. Here
-are 150 and 300 steps, and the pretrained weights have a root mean square of 0.4 (encoder) and 0.1 (decoder). By rate x
-steps / size a weight can move a twelfth as far as the paper's in the encoder, a third as far in the decoder. At ten
-times the paper's rates, a tenth of these, no arm could get anywhere (LaCo@1/4 on seed 0: 23 %).
+The paper's are 1e-3, then 1e-5 and 2e-6 over 17,000 steps; in stage 2 a few hundred steps take ten times those.
 """
 _MAX_GRAD_NORM, _WARMUP, _FLOOR = 1.0, 0.03, 1e-7
 

@@ -20,7 +20,12 @@ def draw_curves(results: Mapping[int, Mapping[str, dict]], rows: Sequence[Row]) 
     for number, group in enumerate(groups):
         top, bottom = number * _PANEL + _MARGIN, (number + 1) * _PANEL - _MARGIN
         left, right = _MARGIN + 10, _WIDTH - _LEGEND
-        pen.text((left, top - 28), f"{group}: share of letters read, over stage 1 and stage 2", "black", font)
+        pen.text((left, top - 28), f"{group}: share of letters read, over the steps; a line a seed", "black", font)
+        lengths = _steps(next(seed[row.name] for seed in results.values() for row in rows if row.name in seed)["curve"])
+        border = left + (right - left) * lengths["1"] / sum(lengths.values())
+        pen.line((border, top, border, bottom), (170, 170, 170))
+        for place, stage in ((left, "stage 1"), (border, "stage 2")):
+            pen.text((place + 4, bottom + 4), stage, "grey", font)
         for tenth in range(0, 11, 2):
             y = bottom - (bottom - top) * tenth / 10
             pen.line((left, y, right, y), (225, 225, 225))
@@ -39,6 +44,11 @@ def draw_curves(results: Mapping[int, Mapping[str, dict]], rows: Sequence[Row]) 
 
 def _points(curve: Sequence[Mapping]) -> list[tuple[float, float]]:
     """(share of the arm's steps, accuracy)."""
-    lengths = {stage: max(p["step"] for p in curve if p["stage"] == stage) for stage in {p["stage"] for p in curve}}
+    lengths = _steps(curve)
     total, first = sum(lengths.values()), lengths.get("1", 0)
     return [((p["step"] + (first if p["stage"] == "2" else 0)) / total, p["accuracy"]) for p in curve]
+
+
+def _steps(curve: Sequence[Mapping]) -> dict[str, int]:
+    """Steps of each stage."""
+    return {stage: max(p["step"] for p in curve if p["stage"] == stage) for stage in ("1", "2")}

@@ -59,25 +59,35 @@ def pretrain_encoder(seed: int, steps: int, device: str) -> nn.Module:
 
 
 def pretrain_decoder(encoder: nn.Module, seed: int, steps: int) -> Qwen2ForCausalLM:
-    """A decoder that finds a cell's tokens among all and says their letter; it has not seen a page."""
+    """A decoder that finds a cell's tokens among all and says their letter; it has not seen a page.
+
+    It reads a page in one token a patch and in one a cell by turns, as an LLM takes text of any length: one that had
+    only met 64 tokens read 16 at chance, even in words, and in stage 1, where it is frozen, no arm could learn of it.
+    """
     torch.manual_seed(seed + 1)
     decoder = new_decoder(encoder)
     optimizer = PretrainingOptimizer((decoder,), decoder.model.layers, pretraining_recipe(steps, _DECODER_RATE))
-    embed, generator = decoder.get_input_embeddings(), torch.Generator().manual_seed(seed)
-    for _ in range(steps):
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(steps):
         letters = torch.randint(len(LETTERS), (BATCH, PER_PAGE), generator=generator)
-        batch = batch_of(None, letters, GRID * GRID)
-        words = described(embed, letters)
-        words = words + _WORD_NOISE * torch.randn(words.shape, generator=generator)
-        inputs = torch.cat((words, embed(batch["input_ids"][:, GRID * GRID :])), dim=1)  # [B, T, D]
-        counted = keep_counted_positions(batch["labels"])
-        optimizer.step(decoder(inputs_embeds=inputs, **counted, use_cache=False).loss)
+        optimizer.step(loss_in_words(decoder, letters, (GRID * GRID, PER_PAGE)[step % 2], generator))
     return decoder
 
 
-def described(embed: nn.Embedding, letters: torch.Tensor) -> torch.Tensor:
-    """Each patch in words, its letter's embedding and its cell's: letters [B, PER_PAGE] to [B, GRID², D]."""
-    cells = cell_of_patch().to(letters.device)
+def loss_in_words(decoder: nn.Module, letters: torch.Tensor, tokens: int, generator: torch.Generator) -> torch.Tensor:
+    """The decoder's loss on pages in words, blurred: `tokens` is one for each patch or one for each cell."""
+    embed, batch = decoder.get_input_embeddings(), batch_of(None, letters, tokens)
+    ids, labels = (batch[name].to(decoder.device) for name in ("input_ids", "labels"))
+    cells = cell_of_patch() if tokens == GRID * GRID else torch.arange(PER_PAGE)
+    words = described(embed, letters.to(decoder.device), cells)
+    words = words + _WORD_NOISE * torch.randn(words.shape, generator=generator).to(words)
+    inputs = torch.cat((words, embed(ids[:, tokens:])), dim=1)  # [B, T, D]
+    return decoder(inputs_embeds=inputs, **keep_counted_positions(labels), use_cache=False).loss
+
+
+def described(embed: nn.Embedding, letters: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """Each token in words, its letter's embedding and its cell's: letters [B, PER_PAGE] and cells [T] to [B, T, D]."""
+    cells = cells.to(letters.device)
     return embed(FIRST_LETTER + letters[:, cells]) + embed(FIRST_CELL + cells)
 
 
@@ -90,12 +100,14 @@ def pretrain_reader(
     model.to(device).train()
     _translate(model, seed, steps // 4)
     layers = nn.ModuleList((*model.vision_model.encoder.encoder.layers, *model.language_model.model.layers))
-    reads = 0.0
+    generator, reads = torch.Generator().manual_seed(seed), 0.0
     for number in range(_ROUNDS):
         optimizer = PretrainingOptimizer((model,), layers, pretraining_recipe(steps, _READING_RATE))
         for step in range(steps):
-            pages = draw_pages(BATCH, seed, _READING, number * steps + step)
-            optimizer.step(answer(model, batch_of(*pages, model.tokens_per_image)).loss)
+            pixels, letters = draw_pages(BATCH, seed, _READING, number * steps + step)
+            loss = answer(model, batch_of(pixels, letters, model.tokens_per_image)).loss
+            # Beside the pages, words of one token a cell: else the decoder forgets in these steps how to read 16.
+            optimizer.step(loss + loss_in_words(model.language_model, letters, PER_PAGE, generator))
         reads = accuracy(model, seed)
         print(f"seed {seed}: {reads:.1%} of the letters after {(number + 1) * steps} steps of reading", flush=True)
         if reads >= READS:
@@ -116,7 +128,7 @@ def _translate(model: LacoForConditionalGeneration, seed: int, steps: int) -> No
         pixels, letters = draw_pages(BATCH, seed, _TRANSLATING, step)
         with torch.no_grad():
             features = model.vision_model(pixels.to(model.device))  # [B, GRID², C]
-            words = described(model.get_input_embeddings(), letters.to(model.device))
+            words = described(model.get_input_embeddings(), letters.to(model.device), cell_of_patch())
         F.mse_loss(model.projector(features), words).backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from laco_export.models import checkpoint
+from laco_training import processes
 from laco_training.cli import main
 from laco_training.plan import Plan
 from laco_training.plan_view import plan_renderables
@@ -127,8 +128,6 @@ def test_force_replaces_a_run_when_the_new_one_is_complete(recipe, tmp_path):
 
 
 def test_a_batch_that_the_processes_cannot_share(recipe, tmp_path, capsys, monkeypatch):
-    from laco_training import processes
-
     monkeypatch.setattr(processes, "join", lambda: type("Three", (), {"num_processes": 3}))
     assert main(["--recipe", recipe, "--output", str(tmp_path / "run")]) == 2
     said = " ".join(capsys.readouterr().err.split())
@@ -143,6 +142,9 @@ def test_deepspeed_that_is_not_installed(recipe, tmp_path, capsys, monkeypatch):
     assert main(["--recipe", recipe, "--output", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
     assert "DeepSpeed, which is not installed" in said and "pip install deepspeed" in said
+    monkeypatch.setattr(processes, "find_spec", lambda name: True)
+    assert main(["--recipe", recipe, "--output", str(tmp_path / "run"), "--set", "stages.1.optimizer=muon"]) == 2
+    assert "stages.1: DeepSpeed does not shard this optimizer" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
