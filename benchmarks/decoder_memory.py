@@ -3,6 +3,9 @@
     python benchmarks/decoder_models.py --folder DIR
     python benchmarks/decoder_memory.py --folder DIR [--only int4 …]
 
+``--only`` measures some and leaves the other rows of the results as they are, if they are of the same machine and
+versions.
+
 Each precision runs in a process of its own: it opens the decoder and generates 65 tokens after 174. The peak is the
 kernel's, mapped pages of the weight file included. Beside it stands a process that only imports the same.
 """
@@ -18,6 +21,7 @@ from pathlib import Path
 from decoder_models import machine
 
 RESULTS = Path(__file__).resolve().parent / "results" / "decoder_memory.json"
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
 IMPORTS = "imports"
 ALLOWED = 1.25  # of the decoder's files, on top of the imports
 
@@ -25,7 +29,7 @@ ALLOWED = 1.25  # of the decoder's files, on top of the imports
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", default=["fp32", "int8", "int4"])
+    parser.add_argument("--only", nargs="*", default=PRECISIONS)
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -33,15 +37,23 @@ def main() -> None:
         work(arguments.folder, arguments.worker)
         return
     imports = measured(arguments.folder, IMPORTS)["peak_bytes"]
-    rows = {}
+    rows = earlier_rows(arguments.output)
     for name in arguments.only:
         files = sum(path.stat().st_size for path in (arguments.folder / name / "llm").iterdir())
         row = measured(arguments.folder, name)
         limit = ALLOWED * files + imports
         rows[name] = {"files_bytes": files, **row, "over_files": round((row["peak_bytes"] - imports) / files, 4)}
         print(name, json.dumps(rows[name]), "within" if row["peak_bytes"] <= limit else "OVER", f"{limit / 1e6:.0f} MB")
+    rows = {name: rows[name] for name in (*PRECISIONS, *rows) if name in rows}
     document = machine() | {"imports_bytes": imports, "allowed_over_files": ALLOWED, "decoders": rows}
     arguments.output.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def earlier_rows(results: Path) -> dict:
+    if not results.is_file():
+        return {}
+    earlier = json.loads(results.read_text())
+    return earlier["decoders"] if machine().items() <= earlier.items() else {}
 
 
 def measured(folder: Path, name: str) -> dict:

@@ -37,11 +37,16 @@ from .visuals import Picture, Visual
 class Timings:
     """Where the time went; wall-clock, without any warm-up. In a batch the steps are those of the whole batch.
 
+    The parts leave nothing out: preparing a prompt and answering it take ``first_token_ms`` until the first token, and
+    what ``load_ms`` is more than the answerer's own.
+
     Attributes:
-        load_ms: opening both models, with the import of their libraries.
-        preprocess_ms: reading and resizing the pictures, tokenising.
+        load_ms: opening both models, with the import of their libraries; and, where this answer was the first of its
+            number of pictures, the graph for that number.
+        preprocess_ms: reading, resizing and hashing the pictures, tokenising.
         encode_ms: the vision tower, all pictures that were not encoded before.
-        prefill_ms: from the embedding lookup until the first token is chosen.
+        prefill_ms: the rest until the first token is chosen: looking up what a KV cache holds, and the decoder's pass
+            over what it does not.
         decode_tokens_per_s: of the tokens after the first; None where there is none.
     """
 
@@ -55,6 +60,15 @@ class Timings:
     def first_token_ms(self) -> float:
         """Time to first token, with the models loaded."""
         return self.preprocess_ms + self.encode_ms + self.prefill_ms
+
+
+@dataclass
+class _Watch:
+    """When answering began, and the seconds of it that went into opening a graph and into encoding."""
+
+    start: float = field(default_factory=lambda: time.perf_counter())
+    load_s: float = 0.0
+    encode_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -190,15 +204,16 @@ class Answerer:
         best_two = BestTwo() if output_scores else None
         show = (lambda index, text: on_text(text)) if on_text else None
         with self._one_at_a_time:
+            watch = _Watch()
             known = self.generator.known(prompt)
             held = 0 if known is None else known.get_seq_length()
-            features, start, encoded = self._encode(_visuals_past(prompt, held))
+            features = self._encode(_visuals_past(prompt, held), watch)
             (row,) = self.generator.rows([prompt], options, show)
             self.generator.generate_one(
                 prompt, features, row, options, known=known, best_two=best_two, cancelled=cancelled
             )
         scores = [StepScore(*first, *second) for first, second in best_two.steps] if best_two else None
-        return self._answer(prompt, row, options, prompt.preprocess_ms, start, encoded, scores, held)
+        return self._answer(prompt, row, options, prompt.preprocess_ms, watch, scores, held)
 
     def generate_batch(
         self,
@@ -225,16 +240,15 @@ class Answerer:
             raise UsageError("a batch needs at least one prompt")
         options = _with_seed(_one_of(options, fields))
         with self._one_at_a_time:
-            visuals = [visual for prompt in prompts for visual in prompt.visuals]
-            features, start, encoded = self._encode(visuals)
+            watch = _Watch()
+            features = self._encode([visual for prompt in prompts for visual in prompt.visuals], watch)
             rows = self.generator.rows(prompts, options, on_text)
             found = iter(features)
             by_prompt = [list(islice(found, len(prompt.visuals))) for prompt in prompts]
             self.generator.generate_batch(prompts, by_prompt, rows, options, cancelled=cancelled)
         preprocess_ms = sum(prompt.preprocess_ms for prompt in prompts)
         return [
-            self._answer(prompt, row, options, preprocess_ms, start, encoded)
-            for prompt, row in zip(prompts, rows, strict=True)
+            self._answer(prompt, row, options, preprocess_ms, watch) for prompt, row in zip(prompts, rows, strict=True)
         ]
 
     def forget(self) -> None:
@@ -242,21 +256,22 @@ class Answerer:
         with self._one_at_a_time:
             self.generator.cache.clear()
 
-    def _encode(self, visuals: Sequence[Visual]) -> tuple[list[np.ndarray], float, float]:
-        """The visuals' embeddings, and when encoding them began and ended."""
+    def _encode(self, visuals: Sequence[Visual], watch: _Watch) -> list[np.ndarray]:
+        """The visuals' embeddings."""
         before = time.perf_counter()
         self.encoder.prepare(visuals)
-        start = time.perf_counter()
-        self.load_ms += 1000 * (start - before)
-        return self.encoder.encode(visuals), start, time.perf_counter()
+        loaded = time.perf_counter()
+        features = self.encoder.encode(visuals)
+        watch.load_s, watch.encode_s = loaded - before, time.perf_counter() - loaded
+        return features
 
-    def _answer(self, prompt, row, options, preprocess_ms, start, encoded, scores=None, cached_tokens=0) -> Answer:
+    def _answer(self, prompt, row, options, preprocess_ms, watch: _Watch, scores=None, cached_tokens=0) -> Answer:
         decode_s = row.times[-1] - row.times[0]
         timings = Timings(
-            load_ms=self.load_ms,
+            load_ms=self.load_ms + 1000 * watch.load_s,
             preprocess_ms=preprocess_ms,
-            encode_ms=1000 * (encoded - start),
-            prefill_ms=1000 * (row.times[0] - encoded),
+            encode_ms=1000 * watch.encode_s,
+            prefill_ms=1000 * (row.times[0] - watch.start - watch.load_s - watch.encode_s),
             decode_tokens_per_s=(len(row.times) - 1) / decode_s if len(row.times) > 1 else None,
         )
         return Answer(

@@ -45,7 +45,7 @@ class Prompt:
         input_ids: int64 ``[T]``, with the image token at every position of a visual embedding.
         image_positions: int64 ``[n]``, those positions.
         visuals: the pictures and frames in reading order; together n tokens.
-        preprocess_ms: what reading, resizing and tokenising took.
+        preprocess_ms: what reading, resizing, hashing and tokenising took.
         omitted: what was left out so that it fits the context.
     """
 
@@ -215,6 +215,8 @@ class Prompter:
         input_ids = np.concatenate([*(turn.input_ids for turn in kept), self._generation_header])
         visuals = tuple(visual for turn in kept for visual in turn.visuals)
         positions = np.flatnonzero(input_ids == self.decoder.image_token_id)
+        for visual in visuals:
+            visual.digest  # noqa: B018 - hashing belongs to the preparation, which several threads may do, and to its time
         return Prompt(input_ids, positions, visuals, 1000 * (time.perf_counter() - start), omitted)
 
     def decode(self, token_ids: Sequence[int]) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -157,6 +159,9 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
 
     Returns:
         the manifest as written, with ``files``.
+
+    Raises:
+        BundleError: a number in it is inf or NaN, which JSON does not have and other readers refuse.
     """
     folder = Path(folder)
     files = {
@@ -165,9 +170,28 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
         if path.is_file() and path.name != MANIFEST_NAME
     }
     document = {**asdict(manifest), "files": files, "manifest_sha256": _ZEROS.decode()}
-    raw = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+    try:
+        raw = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+    except ValueError:
+        raise BundleError(
+            "the manifest would hold numbers that are inf or NaN",
+            given=", ".join(_not_finite(document)),
+            todo="look for inf and NaN in the checkpoint's weights",
+        ) from None
     write_bytes(folder / MANIFEST_NAME, _DIGEST.sub(rb"\g<1>" + _digest(raw) + rb"\g<3>", raw))
     return replace(manifest, files=files)
+
+
+def _not_finite(value: object, path: str = "") -> Iterator[str]:
+    """Where inf or NaN stand in a document, as ``accuracy.decoder.whole.cosine``."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{path.lstrip('.')} {value}"
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _not_finite(inner, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            yield from _not_finite(inner, f"{path}[{index}]")
 
 
 def read_manifest(folder: Path | str) -> Manifest:

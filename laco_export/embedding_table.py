@@ -18,10 +18,10 @@ them, and a row is dequantised when it is looked up::
 from __future__ import annotations
 
 import math
+import os
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 
@@ -66,7 +66,6 @@ class StoredRows:
         self._dtype, self._shape, self._offset = np.dtype(tensor.dtype), row_shape, tensor.offset
         self._row_bytes = self._dtype.itemsize * math.prod(row_shape)
         self._tensor = tensor
-        self._lock = Lock()  # one position for all
         try:
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with the table
             weakref.finalize(self, self._file.close)
@@ -80,14 +79,12 @@ class StoredRows:
         """Rows ``[..., *row_shape]`` of ids ``[...]``."""
         wanted, places = np.unique(ids, return_inverse=True)
         found = np.empty((len(wanted), self._row_bytes), np.uint8)
-        with self._lock:
-            for row, number in zip(found, wanted.tolist()):
-                self._file.seek(self._offset + number * self._row_bytes)
-                read = self._file.readinto(row)
-                if read != self._row_bytes:
-                    raise _unreadable(
-                        Path(self._file.name), f"a row gave {read} of {self._row_bytes} bytes", self._tensor
-                    )
+        for row, number in zip(found, wanted.tolist()):  # by pread, since threads share the file and its position
+            data = os.pread(self._file.fileno(), self._row_bytes, self._offset + number * self._row_bytes)
+            if len(data) != self._row_bytes:
+                reason = f"a row gave {len(data)} of {self._row_bytes} bytes"
+                raise _unreadable(Path(self._file.name), reason, self._tensor)
+            row[:] = np.frombuffer(data, np.uint8)
         return found.view(self._dtype)[places.reshape(-1)].reshape(*ids.shape, *self._shape)
 
 

@@ -175,7 +175,7 @@ def _measure_encodes(
         report.host_peaks = _host_peaks(threads, report)
     rails = find_rails()
     if not rails:
-        report.notes.append("no energy: this machine shows no INA3221 power monitor")
+        report.notes.append("no energy: this machine shows no power monitor (INA3221 or INA238)")
     profile = device_profile(present_device())
     for name, series in measured.items():
         subject, batch, run = described[name]

@@ -20,15 +20,13 @@ from laco_export.exporter.engine_builder import BuiltEngine, EngineRequest, buil
 
 from ..devices.memory import available_memory
 from .engine_cache import EngineCache, EngineKey, StoredEngine, graph_digest
-from .estimate import CONTEXT_BYTES, MIB, Estimate, estimate
+from .estimate import BUILD_TIMEOUT, CONTEXT_BYTES, MIB, Estimate, estimate
 from .graph_cost import graph_cost
 from .targets import BuildTarget
 
-TIMEOUT = 3600.0
-"""Seconds for one graph: an Orin Nano times tactics for minutes; a builder that hangs must end at some time."""
-RTX_WEIGHT_COPIES = 3.5
-"""TensorRT-RTX builds on the CPU: its process took at most 3.4 times the weights over an empty one's 0.2 GiB
-(benchmarks/results/engine_builds.json)."""
+HOST_WEIGHT_COPIES = 3.5
+"""Of the builder's process, in the system's memory: TensorRT-RTX's took at most 3.4 times the weights over an empty
+one's 0.2 GiB (benchmarks/results/engine_builds.json); standard TensorRT parses and serialises alike."""
 
 
 class EngineMemoryError(LacoError):
@@ -62,6 +60,7 @@ class BuildResult:
         status: ``built``, ``cached``, or ``rebuilt`` where the stored one was damaged.
         reason: why it was rebuilt.
         built: what the build said; None for a cached one.
+        left_out: compute capabilities that nobody named and that cannot hold this graph, with :attr:`left_out_reason`.
     """
 
     graph: VisionGraph
@@ -70,6 +69,8 @@ class BuildResult:
     estimate: Estimate
     built: BuiltEngine | None = None
     reason: str | None = None
+    left_out: tuple[int, ...] = ()
+    left_out_reason: str | None = None
 
     def to_dict(self) -> dict:
         """For ``--json``."""
@@ -84,6 +85,8 @@ class BuildResult:
             "built_for": self.stored.sidecar["built_for"],
             "seconds": None if self.built is None else self.built.seconds,
             "warnings": list(self.built.warnings) if self.built else [],
+            "left_out": list(self.left_out),
+            "left_out_reason": self.left_out_reason,
             "estimate": self.estimate.to_dict(),
         }
 
@@ -130,18 +133,20 @@ def engine_key(bundle: Bundle, graph: VisionGraph, target: BuildTarget, options:
 
 def _build_graph(bundle, graph, target, options, cache: EngineCache, on_message, on_start) -> BuildResult:
     cost = graph_cost(bundle.file(graph.file))
-    target = target.for_graph(cost)
+    every, target = target, target.for_graph(cost)
+    left_out = tuple(set(every.compute_capabilities) - set(target.compute_capabilities))
+    told = {"left_out": left_out, "left_out_reason": every.why_left_out(cost) if left_out else None}
     key = engine_key(bundle, graph, target, options)
     expected = estimate(cost, workspace_bytes=options.workspace_bytes, profile=target.profile)
     found, damage = cache.find(key), None
     if found is not None:
         damage = found.damage()
         if damage is None:
-            return BuildResult(graph, cache.annotate(found), "cached", expected)
+            return BuildResult(graph, cache.annotate(found), "cached", expected, **told)
         cache.forget(key)
     workspace = _fit(graph, cost, expected, target, options)
     path = cache.path_of(key)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     _require_space(path.parent, expected)
     if on_start:
         on_start(graph)
@@ -154,7 +159,7 @@ def _build_graph(bundle, graph, target, options, cache: EngineCache, on_message,
         compute_capabilities=target.compute_capabilities,
         timing_cache=str(_timing_cache(cache, target)) if target.library == "tensorrt" else None,
     )
-    built = build_engine(request, timeout=TIMEOUT, on_message=on_message)
+    built = build_engine(request, timeout=BUILD_TIMEOUT, on_message=on_message)
     if built.version != target.version:
         cache.forget(key)
         raise LacoError(
@@ -163,16 +168,24 @@ def _build_graph(bundle, graph, target, options, cache: EngineCache, on_message,
             todo="reinstall it",
         )
     stored = cache.seal(key, _facts(bundle, graph, target, workspace, built, expected))
-    return BuildResult(graph, stored, "rebuilt" if damage else "built", expected, built, damage)
+    return BuildResult(graph, stored, "rebuilt" if damage else "built", expected, built, damage, **told)
 
 
 def _fit(graph: VisionGraph, cost, expected: Estimate, target: BuildTarget, options: BuildOptions) -> int | None:
     """The workspace to build with, capped to what is free; or a refusal, before memory runs out."""
-    if target.device is None:
-        needed, free, where = int(RTX_WEIGHT_COPIES * cost.weight_bytes) + CONTEXT_BYTES, available_memory(), "memory"
-    else:
-        needed, free = expected.build_bytes, target.device.free_bytes
-        where = "memory" if target.device.integrated else "device memory"
+    device = target.device
+    if device is None or not device.integrated:  # the builder's process, which holds the weights several times over
+        on_host = int(HOST_WEIGHT_COPIES * cost.weight_bytes) + CONTEXT_BYTES
+        _require(graph, cost, on_host, available_memory(), "memory")
+    if device is None:
+        return options.workspace_bytes
+    free = device.free_bytes
+    _require(graph, cost, expected.build_bytes, free, "memory" if device.integrated else "device memory")
+    room = free - (expected.build_bytes - min(options.workspace_bytes or cost.activation_bytes, cost.activation_bytes))
+    return max(MIB, min(options.workspace_bytes or room, room))
+
+
+def _require(graph: VisionGraph, cost, needed: int, free: int | None, where: str) -> None:
     if free is not None and needed > free:
         raise EngineMemoryError(
             f"building an engine of {graph.file} would not fit into {where}",
@@ -182,10 +195,17 @@ def _fit(graph: VisionGraph, cost, expected: Estimate, target: BuildTarget, opti
             todo="close other programs (a loaded language model, the desktop), lower --workspace, or export a smaller "
             "--batch",
         )
-    if target.device is None:
-        return options.workspace_bytes
-    room = free - (expected.build_bytes - min(options.workspace_bytes or cost.activation_bytes, cost.activation_bytes))
-    return max(MIB, min(options.workspace_bytes or room, room))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LacoError(
+            f"the engine cache cannot be written: {error.strerror}",
+            given=f"'{folder}'",
+            todo="set LACO_ENGINE_CACHE to a folder that can be written",
+        ) from None
 
 
 def _require_space(folder: Path, expected: Estimate) -> None:

@@ -4,6 +4,7 @@
 
     $LACO_ENGINE_CACHE, or $XDG_CACHE_HOME/laco-export/engines, or ~/.cache/laco-export/engines
         <graph>/<key>.engine      the engine
+        <graph>/<key>.engine.sm<N>.runtime-cache    the kernels that TensorRT-RTX compiled of it on such a device
         <graph>/<key>.json        for what it was built: written last, so an engine without it does not exist
 
 ``<key>`` is a digest of the graph with its external weights, the library and its version, the device with its board and
@@ -26,6 +27,8 @@ from laco_export.bundle import Bundle, VisionGraph, sha256_of
 
 SIDECAR_SCHEMA = 2
 """1 did not say which board and which system an engine was built on; such an engine is found, and never runs."""
+
+KERNELS = ".runtime-cache"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ class StoredEngine:
     def outdated(self) -> bool:
         """It was built before its sidecar would say for which board and system."""
         return self.sidecar["schema_version"] < SIDECAR_SCHEMA
+
+    def kernels(self, capability: int) -> Path:
+        """Where TensorRT-RTX's kernels for a device of this compute capability are kept."""
+        return self.path.with_name(f"{self.path.name}.sm{capability}{KERNELS}")
 
     def damage(self) -> str | None:
         """Why the file is not what was stored, or None: size and SHA-256 are compared."""
@@ -138,6 +145,7 @@ class EngineCache:
             **facts,
         }
         write_json(path.with_suffix(".json"), sidecar)
+        self._drop_stale_kernels(key)
         return StoredEngine(path, sidecar)
 
     def annotate(self, stored: StoredEngine, facts: dict | None = None) -> StoredEngine:
@@ -149,9 +157,23 @@ class EngineCache:
 
     def forget(self, key: EngineKey) -> None:
         """Remove an engine; the sidecar first, so that half an engine is never found."""
-        for path in (self.path_of(key).with_suffix(".json"), self.path_of(key)):
+        engine = self.path_of(key)
+        for path in (engine.with_suffix(".json"), engine, *engine.parent.glob(f"{engine.name}.*{KERNELS}")):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
+
+    def _drop_stale_kernels(self, built: EngineKey) -> None:
+        """Remove compiled kernels that nothing here loads any more: of the engine that was just built anew, of engines
+        that are gone, and of engines for another version of its library."""
+        loadable = {
+            stored.path.name
+            for stored in self.engines_of(built.graph_sha256)
+            if stored.key != built and (stored.key.library != built.library or stored.key.version == built.version)
+        }
+        for path in self.path_of(built).parent.glob(f"*{KERNELS}"):
+            if path.name.split(".sm")[0] not in loadable:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _now() -> str:

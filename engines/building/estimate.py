@@ -23,6 +23,14 @@ ENGINE_OVERHEAD = 1.05
 """An engine holds the weights and its kernels. TensorRT-RTX's of full-size towers took 1.00 to 1.01 of the weights
 (benchmarks/results/engine_builds.json)."""
 
+BUILD_SECONDS_PER_GIB = 7.5
+"""The least CPU time of a build, a GiB of weights: TensorRT-RTX, which times no tactics, took 7.9 to 17.8 s for 14
+full-size towers on a server's core (benchmarks/results/engine_builds.json). Standard TensorRT does the same and then
+times its tactics, whose number its API does not tell."""
+BUILD_TIMEOUT = 3600.0
+"""Seconds after which a build is ended: timing tactics takes minutes on a Jetson (a detector 9.5 of them on an Orin
+with 16 GB, https://github.com/roboflow/inference/pull/2703); a builder that hangs must end at some time."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -31,12 +39,14 @@ class Estimate:
     Attributes:
         engine_bytes: the engine file.
         build_bytes: memory while it is built, the workspace included.
+        build_seconds: the least that the build takes; :data:`BUILD_TIMEOUT` is the most.
         run_bytes: device memory while it runs: engine, activations, context.
         encode_floor: the least time of a run by the device's roofline; None where its peaks are not known.
     """
 
     engine_bytes: int
     build_bytes: int
+    build_seconds: float
     run_bytes: int
     encode_floor: Floor | None
 
@@ -44,6 +54,7 @@ class Estimate:
         floor = self.encode_floor
         return {
             **{name: value for name, value in asdict(self).items() if name != "encode_floor"},
+            "build_seconds_at_most": BUILD_TIMEOUT,
             "encode_floor_ms": None if floor is None else floor.ms,
             "bound": None if floor is None else floor.bound,
         }
@@ -65,6 +76,7 @@ def estimate(cost: GraphCost, *, workspace_bytes: int | None, profile: DevicePro
     return Estimate(
         engine_bytes=engine,
         build_bytes=BUILD_WEIGHT_COPIES * cost.weight_bytes + cost.activation_bytes + scratch + CONTEXT_BYTES,
+        build_seconds=BUILD_SECONDS_PER_GIB * cost.weight_bytes / (1 << 30),
         run_bytes=engine + cost.activation_bytes + CONTEXT_BYTES,
         encode_floor=floor,
     )

@@ -53,9 +53,16 @@ class BuildTarget:
 
     def for_graph(self, cost: GraphCost) -> BuildTarget:
         """The same without Turing where a graph multiplies in another type than FP16 or INT8."""
-        if not self.all_capabilities or set(cost.flops) <= {"fp16", "int8"}:
+        if not self.all_capabilities or not _not_on_turing(cost):
             return self
         return replace(self, compute_capabilities=tuple(c for c in self.compute_capabilities if c != TURING))
+
+    def why_left_out(self, cost: GraphCost) -> str:
+        """Why :meth:`for_graph` leaves Turing out."""
+        kinds = " or ".join(kind.upper() for kind in _not_on_turing(cost))
+        return (
+            f"TensorRT-RTX compiles no {kinds} product for it, as this graph has; laco-export --fp16 makes one without"
+        )
 
     @property
     def device_name(self) -> str:
@@ -74,6 +81,10 @@ class BuildTarget:
             here = f"{self.device.board or self.device.name} (compute capability {self.device.capability / 10:.1f})"
             return f"{here}, {self.device.system}" if self.device.system else here
         return "compute capability " + ", ".join(f"{number / 10:.1f}" for number in self.compute_capabilities)
+
+
+def _not_on_turing(cost: GraphCost) -> list[str]:
+    return sorted(set(cost.flops) - {"fp16", "int8"})
 
 
 def library_version(library: str) -> str | None:

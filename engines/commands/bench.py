@@ -47,6 +47,8 @@ def _run(args: argparse.Namespace) -> None:
         new_tokens=args.new_tokens,
         memory=args.memory,
     )
+    if args.plot and args.plot.suffix.lower() != ".png":
+        raise UsageError("--plot writes a PNG", given=args.plot, allowed="a name that ends in .png")
     if args.plot and not args.plot.absolute().parent.is_dir():
         raise UsageError("--plot names a folder that does not exist", given=args.plot)
     with console().status("verifying the bundles") as status:
@@ -168,9 +170,19 @@ def _notes(report) -> list[str]:
         )
     notes += report.notes
     notes += sorted({result.floor_missing for result in report.encode if result.floor_missing})
-    for name, reasons in report.passed_over.items():
-        notes += [f"{name}: passed over: {reason}" for reason in reasons]
-    return notes
+    return notes + _passed_over(report.passed_over)
+
+
+def _passed_over(by_bundle: dict[str, list[str]]) -> list[str]:
+    """Each reason once, with the bundles that it is of where it is not of all."""
+    bundles: dict[str, list[str]] = {}
+    for name, reasons in by_bundle.items():
+        for reason in reasons:
+            bundles.setdefault(reason, []).append(name)
+    return [
+        ("" if len(names) == len(by_bundle) else f"{', '.join(names)}: ") + f"passed over: {reason}"
+        for reason, names in bundles.items()
+    ]
 
 
 def _mib(count: int) -> str:

@@ -140,6 +140,9 @@ def _show(target, results) -> None:
         engine, built_for = result.stored.sidecar["engine"], result.stored.sidecar["built_for"]
         print(f"  {result.graph.file}: {how}{why}{seconds}, {_mib(engine['bytes'])}, for {built_for}")
         print(f"    {result.stored.path}")
+        if result.left_out:
+            numbers = ", ".join(f"{number / 10:.1f}" for number in result.left_out)
+            print(f"    not for compute capability {numbers}: {result.left_out_reason}")
         for warning in result.built.warnings if result.built else ():
             print(f"    TensorRT warns: {warning}")
 
@@ -168,12 +171,23 @@ def _estimate_only(args, bundle, profile, options) -> int:
         for graph, expected, fits in rows:
             print(f"  {graph.file}: engine {_mib(expected.engine_bytes)}, running {_mib(expected.run_bytes)}")
             print(f"    building {_mib(expected.build_bytes)}: {'fits' if fits else 'DOES NOT FIT'}")
+            print(f"    building takes {_build_time(expected)}")
             if expected.encode_floor:
                 floor = expected.encode_floor
-                print(f"    a run takes at least {floor.ms:.2f} ms ({floor.bound}); build time is not estimated")
+                print(f"    a run takes at least {floor.ms:.2f} ms ({floor.bound}, by the data sheet's peaks)")
     raise TargetAbsentError(
         f"nothing was built: an engine for {profile.title} is built on one",
         todo=f"copy the bundle there and run: laco-engine build {args.bundle.name}",
+    )
+
+
+def _build_time(expected) -> str:
+    from ..building.estimate import BUILD_TIMEOUT
+
+    least = f"{expected.build_seconds:.0f} s" if expected.build_seconds >= 1 else "a second"
+    return (
+        f"at least {least} (its weights read and written) and at most {BUILD_TIMEOUT / 60:.0f} minutes (then it is "
+        "ended); timing tactics takes minutes of them"
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import traceback
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -208,7 +207,7 @@ class TensorRTRTXVision(TensorRTVision):
     def _context(self, engine: trt.ICudaEngine, stored: StoredEngine):
         config = engine.create_runtime_config()
         cache = config.create_runtime_cache()
-        path = Path(f"{stored.path}.sm{self.device.capability}.runtime-cache")
+        path = stored.kernels(self.device.capability)
         known = path.is_file() and cache.deserialize(path.read_bytes())
         config.set_runtime_cache(cache)
         yield engine.create_execution_context(config)

@@ -208,9 +208,9 @@ class Engine:
             traceback.print_exc(file=sys.stderr)
             job.post(ApiError(500, "the engine failed; the server's log says more", code="engine_error"))
             return
+        try:  # before it is posted: who has an answer finds it counted
+            self._on_answer(job, answer)
+        except Exception:  # counting must neither lose an answer nor end the thread that gives them
+            traceback.print_exc(file=sys.stderr)
         if answer.finish != "cancelled":
             job.post(answer)
-        try:
-            self._on_answer(job, answer)
-        except Exception:  # counting must not end the thread that answers
-            traceback.print_exc(file=sys.stderr)

@@ -83,18 +83,59 @@ def test_timings_count_what_they_name(answerer, make_picture, monkeypatch):
         return 0.5 if len(steps) == 1 else 0.02
 
     prompt = answerer.prompter.prepare([make_picture(1234)], "What?")  # not encoded before
-    decoder, vision = type(answerer.decoder), type(answerer.vision)
+    decoder, vision, cache = type(answerer.decoder), type(answerer.vision), type(answerer.generator.cache)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(decoder, "forward", taking(decoder.forward, step_seconds))
     monkeypatch.setattr(vision, "encode", taking(vision.encode, lambda: 0.03))
     monkeypatch.setattr(vision, "prepare", taking(vision.prepare, lambda: 4.0))
+    monkeypatch.setattr(cache, "take", taking(cache.take, lambda: 0.25))
     monkeypatch.setattr(answerer, "load_ms", 1000.0)
     timings = answerer.generate(prompt, max_new_tokens=6).timings
     assert timings.load_ms == pytest.approx(5000)
     assert timings.encode_ms == pytest.approx(30)
-    assert timings.prefill_ms == pytest.approx(500)
+    assert timings.prefill_ms == pytest.approx(750)  # with the look-up of what the cache holds
     assert timings.decode_tokens_per_s == pytest.approx(50)
     assert timings.preprocess_ms == prompt.preprocess_ms
+    whole = 1000 * (clock[0] - 100 - 5 * 0.02)  # but the tokens after the first
+    assert timings.first_token_ms - timings.preprocess_ms + timings.load_ms - 1000 == pytest.approx(whole)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_loading_does_not_grow_from_answer_to_answer(answerer, make_picture, monkeypatch, batched):
+    prompts = [answerer.prompter.prepare([make_picture(4321 + number)], "What?") for number in range(2)]
+    vision, opened = type(answerer.vision), iter([0.2, 0.0, 0.0])
+    clock = [100.0]
+
+    def prepare(self, num_images):
+        clock[0] += next(opened)  # the first one opens a graph, the others find it open
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(vision, "prepare", prepare)
+    monkeypatch.setattr(answerer, "load_ms", 1000.0)
+    found = []
+    for _ in range(3):
+        if batched:
+            found += [answer.timings.load_ms for answer in answerer.generate_batch(prompts, max_new_tokens=1)[:1]]
+        else:
+            found.append(answerer.generate(prompts[0], max_new_tokens=1).timings.load_ms)
+    assert found == [pytest.approx(1200), pytest.approx(1000), pytest.approx(1000)]
+    assert answerer.load_ms == 1000
+
+
+def test_hashing_a_picture_is_part_of_its_preparation(answerer, make_picture, monkeypatch):
+    from laco_engines import visuals
+
+    clock, real = [100.0], visuals.hashlib.blake2b
+
+    def slow(*args, **kwargs):
+        clock[0] += 0.125
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(visuals.hashlib, "blake2b", slow)
+    prompt = answerer.prompter.prepare([make_picture(777)], "What?")
+    assert prompt.preprocess_ms == pytest.approx(125)
+    assert answerer.generate(prompt, max_new_tokens=1).timings.first_token_ms == pytest.approx(125)
 
 
 def test_real_timings_are_positive(answerer, make_picture):

@@ -67,6 +67,16 @@ def test_what_is_written_is_read_back(folder):
     assert bundle.file("llm/model.onnx") == folder / "llm/model.onnx"
 
 
+def test_numbers_that_json_does_not_have_are_refused_by_name(folder):
+    manifest = bundles.read_manifest(folder)
+    before = (folder / bundles.MANIFEST_NAME).read_bytes()
+    accuracy = {"decoder": {"whole": {"cosine": float("nan")}, "steps": [1.0, float("-inf")]}}
+    with pytest.raises(BundleError) as caught:
+        write_manifest(folder, dataclasses.replace(manifest, accuracy=accuracy))
+    assert "accuracy.decoder.whole.cosine nan, accuracy.decoder.steps[1] -inf" in str(caught.value)
+    assert (folder / bundles.MANIFEST_NAME).read_bytes() == before
+
+
 def test_a_bundle_may_have_no_language_model(folder):
     write_manifest(folder, dataclasses.replace(MANIFEST, decoder=None))
     assert open_bundle(folder).manifest.decoder is None

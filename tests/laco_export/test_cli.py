@@ -53,6 +53,22 @@ def test_a_truncated_weight_file(capsys, copy):
     assert "damaged or cut off" in refused(capsys, copy)
 
 
+@pytest.mark.parametrize("llm", ["int4", "int8", "fp32"])
+@pytest.mark.parametrize("where", ["layers.0.mlp.down_proj", "embed_tokens"])
+def test_a_language_model_with_nan_is_refused_in_every_precision(
+    capsys, make_tiny_model, make_tiny_checkpoint, tmp_path, llm, where
+):
+    model = make_tiny_model()
+    model.get_submodule(f"language_model.model.{where}").weight.data[3, 5] = float("nan")
+    checkpoint = make_tiny_checkpoint(model, tmp_path / "checkpoint")
+    options = ["--model", str(checkpoint), "--output", str(tmp_path / "bundle"), "--fp32", "--no-compile", "--llm", llm]
+    assert main(options) == 1
+    message = capsys.readouterr().err
+    assert "inf or NaN" in message
+    assert "Traceback" not in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
+
+
 def test_a_flipped_bit(capsys, copy):
     weights = copy / "model.safetensors"
     data = bytearray(weights.read_bytes())

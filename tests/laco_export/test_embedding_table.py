@@ -102,9 +102,9 @@ def test_a_record_survives_json():
 def test_threads_read_the_rows_that_they_ask_for(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
-    values = random_values()
+    values = random_values(shape=(500, WIDTH))
     table = EmbeddingTable(tmp_path, EmbeddingStorage(stored(tmp_path, 24, values), WIDTH, tied=True))
-    ids = [np.random.default_rng(seed).integers(0, ROWS, 50) for seed in range(40)]
+    ids = [np.random.default_rng(seed).integers(0, len(values), 200) for seed in range(80)]
     with ThreadPoolExecutor(8) as pool:
         assert all(np.array_equal(rows, values[i]) for rows, i in zip(pool.map(table.rows, ids), ids, strict=True))
 

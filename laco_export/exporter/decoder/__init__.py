@@ -25,6 +25,7 @@ from .proof import verify_decoder
 __all__ = ["DECODER_PRECISIONS", "DecoderPrecision", "bytes_per_weight", "export_decoder", "verify_decoder"]
 
 FOLDER = "llm"
+_SCALE_BYTES = 4  # a float32 a block
 
 
 def export_decoder(
@@ -83,10 +84,13 @@ def export_decoder(
 
 
 def bytes_per_weight(precision: str) -> float:
-    """About what :func:`export_decoder` writes for a weight; of an integer precision at most: the head's bits."""
+    """About what :func:`export_decoder` writes for a weight; of an integer precision the most, layers or head."""
     chosen = DECODER_PRECISIONS[precision]
-    bits = (chosen.bits, chosen.head_bits)
-    return np.dtype(chosen.dtype).itemsize if None in bits else max(bits) / 8 + 4 / 32  # an FP32 scale for 32 weights
+    floats = np.dtype(chosen.dtype).itemsize
+    return max(
+        floats if bits is None else bits / 8 + _SCALE_BYTES / block_size
+        for bits, block_size in (chosen.of_blocks(), chosen.of_head())
+    )
 
 
 def _write_generation_config(generation_config, eos_token_ids: list[int], folder: Path) -> None:

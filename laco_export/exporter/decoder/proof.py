@@ -71,6 +71,11 @@ def verify_decoder(
     precision, rounding = DECODER_PRECISIONS[decoder.precision], {}
     with torch.inference_mode(), quiet_libraries():
         expected = language_model(inputs_embeds=inputs).logits.float().numpy()[0]  # [T, V]
+        if not np.isfinite(expected).all():
+            raise ExportError(
+                "the language model gives inf or NaN in PyTorch",
+                todo="look for extreme values in the checkpoint's weights; nothing could be compared with them",
+            )
         if precision.bits is not None:
             from .rounded import rounded_weights
 
@@ -104,7 +109,7 @@ def _check_embedding(weight, table: EmbeddingTable, precision: str, samples: int
     error = float((np.linalg.norm(given - expected, axis=1) / norms).max())
     # Rounding to float16 moves a value by 2^-11 at most; to 8 bits by half a step of 1/128 of a block's largest value.
     allowed = {"float32": 0.0, "float16": 2.0**-11, "uint8": 2e-2}[table.storage.rows.dtype]
-    if not error <= allowed:  # so that NaN is refused too
+    if not error <= allowed:  # so that NaN on disk is refused too
         raise ExportError(
             "the embedding rows on disk are not the model's",
             given=f"a row that differs by {error:.2%}, in precision {precision}",

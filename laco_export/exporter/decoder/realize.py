@@ -190,6 +190,11 @@ class Realizer:
         with np.errstate(over="ignore"):
             converted = values.astype(self.dtype, copy=False)
         if not np.isfinite(converted).all():
+            if not np.isfinite(values).all():
+                raise ExportError(
+                    f"the language model's weight '{name}' holds inf or NaN",
+                    todo="train or download the checkpoint again",
+                )
             raise ExportError(
                 f"weight '{name}' does not fit {self.dtype}", given=f"values up to {np.abs(values).max():.3g}"
             )

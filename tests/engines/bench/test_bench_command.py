@@ -71,11 +71,26 @@ def test_the_language_model_is_measured_too(bundle_folder, capsys):
     assert decode["kept"] + decode["rejected"] >= 3
 
 
+def test_what_was_passed_over_for_all_is_said_once(bundle_folder, rewritten, capsys):
+    other = rewritten(compression={"method": "laco", "depth": "1", "block": 4})
+    code, out, _ = bench(capsys, bundle_folder, other, "--batch", 1, "--no-llm", "--no-memory", *QUICK)
+    assert code == 0
+    assert out.count("passed over: TensorRT is not installed") == 1
+    assert "bundle: passed over" not in out
+
+
+def test_what_was_passed_over_for_some_names_them():
+    from laco_engines.commands.bench import _passed_over
+
+    reasons = {"a": ["TensorRT: no engine was built"], "b": ["TensorRT: no engine was built", "x"], "c": []}
+    assert _passed_over(reasons) == ["a, b: passed over: TensorRT: no engine was built", "b: passed over: x"]
+
+
 def test_the_table_says_what_was_measured_and_how(bundle_folder, capsys):
     code, out, _ = bench(capsys, bundle_folder, "--batch", 1, "--no-llm", "--no-memory", *QUICK)
     assert code == 0
     for word in ("p50 ms", "p95 ms", "images/s", "floor ms", "bandwidth-bound", "rejected", "1 warm-up runs",
-                 "3 samples of each", "1 threads", "onnxruntime", "passed over: TensorRT", "no energy"):  # fmt: skip
+                 "3 samples of each", "1 threads", "onnxruntime", "passed over: TensorRT", "or INA238"):  # fmt: skip
         assert word in out, word
     assert "…" not in out
 
@@ -87,6 +102,8 @@ def test_the_table_says_what_was_measured_and_how(bundle_folder, capsys):
         (["--warmup", "-1"], "--warmup must be at least 0"),
         (["--runtime", "tpu"], "onnxruntime"),
         (["--plot", "no/such/folder/depth.png"], "does not exist"),
+        (["--plot", "depth.jpg"], "ends in .png"),
+        (["--plot", "depth"], "ends in .png"),
     ],
 )
 def test_wrong_options_are_told(bundle_folder, capsys, arguments, says):

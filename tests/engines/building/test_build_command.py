@@ -58,6 +58,10 @@ def test_turing_is_left_out_where_a_graph_is_not_half(rtx, one_graph, engine_cac
     code, out, _ = build(capfd, one_graph, "--target", "rtx")
     assert code == 0
     assert out.count("for compute capability 8.0, 8.6, 8.9, 12.0, 12.1") == 1
+    assert out.count("not for compute capability 7.5: TensorRT-RTX compiles no FP32 product for it") == 1
+    assert "laco-export --fp16" in out
+    code, out, _ = build(capfd, one_graph, "--target", "rtx", "--json")  # from the cache it is said too
+    assert json.loads(out)["engines"][0]["left_out"] == [75]
     code, _, err = build(capfd, one_graph, "--target", "rtx", "--compute-capability", "75")
     assert code == 1
     assert "Turing" in err
@@ -76,6 +80,40 @@ def test_another_version_is_a_miss(rtx, bundle_folder, engine_cache, monkeypatch
     assert engine_cache.path_of(before) != engine_cache.path_of(after)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"board": "NVIDIA Jetson Orin NX Engineering Reference Developer Kit"},
+        {"l4t": "36.5"},
+        {"total_bytes": 16 << 30},
+        {"multiprocessors": 16},
+        {"name": "Thor"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_board_or_jetpack_is_a_miss_and_has_timings_of_its_own(bundle_folder, engine_cache, change):
+    from laco_engines.building import builder
+    from laco_engines.building.targets import BuildTarget
+    from laco_engines.devices.cuda import CudaDevice
+
+    bundle, options = open_bundle(bundle_folder), builder.BuildOptions()
+    graph = bundle.manifest.vision.graphs[0]
+    here = CudaDevice("Orin", 87, 8 << 30, 6 << 30, True, "12.6", 8, "NVIDIA Jetson Orin Nano Developer Kit", "36.4.3")
+    targets = [
+        BuildTarget("tensorrt", "10.3.0", device, (), None)
+        for device in (here, dataclasses.replace(here, **change), dataclasses.replace(here, free_bytes=5 << 30))
+    ]
+    one, other, same = (engine_cache.path_of(builder.engine_key(bundle, graph, target, options)) for target in targets)
+    assert one != other
+    assert one == same  # what is free is not the device
+    one, other, same = (builder._timing_cache(engine_cache, target) for target in targets)
+    assert one != other
+    assert one == same
+    assert one.name.startswith(
+        "Orin-sm-87-8-multiprocessors-8-GiB-NVIDIA-Jetson-Orin-Nano-Developer-Kit-L4T-36.4.3-tensorrt"
+    )
+
+
 def test_a_damaged_engine_is_built_again(rtx, bundle_folder, engine_cache, capfd):
     build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "86")
     engine = sorted(engine_cache.folder.rglob("*.engine"))[0]
@@ -90,6 +128,17 @@ def test_a_damaged_engine_is_built_again(rtx, bundle_folder, engine_cache, capfd
     engine.with_suffix(".json").write_text("{")  # half a sidecar: there is no engine
     out = build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "86", "--json")[1]
     assert sorted(statuses(out)) == ["built", "cached"]
+
+
+def test_a_cache_that_is_no_folder_is_told_with_what_to_set(rtx, one_graph, tmp_path, monkeypatch, capfd):
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        (tmp_path / "file").write_text("not a folder")
+        monkeypatch.setenv("LACO_ENGINE_CACHE", str(place))
+        code, _, err = build(capfd, one_graph, "--target", "rtx", "--compute-capability", "86")
+        assert code == 1
+        assert "the engine cache cannot be written" in err
+        assert "LACO_ENGINE_CACHE" in err
+        assert (tmp_path / "file").read_text() == "not a folder"
 
 
 def test_the_sidecar_says_for_what_it_was_built(rtx, bundle_folder, engine_cache, capfd):
@@ -151,14 +200,16 @@ def test_an_absent_device_is_estimated_and_refused(bundle_folder, engine_cache, 
     assert code == 1
     assert "nothing was built" in err
     assert "laco-engine build" in err
-    for word in ("engine", "running", "building", "fits", "at least", "build time is not estimated"):
+    for word in ("engine", "running", "building", "fits", "building takes at least a second", "at most 60 minutes"):
         assert word in out
+    assert out.count("a run takes at least") == 2
     code, out, _ = build(capfd, bundle_folder, "--target", target, "--json")
     document = json.loads(out)
     assert (code, document["built"]) == (1, False)
     one, two = (engine["estimate"] for engine in document["engines"])
     assert two["build_bytes"] > one["build_bytes"] > one["engine_bytes"] > 0
     assert two["encode_floor_ms"] > one["encode_floor_ms"] > 0
+    assert one["build_seconds_at_most"] > one["build_seconds"] > 0
     assert not engine_cache.folder.exists()
 
 
@@ -190,6 +241,20 @@ def test_without_a_device_the_message_offers_what_there_is(bundle_folder, capfd,
     assert code == 1
     assert "no NVIDIA driver is loaded" in err
     assert "--target rtx" in err
+
+
+def test_a_builder_on_a_discrete_gpu_needs_the_systems_memory_too(monkeypatch, one_graph):
+    from laco_engines.building import builder
+    from laco_engines.building.builder import BuildOptions, EngineMemoryError, build_bundle
+    from laco_engines.building.targets import BuildTarget
+    from laco_engines.devices.cuda import CudaDevice
+
+    monkeypatch.setattr(builder, "available_memory", lambda: 100 << 20)
+    gpu = CudaDevice("NVIDIA H200", 90, 140 << 30, 139 << 30, False, "12.6")
+    target = BuildTarget("tensorrt", "10.3.0", gpu, (), None)
+    with pytest.raises(EngineMemoryError, match="would not fit into memory") as caught:
+        build_bundle(open_bundle(one_graph), target, BuildOptions())
+    assert "100 MiB free" in str(caught.value)
 
 
 @pytest.mark.parametrize(

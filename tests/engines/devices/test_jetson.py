@@ -12,8 +12,8 @@ ORIN_NANO_RELEASE = (
     "DATE: Sun Mar 19 15:19:21 UTC 2023\n"
 )
 ORIN_NANO_MODEL = "NVIDIA Orin Nano Developer Kit\0"
-# The first lines of /etc/nv_tegra_release of JetPack 6.2, as printed in Eduardo Hernández Valdez's "Compiling and
-# Loading an Out-of-Tree Kernel Driver on Jetson".
+# /etc/nv_tegra_release of JetPack 6.2, quoted from
+# https://github.com/roboflow/inference/blob/14fb144c1490299c5779421e5f86a02f5d3178d4/inference_models/tests/unit_tests/runtime_introspection/test_core.py
 JETPACK_6_2_RELEASE = (
     "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, "
     "DATE: Wed Jan  8 01:49:37 UTC 2025\n"

@@ -79,6 +79,21 @@ def test_an_engine_for_another_place_is_not_loaded(stand_in_device, store_engine
     assert "cudaMalloc" not in cuda.calls
 
 
+def test_the_command_says_where_an_older_engine_differs_and_what_to_do(
+    stand_in_device, store_engines, bundle, monkeypatch, capsys
+):
+    from laco_engines.cli import main
+
+    trt, _, _ = stand_in_device("tensorrt-10.3")
+    cache = store_engines("tensorrt", trt.__version__, device="Stand-in sm_87", schema=1)
+    monkeypatch.setenv("LACO_ENGINE_CACHE", str(cache.folder))
+    assert main(["diff", str(bundle.path), "--runtime", "tensorrt"]) == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert "did not note its board and JetPack" in message
+    assert "laco-engine build" in message
+    assert "Traceback" not in message
+
+
 def test_an_engine_of_another_graph_is_not_loaded(stand_in_device, store_engines, bundle, tmp_path):
     import dataclasses
 

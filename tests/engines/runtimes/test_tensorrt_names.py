@@ -49,7 +49,7 @@ def test_a_name_planted_in_the_real_source_fails_the_script(tmp_path):
     target = tmp_path / "engines/runtimes/tensorrt_engine.py"
     line = "self._runtime: trt.Runtime = "
     assert line in target.read_text()
-    target.write_text(target.read_text().replace(line, "self._trt.BuilderFlag.FP16\n        " + line))
+    target.write_text(target.read_text().replace(line, "self._trt.BuilderFlag.FP16; " + line))
     problems = SCRIPT["check"](tmp_path)
     assert len(problems) == 2  # 11.4 and RTX
     assert all("BuilderFlag.FP16" in problem for problem in problems)

@@ -140,6 +140,27 @@ def test_bytes_that_never_became_a_character_are_not_lost(running, gated, answer
     running(check)
 
 
+def test_counting_that_fails_loses_no_answer_and_the_engine_goes_on(running, gated, monkeypatch, capsys):
+    async def check(client, service):
+        counted = []
+
+        def broken(answer, queue_seconds):
+            counted.append(answer)
+            raise ValueError("a label that the registry does not take")
+
+        monkeypatch.setattr(service.metrics, "answer", broken)
+        gated.gate.set()
+        for number in range(2):
+            reply = await client.ask(max_tokens=3)
+            assert reply.status == 200
+            assert reply.json["usage"]["completion_tokens"] > 0
+            assert len(counted) == number + 1  # before the answer was sent
+        assert service.status == "ready"
+
+    running(check)
+    assert capsys.readouterr().err.count("ValueError: a label that the registry does not take") == 2
+
+
 def test_an_engine_that_fails_is_a_500_and_goes_on(running, gated, answerer, monkeypatch, capsys):
     monkeypatch.setattr(gated, "generate", lambda *a, **k: 1 / 0)
 

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ import torch
 
 from laco_export.embedding_table import EmbeddingTable
 from laco_export.errors import ExportError
-from laco_export.exporter.decoder import DECODER_PRECISIONS, export_decoder, verify_decoder
+from laco_export.exporter.decoder import DECODER_PRECISIONS, bytes_per_weight, export_decoder, verify_decoder
 
 
 def load(folder, decoder):
@@ -63,6 +64,22 @@ def test_the_operators_of_a_layer(make_language_model, export, precision, tmp_pa
         "GatherND": 1,
         **({"Cast": 1} if precision == "fp16" else {}),
     }
+
+
+@pytest.mark.parametrize("block_size", [32, 128])
+@pytest.mark.parametrize("precision", DECODER_PRECISIONS)
+def test_a_weight_takes_the_bytes_that_are_asked_of_the_disk(
+    make_language_model, export, precision, block_size, tmp_path, monkeypatch
+):
+    chosen = replace(DECODER_PRECISIONS[precision], block_size=block_size, head_block_size=block_size)
+    monkeypatch.setitem(DECODER_PRECISIONS, precision, chosen)
+    model = make_language_model(vocab_size=4000, hidden_size=128, intermediate_size=256, num_hidden_layers=1)
+    export(model, tmp_path, precision)
+    written = (tmp_path / "llm" / "model.onnx_data").stat().st_size / sum(p.numel() for p in model.parameters())
+    # Of int4 the layers take half of what the head takes; the file holds the rotary tables too.
+    assert 0.85 * bytes_per_weight(precision) < written < 1.04 * bytes_per_weight(precision)
+    if precision != "int4":
+        assert written == pytest.approx(bytes_per_weight(precision), rel=0.04)
 
 
 @pytest.mark.parametrize("precision", DECODER_PRECISIONS)
