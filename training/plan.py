@@ -107,13 +107,19 @@ def _longest_forward(stage: StageRecipe, dataset):
     """A forward pass of as many samples as a process takes, all like the longest of a part of the data."""
     import numpy as np
 
-    from .data import IGNORED
+    from .data import IGNORED, DataError
+    from .data.broken import named
     from .memory import ForwardShape
 
     spread = np.linspace(0, len(dataset) - 1, min(len(dataset), _MEASURED_SAMPLES)).astype(int)
     sample = dataset[int(spread[np.argmax(dataset.lengths(spread))])]
     if "input_ids" not in sample:
-        raise ConfigError("the first samples cannot be used", given=str(sample["notes"]))
+        broken = [asdict(found) for found in sample["notes"].broken]
+        raise DataError(
+            f"none of the {len(broken)} samples that were tried can be used",
+            given=named(broken),
+            todo="check data, images and data_folder in the recipe",
+        )
     rows, tokens = stage.per_device_batch_size, len(sample["input_ids"])
     counted = int((sample["labels"] != IGNORED).sum())
     tiles = rows * (len(sample["pixel_values"]) if "pixel_values" in sample else 0)

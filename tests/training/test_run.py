@@ -221,3 +221,11 @@ def test_the_plan_breaks_no_figure_in_a_narrow_terminal():
 def test_what_a_plan_finds(recipe, capsys, override, message):
     assert main(["--recipe", recipe, "--dry-run", "--set", override]) in (1, 2)
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_plan_names_samples_that_cannot_be_used(recipe, tmp_path, capsys):
+    assert main(["--recipe", recipe, "--dry-run", "--set", f"stages.1.images={tmp_path}"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "stages.1: none of the" in said and "samples that were tried can be used" in said
+    assert said.count("does not exist") == 5 and " more do: " in said
+    assert "BatchNotes" not in said

@@ -127,13 +127,18 @@ class BrokenSamples:
         return list(samples.values())
 
     def _too_many(self, logged: list[dict]) -> DataError:
-        first = [f"sample '{s['id']}' of '{s['file']}': {s['reason']}" for s in logged[:_NAMED]]
-        more = [f"and {len(logged) - _NAMED} more"] if len(logged) > _NAMED else []
         return DataError(
             f"{len(logged)} broken sample{'s' if len(logged) > 1 else ''}, and max_broken allows {self.limit}",
-            given="\n           ".join(first + more),
+            given=named(logged),
             todo=f"correct them (they are in '{self.log}'), or raise the stage's max_broken",
         )
+
+
+def named(samples: Sequence[dict]) -> str:
+    """The first broken samples with what is wrong with them, a line each, for an error message."""
+    first = [f"sample '{s['id']}' of '{s['file']}': {s['reason']}" for s in samples[:_NAMED]]
+    more = [f"and {len(samples) - _NAMED} more"] if len(samples) > _NAMED else []
+    return "\n           ".join(first + more)
 
 
 def _key(sample: dict) -> tuple:
