@@ -100,13 +100,19 @@ def test_a_record_survives_json():
 
 
 def test_threads_read_the_rows_that_they_ask_for(tmp_path):
+    import sys
     from concurrent.futures import ThreadPoolExecutor
 
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # seconds: threads change between any two steps
     values = random_values(shape=(500, WIDTH))
     table = EmbeddingTable(tmp_path, EmbeddingStorage(stored(tmp_path, 24, values), WIDTH, tied=True))
-    ids = [np.random.default_rng(seed).integers(0, len(values), 200) for seed in range(80)]
-    with ThreadPoolExecutor(8) as pool:
-        assert all(np.array_equal(rows, values[i]) for rows, i in zip(pool.map(table.rows, ids), ids, strict=True))
+    ids = [np.random.default_rng(seed).integers(0, len(values), 200) for seed in range(400)]
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert all(np.array_equal(rows, values[i]) for rows, i in zip(pool.map(table.rows, ids), ids, strict=True))
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_a_file_cut_after_opening_is_an_error(tmp_path):
