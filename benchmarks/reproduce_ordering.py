@@ -6,8 +6,7 @@
 
 An encoder of twelve blocks is pretrained at its full token count until a small causal decoder reads at least 90 % of
 the letters on its pages; then arms with the same batches, steps and start put a merge into it: Table 1's compressors at
-1/4, Table 8's depths, controls, and the compressors once more with the merge layer at the encoder's learning rate.
-`docs/reproduction.md` tells what came out.
+1/4, Table 8's depths, and controls. `docs/reproduction.md` tells what came out.
 
 A folder (`--output`) holds for each seed the pretrained parts and one JSON an arm; what stands there is not run again,
 and an arm that was stopped goes on at its step. `report` writes benchmarks/results/reproduce_ordering.json,
@@ -51,7 +50,7 @@ class Seed:
             )
         write_json(settings, given)
 
-    def run(self, wanted: list[str], *, slow_merge: bool = False) -> bool:
+    def run(self, wanted: list[str], *, exploratory: bool = False) -> bool:
         """All arms that are missing, or the `wanted` of them; False where the time ran out."""
         from ordering.arms import ARMS, ArmTraining, new_arm, stages_of
 
@@ -60,7 +59,7 @@ class Seed:
         reader = self._reader()
         for arm in ARMS:
             record = self.folder / f"{arm.file}.json"
-            if record.exists() or not (arm.file in wanted if wanted else slow_merge or not arm.slow_merge):
+            if record.exists() or not (arm.file in wanted if wanted else exploratory or not arm.exploratory):
                 continue
             stages = stages_of(arm, self.steps["stage_1"], self.steps["stage_2"])
             training = ArmTraining(new_arm(reader, arm, self.seed), stages, self.seed, self.folder / f"{arm.file}.pt")
@@ -165,7 +164,7 @@ def run(arguments: argparse.Namespace) -> int:
     for number in arguments.seeds:
         left = None if end is None else end - time.monotonic()
         seed = Seed(arguments.output / f"seed-{number}", number, steps, arguments.device, left)
-        if not seed.run(arguments.arms, slow_merge=arguments.slow_merge):
+        if not seed.run(arguments.arms, exploratory=arguments.exploratory):
             print("run the same command again to go on", flush=True)
             return 0
     return 0
@@ -250,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the report goes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=[], metavar="FILE", help="some arms only, such as laco-1_4")
-    parser.add_argument("--slow-merge", action="store_true", help="also the exploratory arms with a slow merge layer")
+    parser.add_argument("--exploratory", action="store_true", help="also the arms outside the verdict")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="of PyTorch on a CPU")
     parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="and go on with the same command later")

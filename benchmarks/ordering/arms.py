@@ -49,6 +49,7 @@ class Arm:
         group: what it is compared in.
         budget: how many times the others' steps it gets.
         slow_merge: the merge layer never learns faster than the encoder does in stage 2.
+        scaled: the merge layer's output starts with the root mean square of its input.
     """
 
     method: str
@@ -56,16 +57,22 @@ class Arm:
     group: str
     budget: int = 1
     slow_merge: bool = False
+    scaled: bool = False
+
+    @property
+    def exploratory(self) -> bool:
+        """Outside the verdict, and run on demand."""
+        return self.slow_merge or self.scaled
 
     @property
     def name(self) -> str:
         more = f", {self.budget}x steps" if self.budget > 1 else ""
-        return f"{self.method}@{self.at}{more}{', slow merge' if self.slow_merge else ''}"
+        return f"{self.method}@{self.at}{more}{', slow merge' * self.slow_merge}{', scaled start' * self.scaled}"
 
     @property
     def file(self) -> str:
         more = f"-{self.budget}x" if self.budget > 1 else ""
-        return f"{self.method}-{self.at.replace('/', '_')}{more}{'-slow' if self.slow_merge else ''}"
+        return f"{self.method}-{self.at.replace('/', '_')}{more}{'-slow' * self.slow_merge}{'-scaled' * self.scaled}"
 
 
 COMPRESSORS = ("laco", "pixel_shuffle", "ldpv2", "token_packer")  # Table 1
@@ -76,7 +83,8 @@ ARMS = (
     Arm("average_pool", "1/4", "controls"),
     Arm("laco_misaligned", "1/4", "controls"),
     Arm("pixel_shuffle", "1/4", "controls", budget=4),
-    *(Arm(method, "1/4", "slow merge", slow_merge=True) for method in COMPRESSORS),
+    Arm("pixel_shuffle", "1/4", "exploratory", scaled=True),
+    *(Arm(method, "1/4", "exploratory", slow_merge=True) for method in COMPRESSORS),
 )
 
 
@@ -101,7 +109,24 @@ def new_arm(reader: LacoForConditionalGeneration, arm: Arm, seed: int) -> LacoFo
         encoder, decoder, image_token_id=IMAGE, method=arm.method, at=arm.at
     )
     model.projector.load_state_dict(reader.projector.state_dict())
-    return model.to(reader.device).train()
+    model.to(reader.device).train()
+    if arm.scaled:
+        _match_scale(model, seed)
+    return model
+
+
+@torch.no_grad()
+def _match_scale(model: LacoForConditionalGeneration, seed: int) -> None:
+    """Scale the last Linear of pixel-shuffle's MLP: fresh, it is hundreds of times quieter than the blocks are."""
+    (compressor,) = model.vision_model.compressors.values()
+    sizes: list[torch.Tensor] = []
+    hook = compressor.register_forward_hook(
+        lambda _, inputs, output: sizes.extend(tensor.square().mean().sqrt() for tensor in (inputs[0], output))
+    )
+    model.vision_model(draw_pages(BATCH, seed, _PART)[0].to(model.device))
+    hook.remove()
+    for parameter in compressor.mlp.linear_2.parameters():
+        parameter.mul_(sizes[0] / sizes[1])
 
 
 class ArmTraining:

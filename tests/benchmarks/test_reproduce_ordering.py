@@ -8,7 +8,7 @@ import torch
 from ordering import reader
 from ordering.arms import ARMS, Arm, ArmTraining, new_arm, stages_of
 from ordering.pages import LETTERS, PER_PAGE, draw_pages
-from ordering.pretraining import cell_of_patch, new_reader
+from ordering.pretraining import cell_of_patch, loss_in_words, new_decoder, new_reader, pretrain_decoder
 from ordering.reader import FIRST_LETTER, IMAGE, PAD, batch_of
 from ordering.verdict import retained_share, rows_of, verdict
 
@@ -17,7 +17,7 @@ from laco_training.data import IGNORED
 from laco_training.parameter_groups import parameters_by_group
 
 STEPS = [word for part in reproduce_ordering.STEPS for word in (f"--{part.replace('_', '-')}-steps", "2")]
-SLOW = Arm("laco", "1/4", "slow merge", slow_merge=True)
+SLOW = Arm("laco", "1/4", "exploratory", slow_merge=True)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -82,6 +82,28 @@ def test_arms_differ_in_the_merge_alone(full_token_model):
         assert first[name][0] is not next(full_token_model.get_submodule(part).parameters())
 
 
+def test_a_scaled_start_speaks_as_loud_as_the_encoder(full_token_model):
+    arm = next(arm for arm in ARMS if arm.scaled)
+    model, pages = new_arm(full_token_model, arm, seed=3), draw_pages(2, 5)[0]
+    seen = []
+    compressor = next(iter(model.vision_model.compressors.values()))
+    compressor.register_forward_hook(lambda _, taken, given: seen.extend(float(t.std()) for t in (*taken, given)))
+    with torch.no_grad():
+        model.vision_model(pages)
+    assert seen[1] == pytest.approx(seen[0], rel=0.2)
+
+
+def test_the_decoder_is_taught_both_token_counts(full_token_model):
+    """The loss in words falls for one token a patch and for one a cell."""
+    encoder = full_token_model.vision_model.encoder
+    letters = draw_pages(16, 8)[1]
+    losses = []
+    for decoder in (new_decoder(encoder), pretrain_decoder(encoder, 0, 40)):
+        with torch.no_grad():
+            losses.append([loss_in_words(decoder, letters, n, torch.Generator().manual_seed(0)) for n in (64, 16)])
+    assert max(losses[1]) < 0.5 * min(losses[0])
+
+
 def test_the_cells_of_patches():
     assert cell_of_patch().view(8, 8)[:3].tolist() == [[0, 0, 1, 1, 2, 2, 3, 3]] * 2 + [[4, 4, 5, 5, 6, 6, 7, 7]]
 
@@ -115,7 +137,7 @@ def test_budgets_and_slow_merges():
     first, second = stages_of(SLOW, 10, 20)
     assert first.rates == {"compressor": 2e-5, "projector": 1e-3}
     assert second.rates["compressor"] == second.rates["encoder"] == 2e-5
-    assert len({arm.file for arm in ARMS}) == len({arm.name for arm in ARMS}) == len(ARMS) == 15
+    assert len({arm.file for arm in ARMS}) == len({arm.name for arm in ARMS}) == len(ARMS) == 16
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(run, tmp_path, capsys):
