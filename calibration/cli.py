@@ -139,7 +139,8 @@ def _compare(args: argparse.Namespace) -> None:
         print(json.dumps([asdict(one) for one in found], indent=2))
         return
     for one in found:
-        print(f"range × {one.ratio:.3f}  distance {one.distance:.3f}  {one.region}: {one.name}")
+        reader = one.readers[0].rpartition("/")[0] if one.readers else one.name
+        print(f"range × {one.ratio:.3f}  distance {one.distance:.3f}  {one.region}: {reader}")
 
 
 if __name__ == "__main__":

@@ -87,20 +87,27 @@ def _calibrate(run: Run) -> Report:
     with run.steps.step("compare with PyTorch's golden features"):
         path, ir_version = run.folder / settled.vision.graphs[0].file, settled.vision.ir_version
         proof = verification.golden_proof(run.bundle, path, seen.scales, ir_version, half=run.half)
-    tolerance = verification.tolerance_of(run.options.max_drop, settled.error)
     record = calibration_record(run, weighed, settled)
-    manifest = run.bundle.manifest
+    _write_manifest(run, settled, record, proof, compiled)
+    return Report(run.output, record, run.pictures.broken, run.notes, run.steps.seconds)
+
+
+def _write_manifest(run: Run, settled: Settling, record: dict, proof: dict, compiled: list[dict]) -> None:
+    source = run.bundle.manifest
+    # What was found of the FP32 graph's own blocks, or of its compilation, is not this graph's.
+    accuracy = {name: value for name, value in source.accuracy.items() if name not in ("branches", "also")}
+    notes = [note for note in source.notes if not note.startswith("the graph was not compiled")]
+    tolerance = verification.tolerance_of(run.options.max_drop, settled.error)
     manifest = replace(
-        manifest,
+        source,
         tool_version=__version__,
         vision=replace(settled.vision, calibration=record),
-        accuracy={**manifest.accuracy, **verification.with_tolerance(proof, tolerance), "also": {}},
+        accuracy={**accuracy, **verification.with_tolerance(proof, tolerance)},
         build={"seconds": run.steps.seconds, "compiled": compiled},
-        notes=[*manifest.notes, *run.notes],
+        notes=[*notes, *run.notes],
         files={},
     )
     write_manifest(run.folder, manifest)
-    return Report(run.output, record, run.pictures.broken, run.notes, run.steps.seconds)
 
 
 def _write_findings(run: Run, weighed: Weighing, settled: Settling) -> None:

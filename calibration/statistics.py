@@ -195,12 +195,14 @@ class Difference:
     """One tensor in two calibrations.
 
     Attributes:
+        readers: the Linear layers that read it.
         ratio: the second's range over the first's, by the method asked for.
         distance: total variation between the two distributions, 0 (equal) to 1 (disjoint).
     """
 
     name: str
     region: str
+    readers: tuple[str, ...]
     ratio: float
     distance: float
 
@@ -222,7 +224,7 @@ def compare(first: Statistics, second: Statistics, method: str) -> list[Differen
         other = second.tensors[name].histogram
         ranges = [METHODS[method].threshold(histogram) for histogram in (one.histogram, other)]
         ratio = ranges[1] / ranges[0] if ranges[0] else float("inf") if ranges[1] else 1.0
-        found.append(Difference(name, one.region, ratio, _total_variation(one.histogram, other)))
+        found.append(Difference(name, one.region, tuple(one.readers), ratio, _total_variation(one.histogram, other)))
     return sorted(found, key=lambda one: -one.distance)
 
 

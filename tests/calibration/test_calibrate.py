@@ -39,6 +39,8 @@ def test_the_bundle_is_whole_and_as_good_as_it_says(recipe, calibrated, fp32_bun
     assert bundle.manifest.decoder is not None, "the language model came along"
     cosine = next(t["cosine"] for t in bundle.manifest.accuracy["tensors"] if t["name"] == "image_features")
     assert cosine > bundle.manifest.accuracy["tolerance"]["cosine"]
+    said = bundle.manifest.accuracy, bundle.manifest.notes
+    assert "branches" not in said[0] and not any("--no-compile" in note for note in said[1]), "the FP32 graph's"
 
 
 def test_a_tensorrt_bundle_carries_fp16_to_fall_back_on(calibrated):
