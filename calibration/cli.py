@@ -130,11 +130,14 @@ def _run(args: argparse.Namespace) -> None:
 def _compare(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
+    from laco_export.errors import UsageError
+
     from .statistics import Statistics, compare
     from .thresholds import METHODS
 
-    method = args.method if args.method in METHODS else "mse"
-    found = compare(*(Statistics.load(path) for path in args.compare), method)
+    if args.method not in METHODS:
+        raise UsageError("--method is not known", given=args.method, allowed=", ".join(METHODS))
+    found = compare(*(Statistics.load(path) for path in args.compare), args.method)
     if args.json:
         print(json.dumps([asdict(one) for one in found], indent=2))
         return

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 from laco_export import __version__
 from laco_export.atomic import new_directory, refuse_existing
@@ -67,7 +68,7 @@ def calibrate(options: CalibrationOptions) -> Report:
     return report
 
 
-def _require_space(options: CalibrationOptions, bundle: Bundle, folder) -> None:
+def _require_space(options: CalibrationOptions, bundle: Bundle, folder: Path) -> None:
     weights = bundle.manifest.files[bundle.manifest.vision.weights]["bytes"]
     share = 0.9 if options.recipe_entry.base == "fp16" else 0.4  # int8 a quarter, the FP16 fallback a half
     require_space(folder, weights * share, output=options.output_folder)

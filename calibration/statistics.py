@@ -208,10 +208,10 @@ class Difference:
 
 
 def compare(first: Statistics, second: Statistics, method: str) -> list[Difference]:
-    """Tensor by tensor, the most different first.
+    """Tensor by tensor (those that both have: --attention watches more), the most different first.
 
     Raises:
-        CalibrationError: they are of different graphs or smoothings.
+        CalibrationError: they are of different graphs or smoothings, or one has seen nothing yet.
     """
     if (first.graph, first.smoothing) != (second.graph, second.smoothing):
         raise CalibrationError(
@@ -219,8 +219,15 @@ def compare(first: Statistics, second: Statistics, method: str) -> list[Differen
             given=f"graph {second.graph[:16]}…, smoothing {str(second.smoothing)[:16]}",
             allowed=f"graph {first.graph[:16]}…, smoothing {str(first.smoothing)[:16]}",
         )
+    if not (first.pictures and second.pictures):
+        raise CalibrationError(
+            "there is nothing to compare: one of the calibrations has not seen a picture",
+            given=f"{len(first.pictures)} and {len(second.pictures)} pictures",
+        )
     found = []
     for name, one in first.tensors.items():
+        if name not in second.tensors:
+            continue
         other = second.tensors[name].histogram
         ranges = [METHODS[method].threshold(histogram) for histogram in (one.histogram, other)]
         ratio = ranges[1] / ranges[0] if ranges[0] else float("inf") if ranges[1] else 1.0

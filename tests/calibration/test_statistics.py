@@ -113,6 +113,13 @@ def test_two_calibrations_are_compared_by_tensor(look):
     assert [one.distance for one in other] == sorted((one.distance for one in other), reverse=True)
 
 
+def test_compares_what_both_have_watched(look, graph, fp32_bundle):
+    more = look([0, 1], empty_statistics(graph, graph_digest(fp32_bundle), attention=True))
+    assert len(compare(more, look([0, 1]), "max")) == len(look([0]).tensors) < len(more.tensors)
+    with pytest.raises(CalibrationError, match="has not seen a picture"):
+        compare(more, empty_statistics(graph, graph_digest(fp32_bundle)), "max")
+
+
 def test_refuses_what_does_not_belong_together(look, tmp_path):
     first = look([0, 1])
     with pytest.raises(CalibrationError, match="share pictures"):
