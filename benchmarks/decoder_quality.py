@@ -33,6 +33,7 @@ from laco_export.models import checkpoint
 from laco_export.quiet import quiet_libraries
 
 ASSETS = Path(__file__).resolve().parent.parent / "tests" / "assets"
+RESULTS = Path(__file__).resolve().parent / "results" / "decoder_quality.json"
 TRIED = tuple(
     DecoderPrecision(
         f"int{bits} block {block}, head int{head} block {head_block}",
@@ -56,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, default=ASSETS / "tiny-checkpoint")
     parser.add_argument("--heldout", type=Path, default=ASSETS / "tiny-heldout")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/decoder_quality.json"))
+    parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     entries = json.loads((arguments.heldout / "heldout.json").read_text())
     loaded = checkpoint.load(arguments.checkpoint)
@@ -87,7 +88,9 @@ def main() -> None:
         "precisions": rows,
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(document, indent=1) + "\n")
+    earlier = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
+    text = {"text": earlier["text"]} if "text" in earlier else {}  # of decoder_text_quality.py
+    arguments.output.write_text(json.dumps({**document, **text}, indent=1) + "\n")
 
 
 def teacher_prompt(answerer: Answerer, heldout: Path, entry: dict) -> dict:

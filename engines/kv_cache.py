@@ -1,6 +1,7 @@
 """The keys and values of what a decoder has read, in buffers that ONNX Runtime writes into.
 
-Past and present of a step are the same memory, so a step appends and copies nothing::
+Past and present of a step are the same memory, so a step appends and copies nothing. After 2,048 positions that takes
+9 % off an int4 step's CPU time, after 174 nothing (``benchmarks/results/decoder_binding.json``)::
 
     keys of a layer [B, kv_heads, capacity, head_dim]
     row 0  | prompt ........ | new | new |      free      |

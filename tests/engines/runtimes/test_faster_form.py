@@ -78,7 +78,7 @@ def _encode_seconds(runtime):
     return time.perf_counter() - start
 
 
-@pytest.mark.parametrize(("int8_ms", "fp16_ms", "kept"), [(1, 6, "int8"), (6, 1, "fp16")])
+@pytest.mark.parametrize(("int8_ms", "fp16_ms", "kept"), [(1, 50, "int8"), (50, 1, "fp16")])
 def test_the_faster_form_is_noted_and_runs(device, int8_folder, monkeypatch, int8_ms, fp16_ms, kept):
     monkeypatch.setattr("laco_engines.building.faster_form.REPEATS", 5)
     target, built = device(int8_ms, fp16_ms)
@@ -86,13 +86,13 @@ def test_the_faster_form_is_noted_and_runs(device, int8_folder, monkeypatch, int
     assert len(built) == 4
     assert set(findings) == {1, 2}
     for batch, finding in findings.items():
-        assert finding.own_ms == pytest.approx(int8_ms, abs=3)
-        assert finding.fallback_ms == pytest.approx(fp16_ms, abs=3)
+        assert finding.own_ms >= int8_ms  # a busy machine sleeps longer
+        assert finding.fallback_ms >= fp16_ms
         assert finding.summary(batch).endswith(f"{kept} will run")
     runtime = TensorRTVision(bundle)
     assert runtime.precision == kept
     runtime.prepare(1)
-    assert min(_encode_seconds(runtime) for _ in range(5)) < 0.005  # of the two, the one that takes 1 ms
+    assert min(_encode_seconds(runtime) for _ in range(5)) < 0.05  # of the two, the one that takes 1 ms
     # A second time everything is known: nothing is built and nothing is timed.
     monkeypatch.setattr("laco_engines.building.faster_form._time", None)
     assert build_both(int8_folder, target)[2] == findings
@@ -103,7 +103,7 @@ def test_the_command_says_which_will_run(device, int8_folder, monkeypatch, capsy
     from laco_engines.cli import main
 
     monkeypatch.setattr("laco_engines.building.faster_form.REPEATS", 3)
-    target, _ = device(6, 1)
+    target, _ = device(50, 1)
     monkeypatch.setattr(targets, "resolve_target", lambda name, capabilities: target)
     assert main(["build", str(int8_folder), "--no-diff"]) == 0
     out = capsys.readouterr().out
