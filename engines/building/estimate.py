@@ -24,7 +24,7 @@ ENGINE_OVERHEAD = 1.05
 (benchmarks/results/engine_builds.json)."""
 
 BUILD_SECONDS_PER_GIB = 7.5
-"""The least CPU time of a build, a GiB of weights: TensorRT-RTX, which times no tactics, took 7.9 to 17.8 s for 14
+"""The least CPU time of a build, a GiB of weights: TensorRT-RTX, which times no tactics, took 7.9 to 17.8 s for 18
 full-size towers on a server's core (benchmarks/results/engine_builds.json). Standard TensorRT does the same and then
 times its tactics, whose number its API does not tell."""
 BUILD_TIMEOUT = 3600.0

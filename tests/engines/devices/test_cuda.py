@@ -3,13 +3,15 @@
 import pytest
 
 from laco_engines.devices.cuda import DeviceMissingError, find_device
+from laco_engines.devices.profiles import PROFILES
 
 # Two modules that CUDA calls "Orin", each with its multiprocessors and MiB of memory.
 # The 16 GB one: trtexec's lines in https://github.com/OE4T/meta-tegra/pull/2243
 ORIN_NX = ("Orin", 8, 15536)
-# The 8 GB one's memory: "GPU Memory: 7619MB" of the same kind of line; it has 1024 cores, 128 a multiprocessor, in
-# NVIDIA's Jetson Orin Nano Series data sheet.
-ORIN_NANO = ("Orin", 8, 7619)
+# The 8 GB one: as much memory as the table of profiles gives it, and NVIDIA's Jetson Orin Nano Series data sheet's 1024
+# cores, 128 a multiprocessor.
+ORIN_NANO = ("Orin", 8, PROFILES["orin-nano"].memory_bytes >> 20)
+# The names of their boards below are the tests' own; test_jetson.py has what real ones say.
 
 
 class Answering:
