@@ -198,6 +198,7 @@ def report(arguments: argparse.Namespace) -> int:
         **device(arguments.device),
         "settings": settings,
         "readers": readers,
+        "loudness": {seed: _loudness(arguments.output / f"seed-{seed}", seed) for seed in results},
         "arms": results,
         "rows": [asdict(row) for row in rows],
         "verdict": [{"criterion": criterion, "holds": holds} for criterion, holds in found],
@@ -212,6 +213,17 @@ def report(arguments: argparse.Namespace) -> int:
     page_picture(pages.permute(1, 2, 0, 3).flatten(2)).save(target / "reproduce_ordering_pages.png")
     print(text)
     return 0
+
+
+def _loudness(folder: Path, seed: int) -> dict[str, list[float]]:
+    """Root mean square of what Table 1's fresh merge layers take and give, by method."""
+    from ordering.arms import COMPRESSORS, Arm, loudness, new_arm
+    from ordering.pretraining import new_reader
+
+    reader = new_reader()
+    reader.load_state_dict(_load(folder / "reader.pt"))
+    arms = {method: new_arm(reader, Arm(method, "1/4", "compressors"), seed) for method in COMPRESSORS}
+    return {method: [round(size, 3) for size in loudness(model, seed)] for method, model in arms.items()}
 
 
 def table(rows, found) -> str:

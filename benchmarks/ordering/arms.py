@@ -115,18 +115,26 @@ def new_arm(reader: LacoForConditionalGeneration, arm: Arm, seed: int) -> LacoFo
     return model
 
 
-@torch.no_grad()
 def _match_scale(model: LacoForConditionalGeneration, seed: int) -> None:
     """Scale the last Linear of pixel-shuffle's MLP: fresh, it is hundreds of times quieter than the blocks are."""
     (compressor,) = model.vision_model.compressors.values()
-    sizes: list[torch.Tensor] = []
+    taken, given = loudness(model, seed)
+    with torch.no_grad():
+        for parameter in compressor.mlp.linear_2.parameters():
+            parameter.mul_(taken / given)
+
+
+@torch.no_grad()
+def loudness(model: LacoForConditionalGeneration, seed: int) -> tuple[float, float]:
+    """Root mean square of what goes into an arm's merge layer and of what comes out of it, on a batch of pages."""
+    (compressor,) = model.vision_model.compressors.values()
+    sizes: list[float] = []
     hook = compressor.register_forward_hook(
-        lambda _, inputs, output: sizes.extend(tensor.square().mean().sqrt() for tensor in (inputs[0], output))
+        lambda _, taken, given: sizes.extend(tensor.square().mean().sqrt().item() for tensor in (*taken, given))
     )
     model.vision_model(draw_pages(BATCH, seed, _PART)[0].to(model.device))
     hook.remove()
-    for parameter in compressor.mlp.linear_2.parameters():
-        parameter.mul_(sizes[0] / sizes[1])
+    return sizes[0], sizes[1]
 
 
 class ArmTraining:

@@ -6,7 +6,7 @@ import pytest
 import reproduce_ordering
 import torch
 from ordering import reader
-from ordering.arms import ARMS, Arm, ArmTraining, new_arm, stages_of
+from ordering.arms import ARMS, Arm, ArmTraining, loudness, new_arm, stages_of
 from ordering.pages import LETTERS, PER_PAGE, draw_pages
 from ordering.pretraining import cell_of_patch, loss_in_words, new_decoder, new_reader, pretrain_decoder
 from ordering.reader import FIRST_LETTER, IMAGE, PAD, batch_of
@@ -84,13 +84,11 @@ def test_arms_differ_in_the_merge_alone(full_token_model):
 
 def test_a_scaled_start_speaks_as_loud_as_the_encoder(full_token_model):
     arm = next(arm for arm in ARMS if arm.scaled)
-    model, pages = new_arm(full_token_model, arm, seed=3), draw_pages(2, 5)[0]
-    seen = []
-    compressor = next(iter(model.vision_model.compressors.values()))
-    compressor.register_forward_hook(lambda _, taken, given: seen.extend(float(t.std()) for t in (*taken, given)))
-    with torch.no_grad():
-        model.vision_model(pages)
-    assert seen[1] == pytest.approx(seen[0], rel=0.2)
+    model = new_arm(full_token_model, arm, seed=3)
+    taken, given = loudness(model, seed=4)
+    assert given == pytest.approx(taken, rel=0.2)
+    fresh = new_arm(full_token_model, Arm("pixel_shuffle", "1/4", "compressors"), seed=3)
+    assert loudness(fresh, seed=4)[1] < 0.5 * given
 
 
 def test_the_decoder_is_taught_both_token_counts(full_token_model):
@@ -162,6 +160,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(run, tmp_path, capsys):
     assert reproduce_ordering.main(["report", "--output", str(tmp_path / "whole"), "--results", str(tmp_path)]) == 0
     written = json.loads((tmp_path / "reproduce_ordering.json").read_text())
     assert {row["name"] for row in written["rows"]} == {"laco@1/4", "average_pool@1/4"}
+    assert set(written["loudness"]["0"]) == {"laco", "pixel_shuffle", "ldpv2", "token_packer"}
     assert all(entry["holds"] is None for entry in written["verdict"][:-1])
     assert "cannot be said yet" in (tmp_path / "reproduce_ordering.md").read_text()
     for name in ("reproduce_ordering.png", "reproduce_ordering_pages.png"):
