@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the run (default: ./<recipe>-run)")
     parser.add_argument("--seed", type=int, metavar="N", help="of everything random (default: the recipe's)")
     parser.add_argument("--resume", action="store_true", help="keep what --output holds; run only what is missing")
-    parser.add_argument("--force", action="store_true", help="replace the run that --output holds, once the new one is complete")
+    parser.add_argument("--force", action="store_true", help="replace the run in --output once the new one is complete")
     parser.add_argument(
         "--fake-quant",
         type=Path,
