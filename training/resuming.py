@@ -31,6 +31,9 @@ class CheckpointKeeper(TrainerCallback):
     def __init__(self, dataset):
         self.dataset = dataset
 
+    def on_train_begin(self, args, state, control, **_) -> None:
+        state.compute_steps(args, state.max_steps)  # a resumed state brings its own save_steps: the recipe's are meant
+
     def on_step_end(self, args, state, control, **_) -> None:
         if state.global_step >= state.max_steps:
             control.should_save = False  # HF's save at the end: the stage's own checkpoint follows

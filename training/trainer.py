@@ -54,6 +54,11 @@ class StageTrainer(Trainer):
         """The loss of every optimiser step so far, those before a resume too."""
         return [entry["loss"] for entry in self.state.log_history if "loss" in entry]
 
+    def _inner_training_loop(self, batch_size=None, args=None, **options):
+        # HF takes the samples of a forward pass from the checkpoint that it resumes and the accumulation from the
+        # recipe: where a resumed run changes per_device_batch_size, they would not make the global batch any more.
+        return super()._inner_training_loop(batch_size=self.args.train_batch_size, args=args, **options)
+
     def _get_train_sampler(self, train_dataset=None):
         return self.sampler
 

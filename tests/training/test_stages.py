@@ -11,7 +11,7 @@ from laco_export.errors import LacoError
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
 from laco_training.recipe import StageRecipe, TilingRecipe
 from laco_training.stages import train_stage
-from laco_training.trainer import DepthSampler
+from laco_training.trainer import DepthSampler, StageTrainer
 
 RATES = {"encoder": 1e-3, "compressor": 2e-3, "projector": 1e-3, "language_model": 1e-3}
 FIRST = {"compressor": 1e-3, "projector": 1e-3}
@@ -120,6 +120,39 @@ def test_a_resumed_stage_is_the_uninterrupted_one(elastic, stage_data, tmp_path,
     assert resumed == whole  # bit for bit
     assert changed(tmp_path / "whole", tmp_path / "killed") == set()
     assert not (tmp_path / "killed-progress").exists()
+
+
+def test_a_resumed_stage_keeps_its_global_batch_with_other_machine_keys(
+    tiny_checkpoint, stage_data, tmp_path, monkeypatch
+):
+    """Half as many samples a forward pass, and a checkpoint after every step: the same samples in every step."""
+    taken, saved = [], []
+    take, save = StageTrainer._take, StageTrainer._save_checkpoint
+
+    def taking(self, batch):
+        taken.append((self.state.global_step, sorted(batch["notes"].ids)))
+        return take(self, batch)
+
+    def saving(self, *args):
+        saved.append(self.state.global_step)
+        return save(self, *args)
+
+    monkeypatch.setattr(StageTrainer, "_take", taking)
+    monkeypatch.setattr(StageTrainer, "_save_checkpoint", saving)
+    recipe = stage(epochs=2, save_every=3)
+    whole = train_stage(tiny_checkpoint, recipe, stage_data, tmp_path / "whole", seed=0)
+    expected = [sorted(name for at, own in taken if at == step for name in own) for step in range(8)]
+    with pytest.raises(Interrupted):
+        train_stage(tiny_checkpoint, recipe, stage_data, tmp_path / "killed", seed=0, shown=interrupting(4))
+    taken.clear(), saved.clear()
+    changed_keys = stage(epochs=2, save_every=1, per_device_batch_size=1)
+    resumed = train_stage(tiny_checkpoint, changed_keys, stage_data, tmp_path / "killed", seed=0, resume=True)
+    steps = range(3, 8)
+    assert [sum(at == step for at, _ in taken) for step in steps] == [4] * 5
+    for step in steps:
+        assert sorted(name for at, own in taken if at == step for name in own) == expected[step]
+    assert resumed == pytest.approx(whole, abs=1e-4)
+    assert saved == [4, 5, 6, 7]
 
 
 def test_a_checkpoint_that_was_not_finished_is_not_resumed_from(tiny_checkpoint, stage_data, tmp_path):
