@@ -1,9 +1,9 @@
 """``laco-engine bench`` on AIMv2-L/336 merged at three depths, by the runtime that is here: table, JSON and picture.
 
     python benchmarks/bench_by_depth.py make --folder DIR [--precision fp32]        # three bundles: 4 GB in FP32
-    python benchmarks/bench_by_depth.py run --folder DIR [-- --batch 1 5 --repeats 7 …]
+    python benchmarks/bench_by_depth.py run --folder DIR [--batch 1 5 --repeats 7 …]
 
-``run`` is the command as a user gives it; what stands behind ``--`` goes to it. Its JSON and its picture become
+``run`` is the command as a user gives it; options that are not this script's go to it. Its JSON and its picture become
 benchmarks/results/bench_by_depth.json and .png.
 """
 
@@ -56,10 +56,11 @@ def main() -> int:
     parser.add_argument("step", choices=["make", "run"])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("options", nargs="*", metavar="-- OPTIONS", help="of laco-engine bench")
-    arguments = parser.parse_args()
+    arguments, options = parser.parse_known_args()
     if arguments.step == "run":
-        return run(arguments.folder, arguments.options)
+        return run(arguments.folder, options)
+    if options:
+        parser.error(f"make takes no {options[0]}")
     make(arguments.folder, arguments.precision)
     return 0
 

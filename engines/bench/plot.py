@@ -57,9 +57,14 @@ def draw_by_depth(series: dict[str, Sequence[Point]], title: str) -> Image.Image
             pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=colour)
             # Above the line and to its left, or below it and to its right: never on it, since lines only rise.
             place, anchor = ((x - 6, y - 7), "rb") if index % 2 == 0 else ((x + 6, y + 7), "lt")
-            pen.text(place, f"{point.ms:.3g}", fill=colour, font=small, anchor=anchor)
+            pen.text(place, _number(point.ms), fill=colour, font=small, anchor=anchor)
         _legend(pen, small, name, colour, _TOP + 44 * index)
     return image
+
+
+def _number(value: float) -> str:
+    """Three digits, and never as a power of ten: ``1255``, ``84.6``, ``0.012``."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _legend(pen, font, name: str, colour, row: int) -> None:
@@ -81,7 +86,7 @@ def _axes(pen, font, across, down, ticks: Sequence[float], depths: Sequence[floa
     pen.line((_LEFT, _TOP, _LEFT, down(0), across(1), down(0)), fill="grey", width=1)
     for value in ticks:
         pen.line((_LEFT, down(value), across(1), down(value)), fill=(230, 230, 230))
-        pen.text((_LEFT - 10, down(value)), f"{value:.4g}", fill="grey", font=font, anchor="rm")
+        pen.text((_LEFT - 10, down(value)), _number(value), fill="grey", font=font, anchor="rm")
     for depth in depths:
         pen.line((across(depth), down(0), across(depth), down(0) + 5), fill="grey")
         pen.text((across(depth) - 14, down(0) + 8), f"{depth:.2f}", fill="grey", font=font)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from laco_engines.bench.plot import Point, _round_ticks, draw_by_depth
+from laco_engines.bench.plot import Point, _number, _round_ticks, draw_by_depth
 
 
 def test_the_line_by_flops_stands_apart_from_the_measured_one():
@@ -27,6 +27,10 @@ def test_ticks_are_round():
     assert _round_ticks(704) == [0, 200, 400, 600, 800]
     assert _round_ticks(6.6) == [0, 2, 4, 6, 8]
     assert _round_ticks(0.011) == pytest.approx([0, 0.002, 0.004, 0.006, 0.008, 0.01, 0.012])
+
+
+def test_numbers_are_for_reading():
+    assert [_number(value) for value in (1255.1, 99.96, 7.0, 0.0123)] == ["1255", "100", "7", "0.0123"]
 
 
 def test_one_depth_and_several_series_are_drawn():
