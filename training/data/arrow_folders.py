@@ -44,4 +44,4 @@ class ArrowSource:
 
     def lengths_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pictures and text lengths (bytes) of rows; no picture is read."""
-        return lengths_of_conversations(self._texts[rows])
+        return lengths_of_conversations(self._texts[rows], self._rows.column_names)

@@ -1,13 +1,20 @@
-"""A sample's conversation: who says what, which pictures it names, and which of its words are trained on."""
+"""A sample's conversation: who says what, which pictures it names, and which of its words are trained on.
+
+`<image>` and `<video>` are also words of HTML and SVG. They are marks in what the user says and where the sample names
+pictures or videos; elsewhere they are text. A user's turn that begins or ends with such a line of its own (LLaVA's
+form) means a picture even where the sample names none: it was lost, and the sample is broken.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-from laco_export.conversation import IMAGE_MARK, VIDEO_MARK, Turn, render_with_mask
+from laco_export.conversation import IM_START, IMAGE_MARK, VIDEO_MARK, Turn, render_with_mask
 
 from .errors import DataError
 from .pictures import PictureName
@@ -16,8 +23,18 @@ KINDS = ("text", "image", "images", "video")
 """What a sample shows: nothing, one picture, several, or a video (with or without pictures)."""
 
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+USERS = tuple(name for name, role in _ROLES.items() if role == "user")
 _MOST = 2**15 - 1  # pictures are counted in 16 bits
 _IMAGE_FIELDS = ("image", "images")  # LLaVA's and the Hub's name
+_LINE = {mark: re.compile(rf"\A\s*{mark}[ \t]*(\n|\Z)|\n[ \t]*{mark}\s*\Z") for mark in (IMAGE_MARK, VIDEO_MARK)}
+
+
+class Piece(NamedTuple):
+    """A part of the prompt: text, with whether its tokens count for the loss, or the mark of a picture or a video."""
+
+    text: str
+    counts: bool
+    is_mark: bool = False
 
 
 def turns_of(entry: Mapping) -> list[Turn]:
@@ -69,23 +86,36 @@ def video_names(entry: Mapping) -> list:
     A plain list is several videos where the conversation marks several, else the frames of one.
     """
     video = entry.get("video")
-    if video is None or video == "":
+    if video is None or video in ("", []):
         return []
     if not isinstance(video, list):
         return [video]
-    return video if _marks(entry, VIDEO_MARK) > 1 else [video if len(video) != 1 else video[0]]
+    return video if _video_marks(entry) > 1 else [video if len(video) != 1 else video[0]]
 
 
-def video_marks_for_image_marks(entry: Mapping, turns: list[Turn]) -> list[Turn]:
-    """LLaVA's data marks a video `<image>`: where a sample has videos and no pictures, that mark means a video."""
-    if not video_names(entry) or image_names(entry) or any(VIDEO_MARK in text for _, text in turns):
-        return turns
-    return [(role, text.replace(IMAGE_MARK, VIDEO_MARK)) for role, text in turns]
+def pieces_of(entry: Mapping, *, plain: bool = False) -> list[Piece]:
+    """The prompt in pieces: the answers and their end count for the loss.
 
+    Args:
+        plain: stage 1's form, see `plain_pieces`.
 
-def pieces_of(entry: Mapping) -> list[tuple[str, bool]]:
-    """The prompt as pieces of text, each with whether its tokens count for the loss: the answers and their end do."""
-    return render_with_mask(video_marks_for_image_marks(entry, alternating_turns_of(entry)))
+    Raises:
+        DataError: as `alternating_turns_of`; with `plain`, as `plain_pieces`.
+    """
+    if plain:
+        pieces, marks = plain_pieces(entry), [IMAGE_MARK, VIDEO_MARK]
+    else:
+        turns = _with_video_marks(entry, alternating_turns_of(entry))
+        pieces, marks = render_with_mask(turns), _marks_in(entry, turns)
+    divided = re.compile(f"({'|'.join(marks)})") if marks else None
+    found = []
+    for text, counts in pieces:
+        if divided is None or counts or text.startswith(f"{IM_START}system"):
+            found.append(Piece(text, counts))
+            continue
+        parts = divided.split(text)  # text and mark by turns
+        found += [Piece(part, False, is_mark=place % 2 == 1) for place, part in enumerate(parts) if part]
+    return found
 
 
 def plain_pieces(entry: Mapping) -> list[tuple[str, bool]]:
@@ -117,8 +147,28 @@ def text_length(entry: Mapping) -> int:
     return sum(len(text.encode("utf-8", "replace")) for text in texts if isinstance(text, str))
 
 
-def _marks(entry: Mapping, mark: str) -> int:
-    conversations = entry.get("conversations")
-    if not isinstance(conversations, list):
+def _marks_in(entry: Mapping, turns: list[Turn]) -> list[str]:
+    """Which of the two marks are marks in this sample: those of what it names, and of what it has lost."""
+    named = {IMAGE_MARK: image_names(entry), VIDEO_MARK: video_names(entry)}
+    asked = [text for role, text in turns if role == "user"]
+    return [mark for mark in named if named[mark] or any(_LINE[mark].search(text) for text in asked)]
+
+
+def _with_video_marks(entry: Mapping, turns: list[Turn]) -> list[Turn]:
+    """LLaVA's data marks a video `<image>`: where a sample has videos and no pictures, that mark means a video."""
+    if not video_names(entry) or image_names(entry) or _asked(entry, VIDEO_MARK):
+        return turns
+    return [(role, text.replace(IMAGE_MARK, VIDEO_MARK) if role == "user" else text) for role, text in turns]
+
+
+def _video_marks(entry: Mapping) -> int:
+    return _asked(entry, VIDEO_MARK) or (0 if image_names(entry) else _asked(entry, IMAGE_MARK))
+
+
+def _asked(entry: Mapping, mark: str) -> int:
+    """How often the user says a mark."""
+    turns = entry.get("conversations")
+    if not isinstance(turns, list):
         return 0
-    return sum(str(turn.get("value")).count(mark) for turn in conversations if isinstance(turn, Mapping))
+    asked = [turn for turn in turns if isinstance(turn, Mapping) and turn.get("from") in USERS]
+    return sum(str(turn.get("value")).count(mark) for turn in asked)

@@ -19,6 +19,7 @@ import numpy as np
 
 from laco_export.conversation import IMAGE_MARK, VIDEO_MARK
 
+from .conversations import USERS
 from .errors import DataError
 
 if TYPE_CHECKING:
@@ -86,8 +87,9 @@ class ParquetSource:
     def _texts(self, group: int) -> tuple[np.ndarray, np.ndarray]:
         number, inner = self._groups[group]
         file = self._files.of(number)
-        pictures, lengths = lengths_of_conversations(file.read_row_group(inner, columns=["conversations"]))
-        if "video" in file.schema_arrow.names:  # there a video may be marked <image>
+        names = file.schema_arrow.names
+        pictures, lengths = lengths_of_conversations(file.read_row_group(inner, columns=["conversations"]), names)
+        if "video" in names:  # there a video may be marked <image>
             clips = file.read_row_group(inner, columns=["video"])["video"]
             pictures = np.where(clips.is_valid().to_numpy() & (pictures > 0), -pictures, pictures)
         return pictures, lengths
@@ -117,19 +119,27 @@ class ParquetSource:
         return state
 
 
-def lengths_of_conversations(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (int16, by the marks) and text lengths (int32, bytes) of the rows of a column `conversations`."""
+def lengths_of_conversations(table: pa.Table, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (int16, by the user's marks) and text lengths (int32, bytes) of the rows of a column `conversations`.
+
+    Args:
+        names: all columns of the data; without one for videos, `<video>` is a word.
+    """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     turns = table["conversations"].combine_chunks()
-    texts = pc.struct_field(pc.list_flatten(turns), "value")
+    speakers, texts = (pc.struct_field(pc.list_flatten(turns), field) for field in ("from", "value"))
     row_of_turn = pc.list_parent_indices(turns).to_numpy()
 
     def summed(counts) -> np.ndarray:
         values = pc.fill_null(counts, 0).to_numpy(zero_copy_only=False)
         return np.bincount(row_of_turn, weights=values, minlength=len(turns))
 
-    images, videos = (summed(pc.count_substring(texts, mark)) for mark in (IMAGE_MARK, VIDEO_MARK))
+    asked = pc.is_in(speakers, pa.array(USERS)).cast(pa.int32())
+    images, videos = (summed(pc.multiply(pc.count_substring(texts, m), asked)) for m in (IMAGE_MARK, VIDEO_MARK))
+    if "video" not in names:
+        videos[:] = 0
     pictures = np.where(videos > 0, -videos, images).astype(np.int16)
     return pictures, summed(pc.binary_length(texts)).astype(np.int32)
 

@@ -17,7 +17,7 @@ import torch
 
 from laco_export.conversation import IMAGE_MARK, SPECIAL_TOKEN
 
-from .conversations import image_names, pieces_of, plain_pieces, video_names
+from .conversations import Piece, image_names, pieces_of, video_names
 from .errors import DataError
 from .pictures import Pictures
 
@@ -74,18 +74,18 @@ class SampleEncoder:
         Raises:
             LacoError: the sample cannot be used; the message says why.
         """
-        pieces = plain_pieces(entry) if self.plain else pieces_of(entry)
+        pieces = pieces_of(entry, plain=self.plain)
         self._refuse_special_tokens(entry)
         images = [pictures.picture(name) for name in image_names(entry)]
         videos = [pictures.video(name, self.max_frames) for name in video_names(entry)]
         placed = self.processor.place(
-            [text for text, _ in pieces],
+            [piece.text if piece.is_mark else "" for piece in pieces],  # what only looks like a mark is kept from it
             images,
             videos,
             tiled=self.tiled and not self.plain,
             max_frames=self.max_frames,
         )
-        whole = self._runs(placed, [counts for _, counts in pieces])
+        whole = self._runs(pieces, placed)
         runs = cut(whole, self.max_length)
         shown = [placed.pictures[run.picture] for run in runs if run.picture is not None]
         sample = {
@@ -98,17 +98,16 @@ class SampleEncoder:
             sample["image_sizes"] = torch.tensor([size for _, size in shown])  # [num_images, 2]
         return sample, sum(len(run.ids) for run in runs) < sum(len(run.ids) for run in whole)
 
-    def _runs(self, placed: PlacedPrompt, counting: Sequence[bool]) -> list[Run]:
+    def _runs(self, pieces: Sequence[Piece], placed: PlacedPrompt) -> list[Run]:
         runs, picture = [], 0
-        for piece, counts in zip(placed.pieces, counting, strict=True):
-            texts = piece.split(IMAGE_MARK)
-            for place, text in enumerate(texts):
-                if text:
-                    tokenize = self._cached if len(text) <= _CACHED_LENGTH else self._tokenize
-                    runs.append(Run(tokenize(text), counts))
-                if place < len(texts) - 1:
-                    runs.append(Run([self.processor.image_token_id] * placed.tokens[picture], False, picture))
-                    picture += 1
+        for piece, marks in zip(pieces, placed.pieces, strict=True):
+            if not piece.is_mark:
+                tokenize = self._cached if len(piece.text) <= _CACHED_LENGTH else self._tokenize
+                runs.append(Run(tokenize(piece.text), piece.counts))
+                continue
+            for _ in range(marks.count(IMAGE_MARK)):  # a video's mark has become one for each frame
+                runs.append(Run([self.processor.image_token_id] * placed.tokens[picture], False, picture))
+                picture += 1
         return runs
 
     def _tokenize(self, text: str) -> list[int]:

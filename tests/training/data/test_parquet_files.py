@@ -100,6 +100,15 @@ def test_a_video_column(tmp_path, make_turns):
     assert source.lengths_of(np.arange(2))[0].tolist() == [pictures_of(source[0]), pictures_of(source[1])] == [-1, 1]
 
 
+def test_marks_are_counted_where_the_user_says_them(tmp_path, make_turns):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    conversations = [make_turns("<image>\nTag?", "<video> or <image>"), make_turns("What is <video>?", "<image>")]
+    pq.write_table(pa.table({"image": ["a.png", None], "conversations": conversations}), tmp_path / "w.parquet")
+    assert ParquetSource([tmp_path / "w.parquet"]).lengths_of(np.arange(2))[0].tolist() == [1, 0]
+
+
 def test_files_that_cannot_be_used(tmp_path, files):
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -140,6 +140,33 @@ def test_the_mask_of_text_alone_and_a_system_line(processor, folder):
     assert "pixel_values" not in sample
 
 
+@pytest.mark.parametrize(
+    ("media", "asked", "answer", "shown", "images"),
+    [
+        ({}, "How does <video> work?", "Use <video src>; an <image> is SVG.", None, []),
+        ({}, "<video> and <image> differ", "yes", None, []),
+        ({"image": "0.png"}, "<image>\nAs <video>?", "<image> or <video>", "▣\nAs <video>?", [4]),
+        ({"image": "0.png", "video": []}, "<image>\nWhat?", "it", "▣\nWhat?", [4]),
+        ({"video": ["0.png", "1.png"]}, "<image>\nWhat?", "an <image>", "▣▣\nWhat?", [4, 4]),
+        ({"video": ["clip.gif", "clip.gif"]}, "<image>\n<image>\nSame?", "y", "▣▣\n▣▣\nSame?", [4] * 4),
+    ],
+)
+def test_only_what_shows_something_is_a_mark(processor, folder, make_turns, media, asked, answer, shown, images):
+    sample, _ = SampleEncoder(processor, max_frames=2)({**media, "conversations": make_turns(asked, answer)}, folder)
+    assert_sample(
+        sample,
+        processor.tokenizer,
+        SYSTEM + f"<|im_start|>user\n{shown or asked}<|im_end|>\n<|im_start|>assistant\n«{answer}<|im_end|>»\n",
+        images,
+    )
+
+
+def test_a_plain_caption_may_name_a_mark(processor, folder, make_turns):
+    entry = {"image": "0.png", "conversations": make_turns("<image>\nWhat is it?", "an <image> tag")}
+    sample, _ = SampleEncoder(processor, plain=True)(entry, folder)
+    assert_sample(sample, processor.tokenizer, "▣\n«an <image> tag»", [4])
+
+
 def opened(entry, folder):
     names = entry.get("image", [])
     return [Image.open(folder.root / name) for name in ([names] if isinstance(names, str) else names)]
@@ -222,6 +249,8 @@ def test_a_sample_that_is_cut_loses_the_pictures_behind_the_cut(processor, folde
         ({"image": "0.png", "conversations": ["none", "a"]}, "marks 0 pictures and 1 are given"),
         ({"image": "0.png", "conversations": ["<image><image>", "a"]}, "marks 2 pictures and 1 are given"),
         ({"conversations": ["<image>", "a"]}, "marks 1 pictures and 0 are given"),
+        ({"conversations": ["<image>\nWhat?", "a"]}, "marks 1 pictures and 0 are given"),
+        ({"conversations": ["What?\n<video>", "a"]}, "marks 1 videos and 0 are given"),
         ({"video": "clip.gif", "conversations": ["none", "a"]}, "marks 0 videos and 1 are given"),
         ({"image": "none.png", "conversations": ["<image>", "a"]}, r"none\.png' does not exist"),
         ({"video": "none.mp4", "conversations": ["<image>", "a"]}, r"none\.mp4' does not exist"),
