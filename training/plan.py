@@ -18,7 +18,7 @@ from laco_export.errors import ConfigError, LacoError
 from . import processes
 from .recipe import GROUPS, Recipe, StageRecipe
 from .stage_data import open_stage_data
-from .stages import prepare_tiling
+from .stages import check_context, prepare_tiling
 
 if TYPE_CHECKING:
     from laco_export.models import LacoForConditionalGeneration
@@ -74,6 +74,7 @@ def _stage_plan(recipe: Recipe, name: str, stage: StageRecipe, folder: Path) -> 
     from .memory import estimate_memory
 
     model = shapes_of(recipe)
+    check_context(model.config, stage)
     processor = LacoProcessor.for_model(model, _tokenizer(recipe))
     prepare_tiling(model, processor, stage)
     parameters = count_parameters(model)  # with the newline of a stage that tiles

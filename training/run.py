@@ -33,7 +33,7 @@ from laco_export.models.weight_files import read_json
 from . import processes
 from .recipe import STAGES, Recipe
 from .recipe_files import differing_keys, recipe_yaml, resolved_recipe
-from .stages import train_stage
+from .stages import check_context, train_stage
 
 _SHOWN_DIFFERENCES = 8
 
@@ -129,6 +129,16 @@ class _Run:
             if not start.exists():
                 self._initialize(start)
         processes.wait()
+        self._check_contexts()
+
+    def _check_contexts(self) -> None:
+        """Every stage's samples fit into the language model, before the first is trained."""
+        from laco_export.models import checkpoint
+
+        config = checkpoint.read_config(self.folder / "stage-0" / "checkpoint")
+        for name, stage in self.recipe.ordered_stages():
+            with _naming(name):
+                check_context(config, stage)
 
     def _initialize(self, start: Path) -> None:
         import torch
@@ -238,12 +248,19 @@ def _check_stages(recipe: Recipe, only: str | None) -> None:
                 allowed="adamw",
                 todo="set optimizer: adamw, or launch without DeepSpeed",
             )
-        try:
+        with _naming(name):
             stage.accumulation(count)
-        except ConfigError as error:
-            raise ConfigError(
-                f"stages.{name}: {error.failed}", given=error.given, allowed=error.allowed, todo=error.todo
-            ) from None
+
+
+@contextmanager
+def _naming(stage: str) -> Iterator[None]:
+    """Put the stage's key before the errors of its recipe."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(
+            f"stages.{stage}: {error.failed}", given=error.given, allowed=error.allowed, todo=error.todo
+        ) from None
 
 
 def _refuse_to_replace_others(output: Path, *, whole: bool) -> None:

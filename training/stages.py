@@ -15,7 +15,7 @@ from .recipe import StageRecipe
 from .stage_data import load_position, open_stage_data, sampler_of
 
 if TYPE_CHECKING:
-    from laco_export.models import LacoForConditionalGeneration, LacoProcessor
+    from laco_export.models import LacoConfig, LacoForConditionalGeneration, LacoProcessor
     from laco_export.models.checkpoint import Checkpoint
 
 Shown = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -53,7 +53,8 @@ def train_stage(
 
     Raises:
         DataError: the data cannot be read, or holds more broken samples than allowed.
-        ConfigError: fewer samples than a global batch, or one that the processes cannot share.
+        ConfigError: fewer samples than a global batch, one that the processes cannot share, or a `max_length` beyond
+            the language model's context.
         UsageError: the stage was interrupted, and neither `resume` nor `force` was given.
         OutputExistsError: `output` holds something that is no checkpoint; found before anything is trained.
         TrainingError: out of memory, or the loss is not finite any more.
@@ -71,6 +72,7 @@ def train_stage(
     resumed = _decide_resumption(folder, resume=resume, force=force)
     unset_hf_deepspeed_config()  # the stage before left ZeRO-3's: models would be built from empty shards
     loaded = checkpoint.load(start)
+    check_context(loaded.model.config, stage)
     prepare(loaded)
     model, processor = loaded.model, loaded.processor
     transformers.set_seed(seed)
@@ -86,6 +88,22 @@ def train_stage(
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     _save(trainer, model, processor, stage, output, record=record, force=force)
     return trainer.losses
+
+
+def check_context(config: LacoConfig, stage: StageRecipe) -> None:
+    """The language model has positions for the stage's longest sample.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    context = config.text_config.max_position_embeddings
+    if stage.max_length > context:
+        raise ConfigError(
+            "max_length is beyond the language model's context",
+            given=stage.max_length,
+            allowed=f"at most {context} (its max_position_embeddings)",
+            todo="lower the stage's max_length",
+        )
 
 
 def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor, stage: StageRecipe) -> None:

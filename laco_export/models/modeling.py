@@ -243,6 +243,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             if pixel_values is not None:
                 features = self.get_image_features(pixel_values)  # [tiles, tokens, D]
                 images = list(features) if image_sizes is None else self.pack_image_features(features, image_sizes)
+                self._check_context(input_ids, attention_mask, position_ids)
                 inputs_embeds = self._place_images(input_ids, inputs_embeds, images)
             elif _cached_tokens(past_key_values) == 0:  # a prompt, not what has just been generated
                 self._pictures_of_prompts(input_ids, [])
@@ -289,17 +290,31 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             )
         return rows
 
-    def _place_images(self, input_ids: Tensor, inputs_embeds: Tensor, images: list[Tensor]) -> Tensor:
-        self._pictures_of_prompts(input_ids, [len(image) for image in images])
-        is_image = (input_ids == self.config.image_token_id).to(inputs_embeds.device)  # [B, T]
+    def _check_context(self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None) -> None:
+        """The language model's context holds every prompt; a row may be wider: padded, or packed with several prompts.
+
+        Raises:
+            ConfigError: a prompt is longer.
+        """
         context = self.config.text_config.max_position_embeddings
-        if input_ids.shape[1] > context:
+        if (longest := input_ids.shape[1]) <= context:
+            return
+        if position_ids is not None:
+            longest = int(position_ids.max()) + 1
+        elif attention_mask is not None and attention_mask.ndim == 2:
+            longest = int(attention_mask.sum(1).max())
+        if longest > context:
+            pictures = int((input_ids == self.config.image_token_id).sum(1).max())
             raise ConfigError(
                 "the prompt is longer than the language model's context",
-                given=f"{input_ids.shape[1]} tokens, {int(is_image.sum())} of them of pictures",
+                given=f"{longest} tokens, {pictures} of them of pictures",
                 allowed=f"text_config.max_position_embeddings: {context}",
                 todo="give fewer pictures or frames, or smaller tiling grids",
             )
+
+    def _place_images(self, input_ids: Tensor, inputs_embeds: Tensor, images: list[Tensor]) -> Tensor:
+        self._pictures_of_prompts(input_ids, [len(image) for image in images])
+        is_image = (input_ids == self.config.image_token_id).to(inputs_embeds.device)  # [B, T]
         features = torch.cat(images).to(inputs_embeds)  # [n, D]
         return inputs_embeds.masked_scatter(is_image.unsqueeze(-1), features)
 

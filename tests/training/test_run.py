@@ -137,6 +137,13 @@ def test_a_batch_that_the_processes_cannot_share(recipe, tmp_path, capsys, monke
     assert not (tmp_path / "run").exists()
 
 
+def test_a_length_beyond_the_context_is_found_before_the_first_stage(recipe, tmp_path, capsys):
+    output = tmp_path / "run"
+    assert main(["--recipe", recipe, "--output", str(output), "--set", "stages.2-si.max_length=513"]) == 2
+    assert "stages.2-si: max_length is beyond the language model's context" in " ".join(capsys.readouterr().err.split())
+    assert not (output / "stage-1").exists()
+
+
 def test_deepspeed_that_is_not_installed(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     monkeypatch.setitem(sys.modules, "deepspeed", None)
@@ -216,6 +223,7 @@ def test_the_plan_breaks_no_figure_in_a_narrow_terminal():
         ("compression.method=lako", "compression.method is unknown"),
         ("compression.at=block:9", "block 9 lies beyond"),
         ("stages.1.data=nowhere.json", "stages.1: there is no data file"),
+        ("stages.2-si.max_length=513", "stages.2-si: max_length is beyond the language model's context"),
         ("stages.1.global_batch_size=64", "stages.1: data does not fill one global_batch_size"),
     ],
 )

@@ -206,6 +206,22 @@ def test_the_learning_rate_of_every_group_and_the_metrics(tiny_checkpoint, stage
         assert all(event.value > 0 for event in events.Scalars(f"train/{name}"))
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("picture", [False, True])
+def test_samples_as_long_as_the_context_allows(tiny_checkpoint, stage_data, tmp_path, packed, picture):
+    """Rows are wider than the context where samples are packed, and where a blank picture stands behind a text."""
+    turns = [{"from": "human", "value": "<image>\nq" if picture else "q"}, {"from": "gpt", "value": "x" * 1000}]
+    entry = {"conversations": turns, **({"image": str(stage_data / "0.png")} if picture else {})}
+    (tmp_path / "data.json").write_text(json.dumps([entry] * 4))
+    recipe = stage(epochs=1, max_length=512, packed=packed)
+    assert len(train_stage(tiny_checkpoint, recipe, tmp_path, tmp_path / "out", seed=0)) == 1
+
+
+def test_a_max_length_beyond_the_context(tiny_checkpoint, stage_data, tmp_path):
+    with pytest.raises(LacoError, match=r"max_length is beyond(.|\n)*513(.|\n)*at most 512"):
+        train_stage(tiny_checkpoint, stage(max_length=513), stage_data, tmp_path / "out", seed=0)
+
+
 def test_too_few_samples(tiny_checkpoint, stage_data, tmp_path):
     with pytest.raises(LacoError, match=r"does not fill one global_batch_size(.|\n)*16 samples, global_batch_size 32"):
         train_stage(tiny_checkpoint, stage(global_batch_size=32), stage_data, tmp_path / "out", seed=0)
