@@ -8,8 +8,8 @@ In the plain form (stage 1) there is no chat template: the picture, a newline, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -62,7 +62,13 @@ class SampleEncoder:
         self.tiled, self.max_frames = tiled, max_frames or processor.max_frames
         self.tokenizer = processor.tokenizer
         self._special = set(self.tokenizer.get_added_vocab())
-        self._cached = lru_cache(maxsize=_CACHED_TEXTS)(self._tokenize)
+
+    @cached_property
+    def _cached(self) -> Callable[[str], list[int]]:
+        return lru_cache(maxsize=_CACHED_TEXTS)(self._tokenize)
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "_cached"}  # it cannot be pickled
 
     def __call__(self, entry: Mapping, pictures: Pictures) -> tuple[dict[str, torch.Tensor], bool]:
         """A sample's tensors, and whether it was cut to `max_length`.
