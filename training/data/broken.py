@@ -25,8 +25,8 @@ class BrokenSample:
     """Which sample it is and what is wrong with it.
 
     Attributes:
-        index: in the dataset; -1 in a stream, which has no places.
-        id: the sample's own.
+        index: in the dataset; in a stream, which has no places, -1, or a row's checksum where it has no id.
+        id: the sample's own, or what tells it from others.
     """
 
     index: int
@@ -98,8 +98,10 @@ class BrokenSamples:
             self._append(new)
         logged = self._logged()
         self._seen = {_key(sample) for sample in logged}
-        if len(self) > self.limit or not notes.complete:
+        if len(self) > self.limit:
             raise self._too_many(logged)
+        if not notes.complete:
+            raise self._nothing_usable({_key(sample): sample for sample in map(asdict, notes.broken)})
 
     def _append(self, samples: Sequence[dict]) -> None:
         lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
@@ -131,6 +133,13 @@ class BrokenSamples:
             f"{len(logged)} broken sample{'s' if len(logged) > 1 else ''}, and max_broken allows {self.limit}",
             given=named(logged),
             todo=f"correct them (they are in '{self.log}'), or raise the stage's max_broken",
+        )
+
+    def _nothing_usable(self, tried: dict[tuple, dict]) -> DataError:
+        return DataError(
+            f"none of {len(tried)} samples that were tried one for another can be used",
+            given=named(list(tried.values())),
+            todo=f"check the stage's data and images; all broken samples are in '{self.log}'",
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from laco_export.errors import LacoError
 
 from .broken import BatchNotes, BrokenSample
-from .conversations import KINDS, kinds_of, pictures_of
+from .conversations import KINDS, kinds_of
 from .mixture import Part, open_parts
 from .parquet_files import GROUPS_BYTES, ParquetSource
 from .pictures import Pictures
@@ -21,8 +21,8 @@ from .samples import SampleEncoder
 if TYPE_CHECKING:
     from laco_export.models.processing import LacoProcessor
 
-_TRIES = 32  # samples tried in the place of a broken one, of so many that are looked at
-_DRAWS = 2048
+_TRIES = 32  # samples that are tried in the place of a broken one
+_DRAWS = 128  # samples whose texts are looked at to find some of its kind: of a kind that a tenth is of, twelve
 _COUNTED = 2000  # samples that an estimate of the whole is made from
 
 
@@ -56,9 +56,9 @@ def count_samples(path: Path) -> int:
 class ConversationDataset(torch.utils.data.Dataset):
     """Samples as `{input_ids, labels[, pixel_values, image_sizes], notes}`, see `SampleEncoder`.
 
-    A sample that cannot be used is noted, and another of its kind stands in its place: drawn by its index alone, so
-    every process and every pass draws the same. `notes` is a `BatchNotes`; where nothing usable was found, it comes
-    alone.
+    A sample that cannot be used is noted, and another one stands in its place, of its kind where one is found: drawn by
+    its index alone, so every process and every pass draws the same. `notes` is a `BatchNotes`; where nothing usable was
+    found, it comes alone.
 
     Args:
         parts: the data files and the rows used of each.
@@ -102,21 +102,17 @@ class ConversationDataset(torch.utils.data.Dataset):
         return str(found) if found not in (None, "") else f"{self.parts[part].name}:{row}"
 
     def _candidates(self, index: int, broken: list[BrokenSample]) -> Iterator[int]:
+        """A sample, then those to try in its place: its own kind first, judged by their texts, without a picture."""
         yield index
         # Drawn anywhere: pictures tend to be missing in rows, where a folder or an archive was forgotten.
-        kind, tried = self._kind(index), {index}
-        for place in np.random.default_rng((index, len(self))).integers(len(self), size=_DRAWS).tolist():
+        random = np.random.default_rng((index, len(self)))
+        places = random.choice(len(self), size=min(len(self), _DRAWS), replace=False)
+        kinds = self.kinds(np.append(places, index))
+        for place in places[np.argsort(kinds[:-1] != kinds[-1], kind="stable")].tolist():
             if len(broken) > _TRIES:
                 return
-            if place not in tried and self._kind(place) == kind:
+            if place != index:
                 yield place
-            tried.add(place)
-
-    def _kind(self, index: int) -> int | None:
-        try:
-            return int(kinds_of(np.asarray(pictures_of(self.entry(index)))))
-        except (LacoError, TypeError, AttributeError):
-            return None
 
     def _describe(self, index: int, error: Exception) -> BrokenSample:
         reason = f"{type(error).__name__}: {error}"

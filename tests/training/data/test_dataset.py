@@ -1,6 +1,7 @@
 """Broken samples, estimates, and an order that reads row groups together."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -53,6 +54,13 @@ def test_workers_read_what_one_process_reads(half_broken):
         assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_a_dataset_goes_to_a_spawned_worker(half_broken):
+    dataset = half_broken()
+    expected = dataset[2]
+    sample = pickle.loads(pickle.dumps(dataset))[2]  # after use, with what it keeps
+    assert sample["notes"] == expected["notes"] and torch.equal(sample["input_ids"], expected["input_ids"])
+
+
 def test_where_nothing_is_usable_the_notes_come_alone(make_turns, write_json, processor, tmp_path):
     dataset = open_dataset(write_json([broken(make_turns, i) for i in range(100)]), processor)
     sample = dataset[3]
@@ -60,8 +68,27 @@ def test_where_nothing_is_usable_the_notes_come_alone(make_turns, write_json, pr
     assert 1 < len(sample["notes"].broken) <= dataset_module._TRIES + 1
     batch = Collator(0)([sample, sample])
     assert set(batch) == {"notes"}
-    with pytest.raises(DataError, match=r"sample 'bad3' of '.*data\.json': '.*gone\.png' does not exist"):
+    message = r"none of 33 samples that were tried(.|\n)*'bad3' of '.*data\.json': '.*gone\.png' does not exist"
+    with pytest.raises(DataError, match=message):
         BrokenSamples(tmp_path / "log.jsonl", limit=1000, total=100).record(batch["notes"])
+
+
+def test_the_only_sample_of_its_kind_gives_way_to_another_kind(make_turns, write_json, processor, tmp_path):
+    entries = [{"id": f"text{i}", "conversations": make_turns("hi", "yo")} for i in range(40)]
+    clip = {"id": "clip", "video": "gone.mp4", "conversations": make_turns("<video>\nWhat?", "it")}
+    dataset = open_dataset(write_json([*entries, clip]), processor)
+    notes = dataset[40]["notes"]
+    assert notes.complete and notes.ids[0].startswith("text") and [found.id for found in notes.broken] == ["clip"]
+    BrokenSamples(tmp_path / "log.jsonl", limit=1, total=41).record(notes)
+
+
+def test_another_sample_is_found_without_reading_pictures(tmp_path, write_parquet, make_turns, make_picture, processor):
+    rows = [{"id": str(i), "image": make_picture(i), "conversations": make_turns("<image>", "yo")} for i in range(120)]
+    rows[7] = {"id": "7", "image": None, "conversations": make_turns("hi")}  # the only text
+    dataset = open_dataset(write_parquet(rows, tmp_path / "a.parquet", row_group=3), processor)
+    assert dataset[7]["notes"].complete
+    # its own row group, and that of the sample in its place: not those of the samples that were looked at
+    assert len(dataset.parts[0].source._kept) == 2
 
 
 def noted(*indices):
