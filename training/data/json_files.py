@@ -92,6 +92,9 @@ def _scan(path: Path) -> Iterator[tuple[int, int, object]]:
                     raise _not_json(path, reason, place) from None
             except RecursionError:
                 raise _not_json(path, "brackets are nested too deeply", window.place) from None
+        raw = window.text[window.position : end]
+        if not raw.isascii():  # its texts are counted as what they are, not a character a byte
+            entry = json.loads(raw.encode("latin-1"), strict=False)
         yield window.place, end - window.position, entry
         window.position = end
     if is_list:
