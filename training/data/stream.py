@@ -8,6 +8,7 @@ holds is lost on resuming. There is no grouping by length, and the order depends
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
@@ -216,7 +217,12 @@ class _Share(torch.utils.data.IterableDataset):
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, LacoError):
             reason = error.failed if error.given is None else f"{error.failed} ({error.given})"
-        return BrokenSample(-1, str(row.get("id") or ""), self.stream.path, reason)
+        if name := str(row.get("id") or ""):
+            return BrokenSample(-1, name, self.stream.path, reason)
+        # Told from others by what it holds: the same in every pass, and whichever process reads it.
+        said = [turn.get("value") for turn in row.get("conversations") or [] if isinstance(turn, dict)]
+        name = f"without an id: {str(said[0])[:60] if said else 'no conversation'}"
+        return BrokenSample(zlib.crc32(repr(row).encode("utf-8", "replace")), name, self.stream.path, reason)
 
 
 class _NoPictures(Pictures):

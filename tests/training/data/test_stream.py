@@ -107,6 +107,18 @@ def test_broken_rows_are_skipped_and_named(tmp_path, write_parquet, make_turns, 
         BrokenSamples(tmp_path / "other", limit=1000, total=12).record(batch["notes"])
 
 
+def test_broken_rows_without_an_id_count_each_and_once(tmp_path, write_parquet, make_turns, make_stream):
+    rows = [{"id": "", "conversations": make_turns("hi" if i % 3 else f"<image>\n{i}?", "yo")} for i in range(12)]
+    write_parquet(rows, tmp_path / "a.parquet")
+    log = BrokenSamples(tmp_path / "log", limit=4, total=12)
+    loader = iter(make_stream(tmp_path / "a.parquet").loader(4, collator=Collator(0)))
+    for _ in range(6):  # three passes
+        log.record(next(loader)["notes"])
+    assert len(log) == 4
+    names = [json.loads(line)["id"] for line in (tmp_path / "log").read_text().splitlines()]
+    assert sorted(names) == sorted(f"without an id: <image>\n{i}?" for i in (0, 3, 6, 9))
+
+
 def test_streams_that_cannot_be_read(tmp_path, make_stream, folder):
     with pytest.raises(DataError, match="there are no parquet files"):
         make_stream(tmp_path / "none")
