@@ -68,6 +68,17 @@ def recover(final: Path) -> None:
             _remove(entry)
 
 
+def exchange(new: Path | str, final: Path | str) -> None:
+    """Put the complete folder ``new`` in the place of ``final``, a sibling, whose old content is removed then.
+
+    For what outlives its process while it is built; :func:`new_directory` is for all else.
+    """
+    new, final = Path(new).absolute(), Path(final).absolute()
+    recover(final)
+    _fsync_tree(new)
+    _exchange(new, final)
+
+
 def write_bytes(path: Path | str, data: bytes) -> None:
     """Replace ``path`` by ``data`` in one step: readers see the old content or the new, never a part."""
     path = Path(path).absolute()

@@ -10,6 +10,7 @@ OUT/checkpoint             the last of them: what `laco-export` takes
 OUT/training.json          recipe, seconds, losses, accuracy
 OUT/losses.png             the loss curves
 OUT/tensorboard            metrics of every step, where TensorBoard is installed
+OUT.new                    while `--force` replaces a run: the new one
 
 Under torchrun or `accelerate launch` every process runs this: the main one writes, all train.
 """
@@ -30,7 +31,7 @@ from laco_export.console import console, progress
 from laco_export.errors import ConfigError, OutputExistsError, UsageError
 from laco_export.models.weight_files import read_json
 
-from . import processes
+from . import processes, replacing
 from .recipe import STAGES, Recipe
 from .recipe_files import differing_keys, recipe_yaml, resolved_recipe
 from .stages import check_context, train_stage
@@ -45,7 +46,7 @@ def run_recipe(
 
     Args:
         resume: keep what stands in `output`, and go on inside the stage that was interrupted.
-        force: replace `output` (with `only`: that stage's checkpoint) once the new one is complete.
+        force: replace `output` (with `only`: that stage's checkpoint) once the new one is complete; see `replacing`.
 
     Raises:
         OutputExistsError: `output` stands already, and neither `resume`, `force` nor `only` was given; or what would
@@ -55,7 +56,8 @@ def run_recipe(
         ConfigError: a global batch that the processes cannot share; found before anything is trained.
     """
     processes.check_launcher()
-    exists = processes.agree(output.exists())
+    processes.check(lambda: replacing.recover_exchange(output))
+    exists, begun = processes.agree((output.exists(), replacing.is_begun(output)))
     if only is None and not resume and not force and exists:
         raise OutputExistsError(
             f"the output '{output}' exists already",
@@ -63,16 +65,38 @@ def run_recipe(
         )
     _check_stages(recipe, only)
     _quiet_transformers()
-    replaces = only is None and force and not resume
-    processes.check(lambda: _refuse_to_replace_others(output, whole=replaces))
-    if replaces:
-        with _replacement(output) as folder:
-            return _Run(recipe, folder, seed).everything()
+    anew = only is None and force and not resume
+    processes.check(lambda: _refuse_to_replace_others(output, whole=anew))
+    if only is None and (_begin_replacement(output) if anew else resume and begun):
+        return _replace(recipe, output, seed, resume=resume)
     if processes.is_main():
         output.mkdir(parents=True, exist_ok=True)
     processes.wait()
     run = _Run(recipe, output, seed, resume=resume)
     return run.everything() if only is None else run.one_stage(only, force=force)
+
+
+def _begin_replacement(output: Path) -> bool:
+    """Begin to replace the run that stands at `output`; False where nothing does, and nothing is to be replaced."""
+    if not processes.agree((output / "recipe.json").is_file()):
+        processes.check(lambda: replacing.give_up(output))
+        return False
+    processes.check(lambda: replacing.begin(output))
+    return True
+
+
+def _replace(recipe: Recipe, output: Path, seed: int, *, resume: bool) -> dict:
+    """Train the run that replaces `output`, and let it take its place."""
+    folder = replacing.beside(output)
+    if processes.is_main():
+        console().print(
+            f"'{output}' stays as it is until the new run is complete; that one is trained in '{folder}'. If it is "
+            "interrupted, --resume goes on with it."
+        )
+    result = _Run(recipe, folder, seed, resume=resume).everything()
+    processes.wait()
+    processes.check(lambda: replacing.finish(output))
+    return result
 
 
 class _Run:
@@ -88,7 +112,7 @@ class _Run:
             raise UsageError(
                 f"the run in '{folder}' was started with another recipe or seed",
                 given="; ".join(line.removeprefix("recipe.") for line in differing[:_SHOWN_DIFFERENCES]) + more,
-                todo="choose another --output, or replace the run with --force and without --resume",
+                todo="choose another --output, or start the run again with --force and without --resume",
             )
         if processes.is_main():
             write_json(record, described)
@@ -279,14 +303,6 @@ def _refuse_to_replace_others(output: Path, *, whole: bool) -> None:
 
 def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
-
-
-@contextmanager
-def _replacement(output: Path) -> Iterator[Path]:
-    """A new folder for `output`, the same in every process, that takes its place when the block has ended."""
-    with new_directory(output, force=True) if processes.is_main() else nullcontext() as folder:
-        yield processes.agree(folder)
-        processes.wait()
 
 
 def _quiet_transformers() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from transformers import Trainer
 
 from laco_export.models import checkpoint
 from laco_training import processes
@@ -115,17 +116,83 @@ def test_what_is_no_run_is_not_replaced(recipe, tmp_path, capsys, options):
     assert [path.name for path in output.rglob("*")] == ["checkpoint", "cat.jpg"]
 
 
-def test_force_replaces_a_run_when_the_new_one_is_complete(recipe, tmp_path):
+@pytest.fixture
+def short(recipe, tmp_path):
+    """The recipe with stage 1 alone."""
     values = yaml.safe_load(Path(recipe).read_text())
     del values["stages"]["2-si"]
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(values))
-    output = tmp_path / "run"
-    output.mkdir()
+    return str(tmp_path / "short.yaml")
+
+
+def interrupt_at(monkeypatch, step):
+    """Ctrl-C in this optimiser step."""
+    original = Trainer.training_step
+
+    def training_step(self, *args, **options):
+        if self.state.global_step == step:
+            raise KeyboardInterrupt
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(Trainer, "training_step", training_step)
+
+
+def run_that_stands(folder):
+    """Something that looks like a run, to be replaced."""
+    folder.mkdir()
     for name in ("recipe.json", "left-behind"):
-        (output / name).write_text("{}")
-    assert main(["--recipe", str(tmp_path / "short.yaml"), "--output", str(output), "--force"]) == 0
+        (folder / name).write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize("resuming", [("--resume",), ("--resume", "--force")])
+def test_an_interrupted_force_is_resumed_beside_the_old_run(short, tmp_path, monkeypatch, capsys, resuming):
+    output = run_that_stands(tmp_path / "run")
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 3)
+        assert main(["--recipe", short, "--output", str(output), "--force"]) == 130
+    assert "run.new" in capsys.readouterr().err
+    assert sorted(path.name for path in output.iterdir()) == ["left-behind", "recipe.json"]
+    new = tmp_path / "run.new"
+    weights = new / "stage-0" / "checkpoint" / "model.safetensors"
+    made = weights.stat().st_ino
+    assert (new / "stage-1-progress" / "checkpoint-3" / "complete.json").is_file()
+    assert main(["--recipe", short, "--output", str(output), *resuming]) == 0
+    assert (output / "stage-0" / "checkpoint" / "model.safetensors").stat().st_ino == made
     assert checkpoint.load(output / "checkpoint").model.config.untrained == []
-    assert not (output / "left-behind").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "short.yaml"]
+    assert not (output / "left-behind").exists() and not (output / "replaces.json").exists()
+
+
+def test_force_again_starts_again(short, tmp_path, monkeypatch):
+    output = run_that_stands(tmp_path / "run")
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 0)
+        assert main(["--recipe", short, "--output", str(output), "--force"]) == 130
+    (tmp_path / "run.new" / "old").write_text("")
+    assert main(["--recipe", short, "--output", str(output), "--force"]) == 0
+    assert checkpoint.load(output / "checkpoint").model.config.untrained == []
+    assert not (output / "left-behind").exists() and not (output / "old").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "short.yaml"]
+
+
+def test_force_changes_nothing_where_nothing_stands(short, tmp_path, monkeypatch):
+    output = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 3)
+        assert main(["--recipe", short, "--output", str(output), "--force"]) == 130
+    assert (output / "stage-1-progress" / "checkpoint-3" / "complete.json").is_file()
+    assert main(["--recipe", short, "--output", str(output), "--resume"]) == 0
+    assert checkpoint.load(output / "checkpoint").model.config.untrained == []
+
+
+def test_another_folder_of_that_name_is_not_touched(short, tmp_path, capsys):
+    output = run_that_stands(tmp_path / "run")
+    run_that_stands(tmp_path / "run.new")
+    assert main(["--recipe", short, "--output", str(output), "--force"]) == 2
+    assert "run.new' exists already" in " ".join(capsys.readouterr().err.split())
+    for name in ("run", "run.new"):
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["left-behind", "recipe.json"]
 
 
 def test_a_batch_that_the_processes_cannot_share(recipe, tmp_path, capsys, monkeypatch):

@@ -1,0 +1,62 @@
+"""`--force` where a run stands: the new one is trained beside it and takes its place when it is complete.
+
+The folder beside it, `<output>.new`, outlives an interruption: `--resume` goes on there. A mark in it says whose it is,
+so that no folder is touched that only happens to have this name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from laco_export.atomic import exchange, new_directory, recover, write_json
+from laco_export.errors import OutputExistsError
+
+MARK = "replaces.json"
+
+
+def beside(output: Path) -> Path:
+    """Where the run that is to replace `output` is trained."""
+    output = Path(os.path.abspath(output))
+    return output.with_name(f"{output.name}.new")
+
+
+def is_begun(output: Path) -> bool:
+    """Whether a replacement of `output` was begun and not finished."""
+    return (beside(output) / MARK).is_file()
+
+
+def begin(output: Path) -> None:
+    """A new folder beside `output`; one that an interrupted replacement left is given up.
+
+    Raises:
+        OutputExistsError: something else has this name.
+    """
+    folder = beside(output)
+    give_up(output)
+    if os.path.lexists(folder):
+        raise OutputExistsError(
+            f"'{folder}' exists already, where the run that replaces '{output}' would be trained",
+            todo="rename or remove it, or choose another --output",
+        )
+    with new_directory(folder) as new:
+        write_json(new / MARK, {"replaces": Path(os.path.abspath(output)).name})
+
+
+def give_up(output: Path) -> None:
+    """Remove what an interrupted replacement left."""
+    if is_begun(output):
+        shutil.rmtree(beside(output))
+
+
+def finish(output: Path) -> None:
+    """Put the complete new run in the place of the old one, which is removed then."""
+    exchange(beside(output), output)
+    (output / MARK).unlink()
+
+
+def recover_exchange(output: Path) -> None:
+    """Put the old run back where a process was killed while the new one took its place."""
+    if output.parent.is_dir():
+        recover(Path(os.path.abspath(output)))
