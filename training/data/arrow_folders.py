@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import DataError
-from .parquet_files import lengths_of_conversations
+from .errors import DataError, NoSamplesError
+from .parquet_files import holds_pictures, lengths_of_conversations, refuse_other_conversations
 
 
 class ArrowSource:
     """The rows of a saved `datasets.Dataset`; pictures stay bytes until they are asked for.
 
     Raises:
-        DataError: the folder cannot be loaded, or has no column `conversations`.
+        DataError: the folder cannot be loaded, or has no column `conversations`, or one of another shape.
     """
 
     pictures = text_lengths = None  # not known before the rows are read: see `lengths_of`
@@ -31,6 +31,10 @@ class ArrowSource:
             raise DataError(f"dataset folder '{path}' holds splits", given=", ".join(rows), todo="name one of them")
         if "conversations" not in rows.column_names:
             raise DataError(f"dataset folder '{path}' has no column conversations", given=", ".join(rows.column_names))
+        if not len(rows):
+            raise NoSamplesError(f"dataset folder '{path}' holds no rows")
+        refuse_other_conversations(rows.data.schema, f"dataset folder '{path}'")
+        self.holds_pictures = holds_pictures(rows.data.schema)
         # Arrow's own values: bytes and path of a picture, where datasets' Image feature would decode it.
         self._rows = rows.with_format("arrow")
         self._texts = rows.select_columns("conversations").with_format("arrow")

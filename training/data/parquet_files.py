@@ -20,7 +20,7 @@ import numpy as np
 from laco_export.conversation import IMAGE_MARK, VIDEO_MARK
 
 from .conversations import USERS
-from .errors import DataError
+from .errors import DataError, NoSamplesError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 GROUPS_BYTES = 256 << 20
 """Bytes of row groups, unpacked, that are kept by each process, and that the sampler mixes at a time."""
 
-_COLUMNS = ("id", "image", "images", "video", "conversations", "data_source")
+_PICTURES = ("image", "images", "video")
+_COLUMNS = ("id", *_PICTURES, "conversations", "data_source")
 
 
 class ParquetSource:
@@ -40,7 +41,7 @@ class ParquetSource:
         group_bytes: int64 `[groups]`, unpacked.
 
     Raises:
-        DataError: no such file, not parquet, no column `conversations`.
+        DataError: no such file, not parquet, no column `conversations`, or one of another shape.
     """
 
     pictures = text_lengths = None  # not known before the rows are read: see `lengths_of`
@@ -59,7 +60,8 @@ class ParquetSource:
         self.group_starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         self.group_bytes = np.asarray(sizes, np.int64)
         if not len(self):
-            raise DataError(f"parquet '{self.paths[0]}' holds no rows")
+            raise NoSamplesError(f"parquet '{self.paths[0]}' holds no rows")
+        self.holds_pictures = holds_pictures(_open(self.paths[0]).schema_arrow)
         self._kept: OrderedDict[int, pa.Table] = OrderedDict()
 
     def __len__(self) -> int:
@@ -85,10 +87,16 @@ class ParquetSource:
         return pictures, lengths
 
     def _texts(self, group: int) -> tuple[np.ndarray, np.ndarray]:
+        import pyarrow as pa
+
         number, inner = self._groups[group]
         file = self._files.of(number)
         names = file.schema_arrow.names
-        pictures, lengths = lengths_of_conversations(file.read_row_group(inner, columns=["conversations"]), names)
+        try:
+            pictures, lengths = lengths_of_conversations(file.read_row_group(inner, columns=["conversations"]), names)
+        except (OSError, pa.ArrowException):  # damaged: when their turn comes, each of its rows is a broken sample
+            rows = int(self.group_starts[group + 1] - self.group_starts[group])
+            return np.zeros(rows, np.int16), np.zeros(rows, np.int32)
         if "video" in names:  # there a video may be marked <image>
             clips = file.read_row_group(inner, columns=["video"])["video"]
             pictures = np.where(clips.is_valid().to_numpy() & (pictures > 0), -pictures, pictures)
@@ -103,7 +111,7 @@ class ParquetSource:
         try:
             table = file.read_row_group(inner, columns=[n for n in file.schema_arrow.names if n in _COLUMNS])
         except (OSError, ValueError) as error:
-            raise DataError(f"parquet '{self.paths[number]}' is damaged: {error}") from None
+            raise DataError(f"parquet '{self.paths[number]}' is damaged in row group {inner}: {error}") from None
         self._kept[group] = table
         while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > GROUPS_BYTES:
             self._kept.popitem(last=False)
@@ -179,4 +187,31 @@ def _open(path: Path) -> pq.ParquetFile:
             given=", ".join(file.schema_arrow.names),
             allowed=", ".join(_COLUMNS),
         )
+    refuse_other_conversations(file.schema_arrow, f"parquet '{path}'")
     return file
+
+
+def refuse_other_conversations(schema: pa.Schema, what: str) -> None:
+    """Raise `DataError` unless the column `conversations` of the data called `what` holds lists of turns."""
+    import pyarrow.types as kinds
+
+    found = schema.field("conversations").type
+    turn = found.value_type if kinds.is_list(found) or kinds.is_large_list(found) else None
+    fields = {field.name: field.type for field in turn} if turn is not None and kinds.is_struct(turn) else {}
+    texts = [fields.get("from", found), fields.get("value", found)]
+    if not all(kinds.is_string(text) or kinds.is_large_string(text) for text in texts) or not fields:
+        raise DataError(
+            f"the column conversations of {what} holds no lists of turns",
+            given=found,
+            allowed="list<struct<from: string, value: string>>",
+            todo="write it as such, for example with datasets: [{'from': Value('string'), 'value': Value('string')}]",
+        )
+
+
+def holds_pictures(schema: pa.Schema) -> bool:
+    """Whether rows may hold their pictures as bytes, where others only name them."""
+    import pyarrow.types as kinds
+
+    types = [schema.field(name).type for name in _PICTURES if name in schema.names]
+    inner = [found.value_type if kinds.is_list(found) or kinds.is_large_list(found) else found for found in types]
+    return any(kinds.is_struct(found) and found.get_field_index("bytes") >= 0 for found in inner)

@@ -109,6 +109,48 @@ def test_marks_are_counted_where_the_user_says_them(tmp_path, make_turns):
     assert ParquetSource([tmp_path / "w.parquet"]).lengths_of(np.arange(2))[0].tolist() == [1, 0]
 
 
+@pytest.mark.parametrize(
+    "conversations",
+    [
+        ['[{"from": "human", "value": "hi"}]'],
+        [{"from": ["human", "gpt"], "value": ["hi", "yo"]}],  # what datasets' Sequence of a dict once wrote
+        [["hi", "yo"]],
+        [[{"role": "user", "content": "hi"}]],
+        [[{"from": "human", "value": 3}]],
+    ],
+)
+def test_conversations_of_another_shape_are_refused(tmp_path, conversations):
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"conversations": conversations})
+    pq.write_table(table, tmp_path / "odd.parquet")
+    datasets.Dataset(table).save_to_disk(tmp_path / "saved")
+    for path in (tmp_path / "odd.parquet", tmp_path / "saved"):
+        with pytest.raises(DataError, match=rf"conversations of .*{path.name}' holds no lists of turns(.|\n)*given:"):
+            open_source(path)
+
+
+def test_a_damaged_row_group_is_met_as_broken_samples(tmp_path, write_parquet, make_turns, processor):
+    import pyarrow.parquet as pq
+
+    from laco_training.data import GroupedSampler, open_dataset
+
+    rows = [{"id": str(i), "conversations": make_turns(f"{i}" * 300, "yes")} for i in range(40)]
+    path = write_parquet(rows, tmp_path / "a.parquet", row_group=10)
+    group, data = pq.ParquetFile(path).metadata.row_group(1), bytearray(path.read_bytes())
+    for column in (group.column(number) for number in range(group.num_columns)):
+        first = column.dictionary_page_offset or column.data_page_offset
+        data[first : first + column.total_compressed_size] = b"\x55" * column.total_compressed_size
+    path.write_bytes(data)
+    dataset = open_dataset(path, processor)
+    assert len(list(GroupedSampler(dataset, global_batch_size=4))) == 40
+    notes = dataset[12]["notes"]
+    assert notes.complete and notes.ids[0] not in map(str, range(10, 20))
+    assert "a.parquet' is damaged in row group 1" in notes.broken[0].reason
+
+
 def test_files_that_cannot_be_used(tmp_path, files):
     import pyarrow as pa
     import pyarrow.parquet as pq
