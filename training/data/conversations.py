@@ -121,8 +121,8 @@ def pieces_of(entry: Mapping, *, plain: bool = False) -> list[Piece]:
 def plain_pieces(entry: Mapping) -> list[tuple[str, bool]]:
     """Stage 1: the picture marks, a newline, and the first answer, which alone counts; the question is dropped."""
     answers = [text for role, text in turns_of(entry) if role == "assistant"]
-    if not answers:
-        raise DataError("it has no caption")
+    if not answers or not answers[0].strip():
+        raise DataError("its caption is empty" if answers else "it has no caption")
     marks = IMAGE_MARK * len(image_names(entry)) + VIDEO_MARK * len(video_names(entry))
     return [(marks + "\n", False), (answers[0], True)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from .broken import BatchNotes, BrokenSample
 from .conversations import KINDS, kinds_of
 from .mixture import Part, open_parts
 from .parquet_files import GROUPS_BYTES, ParquetSource
-from .pictures import Pictures
+from .pictures import Pictures, PicturesInRows
 from .samples import SampleEncoder
 
 if TYPE_CHECKING:
@@ -69,9 +70,11 @@ class ConversationDataset(torch.utils.data.Dataset):
         self.parts, self.encoder = parts, encoder
         self.tokenizer = encoder.tokenizer
         self._starts = np.cumsum([0, *(len(part.rows) for part in parts)])
-        roots = {part.images or images for part in parts}
-        opened = {root: Pictures(root) for root in roots}
-        self._pictures = [opened[part.images or images] for part in parts]
+        opened = cache(Pictures)
+        self._pictures = [
+            PicturesInRows(root) if part.source.holds_pictures and not root.exists() else opened(root)
+            for part, root in ((part, part.images or images) for part in parts)
+        ]
 
     def __len__(self) -> int:
         return int(self._starts[-1])

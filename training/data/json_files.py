@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .conversations import pictures_of, text_length
-from .errors import DataError
+from .errors import DataError, NoSamplesError
 from .positioned_file import PositionedFile
 
 _WINDOW = 8 << 20  # bytes parsed at a time
@@ -35,6 +35,8 @@ class JsonSource:
         DataError: no such file, not JSON, not UTF-8, or no list of samples.
     """
 
+    holds_pictures = False
+
     def __init__(self, path: Path):
         self.path, self._file = path, PositionedFile(path)
         offsets, sizes, pictures, lengths = array("q"), array("i"), array("h"), array("i")
@@ -46,7 +48,9 @@ class JsonSource:
             pictures.append(pictures_of(entry))
             lengths.append(text_length(entry))
         if not offsets:
-            raise _no_list(path, "no sample")
+            raise _no_list(path, "no sample", NoSamplesError)
+        if len(offsets) == 1 and "conversations" not in entry and b"[" not in self._file.read(0, offsets[0]):
+            raise _no_list(path, f"one object that holds {', '.join(map(repr, list(entry)[:8])) or 'nothing'}")
         self._offsets, self._sizes = np.asarray(offsets), np.asarray(sizes)
         self.pictures, self.text_lengths = np.asarray(pictures), np.asarray(lengths)
 
@@ -156,7 +160,5 @@ def _not_json(path: Path, reason: str, place: int) -> DataError:
     return DataError(f"data file '{path}' is not JSON: {reason} at byte {place:,}", todo="the file may be cut off")
 
 
-def _no_list(path: Path, given: str) -> DataError:
-    return DataError(
-        f"data file '{path}' is not a list of samples", given=given, allowed="[{id, image, conversations}, …]"
-    )
+def _no_list(path: Path, given: str, kind: type[DataError] = DataError) -> DataError:
+    return kind(f"data file '{path}' is not a list of samples", given=given, allowed="[{id, image, conversations}, …]")

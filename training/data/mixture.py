@@ -3,7 +3,7 @@
     datasets:
       - json_path: llava_558k.json          # or .jsonl, .parquet, a folder; relative to the mixture's own folder
         sampling_strategy: all              # first:N, end:N, random:N; N or N% (rounded up, as LLaVA does)
-        images: pictures.zip                # LaCo's own, optional: where this file's pictures lie
+        images: pictures.zip                # LaCo's own, optional: where its pictures lie, relative likewise
 
 `random` draws by the run's seed and the entry's place in the file, so every process and every resumed run draws alike.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from .errors import DataError
+from .errors import DataError, NoSamplesError
 from .sources import Source, open_source
 
 STRATEGIES = ("all", "first", "end", "random")
@@ -53,11 +53,14 @@ def open_parts(path: Path, *, seed: int = 0) -> list[Part]:
     if path.suffix not in (".yaml", ".yml"):
         source = open_source(path)
         return [Part(source, np.arange(len(source)), None, str(path))]
-    parts = []
+    parts, taken = [], []
     for place, entry in enumerate(read_mixture(path)):
         try:
             source = open_source(path.parent / entry["json_path"])
             rows = sampled_rows(len(source), entry.get("sampling_strategy", "all"), seed=(seed, place))
+        except NoSamplesError:
+            taken.append(f"{entry['json_path']}: it holds none")
+            continue
         except DataError as error:
             raise DataError(
                 f"mixture '{path}', entry {place + 1}: {error.failed}",
@@ -67,10 +70,11 @@ def open_parts(path: Path, *, seed: int = 0) -> list[Part]:
             ) from None
         images = entry.get("images")
         parts.append(Part(source, rows, path.parent / images if images else None, entry["json_path"]))
+        taken.append(f"{entry['json_path']}: {len(rows)} of {len(source)}")
     if not sum(len(part.rows) for part in parts):
         raise DataError(
             f"mixture '{path}' comes out empty",
-            given="; ".join(f"{part.name}: 0 of {len(part.source)}" for part in parts),
+            given="; ".join(taken),
             todo="take more with sampling_strategy",
         )
     return parts
@@ -102,6 +106,12 @@ def read_mixture(path: Path) -> list[dict]:
                 )
         if not isinstance(entry.get("json_path"), str):
             raise DataError(f"mixture '{path}', entry {place} has no json_path")
+        if not isinstance(entry.get("images", ""), (str, type(None))):
+            raise DataError(
+                f"mixture '{path}', entry {place}: images is no path",
+                given=repr(entry["images"]),
+                allowed="a folder, .zip or .tar, relative to the mixture's folder",
+            )
     return entries
 
 

@@ -97,6 +97,21 @@ class Pictures:
         return None, name
 
 
+class PicturesInRows(Pictures):
+    """For rows that hold their pictures' bytes; a picture that is only named is an error.
+
+    Args:
+        missing: the images folder that is not there, if one was given.
+    """
+
+    def __init__(self, missing: Path | None = None):
+        self.root, self.missing = Path("images"), missing
+
+    def _locate(self, name: str):
+        reason = "no images folder is given" if self.missing is None else f"there is no images folder '{self.missing}'"
+        raise DataError(f"'{name}' is only named, and {reason}", todo="set the stage's images")
+
+
 def _from_bytes(data: bytes, name: str) -> Image.Image:
     return load_image(io.BytesIO(data), name=name)
 

@@ -22,7 +22,7 @@ from laco_export.errors import LacoError
 
 from .broken import BatchNotes, BrokenSample
 from .errors import DataError
-from .pictures import Pictures
+from .pictures import Pictures, PicturesInRows
 from .samples import SampleEncoder
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class ConversationStream:
         self.seed, self.shuffle_buffer = seed, shuffle_buffer
         self.encoder = SampleEncoder(processor, **encoding)
         self.tokenizer = self.encoder.tokenizer
-        self.pictures = Pictures(images) if images else None
+        self.pictures = Pictures(images) if images else PicturesInRows()
         self.files = stream_files(self.path)
         self.workers = 1
         self._positions: dict[int, dict] = {}
@@ -167,7 +167,7 @@ class _Share(torch.utils.data.IterableDataset):
         for row, place in self._rows(**start):
             where = {self.worker: place}
             try:
-                sample, truncated = self.stream.encoder(row, self.stream.pictures or _NoPictures())
+                sample, truncated = self.stream.encoder(row, self.stream.pictures)
             except (LacoError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
                 broken.append(self._describe(row, error))
                 if len(broken) > _TRIES:
@@ -223,16 +223,6 @@ class _Share(torch.utils.data.IterableDataset):
         said = [turn.get("value") for turn in row.get("conversations") or [] if isinstance(turn, dict)]
         name = f"without an id: {str(said[0])[:60] if said else 'no conversation'}"
         return BrokenSample(zlib.crc32(repr(row).encode("utf-8", "replace")), name, self.stream.path, reason)
-
-
-class _NoPictures(Pictures):
-    """For rows that hold their pictures' bytes; a picture that is only named is an error."""
-
-    def __init__(self):
-        self.root = Path("images")
-
-    def _locate(self, name: str):
-        raise DataError(f"'{name}' is only named, and no images folder is given", todo="set the stage's images")
 
 
 def stream_files(path: str) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import pickle
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -195,6 +196,17 @@ def test_row_groups_are_read_together_and_sources_stay_mixed(mixed, monkeypatch)
         assert 10 <= sum(group is None for group in groups[start : start + 85]) <= 40
     assert mixed.shuffled(np.random.default_rng(0)).tolist() == order.tolist()
     assert mixed.shuffled(np.random.default_rng(1)).tolist() != order.tolist()
+
+
+def test_rows_that_hold_their_pictures_need_no_folder(tmp_path, write_parquet, make_turns, make_picture, processor):
+    rows = [{"id": "p", "image": make_picture(), "conversations": make_turns("<image>", "a")}]
+    write_parquet(rows, tmp_path / "rows.parquet")
+    missing = tmp_path / "nowhere"
+    assert open_dataset(tmp_path / "rows.parquet", processor, images=missing)[0]["notes"].ids == ["p"]
+    named = [{"id": "n", "image": "a.png", "conversations": make_turns("<image>", "a")}]
+    datasets.Dataset.from_list(named).to_parquet(tmp_path / "named.parquet")
+    with pytest.raises(DataError, match=r"there is no images folder '.*nowhere'"):
+        open_dataset(tmp_path / "named.parquet", processor, images=missing)
 
 
 def test_measuring_many_sources(mixed):

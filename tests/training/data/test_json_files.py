@@ -54,6 +54,7 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
         (b'[{"id": 1}, {"id": 2},', "is not JSON: the list does not end at byte 22"),
         (b'[{"id": 1}] x', "is not JSON: something follows"),
         (b'[{"id": 1}, {"id": }]', "is not JSON: .* at byte 19"),
+        (b' {"data": [{"id": 1}]}', r"is not a list of samples(.|\n)*given: +one object that holds 'data'"),
         (b"[1, 2]", "is not a list of samples(.|\n)*entry 0 is int"),
         ("[{}]".encode("utf-16"), "is not UTF-8"),
         (b'[{"id": "\xe9"}]', "is not UTF-8"),

@@ -48,6 +48,7 @@ def write_mixture(tmp_path, write_json, write_parquet, make_turns, make_picture)
     entries = [{"id": f"j{i}", "conversations": make_turns("hi", str(i))} for i in range(10)]
     write_json(entries)
     write_json(entries[:4], "lines.jsonl")
+    write_json([], "empty.json")
     rows = [{"id": f"p{i}", "image": make_picture(i), "conversations": make_turns("<image>", str(i))} for i in range(6)]
     (tmp_path / "shards").mkdir()
     write_parquet(rows, tmp_path / "shards" / "0.parquet")
@@ -95,6 +96,8 @@ datasets:
             "datasets: [{json_path: data.json, sampling_strategy: 'first:0'}]",
             r"comes out empty(.|\n)*data\.json: 0 of 10",
         ),
+        ("datasets: [{json_path: data.json, images: 5}]", r"entry 1: images is no path(.|\n)*given: +5"),
+        ("datasets: [{json_path: empty.json}]", r"comes out empty(.|\n)*empty\.json: it holds none"),
         ("datasets: []", "lists no datasets"),
         ("dataset: [{json_path: data.json}]", "lists no datasets"),
         ("- a", "lists no datasets"),
@@ -104,6 +107,11 @@ datasets:
 def test_a_mixture_that_cannot_be_used(write_mixture, text, message):
     with pytest.raises(DataError, match=message):
         open_parts(write_mixture(text))
+
+
+def test_an_empty_file_beside_others(write_mixture):
+    parts = open_parts(write_mixture("datasets: [{json_path: empty.json}, {json_path: lines.jsonl}]"))
+    assert [(part.name, len(part.rows)) for part in parts] == [("lines.jsonl", 4)]
 
 
 def test_a_mixture_that_is_missing(tmp_path):

@@ -167,6 +167,12 @@ def test_a_plain_caption_may_name_a_mark(processor, folder, make_turns):
     assert_sample(sample, processor.tokenizer, "▣\n«an <image> tag»", [4])
 
 
+def test_an_empty_plain_caption(processor, folder, make_turns):
+    entry = {"image": "0.png", "conversations": make_turns("<image>\nWhat is it?", " \n")}
+    with pytest.raises(DataError, match="its caption is empty"):
+        SampleEncoder(processor, plain=True)(entry, folder)
+
+
 def opened(entry, folder):
     names = entry.get("image", [])
     return [Image.open(folder.root / name) for name in ([names] if isinstance(names, str) else names)]
