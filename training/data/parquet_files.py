@@ -2,8 +2,9 @@
 
 Rows are read by row group, the unit that parquet can be entered at: pictures lie in it as bytes, and nothing is
 unpacked to disk (`datasets.load_dataset` would first copy all of it to Arrow). The last groups read are kept, and the
-sampler takes rows in such an order that each group is read about once a pass (`ConversationDataset.shuffled`). Start-up
-reads the footers.
+sampler takes rows in such an order that each reader (a process, or each of its workers) reads a group about once a pass
+(`ConversationDataset.shuffled`). A global batch is dealt out to all readers, so many readers read most groups each.
+Start-up reads the footers.
 """
 
 from __future__ import annotations

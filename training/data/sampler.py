@@ -7,7 +7,7 @@
 After LLaVA's length-grouped sampler (kinds apart, lengths within windows), with two differences. The order is made of
 the data, the seed, the pass and the global batch size alone: one process or many, the samples of an optimiser step are
 the same. And lengths are read window by window, when the pass comes there, so that a parquet of millions starts at
-once.
+once; a resumed run reads those of the windows behind it again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class GroupedSampler(torch.utils.data.Sampler):
         self, dataset: ConversationDataset, *, global_batch_size: int, seed: int = 0, group_by: str = "length"
     ):
         self.dataset, self.global_batch_size, self.seed, self.group_by = dataset, global_batch_size, seed, group_by
-        self.epoch = self._start = 0
+        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.dataset) // self.global_batch_size * self.global_batch_size
@@ -49,21 +49,14 @@ class GroupedSampler(torch.utils.data.Sampler):
         """Which pass the next iteration orders."""
         self.epoch = epoch
 
-    def start_at(self, position: int) -> None:
-        """Leave out the first `position` samples of the next iteration; their lengths are not read."""
-        self._start = position
-
     def __iter__(self) -> Iterator[int]:
-        start, self._start = self._start, 0
         order = self.dataset.shuffled(np.random.default_rng((self.seed, self.epoch)))[: len(self)]
         size = self._window() * self.global_batch_size
         for number, first in enumerate(range(0, len(order), size)):
             window = order[first : first + size]
-            if first + len(window) <= start:
-                continue
             if self.group_by == "length":
                 window = self._grouped(window, np.random.default_rng((self.seed, self.epoch, number)), number == 0)
-            yield from window[max(0, start - first) :].tolist()
+            yield from window.tolist()
 
     def _window(self) -> int:
         batches = min(WINDOW, len(self) // (4 * self.global_batch_size))
