@@ -81,7 +81,7 @@ class StageTrainer(Trainer):
             self.train_dataset.consumed(notes)
         self._taken.append(notes)
         tokens = batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel()
-        self._step.add_batch(int(tokens), len(notes.ids))
+        self._step.add_batch(int(tokens), len(notes.ids), notes.truncated)
         if "pixel_values" not in batch:
             batch = add_padding_picture(batch, self.accelerator.unwrap_model(self.model).config)
         return batch
@@ -131,11 +131,11 @@ class StageTrainer(Trainer):
         super().log(logs, start_time)
 
     def _measured(self, step: _StepTotals) -> dict[str, float]:
-        totals = torch.tensor([step.loss, step.tokens, step.samples], dtype=torch.float64)
+        totals = torch.tensor([step.loss, step.tokens, step.samples, step.truncated], dtype=torch.float64)
         if self.args.world_size > 1:
             device = self.args.device
             totals = self.accelerator.reduce(totals.to(device, torch.float32 if device.type == "mps" else None))
-        loss, tokens, samples = totals.tolist()
+        loss, tokens, samples, truncated = totals.tolist()
         seconds = time.monotonic() - step.start
         groups = [group["name"] for group in self.optimizer.param_groups]
         return {
@@ -143,6 +143,7 @@ class StageTrainer(Trainer):
             "tokens": tokens,
             "tokens_per_second": tokens / seconds,
             "samples_per_second": samples / seconds,
+            "truncated_samples": truncated,
             "peak_memory_gib": peak_memory() / 2**30,
             **{f"learning_rate/{name}": rate for name, rate in zip(groups, step.learning_rates, strict=True)},
         }
@@ -175,14 +176,15 @@ class _StepTotals:
     """What one optimiser step of this process adds up to."""
 
     def __init__(self):
-        self.loss, self.tokens, self.samples = 0.0, 0, 0
+        self.loss, self.tokens, self.samples, self.truncated = 0.0, 0, 0, 0
         self.ids: list[str] = []
         self.learning_rates: list[float] = []
         self.start = time.monotonic()
 
-    def add_batch(self, tokens: int, samples: int) -> None:
+    def add_batch(self, tokens: int, samples: int, truncated: int) -> None:
         self.tokens += tokens
         self.samples += samples
+        self.truncated += truncated
 
 
 class DepthSampler(TrainerCallback):

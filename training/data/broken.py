@@ -78,7 +78,7 @@ class BrokenSamples:
     """
 
     def __init__(self, log: Path, *, limit: float, total: int):
-        self.log, self.truncated = log, 0
+        self.log = log
         self.limit = int(limit * total) if limit < 1 else int(limit)
         self._seen = {_key(sample) for sample in self._logged()}
 
@@ -91,7 +91,6 @@ class BrokenSamples:
         Raises:
             DataError: more samples are broken than the limit allows, or nothing usable was found in a sample's place.
         """
-        self.truncated += notes.truncated
         if not notes.broken and notes.complete:
             return
         if new := [sample for sample in map(asdict, notes.broken) if _key(sample) not in self._seen]:
