@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from transformers import TrainerCallback
 
 from laco_export.atomic import write_json
+from laco_export.errors import UsageError
 
 from . import processes
 from .stage_data import save_position
@@ -26,10 +28,11 @@ class CheckpointKeeper(TrainerCallback):
 
     Args:
         dataset: the stage's data, whose position is kept where it is a stream.
+        origin: what the stage is made from, see `check_origin`.
     """
 
-    def __init__(self, dataset):
-        self.dataset = dataset
+    def __init__(self, dataset, origin: dict):
+        self.dataset, self.origin = dataset, origin
 
     def on_train_begin(self, args, state, control, **_) -> None:
         state.compute_steps(args, state.max_steps)  # a resumed state brings its own save_steps: the recipe's are meant
@@ -48,7 +51,7 @@ class CheckpointKeeper(TrainerCallback):
             if path.is_file():
                 with open(path, "rb+") as file:
                     os.fsync(file.fileno())
-        write_json(newest / MARK, {"step": state.global_step})
+        write_json(newest / MARK, {"step": state.global_step, **self.origin})
         for older in newest.parent.glob("checkpoint-*"):
             if older != newest:
                 shutil.rmtree(older)
@@ -58,3 +61,34 @@ def last_complete(folder: Path) -> Path | None:
     """The newest complete checkpoint of a stage that was interrupted; None where there is none."""
     complete = [path.parent for path in folder.glob(f"checkpoint-*/{MARK}")]
     return max(complete, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+def check_origin(found: Mapping, given: Mapping, *, where: Path) -> None:
+    """What a stage is made from is what it was when it was interrupted.
+
+    Args:
+        found: as the mark has it: `start`, the SHA-256 of the checkpoint it starts from, and `data`, from
+            `stage_data.identity_of`.
+        given: the same of now.
+
+    Raises:
+        UsageError: it is not: the step that was reached would mean other samples.
+    """
+    todo = "restore what was there, or start the stage again with --stage and --force and without --resume"
+    if found.get("start", given["start"]) != given["start"]:
+        raise UsageError(f"the checkpoint that this stage starts from is not what it was in '{where}'", todo=todo)
+    before, now = found.get("data", given["data"]), given["data"]
+    if before != now:
+        changed = next(((b, n) for b, n in zip(before, now) if b != n), (before[-1], now[-1]))
+        raise UsageError(
+            f"the data of this stage is not what it was in '{where}'",
+            given=_said(changed[1], len(now)),
+            allowed=_said(changed[0], len(before)),
+            todo=todo,
+        )
+
+
+def _said(part: list, files: int) -> str:
+    name, *counts = part
+    more = f", one of {files} files" if files > 1 else ""
+    return f"{name}: {' of '.join(f'{count:,}' for count in reversed(counts))} samples{more}"

@@ -34,7 +34,7 @@ from laco_export.models.weight_files import read_json
 from . import processes, replacing
 from .recipe import STAGES, Recipe
 from .recipe_files import differing_keys, recipe_yaml, resolved_recipe
-from .stages import check_context, train_stage
+from .stages import STARTED_FROM, check_context, train_stage
 
 _SHOWN_DIFFERENCES = 8
 
@@ -192,6 +192,7 @@ class _Run:
         stage, output = self.recipe.stages[name], self._stage_folder(name)
 
         if processes.agree(output.exists()) and not force:
+            processes.check(lambda: self._check_start(name, before))
             return
         train = partial(
             train_stage,
@@ -207,6 +208,17 @@ class _Run:
             shown=partial(shown, f"stage-{name}"),
         )
         self._part(f"stage-{name}", None, train)
+
+    def _check_start(self, name: str, before: Path) -> None:
+        """A stage that stands was trained from the one before it that stands, which may have been trained again."""
+        from laco_export.models import checkpoint
+
+        record = self._stage_folder(name) / STARTED_FROM
+        if record.is_file() and read_json(record).get("sha256") != checkpoint.stated_sha256(before):
+            raise UsageError(
+                f"stage {name} was trained from another checkpoint than the '{before}' that stands now",
+                todo=f"train it again with --stage {name} --force, and then the stages after it",
+            )
 
     def finish(self, *, force: bool = True) -> None:
         """Copy the last stage to `checkpoint`, evaluate it, and draw the losses."""

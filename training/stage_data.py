@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,14 @@ def open_stage_data(stage: StageRecipe, processor: LacoProcessor, data_folder: P
     )
 
 
+def identity_of(dataset, data_folder: Path) -> list:
+    """What a resumed stage must find again, as plain values: each data file's name, its samples, and those in use."""
+    if not hasattr(dataset, "parts"):
+        return [[dataset.path, len(dataset)]]
+    root = f"{data_folder}{os.sep}"  # a run's folder may be moved
+    return [[part.name.removeprefix(root), len(part.source), len(part.rows)] for part in dataset.parts]
+
+
 def sampler_of(stage: StageRecipe, dataset, *, seed: int):
     """The order of the samples, the same for any number of processes; None where a stream has its own."""
     from .data import GroupedSampler
@@ -67,9 +76,15 @@ def save_position(dataset, folder: Path) -> None:
 
 
 def load_position(dataset, folder: Path) -> None:
-    """Go on where `save_position` was called; before the first batch is read."""
+    """Go on where `save_position` was called; before the first batch is read.
+
+    Raises:
+        DataError: a stream was saved by another number of processes.
+    """
     if hasattr(dataset, "load_state_dict"):
-        dataset.load_state_dict(read_json(_position_file(folder)))
+        own = _position_file(folder)
+        # More processes than before: the first one's file says how many there were.
+        dataset.load_state_dict(read_json(own if own.exists() else own.with_name("stream-0.json")))
 
 
 def _position_file(folder: Path) -> Path:

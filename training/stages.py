@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -12,11 +13,14 @@ from laco_export.errors import ConfigError, UsageError
 
 from . import processes
 from .recipe import StageRecipe
-from .stage_data import load_position, open_stage_data, sampler_of
+from .stage_data import identity_of, load_position, open_stage_data, sampler_of
 
 if TYPE_CHECKING:
     from laco_export.models import LacoConfig, LacoForConditionalGeneration, LacoProcessor
     from laco_export.models.checkpoint import Checkpoint
+
+STARTED_FROM = "started_from.json"
+"""In a stage's checkpoint: the SHA-256 of the one that it was trained from."""
 
 Shown = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
@@ -33,9 +37,7 @@ def train_stage(
     tensorboard: Path | None = None,
     record: str | None = None,
     prepare: Callable[[Checkpoint], None] = lambda loaded: None,
-    shown: Callable[[int], AbstractContextManager[Callable[[int], None]]] = lambda steps: nullcontext(
-        lambda done: None
-    ),
+    shown: Shown = lambda steps: nullcontext(lambda done: None),
 ) -> list[float]:
     """Train one stage from the checkpoint `start` and write the checkpoint `output` in one step.
 
@@ -55,7 +57,8 @@ def train_stage(
         DataError: the data cannot be read, or holds more broken samples than allowed.
         ConfigError: fewer samples than a global batch, one that the processes cannot share, or a `max_length` beyond
             the language model's context.
-        UsageError: the stage was interrupted, and neither `resume` nor `force` was given.
+        UsageError: the stage was interrupted, and neither `resume` nor `force` was given, or its start or its data
+            were changed since then.
         OutputExistsError: `output` holds something that is no checkpoint; found before anything is trained.
         TrainingError: out of memory, or the loss is not finite any more.
     """
@@ -63,8 +66,10 @@ def train_stage(
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     from laco_export.models import checkpoint
+    from laco_export.models.weight_files import read_json
 
     from .parameter_groups import set_trainable
+    from .resuming import MARK, CheckpointKeeper, check_origin
     from .trainer import DepthSampler, StepProgress
 
     processes.check(lambda: checkpoint.refuse_to_replace_others(output))
@@ -79,14 +84,20 @@ def train_stage(
     prepare_tiling(model, processor, stage)
     set_trainable(model, stage.learning_rates)
     trainer = _make_trainer(model, processor, stage, data_folder, folder, seed=seed, tensorboard=tensorboard)
+    keeper = CheckpointKeeper(
+        trainer.train_dataset, {"start": loaded.sha256, "data": identity_of(trainer.train_dataset, data_folder)}
+    )
+    trainer.add_callback(keeper)
+    if resumed:
+        check_origin(read_json(resumed / MARK), keeper.origin, where=resumed)
+        load_position(trainer.train_dataset, resumed)
     if len(model.vision_model.compression.blocks) > 1:
         trainer.add_callback(DepthSampler(model.vision_model, seed))
     with shown(trainer.args.max_steps) as advance:
         trainer.add_callback(StepProgress(advance))
-        if resumed:
-            load_position(trainer.train_dataset, resumed)
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    _save(trainer, model, processor, stage, output, record=record, force=force)
+    files = {STARTED_FROM: json.dumps({"sha256": loaded.sha256}) + "\n", **({"recipe.yaml": record} if record else {})}
+    _save(trainer, model, processor, stage, output, files=files, force=force)
     return trainer.losses
 
 
@@ -146,7 +157,6 @@ def _make_trainer(
     model, processor, stage: StageRecipe, data_folder: Path, folder: Path, *, seed: int, tensorboard: Path | None
 ):
     from .data import BrokenSamples, Collator
-    from .resuming import CheckpointKeeper
     from .trainer import StageTrainer, training_arguments
 
     dataset = open_stage_data(stage, processor, data_folder, seed=seed)
@@ -161,7 +171,6 @@ def _make_trainer(
         sampler=sampler_of(stage, dataset, seed=seed),
         broken=BrokenSamples(_broken_log(folder), limit=stage.max_broken, total=len(dataset)),
         data_collator=Collator(processor.tokenizer.pad_token_id, packed=stage.packed),
-        callbacks=[CheckpointKeeper(dataset)],
     )
 
 
@@ -177,14 +186,13 @@ def _may_leave_unused(model) -> bool:
     return len(vision.compression.blocks) > 1 or model.image_newline is not None or vision.final_norm is None
 
 
-def _save(trainer, model, processor, stage: StageRecipe, output: Path, *, record: str | None, force: bool) -> None:
+def _save(trainer, model, processor, stage: StageRecipe, output: Path, *, files: dict[str, str], force: bool) -> None:
     """Write the trained checkpoint; all processes take part, because FSDP and DeepSpeed gather the weights from all."""
     from laco_export.models import checkpoint
 
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if processes.is_main():
         model.config.untrained = [part for part in model.config.untrained if not trains(stage, part)]
-        files = {"recipe.yaml": record} if record else {}
         checkpoint.save(model.eval(), processor, output, force=force, state_dict=weights, files=files)
         shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     processes.wait()

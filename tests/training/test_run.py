@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from transformers import Trainer
 
@@ -184,6 +185,22 @@ def test_force_changes_nothing_where_nothing_stands(short, tmp_path, monkeypatch
     assert (output / "stage-1-progress" / "checkpoint-3" / "complete.json").is_file()
     assert main(["--recipe", short, "--output", str(output), "--resume"]) == 0
     assert checkpoint.load(output / "checkpoint").model.config.untrained == []
+
+
+def test_a_stage_from_a_start_that_was_trained_again_is_refused(recipe, tmp_path, capsys):
+    output = tmp_path / "run"
+    assert main(["--recipe", recipe, "--output", str(output)]) == 0
+    assert main(["--recipe", recipe, "--output", str(output), "--resume"]) == 0
+    again = checkpoint.load(output / "stage-1")
+    with torch.no_grad():
+        again.model.projector.linear_1.weight.add_(1)  # as a stage 1 that was trained again may come out
+    checkpoint.save(again.model, again.processor, output / "stage-1", force=True)
+    capsys.readouterr()
+    assert main(["--recipe", recipe, "--output", str(output), "--resume"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "stage 2-si was trained from another checkpoint" in said and "--stage 2-si --force" in said
+    assert main(["--recipe", recipe, "--output", str(output), "--stage", "2-si", "--force"]) == 0
+    assert main(["--recipe", recipe, "--output", str(output), "--resume"]) == 0
 
 
 def test_another_folder_of_that_name_is_not_touched(short, tmp_path, capsys):

@@ -3,13 +3,16 @@
 import json
 from contextlib import nullcontext
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from laco_export.errors import LacoError
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
+from laco_training import processes
 from laco_training.recipe import StageRecipe, TilingRecipe
+from laco_training.stage_data import load_position, open_stage_data
 from laco_training.stages import train_stage
 from laco_training.trainer import DepthSampler, StageTrainer
 
@@ -19,7 +22,7 @@ FIRST = {"compressor": 1e-3, "projector": 1e-3}
 
 def stage(rates=RATES, **options):
     sizes = {"global_batch_size": 4, "per_device_batch_size": 2, "precision": "fp32", "max_length": 256}
-    return StageRecipe("data.json", rates, **{**sizes, **options})
+    return StageRecipe(**{"data": "data.json", "learning_rates": rates, **sizes, **options})
 
 
 def changed(before, after):
@@ -155,6 +158,50 @@ def test_a_resumed_stage_keeps_its_global_batch_with_other_machine_keys(
     assert saved == [4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("grown", ["data", "mixture", "start"])
+def test_a_stage_is_not_resumed_on_other_data_or_from_another_start(
+    tiny_checkpoint, stage_data, make_tiny_model, make_tiny_checkpoint, tmp_path, grown
+):
+    entries = json.loads((stage_data / "data.json").read_text())
+
+    def write(used):
+        (tmp_path / "few.json").write_text(json.dumps(entries[:used]))
+        (tmp_path / "data.yaml").write_text("datasets: [{json_path: few.json, sampling_strategy: 'first:12'}]")
+
+    write(14)
+    recipe = stage(
+        epochs=3, save_every=3, data="data.yaml" if grown == "mixture" else "few.json", images=str(stage_data)
+    )
+    with pytest.raises(Interrupted):
+        train_stage(tiny_checkpoint, recipe, tmp_path, tmp_path / "out", seed=0, shown=interrupting(4))
+    start = tiny_checkpoint
+    if grown == "start":
+        model = make_tiny_model()
+        model.projector.linear_1.weight.data += 1
+        start = make_tiny_checkpoint(model, tmp_path / "other")
+    else:
+        write(16)
+    said = {
+        "data": r"data of this stage is not what it was(.|\n)*few\.json: 16 of 16 samples\n(.|\n)*: 14 of 14 samples",
+        "mixture": r"data of this stage is not what it was(.|\n)*few\.json: 12 of 16 samples",
+        "start": "the checkpoint that this stage starts from is not what it was",
+    }
+    with pytest.raises(LacoError, match=said[grown]):
+        train_stage(start, recipe, tmp_path, tmp_path / "out", seed=0, resume=True)
+    write(14)
+    assert len(train_stage(tiny_checkpoint, recipe, tmp_path, tmp_path / "out", seed=0, resume=True)) == 9
+
+
+def test_a_stream_is_not_resumed_by_more_processes(tiny_checkpoint, stage_data, tmp_path, monkeypatch):
+    recipe = parquet_recipe(stage_data, tmp_path)
+    with pytest.raises(Interrupted):
+        train_stage(tiny_checkpoint, recipe, tmp_path, tmp_path / "out", seed=0, shown=interrupting(3))
+    monkeypatch.setattr(processes, "join", lambda: SimpleNamespace(process_index=1, num_processes=2))
+    dataset = open_stage_data(recipe, checkpoint.load(tiny_checkpoint).processor, tmp_path, seed=0)
+    with pytest.raises(LacoError, match=r"another number of processes(.|\n)*given: +2(.|\n)*allowed: +1"):
+        load_position(dataset, tmp_path / "out-progress" / "checkpoint-2")
+
+
 def test_a_checkpoint_that_was_not_finished_is_not_resumed_from(tiny_checkpoint, stage_data, tmp_path):
     recipe = stage(epochs=2.5, save_every=3)
     with pytest.raises(Interrupted):
@@ -285,8 +332,8 @@ def test_broken_data_is_named_with_its_key(tiny_checkpoint, tmp_path):
         train_stage(tiny_checkpoint, stage(), tmp_path, tmp_path / "out", seed=0)
 
 
-def test_a_resumed_stream_is_the_uninterrupted_one(tiny_checkpoint, stage_data, tmp_path):
-    """Published parquet, read as it comes; the position is part of the checkpoint."""
+def parquet_recipe(stage_data, folder):
+    """The samples as published parquet, pictures inside, read as it comes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -294,19 +341,13 @@ def test_a_resumed_stream_is_the_uninterrupted_one(tiny_checkpoint, stage_data, 
     for row in rows:
         path = stage_data / row.get("image", "none")
         row["image"] = {"bytes": path.read_bytes(), "path": path.name} if path.is_file() else None
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
-    recipe = StageRecipe(
-        "rows.parquet",
-        RATES,
-        global_batch_size=4,
-        per_device_batch_size=2,
-        precision="fp32",
-        max_length=256,
-        epochs=1.5,
-        streaming=True,
-        shuffle_buffer=8,
-        save_every=2,
-    )
+    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+    return stage(data="rows.parquet", epochs=1.5, streaming=True, shuffle_buffer=8, save_every=2)
+
+
+def test_a_resumed_stream_is_the_uninterrupted_one(tiny_checkpoint, stage_data, tmp_path):
+    """The position is part of the checkpoint."""
+    recipe = parquet_recipe(stage_data, tmp_path)
     whole = train_stage(tiny_checkpoint, recipe, tmp_path, tmp_path / "whole", seed=0)
     assert len(whole) == 6
     with pytest.raises(Interrupted):
