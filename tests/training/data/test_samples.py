@@ -109,6 +109,18 @@ def test_the_mask_of_several_pictures(make_processor, folder, make_turns):
         assert sample["pixel_values"].shape == (3, 3, 56, 56)
 
 
+def test_several_pictures_are_prepared_as_one_that_is_not_tiled(processor, tmp_path, make_turns):
+    """By the encoder's own preprocessing: of a wide picture the centre square, whatever stands beside it."""
+    wide = Image.new("RGB", (112, 56), "white")
+    wide.paste("black", (28, 0, 84, 56))
+    wide.save(tmp_path / "wide.png")
+    pictures, encoder = Pictures(tmp_path), SampleEncoder(processor)
+    one, _ = encoder({"image": "wide.png", "conversations": make_turns("<image>?", "a")}, pictures)
+    two, _ = encoder({"image": ["wide.png"] * 2, "conversations": make_turns("<image><image>?", "a")}, pictures)
+    assert torch.equal(two["pixel_values"], one["pixel_values"].repeat(2, 1, 1, 1))
+    assert len(two["pixel_values"].flatten(2).unique(dim=2).flatten()) == 2 * 3  # black alone: one value a channel
+
+
 @pytest.mark.parametrize("mark", ["<image>", "<video>"])
 def test_the_mask_of_a_video(processor, folder, make_turns, mark):
     entry = {"video": "clip.gif", "conversations": make_turns(f"{mark}\nWhat happens?", "it moves")}
