@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from laco_export.console import console, run_command
@@ -70,22 +71,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     from . import processes
-    from .recipe import check_stage
+    from .recipe import check_seed, check_stage
     from .recipe_files import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.set)
     if arguments.stage is not None:
         check_stage(arguments.stage)
+    seed = recipe.seed if arguments.seed is None else check_seed(arguments.seed)
     if arguments.dry_run:
-        _show_plan(recipe, arguments)
+        _show_plan(replace(recipe, seed=seed), arguments)
         return
     if arguments.fake_quant is not None:
-        _fine_tune(recipe, arguments)
+        _fine_tune(recipe, seed, arguments)
         return
     from .run import run_recipe
 
     output = arguments.output or Path(f"{recipe.name}-run")
-    seed = recipe.seed if arguments.seed is None else arguments.seed
     result = run_recipe(recipe, output, seed=seed, only=arguments.stage, resume=arguments.resume, force=arguments.force)
     if processes.is_main() and arguments.json:
         print(json.dumps(result, indent=2))
@@ -94,13 +95,12 @@ def _run(arguments: argparse.Namespace) -> None:
     processes.leave()
 
 
-def _fine_tune(recipe, arguments: argparse.Namespace) -> None:
+def _fine_tune(recipe, seed: int, arguments: argparse.Namespace) -> None:
     from . import processes
     from .fake_quant_stage import NAME, fine_tune
     from .run import shown
 
     output = arguments.output or Path(f"{recipe.name}-run")
-    seed = recipe.seed if arguments.seed is None else arguments.seed
     result = fine_tune(
         recipe,
         output,
@@ -125,15 +125,17 @@ def _fine_tune(recipe, arguments: argparse.Namespace) -> None:
 def _show_plan(recipe, arguments: argparse.Namespace) -> None:
     from laco_export.quiet import quiet_libraries
 
+    from . import processes
     from .plan import make_plan
     from .plan_view import plan_renderables
 
     with quiet_libraries():
         plan = make_plan(recipe, only=arguments.stage)
-    if arguments.json:
+    if processes.is_main() and arguments.json:
         print(json.dumps(plan.values, indent=2))
-    else:
+    elif processes.is_main():
         console().print(*plan_renderables(plan), sep="\n")
+    processes.leave()
 
 
 def _report(result: dict, output: Path) -> None:

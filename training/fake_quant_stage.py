@@ -17,7 +17,6 @@ from laco_export.errors import OutputExistsError, UsageError
 from . import processes
 from .recipe import Recipe, StageRecipe
 from .recipe_files import recipe_yaml
-from .stage_data import data_path
 from .stages import train_stage
 
 STEPS = 300
@@ -70,10 +69,11 @@ def fine_tune(
     bundle, attached = open_bundle(bundle_folder), []
     losses = train_stage(
         output / "checkpoint",
-        _shortened(recipe.stages[name], data, steps),
+        _gentle(recipe.stages[name]),
         data,
         output / NAME,
         seed=seed,
+        steps=steps,
         force=force,
         resume=resume,
         record=recipe_yaml(recipe, seed=seed, stage=f"{name}, {steps} steps under '{bundle_folder.name}',"),
@@ -97,12 +97,7 @@ def _attach(loaded, bundle: Bundle) -> int:
     return attach(loaded.model, bundle)
 
 
-def _shortened(stage: StageRecipe, data: Path, steps: int) -> StageRecipe:
-    """The stage for so many steps at :data:`RATE` of its learning rates."""
-    from .data import count_samples
-
-    per_pass = count_samples(data_path(stage, data)) // stage.global_batch_size
+def _gentle(stage: StageRecipe) -> StageRecipe:
+    """The stage at :data:`RATE` of its learning rates."""
     rates = {name: rate * RATE for name, rate in stage.learning_rates.items()}
-    least = min(stage.min_learning_rate, *rates.values())
-    # Fewer samples than a global batch are refused, with what to do, where the stage counts its steps.
-    return replace(stage, epochs=steps / max(1, per_pass), learning_rates=rates, min_learning_rate=least)
+    return replace(stage, learning_rates=rates, min_learning_rate=min(stage.min_learning_rate, *rates.values()))

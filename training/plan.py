@@ -16,7 +16,7 @@ from laco_export.conversation import IMAGE_TOKEN
 from laco_export.errors import ConfigError, LacoError
 
 from . import processes
-from .recipe import GROUPS, Recipe, StageRecipe
+from .recipe import GROUPS, Recipe, StageRecipe, stage_seed
 from .stage_data import open_stage_data
 from .stages import check_context, prepare_tiling
 
@@ -80,7 +80,7 @@ def _stage_plan(recipe: Recipe, name: str, stage: StageRecipe, folder: Path) -> 
     parameters = count_parameters(model)  # with the newline of a stage that tiles
     if "://" in stage.data:
         raise ConfigError("a dry run looks into data on this machine only", given=f"data: {stage.data}")
-    dataset = open_stage_data(replace(stage, streaming=False), processor, folder, seed=recipe.seed)
+    dataset = open_stage_data(replace(stage, streaming=False), processor, folder, seed=stage_seed(recipe.seed, name))
     samples = recipe.tiny.data.samples_in(stage.data) if recipe.tiny else len(dataset)
     counts = dataset.counts()
     steps = stage.steps(samples)

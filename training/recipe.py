@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
-from math import ceil
+from math import ceil, inf
 
 from laco_export.depth import Depth
 from laco_export.errors import ConfigError, UsageError, check_whole
@@ -18,6 +18,7 @@ from .tiny.recipe import TinyStart
 
 STAGES = ("1", "1.5", "2-si", "2-ov")  # in the order in which they are trained
 GROUPS = ("encoder", "compressor", "projector", "language_model")
+MOST_SEED = 2**31 - 1  # NumPy takes 32 bits, and each stage's seed lies a little above the run's
 PRECISIONS = ("fp32", "bf16")
 OPTIMIZERS = ("adamw", "muon")
 GROUPINGS = ("length", "none")
@@ -109,12 +110,13 @@ class StageRecipe:
             check_whole(name, getattr(self, name))
         for name in ("save_every", "workers"):
             check_whole(name, getattr(self, name), least=0)
-        for name in ("epochs", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0", given=getattr(self, name))
+        if not self.max_grad_norm > 0:  # .inf: gradients are not cut
+            raise ConfigError("max_grad_norm must be above 0", given=self.max_grad_norm)
+        if not 0 < self.epochs < inf:
+            raise ConfigError("epochs must be above 0 and finite", given=self.epochs)
         for name in ("weight_decay", "max_broken", "min_learning_rate"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} must be at least 0", given=getattr(self, name))
+            if not 0 <= getattr(self, name) < inf:
+                raise ConfigError(f"{name} must be at least 0 and finite", given=getattr(self, name))
         if not 0 <= self.warmup_ratio < 1:
             raise ConfigError("warmup_ratio must lie in [0, 1)", given=self.warmup_ratio)
         choices = (("precision", PRECISIONS), ("optimizer", OPTIMIZERS), ("group_by", GROUPINGS))
@@ -138,8 +140,10 @@ class StageRecipe:
                 todo=nearest(unknown[0], GROUPS) if unknown else None,
             )
         for name, rate in self.learning_rates.items():
-            if not rate > 0:
-                raise ConfigError(f"learning_rates.{name} must be above 0", given=rate, todo="leave a frozen group out")
+            if not 0 < rate < inf:
+                raise ConfigError(
+                    f"learning_rates.{name} must be above 0 and finite", given=rate, todo="leave a frozen group out"
+                )
             if rate < self.min_learning_rate:
                 raise ConfigError(
                     f"learning_rates.{name} lies below min_learning_rate", given=f"{rate} < {self.min_learning_rate}"
@@ -261,6 +265,7 @@ class Recipe:
     tiny: TinyStart | None = None
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         for name in self.stages:
             check_stage(name)
         if not self.stages:
@@ -275,6 +280,22 @@ class Recipe:
     def ordered_stages(self) -> list[tuple[str, StageRecipe]]:
         """The stages in training order."""
         return [(name, self.stages[name]) for name in STAGES if name in self.stages]
+
+
+def check_seed(seed: int) -> int:
+    """The seed, where every library that draws from it takes it.
+
+    Raises:
+        ConfigError: it is negative or too large.
+    """
+    if not 0 <= seed <= MOST_SEED:
+        raise ConfigError("the seed is out of range", given=seed, allowed=f"0 to {MOST_SEED}")
+    return seed
+
+
+def stage_seed(seed: int, stage: str) -> int:
+    """What a stage draws its order by: each stage shuffles in its own way."""
+    return seed + 1 + STAGES.index(stage)
 
 
 def check_stage(name: str) -> str:

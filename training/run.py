@@ -32,7 +32,7 @@ from laco_export.errors import ConfigError, OutputExistsError, UsageError
 from laco_export.models.weight_files import read_json
 
 from . import processes, replacing
-from .recipe import STAGES, Recipe
+from .recipe import Recipe, stage_seed
 from .recipe_files import differing_keys, recipe_yaml, resolved_recipe
 from .stages import STARTED_FROM, check_context, train_stage
 
@@ -200,7 +200,7 @@ class _Run:
             stage,
             self.data,
             output,
-            seed=self.seed + 1 + STAGES.index(name),  # each stage shuffles in its own way
+            seed=stage_seed(self.seed, name),
             force=force,
             resume=self.resume,
             tensorboard=self.folder / "tensorboard" / f"stage-{name}" if find_spec("tensorboard") else None,

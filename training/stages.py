@@ -36,6 +36,7 @@ def train_stage(
     resume: bool = False,
     tensorboard: Path | None = None,
     record: str | None = None,
+    steps: int | None = None,
     prepare: Callable[[Checkpoint], None] = lambda loaded: None,
     shown: Shown = lambda steps: nullcontext(lambda done: None),
 ) -> list[float]:
@@ -47,6 +48,7 @@ def train_stage(
         resume: go on from the last of them; the losses are those that an uninterrupted run would have had.
         tensorboard: folder for metrics.
         record: the resolved recipe, stored with the checkpoint as `recipe.yaml`.
+        steps: optimiser steps in place of the stage's epochs.
         prepare: called with the loaded checkpoint before anything else, to refuse it or to change how it computes.
         shown: opens a progress bar of so many steps.
 
@@ -83,7 +85,9 @@ def train_stage(
     transformers.set_seed(seed)
     prepare_tiling(model, processor, stage)
     set_trainable(model, stage.learning_rates)
-    trainer = _make_trainer(model, processor, stage, data_folder, folder, seed=seed, tensorboard=tensorboard)
+    trainer = _make_trainer(
+        model, processor, stage, data_folder, folder, seed=seed, steps=steps, tensorboard=tensorboard
+    )
     keeper = CheckpointKeeper(
         trainer.train_dataset, {"start": loaded.sha256, "data": identity_of(trainer.train_dataset, data_folder)}
     )
@@ -154,19 +158,32 @@ def _decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | Non
 
 
 def _make_trainer(
-    model, processor, stage: StageRecipe, data_folder: Path, folder: Path, *, seed: int, tensorboard: Path | None
+    model,
+    processor,
+    stage: StageRecipe,
+    data_folder: Path,
+    folder: Path,
+    *,
+    seed: int,
+    steps: int | None,
+    tensorboard: Path | None,
 ):
     from .data import BrokenSamples, Collator
     from .trainer import StageTrainer, training_arguments
 
     dataset = open_stage_data(stage, processor, data_folder, seed=seed)
-    steps = stage.steps(len(dataset))
+    of_epochs = stage.steps(len(dataset))
     return StageTrainer(
         model,
         stage,
         dataset,
         training_arguments(
-            stage, folder, seed=seed, steps=steps, unused_parts=_may_leave_unused(model), tensorboard=tensorboard
+            stage,
+            folder,
+            seed=seed,
+            steps=steps or of_epochs,
+            unused_parts=_may_leave_unused(model),
+            tensorboard=tensorboard,
         ),
         sampler=sampler_of(stage, dataset, seed=seed),
         broken=BrokenSamples(_broken_log(folder), limit=stage.max_broken, total=len(dataset)),
@@ -190,10 +207,13 @@ def _save(trainer, model, processor, stage: StageRecipe, output: Path, *, files:
     """Write the trained checkpoint; all processes take part, because FSDP and DeepSpeed gather the weights from all."""
     from laco_export.models import checkpoint
 
+    from .trainer import naming_failed_writes
+
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if processes.is_main():
         model.config.untrained = [part for part in model.config.untrained if not trains(stage, part)]
-        checkpoint.save(model.eval(), processor, output, force=force, state_dict=weights, files=files)
+        with naming_failed_writes(f"the checkpoint '{output}'"):
+            checkpoint.save(model.eval(), processor, output, force=force, state_dict=weights, files=files)
         shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     processes.wait()
 

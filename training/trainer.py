@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from random import Random
 
 import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from laco_export.errors import LacoError
@@ -22,11 +25,32 @@ from .parameter_groups import optimizer_groups
 from .recipe import StageRecipe
 from .schedule import cosine_schedule
 
+_ZIP_WRITER = ("PytorchStreamWriter", "inline_container")
 _NAMED_SAMPLES = 32  # ids in an error message
 
 
 class TrainingError(LacoError):
     """Training cannot go on: out of memory, or a loss or gradient that is no number any more."""
+
+
+@contextmanager
+def naming_failed_writes(what: str) -> Iterator[None]:
+    """Say what could not be written where a library's own error hides the disk's.
+
+    Raises:
+        TrainingError: safetensors or PyTorch could not write.
+    """
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        # torch.save ends in a bare RuntimeError of its zip writer.
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in _ZIP_WRITER):
+            raise
+        raise TrainingError(
+            f"{what} cannot be written",
+            given=" ".join(str(error).split())[:200],
+            todo="free some space on that disk; what was complete before stands, and --resume goes on from it",
+        ) from None
 
 
 class StageTrainer(Trainer):
@@ -57,7 +81,20 @@ class StageTrainer(Trainer):
     def _inner_training_loop(self, batch_size=None, args=None, **options):
         # HF takes the samples of a forward pass from the checkpoint that it resumes and the accumulation from the
         # recipe: where a resumed run changes per_device_batch_size, they would not make the global batch any more.
-        return super()._inner_training_loop(batch_size=self.args.train_batch_size, args=args, **options)
+        try:
+            return super()._inner_training_loop(batch_size=self.args.train_batch_size, args=args, **options)
+        except (torch.OutOfMemoryError, RuntimeError) as error:  # the passes name their own samples
+            if not _is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"out of memory at step {self.state.global_step + 1}, in the optimizer and not in a forward pass",
+                given=f"{self.stage.optimizer} on {', '.join(self.stage.learning_rates)}",
+                todo="shard the optimizer (FSDP2 or DeepSpeed), train fewer groups, or use a machine with more memory",
+            ) from None
+
+    def _save_checkpoint(self, model, trial):
+        with naming_failed_writes(f"the checkpoint of step {self.state.global_step}"):
+            super()._save_checkpoint(model, trial)
 
     def _get_train_sampler(self, train_dataset=None):
         return self.sampler

@@ -117,6 +117,14 @@ def test_wrong_overrides(override, message):
     [
         ("stages.1.epoch", 2, r"unknown key 'epoch'(.|\n)*did you mean 'epochs'"),
         ("stages.1.learning_rates", {"projektor": 1e-3}, r"did you mean 'projector'"),
+        ("stages.1.epochs", float("inf"), r"epochs must be above 0 and finite"),
+        ("stages.1.max_broken", float("inf"), r"max_broken must be at least 0 and finite"),
+        (
+            "stages.1.learning_rates",
+            {"projector": float("inf")},
+            r"learning_rates\.projector must be above 0 and finite",
+        ),
+        ("seed", -3, r"seed is out of range"),
         ("stages.1.learning_rates", {"projector": -1}, r"learning_rates\.projector must be above 0"),
         ("stages.1.learning_rates", {"projector": 1e-9}, r"learning_rates\.projector lies below min_learning_rate"),
         ("stages.1.global_batch_size", "many", r"stages\.1\.global_batch_size must be of type int"),

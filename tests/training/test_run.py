@@ -11,7 +11,7 @@ import yaml
 from transformers import Trainer
 
 from laco_export.models import checkpoint
-from laco_training import processes
+from laco_training import plan, processes, stages
 from laco_training.cli import main
 from laco_training.plan import Plan
 from laco_training.plan_view import plan_renderables
@@ -243,9 +243,9 @@ def test_deepspeed_that_is_not_installed(recipe, tmp_path, capsys, monkeypatch):
 def test_the_plan(recipe, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["--recipe", recipe, "--set", "all_stages.precision=bf16", "--dry-run", "--json", "--debug"]) == 0
-    plan = json.loads(capsys.readouterr().out)
-    assert (plan["method"], plan["merge"], plan["tokens_per_tile"]) == ("laco", {"1/2": 1}, 4)
-    first, second = plan["parts"]
+    found = json.loads(capsys.readouterr().out)
+    assert (found["method"], found["merge"], found["tokens_per_tile"]) == ("laco", {"1/2": 1}, 4)
+    first, second = found["parts"]
     assert (first["samples"], first["steps"], first["accumulation"]) == (16, 4, 2)
     assert first["kinds"] == {"text": 2, "image": 14}
     assert set(first["parameters"]) == {"compressor", "projector"}
@@ -255,6 +255,33 @@ def test_the_plan(recipe, capsys, tmp_path, monkeypatch):
     assert second["memory"]["forward"]["tiles"] > first["memory"]["forward"]["tiles"]
     assert second["estimated_tokens"] > first["estimated_tokens"] > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_draws_as_the_run_does(recipe, tmp_path, monkeypatch, capsys):
+    """By the seed given, each stage by its own; and the main process alone shows it."""
+    drawn = {"plan": [], "run": []}
+    for name, module in (("plan", plan), ("run", stages)):
+        opened = module.open_stage_data
+        monkeypatch.setattr(
+            module,
+            "open_stage_data",
+            lambda *a, seed, into=drawn[name], opened=opened: (into.append(seed), opened(*a, seed=seed))[1],
+        )
+    assert main(["--recipe", recipe, "--dry-run", "--json", "--seed", "7"]) == 0
+    assert json.loads(capsys.readouterr().out)["parts"]
+    assert main(["--recipe", recipe, "--output", str(tmp_path / "run"), "--seed", "7"]) == 0
+    assert drawn["plan"] == drawn["run"]
+    monkeypatch.setenv("RANK", "1")
+    capsys.readouterr()
+    assert main(["--recipe", recipe, "--dry-run", "--json"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("seed", ["-3", "99999999999"])
+def test_a_seed_out_of_range(recipe, tmp_path, capsys, seed):
+    assert main(["--recipe", recipe, "--output", str(tmp_path / "run"), "--seed", seed]) == 2
+    assert f"seed is out of range given: {seed} allowed: 0 to" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_plan_shows_the_first_samples(recipe, capsys):
@@ -316,8 +343,11 @@ def test_what_a_plan_finds(recipe, capsys, override, message):
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_plan_names_samples_that_cannot_be_used(recipe, tmp_path, capsys):
-    assert main(["--recipe", recipe, "--dry-run", "--set", f"stages.1.images={tmp_path}"]) == 1
+def test_a_plan_names_samples_that_cannot_be_used(recipe, stage_data, tmp_path, capsys):
+    entries = [entry for entry in json.loads((stage_data / "data.json").read_text()) if "image" in entry]
+    (tmp_path / "pictures.json").write_text(json.dumps(entries))
+    options = ["--set", f"stages.1.data={tmp_path / 'pictures.json'}", "--set", f"stages.1.images={tmp_path}"]
+    assert main(["--recipe", recipe, "--dry-run", *options]) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "stages.1: none of the" in said and "samples that were tried can be used" in said
     assert said.count("does not exist") == 5 and " more do: " in said

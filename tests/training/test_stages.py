@@ -1,7 +1,9 @@
 """Real optimiser steps through HF's Trainer: what a stage trains, what it leaves, and that it resumes exactly."""
 
 import json
+import resource
 from contextlib import nullcontext
+from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
 
@@ -302,6 +304,34 @@ def test_running_out_of_memory_names_the_samples(tiny_checkpoint, stage_data, tm
     )
     with pytest.raises(LacoError, match=message):
         train_stage(tiny_checkpoint, stage(), stage_data, tmp_path / "out", seed=0)
+
+
+def test_running_out_of_memory_in_the_optimizer(tiny_checkpoint, stage_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_, **__: torch.empty(2**60, dtype=torch.uint8))
+    with pytest.raises(LacoError, match=r"out of memory at step 1, in the optimizer(.|\n)*adamw on encoder, comp"):
+        train_stage(tiny_checkpoint, stage(), stage_data, tmp_path / "out", seed=0)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.5])
+def test_a_checkpoint_that_cannot_be_written(tiny_checkpoint, stage_data, tmp_path, share):
+    """No file may grow beyond a share of the weights' size: safetensors stops in them, PyTorch in the optimizer."""
+    size = (tiny_checkpoint / "model.safetensors").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(size * share), before[1]))
+        with pytest.raises(LacoError, match=r"checkpoint of step 1 cannot be written(.|\n)*free some space"):
+            train_stage(tiny_checkpoint, stage(save_every=1), stage_data, tmp_path / "out", seed=0)
+        with pytest.raises(LacoError, match=r"cannot be written") if share < 1 else nullcontext():
+            train_stage(tiny_checkpoint, stage(), stage_data, tmp_path / "whole", seed=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "out").exists() and (tmp_path / "whole").exists() == (share > 1)
+
+
+def test_as_many_steps_as_told_of_a_stream_by_url(tiny_checkpoint, stage_data, tmp_path):
+    """As `--fake-quant` trains."""
+    recipe = replace(parquet_recipe(stage_data, tmp_path), data=f"file://{tmp_path}/rows.parquet")
+    assert len(train_stage(tiny_checkpoint, recipe, tmp_path, tmp_path / "out", seed=0, steps=3)) == 3
 
 
 def spoil(monkeypatch, make):
