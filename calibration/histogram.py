@@ -15,6 +15,9 @@ import numpy as np
 BINS = 8192
 """At worst (the largest value just above a power of two) 4096 bins cover the values: 16 to each INT8 level."""
 
+_SMALLEST_EXPONENT = -114
+"""Of a tensor of zeros: bins a unit apart are still a float32 factor (2^126) away."""
+
 
 @dataclass
 class Histogram:
@@ -58,8 +61,11 @@ class Histogram:
             raise ValueError("the tensor holds inf or NaN")
         self._grow_to(_exponent_of(max(-low, high)))
         self.low, self.high = min(self.low, low), max(self.high, high)
-        # histc counts in FP32, exact below 2^24: a tensor of one picture is far smaller.
-        counts = torch.histc(values, BINS, -self.limit, self.limit)
+        # A bin's number is found without rounding (its width is a power of two), so that a value beside an edge falls
+        # into the same bin whatever the range was then. histc alone adds the limit first, which rounds.
+        # It counts in FP32, exact below 2^24: a tensor of one picture is far smaller.
+        middles = (values * (BINS / 2 / self.limit)).floor_().clamp_(max=BINS // 2 - 1).add_(0.5)
+        counts = torch.histc(middles, BINS, -BINS // 2, BINS // 2)
         self.counts += counts.numpy().astype(np.int64)
         largest = values.reshape(-1, values.shape[-1]).abs().amax(0).numpy()  # [C]
         self.channel_max = largest if self.channel_max is None else np.maximum(self.channel_max, largest)
@@ -107,9 +113,9 @@ class Histogram:
 
 
 def _exponent_of(largest: float) -> int:
-    """The least e with 2^e ≥ ``largest``; a tensor of zeros gets the smallest normal float's."""
-    if largest <= math.ldexp(1.0, -126):
-        return -126
+    """The least e with 2^e ≥ ``largest``, and no less than :data:`_SMALLEST_EXPONENT`."""
+    if largest <= math.ldexp(1.0, _SMALLEST_EXPONENT):
+        return _SMALLEST_EXPONENT
     mantissa, exponent = math.frexp(largest)  # largest = mantissa · 2^exponent, mantissa in [0.5, 1)
     return exponent - 1 if mantissa == 0.5 else exponent
 

@@ -61,3 +61,11 @@ def test_survives_json():
 def test_refuses_what_is_not_finite():
     with pytest.raises(ValueError, match="inf or NaN"):
         Histogram().add(torch.tensor([[1.0, float("nan")]]))
+
+
+def test_a_value_just_below_a_bins_edge_counts_alike_in_every_range():
+    """Whatever came before it: bins are chosen without rounding."""
+    edges = torch.arange(-0.5, 0.5, 1 / 64)
+    near = torch.nextafter(edges, torch.full_like(edges, -1.0))[:, None]
+    wide, wider = torch.tensor([[0.9]]), torch.tensor([[1.9]])
+    assert _same(_histogram([near, wide, wider]), _histogram([wider, near, wide]))
