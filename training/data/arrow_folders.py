@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import DataError, NoSamplesError
-from .parquet_files import holds_pictures, lengths_of_conversations, refuse_other_conversations
+from .parquet_files import check_columns, holds_pictures, lengths_of_conversations
 
 
 class ArrowSource:
@@ -29,11 +29,9 @@ class ArrowSource:
             raise DataError(f"dataset folder '{path}' cannot be loaded: {error}") from None
         if not isinstance(rows, Dataset):
             raise DataError(f"dataset folder '{path}' holds splits", given=", ".join(rows), todo="name one of them")
-        if "conversations" not in rows.column_names:
-            raise DataError(f"dataset folder '{path}' has no column conversations", given=", ".join(rows.column_names))
+        check_columns(rows.data.schema, f"dataset folder '{path}'")
         if not len(rows):
             raise NoSamplesError(f"dataset folder '{path}' holds no rows")
-        refuse_other_conversations(rows.data.schema, f"dataset folder '{path}'")
         self.holds_pictures = holds_pictures(rows.data.schema)
         # Arrow's own values: bytes and path of a picture, where datasets' Image feature would decode it.
         self._rows = rows.with_format("arrow")

@@ -182,20 +182,18 @@ def _open(path: Path) -> pq.ParquetFile:
         raise DataError(
             f"data file '{path}' is not parquet, or cut off: {' '.join(str(error).split())[:200]}"
         ) from None
-    if "conversations" not in file.schema_arrow.names:
-        raise DataError(
-            f"parquet '{path}' has no column conversations",
-            given=", ".join(file.schema_arrow.names),
-            allowed=", ".join(_COLUMNS),
-        )
-    refuse_other_conversations(file.schema_arrow, f"parquet '{path}'")
+    check_columns(file.schema_arrow, f"parquet '{path}'")
     return file
 
 
-def refuse_other_conversations(schema: pa.Schema, what: str) -> None:
-    """Raise `DataError` unless the column `conversations` of the data called `what` holds lists of turns."""
+def check_columns(schema: pa.Schema, what: str) -> None:
+    """Raise `DataError` unless the data called `what` has a column `conversations` that holds lists of turns."""
     import pyarrow.types as kinds
 
+    if "conversations" not in schema.names:
+        raise DataError(
+            f"{what} has no column conversations", given=", ".join(schema.names), allowed=", ".join(_COLUMNS)
+        )
     found = schema.field("conversations").type
     turn = found.value_type if kinds.is_list(found) or kinds.is_large_list(found) else None
     fields = {field.name: field.type for field in turn} if turn is not None and kinds.is_struct(turn) else {}

@@ -22,6 +22,7 @@ from laco_export.errors import LacoError
 
 from .broken import BatchNotes, BrokenSample
 from .errors import DataError
+from .parquet_files import check_columns
 from .pictures import Pictures, PicturesInRows
 from .samples import SampleEncoder
 
@@ -220,8 +221,8 @@ class _Share(torch.utils.data.IterableDataset):
         if name := str(row.get("id") or ""):
             return BrokenSample(-1, name, self.stream.path, reason)
         # Told from others by what it holds: the same in every pass, and whichever process reads it.
-        said = [turn.get("value") for turn in row.get("conversations") or [] if isinstance(turn, dict)]
-        name = f"without an id: {str(said[0])[:60] if said else 'no conversation'}"
+        said = [str(turn.get("value")) for turn in row.get("conversations") or [] if isinstance(turn, dict)]
+        name = f"without an id: {' '.join(said[0].split())[:60] if said else 'no conversation'}"
         return BrokenSample(zlib.crc32(repr(row).encode("utf-8", "replace")), name, self.stream.path, reason)
 
 
@@ -257,7 +258,9 @@ def _count_rows(file: str) -> int:
 
     try:
         with fsspec.open(file, "rb") as handle:
-            return pq.ParquetFile(handle).metadata.num_rows
+            found = pq.ParquetFile(handle)
+            check_columns(found.schema_arrow, f"parquet '{file}'")
+            return found.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"data file '{file}' is not parquet, or cut off: {reason}") from None

@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from laco_training.data import BrokenSamples, Collator, ConversationStream, DataError
@@ -116,7 +118,7 @@ def test_broken_rows_without_an_id_count_each_and_once(tmp_path, write_parquet, 
         log.record(next(loader)["notes"])
     assert len(log) == 4
     names = [json.loads(line)["id"] for line in (tmp_path / "log").read_text().splitlines()]
-    assert sorted(names) == sorted(f"without an id: <image>\n{i}?" for i in (0, 3, 6, 9))
+    assert sorted(names) == sorted(f"without an id: <image> {i}?" for i in (0, 3, 6, 9))
 
 
 def test_streams_that_cannot_be_read(tmp_path, make_stream, folder):
@@ -127,6 +129,9 @@ def test_streams_that_cannot_be_read(tmp_path, make_stream, folder):
         make_stream(tmp_path / "a.json")
     with pytest.raises(DataError, match="cannot be reached"):
         make_stream("nosuch://x/*.parquet")
+    pq.write_table(pa.table({"conversations": ["hi"]}), tmp_path / "odd.parquet")
+    with pytest.raises(DataError, match=r"conversations of parquet '.*odd\.parquet' holds no lists of turns"):
+        len(make_stream(tmp_path / "odd.parquet"))
     (tmp_path / "text.parquet").write_text("no parquet")
     with pytest.raises(DataError, match="is not parquet"):
         len(make_stream(tmp_path / "text.parquet"))
