@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Division:
 
 
 def divide(pictures: Pictures, bundle: Bundle, *, limit: int | None, minimum: int) -> Division:
-    """Evenly spaced readable pictures judge, the others are looked at; with too few for that all do both.
+    """Evenly spaced readable pictures judge, the others are looked at; with too few that can be read all do both.
 
     Args:
         limit: at most so many pictures in all, evenly spaced.
@@ -55,8 +56,11 @@ def divide(pictures: Pictures, bundle: Bundle, *, limit: int | None, minimum: in
         judges += readable(pictures, bundle, [picture])
     if not judges:
         raise nothing_readable(pictures)
-    held_out = len(found) - JUDGES >= max(JUDGES, minimum)
     judging = {picture.sha256 for picture, _ in judges}
+    rest = (one for one in order if one.sha256 not in judging and str(one.path) not in pictures.broken)
+    wanted = max(JUDGES, minimum)
+    others = (one for one in rest if readable(pictures, bundle, [one]))
+    held_out = sum(1 for _ in islice(others, wanted)) == wanted
     looked_at = [one for one in found if not (held_out and one.sha256 in judging)]
     return Division(
         tuple(picture for picture, _ in judges), tuple(tiles[0] for _, tiles in judges), tuple(looked_at), held_out
