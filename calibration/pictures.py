@@ -105,6 +105,20 @@ def find_pictures(sources: Sequence[Path]) -> Pictures:
     return pictures
 
 
+def find_questions(source: Path) -> list[Question]:
+    """The questions of training data (``--questions``).
+
+    Raises:
+        CalibrationError: no such file, or nothing is asked about a picture in it.
+    """
+    _, questions = _files_of(source)
+    if not questions:
+        raise CalibrationError(
+            f"'{source}' asks nothing about pictures", allowed="training data with conversations (.json, .jsonl)"
+        )
+    return questions
+
+
 def read_tiles(picture: Picture, bundle: Bundle) -> Iterator[np.ndarray]:
     """The picture as the encoder sees it: one ``pixel_values`` ``[1, 3, H, W]`` a tile.
 
@@ -150,7 +164,10 @@ def _files_of(source: Path) -> tuple[list[Path], list[Question]]:
     if not source.exists():
         raise CalibrationError(f"'{source}' does not exist", allowed="a folder, picture files, a .txt list, or a .json")
     if source.suffix.lower() == ".txt":
-        lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
+        try:
+            lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
+        except UnicodeDecodeError:
+            raise CalibrationError(f"the list '{source}' is not UTF-8 text", allowed="one path a line") from None
         return [source.parent / line for line in lines if line and not line.startswith("#")], []
     if source.suffix.lower() in (".json", ".jsonl"):
         return _conversations(source)
@@ -159,13 +176,18 @@ def _files_of(source: Path) -> tuple[list[Path], list[Question]]:
 
 def _conversations(source: Path) -> tuple[list[Path], list[Question]]:
     """Pictures and first questions of training data, read as the trainer reads it; videos are left out."""
-    from laco_training.data import image_names, read_entries, turns_of
+    from laco_training.data import DataError, image_names, read_entries, turns_of
 
     files, questions = [], []
-    for entry in read_entries(source):
+    for index, entry in enumerate(read_entries(source)):
         images = tuple(source.parent / name for name in image_names(entry) if isinstance(name, str))
         files += images
-        turns = turns_of(entry) if entry.get("conversations") else []
+        try:
+            turns = turns_of(entry) if entry.get("conversations") else []
+        except DataError as error:
+            raise CalibrationError(
+                f"'{source}', sample {index}: {error.failed}", given=error.given, allowed=error.allowed
+            ) from None
         asked = next((i for i, (role, _) in enumerate(turns) if role == "user"), None)
         if images and asked is not None:
             answered = turns[asked + 1 : asked + 2]

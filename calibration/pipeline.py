@@ -25,7 +25,7 @@ from .held_out import divide
 from .linears import MERGE
 from .looking import Looking
 from .options import CalibrationOptions
-from .pictures import find_pictures
+from .pictures import find_pictures, find_questions
 from .plot import draw_blocks
 from .quantized_bundle import carry
 from .record import calibration_record
@@ -60,7 +60,7 @@ def calibrate(options: CalibrationOptions) -> Report:
             with steps.step("find the pictures"):
                 pictures = find_pictures(options.images)
                 if options.questions is not None:
-                    pictures.questions = find_pictures([options.questions]).questions
+                    pictures.questions = find_questions(options.questions)
                 minimum = METHODS[options.method].minimum
                 division = divide(pictures, bundle, limit=options.limit, minimum=minimum)
             report = _calibrate(Run(options, bundle, output, partial, pictures, division, steps, notes))

@@ -4,7 +4,7 @@ import pytest
 
 from laco_calibration.errors import CalibrationError
 from laco_calibration.held_out import JUDGES, divide
-from laco_calibration.pictures import find_pictures, questions_about, readable
+from laco_calibration.pictures import find_pictures, find_questions, questions_about, readable
 
 
 @pytest.fixture
@@ -80,3 +80,37 @@ def test_nothing_readable_is_refused(tmp_path, fp32_bundle):
     with pytest.raises(CalibrationError, match="none of the pictures can be read") as raised:
         divide(find_pictures([tmp_path]), fp32_bundle, limit=None, minimum=1)
     assert "2 broken" in str(raised.value) and "b.png" in str(raised.value)
+
+
+def test_broken_files_do_not_use_up_the_pictures_to_look_at(folder, photographs, fp32_bundle):
+    """Eight that can be read among twelve that cannot: they judge and are looked at, instead of only judging."""
+    for index, path in enumerate(sorted(photographs.iterdir())[:JUDGES]):
+        (folder / f"0{index}.png").write_bytes(path.read_bytes())
+    for index in range(12):
+        (folder / f"z{index}.png").write_text(f"broken {index}")
+    division = divide(find_pictures([folder]), fp32_bundle, limit=None, minimum=4)
+    assert not division.held_out
+    assert {one.sha256 for one in division.judging} <= {one.sha256 for one in division.looked_at}
+
+
+def test_a_list_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CalibrationError, match=r"list\.txt' is not UTF-8"):
+        find_pictures([tmp_path / "list.txt"])
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(folder):
+    (folder / "list.txt").write_bytes(b"\xef\xbb\xbfagain.png\n")
+    assert len(find_pictures([folder / "list.txt"]).found) == 1
+
+
+def test_a_broken_sample_is_named(folder):
+    good = {"image": "again.png", "conversations": [{"from": "human", "value": "What?"}]}
+    (folder / "data.json").write_text(json.dumps([good, {"image": "again.png", "conversations": "What?"}]))
+    with pytest.raises(CalibrationError, match=r"data\.json', sample 1: it has no conversations"):
+        find_pictures([folder / "data.json"])
+
+
+def test_questions_come_from_training_data_alone(folder):
+    with pytest.raises(CalibrationError, match="asks nothing"):
+        find_questions(folder)
