@@ -62,7 +62,7 @@ def open_source(folder: Path, options: CalibrationOptions) -> Bundle:
 
     Raises:
         CalibrationError: it is calibrated already, not FP32, or written for a reader that the recipe is not for.
-        BundleError: it is damaged or no bundle.
+        BundleError: it is damaged or no bundle, or its tokenizer cannot be used.
     """
     with console().status("verifying the bundle"):
         bundle = open_bundle(folder)
@@ -84,4 +84,18 @@ def open_source(folder: Path, options: CalibrationOptions) -> Bundle:
             given=f"bundle '{folder}' was exported with --target {vision.target}",
             todo=f"export with --fp32 --target {recipe.target}, or calibrate with --recipe cpu",
         )
+    _check_language_model(bundle, options)
     return bundle
+
+
+def _check_language_model(bundle: Bundle, options: CalibrationOptions) -> None:
+    """Before any picture is looked at: whether the bundle can be asked what it is to be asked."""
+    if bundle.manifest.decoder is not None:
+        from laco_engines.prompt import Prompter
+
+        Prompter(bundle)  # a BundleError where its tokenizer cannot be used
+    elif options.questions is not None:
+        raise CalibrationError(
+            f"bundle '{bundle.path}' has no language model that --questions could be asked",
+            todo="leave out --questions, or export again without --no-llm",
+        )
