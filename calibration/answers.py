@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from laco_export.bundle import Bundle, open_bundle
-from laco_export.errors import ImageError
+from laco_export.errors import ImageError, UsageError
 
 from .pictures import Question
 
@@ -31,7 +31,8 @@ class AnswerJudge:
 
     Args:
         bundle: with a language model.
-        pictures: each judging picture's file and the question about it.
+        pictures: each judging picture's file and the question about it; where that cannot be asked (it is too long, or
+            holds a special token), :data:`DEFAULT_QUESTION` is.
         features: FP32's ``image_features [1, T, D]`` of each.
 
     Raises:
@@ -48,8 +49,10 @@ class AnswerJudge:
         self._decoder = open_decoder(bundle)
         self._rows = []
         for (path, question), expected in zip(pictures, features, strict=True):
-            turns = [prompter.system_turn(None), prompter.user_turn(question, [path], alone=False)]
-            prompt = prompter.join(turns)
+            try:
+                prompt = self._prompt(prompter, question, path)
+            except UsageError:  # too long, or it holds a special token
+                prompt = self._prompt(prompter, DEFAULT_QUESTION, path)
             ids = torch.from_numpy(prompt.input_ids)[None]  # [1, P]
             positions = torch.from_numpy(prompt.image_positions)
             with torch.inference_mode():
@@ -64,6 +67,10 @@ class AnswerJudge:
                 )
             answer = whole[0, ids.shape[1] :]
             self._rows.append((torch.cat([ids, answer[None, :-1]], 1), positions, answer))
+
+    @staticmethod
+    def _prompt(prompter, question: str, path: Path):
+        return prompter.join([prompter.system_turn(None), prompter.user_turn(question, [path], alone=False)])
 
     def share_kept(self, index: int, features: np.ndarray) -> float:
         """The share for picture ``index`` with other ``features [1, T, D]``."""
@@ -89,13 +96,16 @@ class AnswerScore:
     """Answers of two bundles to the same questions.
 
     Attributes:
+        questions: that could be asked.
         same: questions with the same answer.
-        right_base, right: questions answered as the data has it, by the FP32 bundle and by the other; None where the
-            data has no answers.
+        with_answer: questions that the data has an answer to.
+        right_base, right: of those, answered as the data has it, by the FP32 bundle and by the other; None where there
+            are none.
     """
 
     questions: int
     same: int
+    with_answer: int
     right_base: int | None
     right: int | None
 
@@ -104,28 +114,29 @@ class AnswerScore:
         """Right answers lost, in points (a gain counts as none); 0 where the data has no answers."""
         if self.right is None:
             return 0.0
-        return max(0.0, 100 * (self.right_base - self.right) / self.questions)
+        return max(0.0, 100 * (self.right_base - self.right) / self.with_answer)
 
 
-def ask(folder: Path, questions: Sequence[Question], advance: Callable[[], None] = lambda: None) -> list[str]:
-    """Greedy answers of the bundle in ``folder``; a question whose picture cannot be read gets an empty one."""
+def ask(folder: Path, questions: Sequence[Question], advance: Callable[[], None] = lambda: None) -> list[str | None]:
+    """Greedy answers of the bundle in ``folder``; None to a question that cannot be asked: its picture cannot be read,
+    or its text is empty, too long or holds a special token."""
     from laco_engines.answering import Answerer
 
     answerer = Answerer(open_bundle(folder), runtime="onnxruntime")
-    answers = []
+    answers: list[str | None] = []
     for question in questions:
         try:
             answer = answerer.answer(list(question.images), question.text, max_new_tokens=MAX_NEW_TOKENS)
             answers.append(answer.text.strip())
-        except ImageError:
-            answers.append("")
+        except (ImageError, UsageError):
+            answers.append(None)
         advance()
     return answers
 
 
-def score(questions: Sequence[Question], base: Sequence[str], given: Sequence[str]) -> AnswerScore:
-    """Compare the answers of two bundles."""
-    truths = [question.truth for question in questions]
-    known = all(truths)
-    right = lambda answers: sum(answer == truth for answer, truth in zip(answers, truths)) if known else None
-    return AnswerScore(len(questions), sum(a == b for a, b in zip(base, given)), right(base), right(given))
+def score(questions: Sequence[Question], base: Sequence[str | None], given: Sequence[str | None]) -> AnswerScore:
+    """Compare the answers of two bundles, question by question where both have one."""
+    asked = [row for row in zip((one.truth for one in questions), base, given) if None not in row]
+    known = [row for row in asked if row[0]]
+    right = lambda index: sum(row[index] == row[0] for row in known) if known else None
+    return AnswerScore(len(asked), sum(row[1] == row[2] for row in asked), len(known), right(1), right(2))

@@ -78,7 +78,7 @@ def _answers(found: dict) -> str:
     text = f"{found['same']} of {found['questions']} as the FP32 bundle's"
     if found["right"] is None:
         return text
-    return f"{text}; {found['right']} right, {found['right_base']} in FP32"
+    return f"{text}; {found['right']} of {found['with_answer']} right, {found['right_base']} in FP32"
 
 
 def _block_table(record: dict):

@@ -91,6 +91,10 @@ class Settling:
             write_manifest(run.folder, replace(run.bundle.manifest, vision=vision))
             given = answers.ask(run.folder, asked, advance)
         self.answers = answers.score(asked, self._base_answers, given)
+        left_out = len(asked) - self.answers.questions
+        note = f"{left_out} of {len(asked)} questions could not be asked (picture unreadable, text too long or special)"
+        if left_out and note not in run.notes:
+            run.notes.append(note)
         return self.answers.points
 
     def _time_whole(self) -> dict[str, Timed] | None:
