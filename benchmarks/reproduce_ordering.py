@@ -29,6 +29,14 @@ STEPS = {"encoder": 600, "decoder": 200, "reader": 100, "stage_1": 100, "stage_2
 _CURVE_POINTS_EVERY = 50  # steps
 
 
+def settings_of(seed: int, steps: dict[str, int]) -> dict:
+    """Everything a study's result depends on that somebody might change between two runs."""
+    from ordering import arms, pages, pretraining, reader
+
+    rates = {**{f"{part} (Muon)": rate for part, rate in pretraining.RATES.items()}, **arms.RATES}
+    return {"seed": seed, "steps": steps, "batch": reader.BATCH, "learning_rates": rates, "pages": pages.DRAWING}
+
+
 class Seed:
     """One seed's folder: every part is made once.
 
@@ -42,13 +50,16 @@ class Seed:
 
         self.folder, self.seed, self.steps, self.device = folder, seed, steps, device
         self.deadline = float("inf") if seconds is None else time.monotonic() + seconds
-        settings, given = folder / "settings.json", {"seed": seed, "steps": steps}
+        file, given = folder / "settings.json", settings_of(seed, steps)
         folder.mkdir(parents=True, exist_ok=True)
-        if settings.exists() and json.loads(settings.read_text()) != given:
+        found = json.loads(file.read_text()) if file.exists() else {}
+        if other := [name for name in found if found[name] != given.get(name)]:  # an older record lacks some
             sys.exit(
-                f"error: '{folder}' was made with other steps ({settings.read_text().strip()}); choose another --output"
+                f"error: '{folder}' was made with other settings: "
+                + "; ".join(f"{name} {found[name]} then, {given.get(name)} now" for name in other)
+                + "; choose another --output"
             )
-        write_json(settings, given)
+        write_json(file, given)
 
     def run(self, wanted: list[str], *, exploratory: bool = False) -> bool:
         """All arms that are missing, or the `wanted` of them; False where the time ran out."""
@@ -118,7 +129,7 @@ class Seed:
             print(f"seed {self.seed}: the full-token reader reads {reads:.1%}", flush=True)
         reads = json.loads(record.read_text())["accuracy"]
         if reads < READS:
-            print(f"warning: seed {self.seed}: the reader reads {reads:.1%}, below {READS:.0%}", flush=True)
+            print(f"warning: seed {self.seed}: the reader reads {reads:.1%}, which the verdict refuses", flush=True)
         blank.load_state_dict(_load(file))
         return blank.to(self.device)
 
@@ -191,8 +202,8 @@ def report(arguments: argparse.Namespace) -> int:
     results = collect(arguments.output)
     if not results:
         sys.exit(f"error: no finished arm in '{arguments.output}'; run the study first")
-    rows, found = rows_of(results), verdict(results)
     readers = {seed: json.loads((arguments.output / f"seed-{seed}" / "reader.json").read_text()) for seed in results}
+    rows, found = rows_of(results), verdict(results, {seed: reader["accuracy"] for seed, reader in readers.items()})
     settings = {seed: json.loads((arguments.output / f"seed-{seed}" / "settings.json").read_text()) for seed in results}
     values = {
         **device(arguments.device),

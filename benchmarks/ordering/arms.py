@@ -29,6 +29,7 @@ FIRST_RATE, RATE, ENCODER_SHARE = 1e-3, 1e-4, 0.2
 
 The paper's are 1e-3, then 1e-5 and 2e-6 over 17,000 steps; in stage 2 a few hundred steps take ten times those.
 """
+RATES = {"stage_1": FIRST_RATE, "stage_2": RATE, "stage_2_encoder": RATE * ENCODER_SHARE}
 _MAX_GRAD_NORM, _WARMUP, _FLOOR = 1.0, 0.03, 1e-7
 
 
@@ -149,7 +150,7 @@ class ArmTraining:
         self.curve: list[dict] = []
         self.losses: list[float] = []
         self.position, self.done = 0, 0  # of the stage, and its steps behind us
-        state = torch.load(state_file, weights_only=True) if state_file.exists() else None
+        state = torch.load(state_file, weights_only=True, map_location="cpu") if state_file.exists() else None
         if state:
             self.position, self.done = state["position"], state["done"]
             self.curve, self.losses = state["curve"], state["losses"]

@@ -27,6 +27,9 @@ _CONTRAST = (0.45, 1.0)
 NOISE = 0.25
 """Standard deviation beside a contrast of 0.45 to 1: keeps the full-token reader below its ceiling."""
 
+DRAWING = {"noise": NOISE, "contrast": list(_CONTRAST), "shift_pixels": _JITTER, "turn_degrees": _TURN}
+"""What makes pages easy or hard, for a study's record."""
+
 
 def draw_pages(count: int, *key: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels float32 [count, 3, SIZE, SIZE], normalised already, and letters int64 [count, PER_PAGE].

@@ -25,6 +25,7 @@ from .reader import BATCH, FIRST_CELL, FIRST_LETTER, IMAGE, VOCABULARY, accuracy
 WIDTH, BLOCKS = 64, 12  # of the encoder; twelve blocks make 1/12, 1/6, 1/4, 1/2 and 1 whole blocks
 READS = 0.90  # share of letters that the full-token reader must reach
 _ENCODER_RATE, _DECODER_RATE, _READING_RATE = 4e-2, 2e-2, 5e-3  # Muon's; at 2e-2 the encoder took a third more steps
+RATES = {"encoder": _ENCODER_RATE, "decoder": _DECODER_RATE, "reader": _READING_RATE}
 _ROUNDS = 3  # of reading, at most
 _DECODER_LAYERS = 2
 _WHITENED_PAGES = 300

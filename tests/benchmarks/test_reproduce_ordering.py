@@ -155,13 +155,22 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(run, tmp_path, capsys):
     finished = (tmp_path / "whole" / "seed-0" / "laco-1_4.json").stat().st_mtime_ns
     assert run(*arms, output="whole") == 0
     assert (tmp_path / "whole" / "seed-0" / "laco-1_4.json").stat().st_mtime_ns == finished
-    with pytest.raises(SystemExit, match="other steps"):
+    with pytest.raises(SystemExit, match=r"other settings: steps(.|\n)*choose another --output"):
         run("--stage-1-steps", "3", output="whole")
+    settings = tmp_path / "whole" / "seed-0" / "settings.json"
+    stored = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**stored, "pages": {**stored["pages"], "noise": 0.3}}))
+    with pytest.raises(SystemExit, match=r"pages \{'noise': 0\.3"):
+        run(*arms, output="whole")
+    settings.write_text(json.dumps({"seed": stored["seed"], "steps": stored["steps"]}))  # as the first studies have it
+    assert run(*arms, output="whole") == 0
+    assert json.loads(settings.read_text()) == stored
     assert reproduce_ordering.main(["report", "--output", str(tmp_path / "whole"), "--results", str(tmp_path)]) == 0
     written = json.loads((tmp_path / "reproduce_ordering.json").read_text())
     assert {row["name"] for row in written["rows"]} == {"laco@1/4", "average_pool@1/4"}
     assert set(written["loudness"]["0"]) == {"laco", "pixel_shuffle", "ldpv2", "token_packer"}
-    assert all(entry["holds"] is None for entry in written["verdict"][:-1])
+    assert all(entry["holds"] is None for entry in written["verdict"][:-2])
+    assert [entry["holds"] for entry in written["verdict"][-2:]] == [False, False]  # the reader, and one seed alone
     assert "cannot be said yet" in (tmp_path / "reproduce_ordering.md").read_text()
     for name in ("reproduce_ordering.png", "reproduce_ordering_pages.png"):
         assert (tmp_path / name).stat().st_size > 1000
@@ -195,8 +204,23 @@ def test_the_retained_share():
     assert row.accuracy_error == pytest.approx(0.004 / 3**0.5)
 
 
+def test_an_exploratory_arm_does_not_move_the_floor():
+    record = results(noise=0)[0]
+    before = retained_share(record, "laco@1/4")
+    record["laco@1/4, slow merge"] = {**record["laco@1/4"], "shuffled": 0.5}
+    assert retained_share(record, "laco@1/4") == before
+
+
+READERS = {0: 0.95, 1: 0.97, 2: 0.90}
+
+
 def test_the_papers_figures_hold():
-    assert all(holds for _, holds in verdict(results()))
+    assert all(holds for _, holds in verdict(results(), READERS))
+
+
+def test_a_reader_that_does_not_read_refuses_the_verdict():
+    failing = [criterion for criterion, holds in verdict(results(), {**READERS, 1: 0.89}) if not holds]
+    assert failing == ["every full-token reader reads at least 90%"]
 
 
 @pytest.mark.parametrize(
@@ -211,11 +235,11 @@ def test_the_papers_figures_hold():
     ],
 )
 def test_each_criterion_can_fail(changes, options, failing):
-    found = dict(verdict(results(changes, **options)))
+    found = dict(verdict(results(changes, **options), READERS))
     assert next(holds for criterion, holds in found.items() if failing in criterion) is False
 
 
 def test_one_seed_says_nothing_of_standard_errors():
-    found = verdict(results(seeds=(0,)))
+    found = verdict(results(seeds=(0,)), READERS)
     assert all(holds is None for criterion, holds in found if "standard errors" in criterion)
     assert rows_of(results(seeds=(0,)))[0].accuracy_error is None
