@@ -133,7 +133,7 @@ def test_hashing_a_picture_is_part_of_its_preparation(answerer, make_picture, mo
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(visuals.hashlib, "blake2b", slow)
-    prompt = answerer.prompter.prepare([make_picture(777)], "What?")
+    prompt = answerer.prompter.prepare([make_picture(888)], "What?")
     assert prompt.preprocess_ms == pytest.approx(125)
     assert answerer.generate(prompt, max_new_tokens=1).timings.first_token_ms == pytest.approx(125)
 

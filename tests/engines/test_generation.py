@@ -254,7 +254,7 @@ def test_a_video_file_is_its_frames(answerer, make_picture, tmp_path):
 
 
 def test_a_picture_is_encoded_once(answerer, make_picture):
-    before = answerer.encoder.encoded
+    before = answerer.encoder.encoded  # the answerer is the session's: no other test may show picture 777
     twice = answerer.prompter.prepare([make_picture(777), make_picture(777)], "Are <image> and <image> the same?")
     answerer.generate(twice, max_new_tokens=2)
     answerer.answer([make_picture(777)], "Something else?", max_new_tokens=2)
