@@ -15,7 +15,7 @@ from laco_export.errors import LacoError
 from .broken import BatchNotes, BrokenSample
 from .conversations import KINDS, kinds_of
 from .mixture import Part, open_parts
-from .parquet_files import GROUPS_BYTES, ParquetSource
+from .parquet_files import HANDFUL_BYTES, ParquetSource
 from .pictures import Pictures, PicturesInRows
 from .samples import SampleEncoder
 
@@ -169,15 +169,15 @@ class ConversationDataset(torch.utils.data.Dataset):
     def shuffled(self, random: np.random.Generator) -> np.ndarray:
         """All indices in a random order that reads parquet row groups one handful after another.
 
-        Every sample draws a place in 0 … 1. Rows of parquet draw theirs in the stretch of their handful (row groups of
-        at most `GROUPS_BYTES` together, drawn from all files), all others anywhere: so the kinds of sources stay mixed.
+        Every sample draws a place in 0 … 1. Rows of parquet draw theirs in the stretch of their handful (row groups
+        of at most `HANDFUL_BYTES` in all, drawn from all files), all others anywhere: so the sources stay mixed.
         """
         keys = random.random(len(self))
         groups = [group for number in range(len(self.parts)) for group in self._row_groups(number)]
         stretches, filled = [[]], 0
         for place in random.permutation(len(groups)):
             first, last, size = groups[place]
-            if filled and filled + size > GROUPS_BYTES:
+            if filled and filled + size > HANDFUL_BYTES:
                 stretches.append([])
                 filled = 0
             stretches[-1].append((first, last))
@@ -191,10 +191,10 @@ class ConversationDataset(torch.utils.data.Dataset):
 
     @property
     def read_together(self) -> int | None:
-        """How many consecutive samples of `shuffled` share the row groups that a process keeps; None: no limit."""
+        """About how many consecutive samples of `shuffled` share a handful of row groups; None: no limit."""
         groups = [group for number in range(len(self.parts)) for group in self._row_groups(number)]
         size = sum(size for _, _, size in groups)
-        return None if not groups else max(1, len(self) * GROUPS_BYTES // max(GROUPS_BYTES, size))
+        return None if not groups else max(1, len(self) * HANDFUL_BYTES // max(HANDFUL_BYTES, size))
 
     def _row_groups(self, number: int) -> list[tuple[int, int, int]]:
         """First and last index and bytes of a part's row groups, where it has such; only those with rows in use."""

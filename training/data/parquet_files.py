@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 GROUPS_BYTES = 256 << 20
-"""Bytes of row groups, unpacked, that are kept by each process, and that the sampler mixes at a time."""
+"""Bytes of row groups, unpacked, that are kept by each process."""
+HANDFUL_BYTES = GROUPS_BYTES // 2
+"""Bytes of row groups that the sampler mixes at a time: half, because a window of its may reach into two handfuls."""
 
 _PICTURES = ("image", "images", "video")
 _COLUMNS = ("id", *_PICTURES, "conversations", "data_source")

@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from laco_training.data import BatchNotes, BrokenSample, BrokenSamples, Collator, DataError, open_dataset
+from laco_training.data import (
+    BatchNotes,
+    BrokenSample,
+    BrokenSamples,
+    Collator,
+    DataError,
+    GroupedSampler,
+    open_dataset,
+    parquet_files,
+)
 from laco_training.data import dataset as dataset_module
+from laco_training.data.parquet_files import ParquetSource
 
 
 def usable(make_turns, number):
@@ -181,7 +191,7 @@ def mixed(tmp_path, write_json, write_parquet, make_turns, make_picture, process
 def test_row_groups_are_read_together_and_sources_stay_mixed(mixed, monkeypatch):
     source = mixed.parts[1].source
     budget = int(source.group_bytes[:6].sum())
-    monkeypatch.setattr(dataset_module, "GROUPS_BYTES", budget)
+    monkeypatch.setattr(dataset_module, "HANDFUL_BYTES", budget)
     assert mixed.read_together in range(80, 90)  # a quarter: 6 of 24 groups and their share of the JSON
     order = mixed.shuffled(np.random.default_rng(0))
     assert sorted(order.tolist()) == list(range(340))
@@ -196,6 +206,29 @@ def test_row_groups_are_read_together_and_sources_stay_mixed(mixed, monkeypatch)
         assert 10 <= sum(group is None for group in groups[start : start + 85]) <= 40
     assert mixed.shuffled(np.random.default_rng(0)).tolist() == order.tolist()
     assert mixed.shuffled(np.random.default_rng(1)).tolist() != order.tolist()
+
+
+@pytest.mark.parametrize("group_by", ["length", "none"])
+@pytest.mark.parametrize("readers", [1, 4])
+def test_each_reader_reads_a_row_group_about_once(
+    tmp_path, write_parquet, make_turns, processor, monkeypatch, group_by, readers
+):
+    letters = np.random.default_rng(0).bytes(1000 * 500).hex()
+    rows = [
+        {"id": str(i), "conversations": make_turns("hi", letters[i * 1000 :][: 600 + i % 400])} for i in range(1000)
+    ]
+    path = write_parquet(rows, tmp_path / "rows.parquet", row_group=25)
+    dataset = open_dataset(path, processor)
+    kept = int(dataset.parts[0].source.group_bytes[:8].sum())
+    monkeypatch.setattr(parquet_files, "GROUPS_BYTES", kept)
+    monkeypatch.setattr(dataset_module, "HANDFUL_BYTES", kept // 2)
+    order = list(GroupedSampler(dataset, global_batch_size=16, group_by=group_by))
+    for reader in range(readers):
+        source, read = ParquetSource([path]), 0
+        for index in np.asarray(order).reshape(-1, 4)[reader::readers].reshape(-1):  # forward passes of 4
+            read += int(source.group_of(index)) not in source._kept
+            source[int(index)]
+        assert 30 <= read <= 1.2 * 40
 
 
 def test_rows_that_hold_their_pictures_need_no_folder(tmp_path, write_parquet, make_turns, make_picture, processor):
