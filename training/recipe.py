@@ -68,7 +68,7 @@ class StageRecipe:
         warmup_ratio: share of the steps in which the learning rates rise from zero.
         min_learning_rate: where the cosine of every group ends (the paper: 1e-7).
         optimizer: adamw, or muon (see `optimizers`).
-        weight_decay, max_grad_norm: as in HF TrainingArguments.
+        weight_decay, max_grad_norm: as in HF TrainingArguments; vectors (biases, norms) do not decay.
         precision: fp32, or bf16 (autocast over FP32 weights).
         group_by: length: batches of one kind and of like lengths; none: a plain shuffle.
         packed: the samples of a forward pass stand in one row without padding, each blind to the others.

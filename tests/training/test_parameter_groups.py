@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import Trainer
 
 from laco_export.models import checkpoint
 from laco_training.optimizers import MuonWithAdamW, embedding_ids, split_matrices
@@ -25,6 +26,18 @@ def test_each_parameter_stands_in_its_group_once(model):
         expected = RATES["compressor" if part == "compressors" else part]
         assert rate_of[id(parameter)] == expected, name
     assert len(rate_of) == len(list(model.parameters()))
+
+
+def test_what_decays_is_what_decays_in_hf_trainer(model):
+    """But for AIMv2's numbered norms, which HF's patterns of names miss; and a tied head has one name here."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = optimizer_groups(model, RATES, 0.1)
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(names)
+    decaying = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
+    by_hf = {name for name in Trainer.get_decay_parameter_names(None, model) if ".rms_norm" not in name}
+    assert decaying == by_hf - {"language_model.lm_head.weight"}
+    assert {(group["name"], group["lr"]) for group in groups} == set(RATES.items())
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.1}
 
 
 def test_the_newline_goes_with_the_projector(model):

@@ -112,7 +112,7 @@ def interrupting(at):
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_resumed_stage_is_the_uninterrupted_one(elastic, stage_data, tmp_path, optimizer):
     """Two and a half passes of four steps, killed in the second; several depths, so that their draw resumes too."""
-    recipe = stage(epochs=2.5, save_every=3, optimizer=optimizer, max_grad_norm=0.5)
+    recipe = stage(epochs=2.5, save_every=3, optimizer=optimizer, max_grad_norm=0.5, weight_decay=0.1)
     whole = train_stage(elastic, recipe, stage_data, tmp_path / "whole", seed=0)
     assert len(whole) == 10
     kill_at = Random(optimizer).randint(4, 9)
