@@ -2,7 +2,8 @@
 
 Weights, gradients and optimiser states follow from the numbers of parameters. Activations are counted, not guessed: the
 model's own forward pass runs on tensors without content (PyTorch's FakeTensor), and what autograd keeps for the
-backward pass is added up. Not counted: the allocator's gaps, the libraries' workspaces, and DDP's gradient buckets.
+backward pass is added up. Not counted: the allocator's gaps, the libraries' workspaces, DDP's gradient buckets, and the
+samples themselves (those of a forward pass on the device, those of its share of an optimiser step in main memory).
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def optimizer_groups(
 ) -> list[dict]:
     """PyTorch's parameter groups, in the order of `GROUPS`, each with its name, peak rate and weight decay.
 
-    Weights decay and vectors (biases, norms, scales, the newline) do not. HF's Trainer means the same, but goes by names
-    and misses some norms. With a weight decay a part has two groups of one name.
+    Weights decay and vectors (biases, norms, scales, the newline) do not. HF's Trainer means the same, but goes by
+    names and misses some norms. With a weight decay a part has two groups of one name.
     """
     groups = parameters_by_group(model)
     found = []

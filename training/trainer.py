@@ -101,7 +101,13 @@ class StageTrainer(Trainer):
 
     def get_train_dataloader(self):
         if not self.stage.streaming:
-            return super().get_train_dataloader()
+            # All forward passes of an optimiser step are read before the first runs: they wait in main memory, and
+            # each goes to the device when it is its turn.
+            placement, self.accelerator.device_placement = self.accelerator.device_placement, False
+            try:
+                return super().get_train_dataloader()
+            finally:
+                self.accelerator.device_placement = placement
         # A stream deals itself out to the processes: accelerate must not do it again.
         return self.train_dataset.loader(
             self.stage.per_device_batch_size, workers=self.stage.workers, collator=self.data_collator

@@ -334,6 +334,17 @@ def test_as_many_steps_as_told_of_a_stream_by_url(tiny_checkpoint, stage_data, t
     assert len(train_stage(tiny_checkpoint, recipe, tmp_path, tmp_path / "out", seed=0, steps=3)) == 3
 
 
+def test_the_samples_of_a_step_wait_in_main_memory(tiny_checkpoint, stage_data, tmp_path, monkeypatch):
+    """A loader that has a device puts every batch there as it is read, and a step reads all of its batches first."""
+    loaders, get = [], StageTrainer.get_train_dataloader
+    monkeypatch.setattr(
+        StageTrainer, "get_train_dataloader", lambda self: loaders.append((self, get(self))) or loaders[-1][1]
+    )
+    train_stage(tiny_checkpoint, stage(), stage_data, tmp_path / "out", seed=0)
+    ((trainer, loader),) = loaders
+    assert loader.device is None and trainer.accelerator.device_placement
+
+
 def spoil(monkeypatch, make):
     """Multiply the model's loss by what `make` gives, after it has tried to make it."""
     original = LacoForConditionalGeneration.forward
