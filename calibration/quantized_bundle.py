@@ -51,7 +51,8 @@ class QuantizedGraphs:
         """Write the graphs and ``vision.data`` into ``folder``.
 
         Returns:
-            the manifest's record, with the FP16 graphs beside it where the recipe's base is half precision.
+            the manifest's record, with the FP16 graphs beside it where the recipe's base is half precision and
+            activations are quantised too.
         """
         vision = self.bundle.manifest.vision
         entries: list[VisionGraph] = []
@@ -75,7 +76,8 @@ class QuantizedGraphs:
         )
         if self.recipe.base == "fp16":
             self._check(folder, record)
-            record = replace(record, fallback=self._write_fallback(folder))
+            if placement.number_format.activations is not None:  # weights alone are for memory: not to be outrun
+                record = replace(record, fallback=self._write_fallback(folder))
         return record
 
     def _target(self, opset: int) -> str:

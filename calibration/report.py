@@ -55,6 +55,8 @@ class Report:
         if times:
             base, eight = times["base"]["milliseconds"], times["eight_bit"]["milliseconds"]
             facts.add_row("time", f"{eight:.1f} ms against {base:.1f} ms in {record['base']}: {base / eight:.2f} ×")
+        elif record["activations"] is None:
+            facts.add_row("time", "unmeasured: weights alone are for memory")
         else:
             facts.add_row("time", "unmeasured: chosen by accuracy alone; laco-engine build measures it on the device")
         if times and times["eight_bit"]["milliseconds"] >= times["base"]["milliseconds"]:
