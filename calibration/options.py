@@ -70,6 +70,8 @@ class CalibrationOptions:
     def __post_init__(self) -> None:
         if (self.bundle is None) == (self.model is None):
             raise UsageError("give either an FP32 bundle or --model CKPT")
+        if self.at is not None and self.model is None:
+            raise UsageError("--at goes with --model: a bundle has one depth", given=f"--at {self.at}")
         if not self.images:
             raise UsageError(
                 "calibration needs real pictures",
