@@ -17,6 +17,7 @@ from laco_export import __version__
 from laco_export.atomic import new_directory, refuse_existing
 from laco_export.bundle import Bundle, refuse_to_replace_others, write_manifest
 from laco_export.disk_space import require_space
+from laco_export.errors import UsageError
 from laco_export.exporter.steps import Steps
 
 from . import verification
@@ -52,6 +53,8 @@ def calibrate(options: CalibrationOptions) -> Report:
     output, steps = options.output_folder, Steps()
     refuse_existing(output, force=options.force)
     refuse_to_replace_others(output)
+    if options.bundle is not None and output.resolve() == options.bundle.resolve():
+        raise UsageError(f"the output '{output}' is the bundle that it starts from", todo="choose another --output")
     with ExitStack() as stack:
         folder = options.bundle if options.model is None else stack.enter_context(exported(options))
         bundle = open_source(folder, options)
@@ -75,11 +78,10 @@ def _require_space(options: CalibrationOptions, bundle: Bundle, folder: Path) ->
 
 
 def _calibrate(run: Run) -> Report:
-    if not run.division.held_out and run.number_format.activations is not None:
-        run.notes.append("judged on pictures that were also calibrated on: too few were given to hold some back")
     seen = Looking(run)
     seen.smooth()
     seen.look()
+    _note_judges_that_were_seen(run, seen)
     weighed = Weighing(run, seen)
     settled = Settling(run, weighed)
     compiled = compile_graphs(run, settled.vision, weighed.nodes_of(settled.choice.blocks))
@@ -91,6 +93,15 @@ def _calibrate(run: Run) -> Report:
     record = calibration_record(run, weighed, settled)
     _write_manifest(run, settled, record, proof, compiled)
     return Report(run.output, record, run.pictures.broken, run.notes, run.steps.seconds)
+
+
+def _note_judges_that_were_seen(run: Run, seen: Looking) -> None:
+    if run.number_format.activations is None:
+        return  # nothing was taken from the pictures
+    both = {picture.sha256 for picture in run.division.judging} & set(seen.statistics.pictures)
+    if both:
+        why = "the earlier statistics saw them" if run.division.held_out else "too few were given to hold some back"
+        run.notes.append(f"judged on pictures that were also calibrated on ({len(both)}): {why}")
 
 
 def _write_manifest(run: Run, settled: Settling, record: dict, proof: dict, compiled: list[dict]) -> None:

@@ -58,6 +58,14 @@ def test_other_forms(options, calibrated):
     assert read_manifest(report.output).vision.precision == options.get("number_format", "int8")
 
 
+def test_weights_alone_are_for_memory_and_carry_no_other_form(calibrated, fp32_folder):
+    """laco-engine build would keep FP16 where it is faster, and weights alone are not for speed."""
+    output = calibrated(number_format="w8").output
+    assert open_bundle(output).manifest.vision.fallback is None
+    size = sum(path.stat().st_size for path in output.glob("vision*"))
+    assert size < 0.75 * sum(path.stat().st_size for path in fp32_folder.glob("vision*"))
+
+
 def test_weights_alone_are_smaller_and_need_no_statistics(calibrated, fp32_folder):
     report = calibrated(recipe="cpu", number_format="w8", max_drop=20.0)
     assert report.record["statistics"] is None and not (report.output / "calibration.json").exists()
@@ -119,7 +127,9 @@ def test_statistics_of_two_runs_are_merged_and_used(calibrated, fp32_folder, pho
     options = CalibrationOptions(
         fp32_folder, images=[photographs], statistics=parts, output=tmp_path / "both", all_int8=True
     )
-    merged = Statistics.load(calibrate(options).output / "calibration.json")
+    report = calibrate(options)
+    assert any("judged on pictures that were also calibrated on" in note for note in report.notes)
+    merged = Statistics.load(report.output / "calibration.json")
     assert len(merged.pictures) == 20 and len(set(merged.pictures)) == 20
     assert main(["--compare", *map(str, parts), "--json"]) == 0
 
