@@ -63,6 +63,7 @@ class Looking:
         kept = options.progress_file
         if kept.exists() and options.resume:
             self.statistics = self._load_statistics(kept)
+            self._require_begun_so(kept)
             self.run.notes.append(f"resumed after {len(self.statistics.pictures)} pictures")
         elif kept.exists() and not options.force:
             raise CalibrationError(
@@ -72,11 +73,35 @@ class Looking:
             )
         elif options.statistics:
             self.statistics = merge([self._load_statistics(path) for path in options.statistics])
+        if self.statistics is not None and self.statistics.scales and not options.smoothing:
+            raise CalibrationError(
+                "the statistics were taken with smoothing, and hold for the smoothed graph alone",
+                given="--no-smoothing",
+                todo="leave out --no-smoothing, or look at the pictures anew",
+            )
         wanted = empty_statistics(self.graph, self.digest, attention=options.attention)
         if self.statistics is not None and not wanted.tensors.keys() <= self.statistics.tensors.keys():
             raise CalibrationError(
                 "the statistics do not have every tensor that is to be quantised",
                 todo="take them with --attention, or calibrate without it",
+            )
+
+    def _require_begun_so(self, kept: Path) -> None:
+        """Refuse to resume with other statistics or another smoothing than the interrupted run was begun with."""
+        options, known = self.run.options, self.statistics
+        other = []
+        for path in options.statistics:
+            part = self._load_statistics(path)
+            if part.smoothing != known.smoothing or set(part.pictures) - set(known.pictures):
+                other.append(f"--statistics {path}")
+        smoothing = options.smoothing_of
+        if smoothing is not None and self._load_statistics(smoothing).smoothing != known.smoothing:
+            other.append(f"--smoothing-of {smoothing}")
+        if other:
+            raise CalibrationError(
+                f"the interrupted run, whose statistics are in '{kept}', was not begun so",
+                given=", ".join(other),
+                todo="resume it without them, or start over with --force",
             )
 
     def _load_statistics(self, path: Path) -> Statistics:

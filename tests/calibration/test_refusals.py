@@ -1,6 +1,7 @@
 """What laco-calibrate refuses: each with what was given, and nothing left behind."""
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from laco_calibration.cli import main
 from laco_calibration.errors import CalibrationError
 from laco_calibration.options import CalibrationOptions
 from laco_calibration.pipeline import calibrate
+from laco_export.bundle import open_bundle
 from laco_export.errors import UsageError
 
 
@@ -107,8 +109,41 @@ def test_force_replaces_bundles_alone(fp32_folder, photographs, tmp_path, capsys
         ({"images": ["p"], "limit": 0}, "limit"),
         ({"images": ["p"], "model": "m"}, "either"),
         ({"images": ["p"], "force": True, "resume": True}, "resume"),
+        ({"images": ["p"], "at": "1/2"}, "--at"),
     ],
 )
 def test_wrong_usage(options, message):
     with pytest.raises(UsageError, match=message):
         CalibrationOptions("bundle", **options)
+
+
+def test_force_does_not_replace_the_bundle_that_it_starts_from(fp32_folder, photographs, tmp_path, monkeypatch):
+    import shutil
+
+    source = shutil.copytree(fp32_folder, tmp_path / "source")
+    (tmp_path / "link").symlink_to(source)
+    monkeypatch.chdir(tmp_path)
+    for bundle in (source, "source", tmp_path / "link"):
+        with pytest.raises(UsageError, match="the bundle that it starts from"):
+            calibrate(CalibrationOptions(Path(bundle), images=[photographs], output=source, force=True))
+    assert open_bundle(source).manifest.vision.precision == "fp32"
+
+
+@pytest.mark.parametrize("known_by", ["--statistics", "--resume"])
+def test_smoothed_statistics_are_not_for_no_smoothing(known_by, calibrated, fp32_folder, photographs, tmp_path):
+    """Nor do they pass for those of another smoothing: what was seen holds for one graph."""
+    smoothed = calibrated(smoothing=True, method="mse", all_int8=True).output / "calibration.json"
+    options = {"bundle": fp32_folder, "images": [photographs], "output": tmp_path / "out"}
+    if known_by == "--resume":
+        (tmp_path / ".out.calibration.json").write_bytes(smoothed.read_bytes())
+        options["resume"] = True
+    else:
+        options["statistics"] = [smoothed]
+    with pytest.raises(CalibrationError, match="taken with smoothing"):
+        calibrate(CalibrationOptions(**options, smoothing=False))
+    if known_by == "--resume":
+        plain = calibrated(all_int8=True).output / "calibration.json"
+        for other in ({"smoothing_of": plain}, {"statistics": [plain]}):
+            with pytest.raises(CalibrationError, match="interrupted run"):
+                calibrate(CalibrationOptions(**options, **other))
+        assert (tmp_path / ".out.calibration.json").exists()
