@@ -166,3 +166,13 @@ def test_the_clean_up_is_quick_among_many_files(tmp_path):
     start = time.perf_counter()
     atomic.recover(tmp_path / "out")
     assert time.perf_counter() - start < 1
+
+
+def test_exchange_replaces_what_stands(tmp_path):
+    """Also where a run was killed between the two renames: the old folder comes back first, and is replaced then."""
+    for name in ("new", f".out.replaced-{dead_pid()}-0a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name.strip(".")).write_text("x")
+    atomic.exchange(tmp_path / "new", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
