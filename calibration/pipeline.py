@@ -74,7 +74,7 @@ def calibrate(options: CalibrationOptions) -> Report:
 def _require_space(options: CalibrationOptions, bundle: Bundle, folder: Path) -> None:
     weights = bundle.manifest.files[bundle.manifest.vision.weights]["bytes"]
     share = 0.9 if options.recipe_entry.base == "fp16" else 0.4  # int8 a quarter, the FP16 fallback a half
-    require_space(folder, weights * share, output=options.output_folder)
+    require_space(folder, weights * share, place=options.output_folder.absolute().parent)
 
 
 def _calibrate(run: Run) -> Report:

@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from laco_export import __version__
 from laco_export.bundle import Bundle, VisionGraph
+from laco_export.disk_space import require_space
 from laco_export.errors import LacoError, UsageError
 from laco_export.exporter.engine_builder import BuiltEngine, EngineRequest, build_engine
 
@@ -147,7 +147,8 @@ def _build_graph(bundle, graph, target, options, cache: EngineCache, on_message,
     workspace = _fit(graph, cost, expected, target, options)
     path = cache.path_of(key)
     _make_folder(path.parent)
-    _require_space(path.parent, expected)
+    another = "set LACO_ENGINE_CACHE to another disk"
+    require_space(path.parent, expected.engine_bytes, place=path.parent, what="the engine", elsewhere=another)
     if on_start:
         on_start(graph)
     request = EngineRequest(
@@ -206,17 +207,6 @@ def _make_folder(folder: Path) -> None:
             given=f"'{folder}'",
             todo="set LACO_ENGINE_CACHE to a folder that can be written",
         ) from None
-
-
-def _require_space(folder: Path, expected: Estimate) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < expected.engine_bytes:
-        raise EngineMemoryError(
-            f"the disk of '{folder}' cannot hold the engine",
-            given=f"{free / MIB:,.0f} MiB free",
-            allowed=f"about {expected.engine_bytes / MIB:,.0f} MiB",
-            todo="free some space, or set LACO_ENGINE_CACHE to another disk",
-        )
 
 
 def _timing_cache(cache: EngineCache, target: BuildTarget) -> Path:

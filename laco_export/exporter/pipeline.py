@@ -68,6 +68,7 @@ def export_bundle(options: ExportOptions) -> Report:
 
     Raises:
         CheckpointError, DepthError, OutputExistsError, ImageError, UsageError: what was given cannot be used.
+        DiskSpaceError: the output's disk is too full for the bundle.
         ExportError: a rewrite, a gate or the comparison failed; nothing is left under the output's name.
     """
     steps = Steps()
@@ -152,7 +153,7 @@ class _Export:
         needed = count(VisionTower(self.model)) * (4 if self.options.precision == "fp32" else 2)
         if self.options.llm:
             needed += count(self.model.language_model) * decoder.bytes_per_weight(self.options.llm)
-        require_space(self.folder, needed, output=self.output)
+        require_space(self.folder, needed, place=self.output.absolute().parent)
 
     def _prepare_pictures(self) -> None:
         prepare = self.checkpoint.processor.image_processor.preprocessing

@@ -130,6 +130,18 @@ def test_a_damaged_engine_is_built_again(rtx, bundle_folder, engine_cache, capfd
     assert sorted(statuses(out)) == ["built", "cached"]
 
 
+def test_a_full_disk_is_told_before_anything_is_built(rtx, one_graph, engine_cache, monkeypatch, capfd):
+    from types import SimpleNamespace
+
+    from laco_export import disk_space
+
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    code, _, err = build(capfd, one_graph, "--target", "rtx", "--compute-capability", "86")
+    assert code == 1
+    assert "cannot hold the engine" in err
+    assert "LACO_ENGINE_CACHE" in err
+
+
 def test_a_cache_that_is_no_folder_is_told_with_what_to_set(rtx, one_graph, tmp_path, monkeypatch, capfd):
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         (tmp_path / "file").write_text("not a folder")
