@@ -22,7 +22,7 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --output $(DEMO)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -20,16 +20,16 @@ from pathlib import Path
 import numpy as np
 
 from laco_calibration.answers import ask, score
-from laco_calibration.block_errors import Error, compare_features, worst_of
+from laco_calibration.blocks.block_errors import Error, compare_features, worst_of
 from laco_calibration.options import CalibrationOptions
-from laco_calibration.pictures import Question, find_pictures, read_tiles
 from laco_calibration.pipeline import calibrate
-from laco_calibration.timing import device
+from laco_calibration.source.picture_set import Question, find_pictures, read_tiles
 from laco_calibration.verification import judge_graph
 from laco_engines.runtimes import open_runtime
 from laco_export.bundle import Bundle, open_bundle
 from laco_export.exporter.options import ExportOptions
 from laco_export.exporter.pipeline import export_bundle
+from laco_export.machine import cpu_title
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "calibration_answers.json"
@@ -65,7 +65,7 @@ def main() -> None:
     heldout = find_pictures([args.questions])
     kinds = {Path(one["image"]).name: one["kind"] for one in json.loads(args.questions.read_text())}
     record: dict = {
-        "device": device(),
+        "device": cpu_title(),
         "versions": {name: version(name) for name in ("onnxruntime", "torch", "numpy")},
         "questions": len(heldout.questions),
         "run_by": "ONNX Runtime, CPU provider",

@@ -2,7 +2,7 @@
 
     python benchmarks/calibration_cpu.py FP32 INT8 [--bursts 10] [--profile]
 
-All subjects run in turn in bursts of three (laco_calibration.timing): both bundles on ONNX Runtime, and where OpenVINO
+All subjects run in turn in bursts of three (laco_engines.timing): both bundles on ONNX Runtime, and where OpenVINO
 is installed (``pip install openvino``) the FP32 graph and the INT8 bundle's numbers on it. OpenVINO wants Q/DQ pairs
 and not ONNX Runtime's own operators: the same blocks, symmetric ranges from the same statistics, in an FP32 graph. How
 far each subject's features are from FP32's on one golden picture stands beside its time.
@@ -22,16 +22,17 @@ from pathlib import Path
 
 import numpy as np
 
-from laco_calibration.block_errors import compare_features
-from laco_calibration.linears import find_blocks
-from laco_calibration.number_formats import INT8
-from laco_calibration.recipes import RECIPES, Placement
-from laco_calibration.smoothing import find_folds, fold_scales
-from laco_calibration.statistics import STATISTICS_NAME, Statistics
-from laco_calibration.timing import device, interleaved, open_session
-from laco_engines.threads import default_threads
+from laco_calibration.blocks.block_errors import compare_features
+from laco_calibration.graph.linear_layers import find_blocks
+from laco_calibration.quantizing import RECIPES, Placement
+from laco_calibration.smoothing.fold import find_folds, fold_scales
+from laco_calibration.statistics.records import STATISTICS_NAME, Statistics
+from laco_engines.timing import interleaved
 from laco_export.bundle import Bundle, open_bundle
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
+from laco_export.machine import cpu_title, default_threads
+from laco_export.number_formats import INT8
+from laco_export.onnx_session import open_session
 
 RESULTS = Path(__file__).parent / "results" / "calibration_cpu.json"
 Run = Callable[[], np.ndarray]
@@ -124,7 +125,7 @@ def main() -> None:
         found = interleaved(runs, bursts=args.bursts)
     fastest = found["fp32"].milliseconds
     record = {
-        "device": device(),
+        "device": cpu_title(),
         "versions": {name: version(name) for name in libraries},
         "encoder": base.manifest.encoder,
         "target": base.manifest.vision.target,

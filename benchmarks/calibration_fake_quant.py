@@ -19,15 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from laco_calibration.answers import ask
-from laco_calibration.block_errors import compare_features, worst_of
+from laco_calibration.blocks.block_errors import compare_features, worst_of
 from laco_calibration.options import CalibrationOptions
-from laco_calibration.pictures import Pictures, find_pictures, read_tiles
 from laco_calibration.pipeline import calibrate
-from laco_calibration.timing import device
+from laco_calibration.source.picture_set import Pictures, find_pictures, read_tiles
 from laco_engines.runtimes import open_runtime
 from laco_export.bundle import open_bundle
 from laco_export.exporter.options import ExportOptions
 from laco_export.exporter.pipeline import export_bundle
+from laco_export.machine import cpu_title
 
 RESULTS = Path(__file__).parent / "results" / "calibration_fake_quant.json"
 
@@ -97,7 +97,7 @@ def main() -> None:
     after = in_few_bits(tuned, args.run, number_format, args.work / f"{number_format}-after")
     expected = features_of(base, heldout)
     record = {
-        "device": device(),
+        "device": cpu_title(),
         "versions": {name: version(name) for name in ("onnxruntime", "torch", "numpy")},
         "number_format": number_format,
         "fp32": judged(base, heldout, expected),

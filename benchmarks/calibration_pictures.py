@@ -23,12 +23,12 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from laco_calibration.observer import empty_statistics, observe
-from laco_calibration.pictures import find_pictures
-from laco_calibration.statistics import Statistics, graph_digest
-from laco_calibration.timing import device
+from laco_calibration.source.picture_set import find_pictures
+from laco_calibration.statistics.observer import empty_statistics, observe
+from laco_calibration.statistics.records import Statistics
 from laco_export.bundle import open_bundle
 from laco_export.exporter.external_data import graph_from_file
+from laco_export.machine import cpu_title
 
 RESULTS = Path(__file__).parent / "results"
 MARKS = (16, 32, 64, 128, 256, 512)
@@ -60,7 +60,7 @@ def look(bundle_folder: Path, folder: Path, limit: int | None, resume: Path | No
     bundle = open_bundle(bundle_folder)
     graph = graph_from_file(bundle.file("vision_b1.onnx"))
     pictures = find_pictures([folder])
-    statistics = Statistics.load(resume) if resume else empty_statistics(graph, graph_digest(bundle))
+    statistics = Statistics.load(resume) if resume else empty_statistics(graph(bundle))
     before, start, cpu = len(statistics.pictures), time.perf_counter(), time.process_time()
     marks: dict[int, dict] = {}
 
@@ -83,7 +83,7 @@ def look(bundle_folder: Path, folder: Path, limit: int | None, resume: Path | No
         "cpu_seconds": round(time.process_time() - cpu, 1),
         "encoder": bundle.manifest.encoder,
         "graph_sha256": statistics.graph,
-        "device": device(),
+        "device": cpu_title(),
         "versions": {name: version(name) for name in ("onnxruntime", "torch", "numpy")},
         "marks": {str(seen): mark for seen, mark in marks.items()},
     }

@@ -12,10 +12,10 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from laco_calibration.parsed_network import quantized_matmuls
-from laco_calibration.timing import device
+from laco_calibration.tensorrt_gate import quantized_matmuls
 from laco_export.bundle import open_bundle
 from laco_export.exporter.compile_gate import available, compile_graph
+from laco_export.machine import cpu_title
 
 RESULTS = Path(__file__).parent / "results" / "calibration_tensorrt.json"
 
@@ -31,7 +31,7 @@ def main() -> None:
     found = quantized_matmuls(path)
     int8 = {name for name, kinds in found.items() if kinds == ("INT8", "INT8")}
     record = {
-        "device": device(),
+        "device": cpu_title(),
         "versions": {"tensorrt_rtx": version("tensorrt_rtx")},
         "encoder": bundle.manifest.encoder,
         "products": len(found),

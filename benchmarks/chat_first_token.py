@@ -40,13 +40,13 @@ def tokenizer():
 
 def make(folder: Path, llm: str) -> None:
     import torch
+    from published_sizes import qwen2_5_0_5b_config, vision_config
     from transformers import Qwen2ForCausalLM
 
     from laco_export.exporter.options import ExportOptions
     from laco_export.exporter.pipeline import export_bundle
     from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
     from laco_export.models.encoders import encoder_spec
-    from laco_export.models.published_sizes import qwen2_5_0_5b_config, vision_config
 
     if not (folder / "checkpoint").exists():
         torch.manual_seed(0)
@@ -101,7 +101,7 @@ def picture(seed: int):
 def conversation(answerer, seed: int) -> tuple[list[dict], dict]:
     """Ten turns about a picture, and the second again with the KV caches and the encoded picture forgotten."""
     from laco_engines.chat import Chat
-    from laco_engines.generation_options import GenerationOptions
+    from laco_engines.generation.options import GenerationOptions
     from laco_engines.picture_encoder import PictureEncoder
 
     options = GenerationOptions(max_new_tokens=NEW_TOKENS)
@@ -132,8 +132,8 @@ def record(answer) -> dict:
 
 def measure(folder: Path, llm: str, rounds: int) -> dict:
     from laco_engines.answering import Answerer
-    from laco_engines.devices.memory import peak_memory
     from laco_export.bundle import open_bundle
+    from laco_export.machine import peak_memory
 
     answerer = Answerer(open_bundle(folder / f"bundle-{llm}"))
     conversation(answerer, 0)

@@ -64,8 +64,8 @@ def measured(folder: Path, name: str) -> dict:
 def work(folder: Path, name: str) -> None:
     import decoder_speed
 
-    import laco_engines.decoder  # noqa: F401 - what a running decoder has imported
-    from laco_engines.devices.memory import peak_memory
+    import laco_engines.generation.decoder  # noqa: F401 - what a running decoder has imported
+    from laco_export.machine import peak_memory
 
     found = {}
     if name != IMPORTS:

@@ -41,9 +41,8 @@ GGUF = {"fp32": "F32", "int8": "Q8_0", "int4": "Q4_0"}
 
 def language_model():
     """The same weights on every call; 2 GB."""
+    from published_sizes import qwen2_5_0_5b_config
     from transformers import Qwen2ForCausalLM
-
-    from laco_export.models.published_sizes import qwen2_5_0_5b_config
 
     config = qwen2_5_0_5b_config()
     config.initializer_range = 0.06
@@ -58,13 +57,13 @@ def language_model():
 
 def open_decoder_at(folder: Path, threads: int = 2):
     """The decoder that :func:`main` wrote into ``folder``, as ``laco-engine`` opens it."""
-    from laco_engines.decoder import open_decoder
+    from laco_engines.generation.decoder import open_decoder
 
     return open_decoder(DecoderFolder(folder), threads=threads, provider="cpu")
 
 
 class DecoderFolder:
-    """As much of a bundle as :func:`laco_engines.decoder.open_decoder` reads."""
+    """As much of a bundle as :func:`laco_engines.generation.decoder.open_decoder` reads."""
 
     def __init__(self, path: Path):
         from laco_export.bundle import Decoder
@@ -115,8 +114,8 @@ def make_dynamic(folder: Path) -> None:
     import onnx
     from onnx import helper, numpy_helper
 
-    from laco_export.exporter.decoder.quantization import dequantize_blocks
     from laco_export.exporter.external_data import WeightFile
+    from laco_export.exporter.n_bits import dequantize_blocks
 
     model = onnx.load(folder / "model.onnx")
     graph, values = model.graph, {tensor.name: tensor for tensor in model.graph.initializer}

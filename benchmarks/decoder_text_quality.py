@@ -30,7 +30,7 @@ import torch
 from decoder_models import DecoderFolder
 from decoder_quality import RESULTS, TRIED, scores
 
-from laco_engines.decoder import open_decoder
+from laco_engines.generation.decoder import open_decoder
 from laco_export.exporter.decoder import DECODER_PRECISIONS, export_decoder
 from laco_export.quiet import quiet_libraries
 

@@ -28,15 +28,18 @@ from published_bundles import published_bundles
 from published_towers import pixel_shape, published_tower
 
 from laco_engines.bench.plot import Point, draw_by_depth
-from laco_engines.bench.sampling import interleave
+from laco_engines.building.build_device import BuildTarget
 from laco_engines.building.builder import BuildOptions, build_bundle
-from laco_engines.building.engine_cache import EngineCache
-from laco_engines.building.graph_cost import graph_cost
-from laco_engines.building.targets import BuildTarget, device_profile, library_version, present_device
 from laco_engines.building.verification import open_engines
-from laco_engines.devices.roofline import floor_of
+from laco_engines.cost.graph_cost import graph_cost
+from laco_engines.cost.roofline import floor_of
+from laco_engines.devices.cuda import present_device
+from laco_engines.devices.profiles import device_profile
 from laco_engines.devices.state import machine_state
+from laco_engines.packages import library_version
 from laco_engines.runtimes import open_runtime
+from laco_engines.store.engine_cache import EngineCache
+from laco_engines.timing import interleave
 from laco_export.agreement import Tolerance, agreement
 from laco_export.atomic import write_json
 from laco_export.errors import LacoError

@@ -22,11 +22,11 @@ from pathlib import Path
 from published_bundles import published_bundles
 from published_towers import ENCODERS
 
+from laco_engines.building.build_device import resolve_target
 from laco_engines.building.builder import BuildOptions, build_bundle
-from laco_engines.building.engine_cache import EngineCache
-from laco_engines.building.graph_cost import graph_cost
-from laco_engines.building.targets import resolve_target
+from laco_engines.cost.graph_cost import graph_cost
 from laco_engines.devices.state import machine_state
+from laco_engines.store.engine_cache import EngineCache
 from laco_export.atomic import write_json
 from laco_export.bundle import Bundle
 

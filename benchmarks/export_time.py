@@ -27,12 +27,12 @@ LIBRARIES = ("torch", "onnx", "onnxruntime", "onnx-graphsurgeon", "polygraphy", 
 
 def write_checkpoint(encoder: str, folder: Path) -> None:
     import torch
+    from published_sizes import vision_config
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
     from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
     from laco_export.models.encoders import encoder_spec
-    from laco_export.models.published_sizes import vision_config
 
     torch.manual_seed(0)
     config = vision_config(encoder)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from laco_engines.bench.sampling import Series, take
+from laco_engines.timing import Series, time_run
 
 THREADS = 2
 SETTLE_S = 0.02
@@ -51,7 +51,7 @@ def random_pixels(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray
 
 
 def time_in_turn(runs: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 2) -> dict[str, Series]:
-    """Sample ``runs`` in turn, in another order each round."""
+    """TimedRun ``runs`` in turn, in another order each round."""
     series, order = {name: Series(on_cpu=True) for name in runs}, np.random.default_rng(0)
     for run in runs.values():
         for _ in range(warmup):
@@ -59,7 +59,7 @@ def time_in_turn(runs: Mapping[str, Callable[[], object]], *, rounds: int, warmu
     for _ in range(rounds):
         for name in order.permutation(list(runs)):
             time.sleep(SETTLE_S)
-            series[name].samples.append(take(runs[name]))
+            series[name].samples.append(time_run(runs[name]))
     return series
 
 

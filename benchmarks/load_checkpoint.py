@@ -22,12 +22,12 @@ RESULTS = Path(__file__).resolve().parent / "results" / "load_checkpoint.json"
 
 def write_checkpoint(folder: Path, dtype: str) -> None:
     import torch
+    from published_sizes import qwen2_5_0_5b_config, vision_config
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
     from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
     from laco_export.models.encoders import encoder_spec
-    from laco_export.models.published_sizes import qwen2_5_0_5b_config, vision_config
 
     torch.set_default_dtype(getattr(torch, dtype))
     config = vision_config("aimv2-large-patch14-336")

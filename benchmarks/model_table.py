@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
+from published_sizes import VISION_SIZES, qwen2_5_0_5b_config, vision_config
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig
 
@@ -21,7 +22,6 @@ from laco_export.depth import Depth
 from laco_export.models import LacoConfig, LacoForConditionalGeneration
 from laco_export.models.compressors import COMPRESSORS
 from laco_export.models.flops import vision_flops
-from laco_export.models.published_sizes import VISION_SIZES, qwen2_5_0_5b_config, vision_config
 from laco_export.token_grid import tokens_per_image
 
 ROOT = Path(__file__).resolve().parents[1]

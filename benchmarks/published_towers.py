@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from published_sizes import qwen2_5_0_5b_config, vision_config
 
 from laco_export.exporter.tower import VisionTower
 from laco_export.models import LacoConfig, LacoForConditionalGeneration, LacoImageProcessor, LacoProcessor, checkpoint
-from laco_export.models.published_sizes import qwen2_5_0_5b_config, vision_config
 
 ENCODERS = {
     "aimv2": "aimv2-large-patch14-336",

@@ -20,8 +20,8 @@ from chat_first_token import machine, picture
 
 RESULTS = Path(__file__).resolve().parent / "results" / "run_memory.json"
 IMPORTS = """
-import laco_engines.answering, laco_engines.decoder, laco_engines.generation
-from laco_engines.devices.memory import peak_memory
+import laco_engines.answering, laco_engines.generation.decoder, laco_engines.generation.generator
+from laco_export.machine import peak_memory
 print(peak_memory())
 """
 

@@ -316,7 +316,7 @@ def make_bundle(folder: Path) -> Path:
 
 
 def machine() -> dict:
-    from laco_engines.devices.host import cpu_name
+    from laco_export.machine import cpu_name
 
     names = ("fastapi", "uvicorn", "starlette", "pydantic", "openai", "onnxruntime", "torch", "transformers")
     cores = len(os.sched_getaffinity(0))

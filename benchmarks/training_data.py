@@ -31,12 +31,12 @@ WORDS = TEXT.split()
 
 def tiny_processor(tiling: bool = False):
     """AIMv2-L/336's preprocessing and token counts with a small byte-level tokenizer: no model is made."""
+    from published_sizes import vision_config
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     from laco_export.models import LacoImageProcessor, LacoProcessor
     from laco_export.models.encoders import encoder_spec
-    from laco_export.models.published_sizes import vision_config
 
     letters = {token: index for index, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocab=letters, merges=[]))
@@ -203,9 +203,8 @@ def packing() -> dict:
     CPU seconds of one thread, as the machine may have other work.
     """
     import torch
+    from published_sizes import qwen2_5_0_5b_config
     from transformers import Qwen2Model
-
-    from laco_export.models.published_sizes import qwen2_5_0_5b_config
 
     torch.manual_seed(0)
     torch.set_num_threads(1)  # threads that wait for each other would count as CPU time

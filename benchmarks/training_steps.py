@@ -48,10 +48,10 @@ IMAGE_TOKEN = 151655
 
 def make_model(device: str):
     """AIMv2-L/336 and Qwen2.5-0.5B with random weights and a merge layer at each depth."""
+    from published_sizes import qwen2_5_0_5b_config, vision_config
     from transformers import Aimv2VisionModel, Qwen2ForCausalLM
 
     from laco_export.models import LacoForConditionalGeneration
-    from laco_export.models.published_sizes import qwen2_5_0_5b_config, vision_config
 
     torch.manual_seed(0)
     with torch.device(device):

@@ -15,7 +15,7 @@ import numpy as np
 from laco_export.bundle import Bundle, open_bundle
 from laco_export.errors import ImageError, UsageError
 
-from .pictures import Question
+from .source.picture_set import Question
 
 MAX_NEW_TOKENS = 32
 
@@ -42,8 +42,8 @@ class AnswerJudge:
     def __init__(self, bundle: Bundle, pictures: Sequence[tuple[Path, str]], features: Sequence[np.ndarray]):
         import torch
 
-        from laco_engines.decoder import open_decoder
-        from laco_engines.prompt import Prompter
+        from laco_engines.generation.decoder import open_decoder
+        from laco_engines.prompts.prompter import Prompter
 
         prompter = Prompter(bundle)
         self._decoder = open_decoder(bundle)

@@ -132,8 +132,8 @@ def _compare(args: argparse.Namespace) -> None:
 
     from laco_export.errors import UsageError
 
-    from .statistics import Statistics, compare
-    from .thresholds import METHODS
+    from .statistics.records import Statistics, compare
+    from .statistics.thresholds import METHODS
 
     if args.method not in METHODS:
         raise UsageError("--method is not known", given=args.method, allowed=", ".join(METHODS))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from laco_export.bundle import read_manifest
+from laco_export.console import console
 from laco_export.errors import UsageError
+from laco_export.exporter.targets import TARGETS
 
-from .recipes import RECIPES, Recipe
-from .thresholds import METHODS
+from .quantizing import RECIPES, Recipe
+from .statistics.thresholds import METHODS
 
 _ASKED_BY = {
     "int8": "INT8 (the default)",
@@ -27,15 +30,15 @@ class CalibrationOptions:
         bundle: an FP32 bundle; or ``model``: a checkpoint, exported in FP32 first (at depth ``at``).
         images: folders, files, lists, or training data (``--images``).
         questions: conversations to ask both bundles (``--questions``); None takes those of ``images`` where it has any.
-        recipe: whose kernels the graph is for (``--recipe``), a name of :data:`~.recipes.RECIPES`; None leaves it
-            to the bundle (see :func:`~.source.with_recipe`).
-        method: how ranges are chosen (``--method``), a name of :data:`~.thresholds.METHODS`.
+        recipe: whose kernels the graph is for (``--recipe``), a name of :data:`~.quantizing.RECIPES`; None leaves it
+            to the bundle (see :func:`~.options.with_recipe`).
+        method: how ranges are chosen (``--method``), a name of :data:`~.statistics.thresholds.METHODS`.
         max_drop: points that may be lost (``--max-drop``): 100·(1 - cosine) and 100·|norm ratio - 1| at the projector
             on the worst judging picture, and right answers where there are questions with answers.
         number_format: ``int8``, ``fp8`` (``--fp8``), ``w8`` or ``w4`` (``--weights-only``).
         all_int8: every block in eight bits, whatever it costs or gains (``--all-int8``).
         attention: attention's MatMuls too, where the sequence is at most
-            :data:`~.linears.MAX_ATTENTION_TOKENS` long (``--attention``; recipe tensorrt).
+            :data:`~.graph.linear_layers.MAX_ATTENTION_TOKENS` long (``--attention``; recipe tensorrt).
         smoothing: look for outlier channels and fold them away (``--no-smoothing`` turns it off).
         statistics: what earlier calibrations of this bundle saw (``--statistics``), added up; pictures of ``images``
             that they have not seen are added to them.
@@ -103,7 +106,7 @@ class CalibrationOptions:
 
     @property
     def recipe_entry(self) -> Recipe:
-        """The entry of :data:`~.recipes.RECIPES` that ``recipe`` names, which is chosen by now."""
+        """The entry of :data:`~.quantizing.RECIPES` that ``recipe`` names, which is chosen by now."""
         return RECIPES[self.recipe]
 
     @property
@@ -120,3 +123,24 @@ class CalibrationOptions:
         """Where the statistics grow while pictures are looked at: beside the output."""
         output = self.output_folder.absolute()
         return output.parent / f".{output.name}.calibration.json"
+
+
+def with_recipe(options: CalibrationOptions) -> tuple[CalibrationOptions, list[str]]:
+    """The options with a recipe, and a note where the bundle chose it.
+
+    A graph that only ONNX Runtime reads gets ``cpu``; one that TensorRT reads, and a checkpoint, ``tensorrt``.
+
+    Raises:
+        UsageError: the recipe does not offer what is asked for.
+        BundleError: no bundle.
+    """
+    if options.recipe is not None:
+        return options, []
+    if options.model is not None:
+        return replace(options, recipe="tensorrt"), []
+    target = read_manifest(options.bundle).vision.target
+    if TARGETS[target].compiled:
+        return replace(options, recipe="tensorrt"), []
+    note = f"recipe cpu, since the bundle was exported with --target {target}"
+    console().print(note)
+    return replace(options, recipe="cpu"), [note]

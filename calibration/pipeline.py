@@ -2,9 +2,10 @@
 
     report = calibrate(CalibrationOptions(bundle=Path("laco-at1_2-fp32"), images=[Path("photos")], recipe="cpu"))
 
-verify the bundle → find the pictures, hold some back to judge on → smooth and look at the pictures (:mod:`.looking`) →
-judge and time each block (:mod:`.weighing`) → choose, write, judge the file itself (:mod:`.settling`) → let TensorRT
-try it (:mod:`.compiling`) → compare with PyTorch → manifest → rename.
+verify the bundle → find the pictures, hold some back to judge on → smooth and look at the pictures
+(:mod:`.observation`) → judge and time each block (:mod:`.sensitivity`) → choose, write, judge the file itself
+(:mod:`.selection`) → let TensorRT
+try it (:mod:`.tensorrt_gate`) → compare with PyTorch → manifest → rename.
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ from pathlib import Path
 from laco_export import __version__
 from laco_export.atomic import new_directory, refuse_existing
 from laco_export.bundle import Bundle, refuse_to_replace_others, write_manifest
+from laco_export.console import Steps
 from laco_export.disk_space import require_space
 from laco_export.errors import UsageError
-from laco_export.exporter.steps import Steps
 
 from . import verification
-from .compiling import compile_graphs
-from .held_out import divide
-from .linears import MERGE
-from .looking import Looking
-from .options import CalibrationOptions
-from .pictures import find_pictures, find_questions
+from .context import Run
+from .graph.linear_layers import MERGE
+from .observation import Looking
+from .options import CalibrationOptions, with_recipe
 from .plot import draw_blocks
-from .quantized_bundle import carry
+from .quantizing.quantized_graphs import carry
 from .record import calibration_record
 from .report import Report
-from .run import Run
-from .settling import Settling
-from .source import exported, open_source, with_recipe
-from .statistics import STATISTICS_NAME
-from .thresholds import METHODS
-from .weighing import Weighing
+from .selection import Settling
+from .sensitivity import Weighing
+from .source.held_out import divide
+from .source.picture_set import find_pictures, find_questions
+from .source.source_bundle import exported, open_source
+from .statistics.records import STATISTICS_NAME
+from .statistics.thresholds import METHODS
+from .tensorrt_gate import compile_graphs
 
 PLOT_NAME = "calibration.png"
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .block_errors import Error
-from .choice import BlockTime
+from .blocks.block_errors import Error
+from .blocks.choice import BlockTime
 from .report import short_name
 
 _WIDTH, _PANEL, _MARGIN = 1280, 230, 70  # pixels

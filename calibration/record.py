@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from .linears import Block
-from .number_formats import scaling
-from .run import Run
-from .settling import Settling
-from .statistics import STATISTICS_NAME
-from .timing import device
-from .weighing import Weighing
+from laco_export.machine import cpu_title
+from laco_export.number_formats import scaling
+
+from .context import Run
+from .graph.linear_layers import Block
+from .selection import Settling
+from .sensitivity import Weighing
+from .statistics.records import STATISTICS_NAME
 
 
 def calibration_record(run: Run, weighed: Weighing, settled: Settling) -> dict:
@@ -43,8 +44,8 @@ def calibration_record(run: Run, weighed: Weighing, settled: Settling) -> dict:
         "answers": None if settled.answers is None else asdict(settled.answers),
         "smoothing_equal_in_fp32": None if seen.smoothing_error is None else asdict(seen.smoothing_error),
         "time": "unmeasured" if times is None else "measured",
-        "device": None if times is None else device(),
-        "milliseconds": None if times is None else {name: asdict(one) for name, one in times.items()},
+        "device": None if times is None else cpu_title(),
+        "milliseconds": None if times is None else {name: series.to_dict() for name, series in times.items()},
         "blocks": [_block(block, weighed, settled) for block in seen.blocks],
         "linears": _linears(run, weighed, settled),
     }

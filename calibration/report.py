@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .pictures import SHOWN
+from .source.picture_set import SHOWN
 
 
 @dataclass(frozen=True)

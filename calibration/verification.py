@@ -17,14 +17,15 @@ import onnx_graphsurgeon as gs
 
 from laco_export.agreement import Agreement, Tolerance, agreement
 from laco_export.agreement import worst_of as worst_agreement
-from laco_export.bundle import Bundle
+from laco_export.bundle import IMAGE_FEATURES, PIXEL_VALUES, Bundle
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
-from laco_export.exporter.half_arithmetic import GraphInterpreter
-from laco_export.exporter.quiet import quiet
-from laco_export.exporter.tower import INPUT, OUTPUT
+from laco_export.exporter.interpreter import GraphInterpreter
+from laco_export.exporter.runners import interpreted_features, onnxruntime_features
+from laco_export.golden import read_golden
+from laco_export.onnx_session import open_session
+from laco_export.quiet import quiet
 
-from .block_errors import Error, compare_features, worst_of
-from .timing import open_session
+from .blocks.block_errors import Error, compare_features, worst_of
 
 
 def judge_graph(
@@ -39,15 +40,10 @@ def judge_graph(
     """The shipped file's ``image_features`` on ``pictures [1, 3, H, W]`` against FP32's.
 
     Args:
-        agreement: as :class:`~.block_errors.BlockJudge` takes it.
+        agreement: as :class:`~.blocks.block_errors.BlockJudge` takes it.
     """
-    if half:
-        with quiet():
-            interpreter = GraphInterpreter(graph_from_file(path))
-        run = lambda picture: interpreter.run({INPUT: picture}, [OUTPUT])[OUTPUT]
-    else:
-        session = open_session(path)
-        run = lambda picture: session.run([OUTPUT], {INPUT: picture})[0]
+    with quiet():
+        run = interpreted_features(path) if half else onnxruntime_features(path)
     found = []
     for index, (picture, features) in enumerate(zip(pictures, expected, strict=True)):
         given = run(picture)
@@ -66,7 +62,7 @@ def _running(
         interpreter = GraphInterpreter(graph)
 
         def run(pixel_values: np.ndarray) -> list[np.ndarray]:
-            values = interpreter.run({INPUT: pixel_values}, names)
+            values = interpreter.run({PIXEL_VALUES: pixel_values}, names)
             return [np.asarray(values[name], np.float32) for name in names]
 
         yield run
@@ -75,7 +71,7 @@ def _running(
         with WeightFile(Path(folder) / "judged.data") as weights:
             write_graph(graph, Path(folder) / "judged.onnx", weights, ir_version=ir_version)
         session = open_session(Path(folder) / "judged.onnx")
-        yield lambda pixel_values: session.run(list(names), {INPUT: pixel_values})
+        yield lambda pixel_values: session.run(list(names), {PIXEL_VALUES: pixel_values})
 
 
 def golden_proof(bundle: Bundle, path: Path, scales: Mapping[str, np.ndarray], ir_version: int, *, half: bool) -> dict:
@@ -86,27 +82,25 @@ def golden_proof(bundle: Bundle, path: Path, scales: Mapping[str, np.ndarray], i
     """
     graph = graph_from_file(path)
     tensors = graph.tensors()
-    with np.load(bundle.file(bundle.manifest.golden), allow_pickle=False) as golden:
-        kept = {name.removeprefix("tokens/"): golden[name] for name in golden.files if name.startswith("tokens/")}
-        indices = {name: golden[f"token_indices/{name}"] for name in kept}
-        pictures, features, names = golden["pictures"], golden[OUTPUT], golden["names"].tolist()
-    marked = [name for name in kept if name in tensors]
+    golden = read_golden(bundle)
+    marked = [name for name in golden.samples if name in tensors]
     graph.outputs += [tensors[name] for name in marked if tensors[name] is not graph.outputs[0]]
     prepare = bundle.manifest.image_preprocessing
-    found: dict[str, list[Agreement]] = {name: [] for name in [*marked, OUTPUT]}
-    with quiet(), _running(graph, [OUTPUT, *marked], ir_version, half=half) as run:
-        for index, picture in enumerate(pictures):
+    found: dict[str, list[Agreement]] = {name: [] for name in [*marked, IMAGE_FEATURES]}
+    with quiet(), _running(graph, [IMAGE_FEATURES, *marked], ir_version, half=half) as run:
+        for index, picture in enumerate(golden.pictures):
             values = run(prepare.normalize(picture)[None])
-            found[OUTPUT].append(agreement(OUTPUT, features[index][None], values[0]))
+            found[IMAGE_FEATURES].append(agreement(IMAGE_FEATURES, golden.image_features[index][None], values[0]))
             for name, value in zip(marked, values[1:]):
-                rows = value.reshape(-1, value.shape[-1])[indices[name]].astype(np.float32)  # [s, C]
+                indices, expected = golden.samples[name]
+                rows = value.reshape(-1, value.shape[-1])[indices].astype(np.float32)  # [s, C]
                 if name in scales:
                     rows = rows * np.asarray(scales[name], np.float32)
-                found[name].append(agreement(name, kept[name][index], rows))
+                found[name].append(agreement(name, expected[index], rows))
     return {
         "reference": "PyTorch FP32",
         "judged_by": "half arithmetic, node by node" if half else "ONNX Runtime, as shipped",
-        "pictures": names,
+        "pictures": golden.names,
         "tensors": [worst_agreement(one).to_dict() for one in found.values()],
     }
 

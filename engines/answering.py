@@ -24,13 +24,13 @@ from laco_export.bundle import Bundle
 from laco_export.errors import UsageError
 from laco_export.quiet import quiet_libraries
 
-from .context import Omitted
-from .generation_options import GenerationOptions
+from .generation.options import GenerationOptions
+from .generation.prefix_cache import PrefixCache
 from .picture_encoder import PictureEncoder
-from .prefix_cache import PrefixCache
-from .prompt import Prompt, Prompter
+from .prompts.context import Omitted
+from .prompts.prompter import Prompt, Prompter
+from .prompts.visuals import Picture, Visual
 from .runtimes import WITH_PROVIDERS, open_runtime
-from .visuals import Picture, Visual
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ class Answerer:
             self.vision = open_runtime(
                 bundle, name=runtime, threads=threads, provider=provider if runtime in (None, WITH_PROVIDERS) else None
             )
-            from .decoder import open_decoder
-            from .generation import TextGenerator
+            from .generation.decoder import open_decoder
+            from .generation.generator import TextGenerator
 
             self.decoder = open_decoder(bundle, threads=threads, provider=provider)
         self.encoder = PictureEncoder(self.vision, None if newline is None else np.load(bundle.file(newline)))  # [D]
@@ -198,7 +198,7 @@ class Answerer:
         Raises:
             UsageError: an option outside what it may be.
         """
-        from .streaming import BestTwo
+        from .generation.streaming import BestTwo
 
         options = _with_seed(_one_of(options, fields))
         best_two = BestTwo() if output_scores else None
@@ -295,7 +295,7 @@ def _one_of(options: GenerationOptions | None, fields: dict) -> GenerationOption
 
 
 def _with_seed(options: GenerationOptions) -> GenerationOptions:
-    from .generation import draw_seed
+    from .generation.generator import draw_seed
 
     return options.with_seed(draw_seed()) if options.sampled and options.seed is None else options
 

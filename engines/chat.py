@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from laco_export.preprocessing import MAX_PIXELS
 
 from .answering import Answer, Answerer
-from .context import TokenisedTurn
-from .generation_options import GenerationOptions
-from .visuals import Picture, Video
+from .generation.options import GenerationOptions
+from .prompts.context import TokenisedTurn
+from .prompts.visuals import Picture, Video
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Chat:
     """A conversation with a loaded bundle. Several threads may ask; their questions are answered one after another.
 
     Args:
-        answerer: may be shared by several chats; see :data:`~laco_engines.prefix_cache.MAX_ENTRIES`.
+        answerer: may be shared by several chats; see :data:`~laco_engines.generation.prefix_cache.MAX_ENTRIES`.
         system: what stands before the first question; default: the line that the model was trained with.
         options: how answers are generated.
         on_overflow: where the conversation outgrows the context: ``error``, or ``truncate`` to forget the oldest turns.

@@ -9,15 +9,14 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from laco_export.bundle import Bundle
+from laco_export.machine import available_memory
 
-from .building.estimate import CONTEXT_BYTES, estimate
-from .building.graph_cost import graph_cost
-from .building.targets import library_version, present_device
-from .devices.cuda import CudaDevice
+from .cost.estimate import CONTEXT_BYTES, estimate
+from .cost.graph_cost import graph_cost
+from .devices.cuda import CudaDevice, present_device
 from .devices.jetpack import jetpack_of
-from .devices.memory import available_memory
 from .devices.state import MachineState, machine_state
-from .packages import PACKAGES, installed_version
+from .packages import PACKAGES, installed_version, library_version
 from .providers import ProviderMissingError, choose_provider
 
 PROCESS_BYTES = 650 << 20

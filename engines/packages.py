@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -58,3 +59,16 @@ def installed_version(package: Package) -> str | None:
         return "?" if find_spec(package.module) else None
     except ModuleNotFoundError:  # its parent package is not there
         return None
+
+
+def library_version(library: str) -> str | None:
+    """The installed version of ``tensorrt`` or ``tensorrt_rtx`` without importing it; None where it is missing."""
+    if find_spec(library) is None:
+        return None
+    for name in (library, library.replace("_", "-"), f"{library}_cu13", f"{library}_cu12"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    # A Jetson's system package is a Debian one; its Python side says its version itself.
+    return import_module(library).__version__

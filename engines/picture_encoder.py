@@ -9,8 +9,8 @@ import numpy as np
 
 from laco_export.tiling import pack_tokens
 
+from .prompts.visuals import Visual
 from .runtimes import VisionRuntime
-from .visuals import Visual
 
 MAX_BYTES = 64 << 20
 """Of the embeddings that are remembered: 130 pictures of 144 tokens of 896 values."""

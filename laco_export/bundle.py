@@ -23,6 +23,9 @@ from .preprocessing import ImagePreprocessing
 
 MANIFEST_NAME = "laco.json"
 SCHEMA_VERSION = 1
+PIXEL_VALUES, IMAGE_FEATURES = "pixel_values", "image_features"
+"""The vision graph's input and output, in every graph and in the golden file."""
+
 _DIGEST = re.compile(rb'("manifest_sha256": ")([0-9a-f]{64})(")')
 _ZEROS = b"0" * 64
 
@@ -152,6 +155,12 @@ class Bundle:
 
     def file(self, name: str) -> Path:
         return self.path / name
+
+    def graph_sha256(self, graph: VisionGraph) -> str:
+        """SHA-256 over the manifest's (verified) hashes of a vision graph and of the weight file that it reads."""
+        names = (graph.file, self.manifest.vision.weights)
+        text = "\n".join(self.manifest.files[name]["sha256"] for name in names)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:

@@ -1,4 +1,4 @@
-"""What every command shares: the console, progress, and how an error reaches the user.
+"""What every command shares: the console, progress, the steps of long work, and how an error reaches the user.
 
 Messages and progress go to stderr, so that stdout carries only the answer or the ``--json`` document.
 Rich is imported when something is first shown, so that ``--help`` stays quick.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -60,6 +61,31 @@ def progress(description: str, total: float | None = None) -> Iterator[Callable[
             bar.update(task, advance=steps, **({"description": description} if description else {}))
 
         yield advance
+
+
+class Steps:
+    """The steps of a command's work as the user sees them: progress while one runs, then its seconds.
+
+    Attributes:
+        seconds: step → seconds, in order; those of a step that runs again are added.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+        """Show ``name`` while the block runs; yields the ``advance`` of its progress bar of ``total`` parts."""
+        start = time.perf_counter()
+        if console().is_terminal:  # the progress line stays there with its seconds
+            with progress(name, total) as advance:
+                yield advance
+        else:
+            yield lambda steps=1, description=None: None
+        spent = time.perf_counter() - start
+        self.seconds[name] = round(self.seconds.get(name, 0) + spent, 3)
+        if not console().is_terminal:
+            console().print(f"{name}: {spent:.1f} s")
 
 
 def run_command(main: Callable[[], int | None], *, debug: bool = False) -> int:

@@ -10,7 +10,12 @@ PACKAGES = {"laco_export": "laco_export", "training": "laco_training", "engines"
     "calibration": "laco_calibration"
 }
 BASE_LIBRARIES = {"numpy", "PIL", "rich", "yaml", "tokenizers"}
-OPTIONAL = {"laco_export.video": {"av"}}  # imported where a video is decoded; missing, an error says how to get it
+OPTIONAL = {  # imported where they are used; where one is missing, an error says how to get it
+    "laco_export.video": {"av"},
+    "laco_export.onnx_session": {"onnxruntime"},
+    "laco_export.quiet": {"onnx_graphsurgeon", "polygraphy"},
+    "laco_export.number_formats": {"ml_dtypes"},
+}
 
 
 def floor_of(module: str) -> tuple[int, str]:

@@ -23,12 +23,7 @@ from torch.nn import functional as F
 from laco_export.bundle import Bundle
 from laco_export.errors import UsageError
 from laco_export.models.weight_files import read_json
-
-_INPUTS = {"int8": (-128, 127), "uint8": (0, 255)}
-_WEIGHTS = {"int8": 127, "int7": 63, "int4": 7}
-_INT4_ROWS = 32
-_FP8_LARGEST = 448.0
-_SMALLEST_HALF = 2.0**-14
+from laco_export.number_formats import ACTIVATION_LIMITS, LARGEST, ROWS_PER_SCALE, SMALLEST_HALF, SMALLEST_SCALE
 
 
 @dataclass(frozen=True)
@@ -134,17 +129,19 @@ def _rounded_input(x: Tensor, numbers: Numbers) -> Tensor:
         return x
     if numbers.inputs == "fp8":
         return _through_fp8(x, x.new_tensor(numbers.scale))
-    return torch.fake_quantize_per_tensor_affine(x, numbers.scale, numbers.zero_point, *_INPUTS[numbers.inputs])
+    return torch.fake_quantize_per_tensor_affine(
+        x, numbers.scale, numbers.zero_point, *ACTIVATION_LIMITS[numbers.inputs]
+    )
 
 
 def _rounded_weight(weight: Tensor, numbers: Numbers) -> Tensor:
     """``[out, in]``, rounded with scales from its own magnitudes."""
     if numbers.weights == "fp8":
-        return _through_fp8(weight, _stored(weight.detach().abs().max() / _FP8_LARGEST, numbers))
+        return _through_fp8(weight, _stored(weight.detach().abs().max() / LARGEST["fp8"], numbers))
     rows, columns = weight.shape
     if numbers.weights == "int4":
-        weight = F.pad(weight, (0, -columns % _INT4_ROWS)).reshape(-1, _INT4_ROWS)  # [out · groups, 32]
-    largest = _WEIGHTS[numbers.weights]
+        weight = F.pad(weight, (0, -columns % ROWS_PER_SCALE)).reshape(-1, ROWS_PER_SCALE)  # [out · groups, 32]
+    largest = LARGEST[numbers.weights]
     scales = _stored(weight.detach().abs().amax(1) / largest, numbers)
     zeros = torch.zeros_like(scales, dtype=torch.int32)
     rounded = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -largest, largest)
@@ -152,12 +149,12 @@ def _rounded_weight(weight: Tensor, numbers: Numbers) -> Tensor:
 
 
 def _through_fp8(tensor: Tensor, scale: Tensor) -> Tensor:
-    clipped = (tensor / scale).clamp(-_FP8_LARGEST, _FP8_LARGEST)
+    clipped = (tensor / scale).clamp(-LARGEST["fp8"], LARGEST["fp8"])
     rounded = clipped.to(torch.float8_e4m3fn).to(tensor.dtype)
     return (clipped + (rounded - clipped).detach()) * scale
 
 
 def _stored(scale: Tensor, numbers: Numbers) -> Tensor:
     if numbers.half_scales:
-        return scale.clamp(min=_SMALLEST_HALF).half().float()
-    return scale.clamp(min=2 * torch.finfo(torch.float32).tiny)
+        return scale.clamp(min=SMALLEST_HALF).half().float()
+    return scale.clamp(min=SMALLEST_SCALE)

@@ -4,15 +4,14 @@
 
     report = run_bench([open_bundle(a), open_bundle(b)], BenchOptions(batches=(1, 5)))
 
-All encodes are sampled in turn (:mod:`.sampling`), then the language models in turn. What is stated with the figures:
-machine, clocks, power mode, warm-up, repeats, rejected samples, versions.
+All encodes are sampled in turn (:mod:`laco_engines.timing`), then the language models in turn. What is stated with the
+figures: machine, clocks, power mode, warm-up, repeats, rejected samples, versions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -20,19 +19,20 @@ import numpy as np
 
 from laco_export.bundle import Bundle
 from laco_export.errors import UsageError
+from laco_export.machine import default_threads, library_versions
 
-from ..building.graph_cost import GraphCost, graph_cost
-from ..building.targets import device_profile, present_device
-from ..devices.host import HostPeaks, measure_peaks
+from ..cost.graph_cost import GraphCost, graph_cost
+from ..cost.roofline import floor_on_device, floor_on_host
+from ..devices.cuda import present_device
+from ..devices.host_peaks import HostPeaks, measure_peaks
 from ..devices.power import find_rails, measure_energy
+from ..devices.profiles import device_profile
 from ..devices.state import machine_state
 from ..runtimes import VisionRuntime, open_runtime
 from ..runtimes.protocol import split_batch
-from ..threads import default_threads
-from .floors import floor_on_device, floor_on_host
+from ..timing import Series, interleave
 from .process_memory import MemoryRequest, bundle_memory
 from .results import BenchReport, DecodeResult, EncodeResult
-from .sampling import Series, interleave
 
 if TYPE_CHECKING:
     from ..answering import Answerer, Timings
@@ -110,7 +110,9 @@ def run_bench(
     """
     threads = options.threads or default_threads()
     state = machine_state()
-    report = BenchReport(state.to_dict(), state.summary, {**asdict(options), "threads": threads}, _versions())
+    report = BenchReport(
+        state.to_dict(), state.summary, {**asdict(options), "threads": threads}, library_versions(_LIBRARIES)
+    )
     advance("loading")
     subjects = [_load(bundle, name, options, threads) for name, bundle in _names(bundles).items()]
     for subject in subjects:
@@ -121,16 +123,6 @@ def run_bench(
     if options.memory:
         _measure_memory(subjects, options, threads, report, advance)
     return report
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _names(bundles: Sequence[Bundle]) -> dict[str, Bundle]:

@@ -58,9 +58,9 @@ def bundle_memory(request: MemoryRequest) -> dict:
 
 def _measure(request: MemoryRequest) -> dict:
     from laco_export.bundle import Bundle, read_manifest
+    from laco_export.machine import peak_memory
 
-    from ..building.targets import present_device
-    from ..devices.memory import peak_memory
+    from ..devices.cuda import present_device
 
     before = present_device()
     bundle = Bundle(Path(request.bundle), read_manifest(request.bundle))

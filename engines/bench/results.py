@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 
 from laco_export import __version__
 
-from ..devices.host import HostPeaks
-from ..devices.roofline import Floor
+from ..cost.roofline import Floor
+from ..devices.host_peaks import HostPeaks
 from .plot import Point
 
 

@@ -17,12 +17,12 @@ from laco_export.bundle import Bundle, VisionGraph
 from laco_export.disk_space import require_space
 from laco_export.errors import LacoError, UsageError
 from laco_export.exporter.engine_builder import BuiltEngine, EngineRequest, build_engine
+from laco_export.machine import available_memory
 
-from ..devices.memory import available_memory
-from .engine_cache import EngineCache, EngineKey, StoredEngine, graph_digest
-from .estimate import BUILD_TIMEOUT, CONTEXT_BYTES, MIB, Estimate, estimate
-from .graph_cost import graph_cost
-from .targets import BuildTarget
+from ..cost.estimate import BUILD_TIMEOUT, CONTEXT_BYTES, MIB, Estimate, estimate
+from ..cost.graph_cost import graph_cost
+from ..store.engine_cache import EngineCache, EngineKey, StoredEngine
+from .build_device import BuildTarget
 
 HOST_WEIGHT_COPIES = 3.5
 """Of the builder's process, in the system's memory: TensorRT-RTX's took at most 3.4 times the weights over an empty
@@ -120,7 +120,7 @@ def build_bundle(
 def engine_key(bundle: Bundle, graph: VisionGraph, target: BuildTarget, options: BuildOptions) -> EngineKey:
     """The cache key of a graph's engine; of a target that :meth:`BuildTarget.for_graph` fitted to it."""
     return EngineKey(
-        graph_sha256=graph_digest(bundle, graph),
+        graph_sha256=bundle.graph_sha256(graph),
         library=target.library,
         version=target.version,
         device=target.device_name,

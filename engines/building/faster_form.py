@@ -13,11 +13,11 @@ import numpy as np
 
 from laco_export.bundle import Bundle
 
-from ..bench.sampling import interleave
 from ..runtimes import TensorRTVision
+from ..store.engine_cache import EngineCache
+from ..store.fallback import MEASURED
+from ..timing import interleave
 from .builder import BuildResult
-from .engine_cache import EngineCache
-from .fallback import MEASURED
 
 REPEATS, WARMUP = 30, 5
 """Runs of each form in turn: encodes take milliseconds, and the medians of 30 are compared."""
@@ -58,7 +58,7 @@ def find_faster_forms(
     """Time each pair of engines and note the faster one in the sidecar of the bundle's own.
 
     Args:
-        fallback: of the bundle, see :func:`~.fallback.fallback_of`.
+        fallback: of the bundle, see :func:`~laco_engines.store.fallback.fallback_of`.
         results: of the bundle's own graphs; other_results: of its fallback's.
         open_engines: a runtime of a bundle on exactly these engines.
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from laco_export.bundle import Bundle
 
 from ..runtimes import RUNTIMES, TensorRTVision
+from .build_device import BuildTarget
 from .builder import BuildResult
-from .targets import BuildTarget
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def compare_after_build(bundle: Bundle, target: BuildTarget, results: Sequence[B
                 "not compared with golden.npz: the engine runs on such a device only (there: laco-engine diff)",
             )
         ]
-    from ..golden_check import check_golden
+    from ..comparison.golden_check import check_golden
 
     found = []
     for result in results:

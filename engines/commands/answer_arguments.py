@@ -59,8 +59,8 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def generation_options(args: argparse.Namespace):
-    """:class:`~laco_engines.generation_options.GenerationOptions` of the arguments; validated."""
-    from ..generation_options import GenerationOptions
+    """:class:`~laco_engines.generation.options.GenerationOptions` of the arguments; validated."""
+    from ..generation.options import GenerationOptions
 
     names = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..devices.memory import peak_memory
+from laco_export.machine import peak_memory
 
 # What a picture can make a model say must not steer the terminal: control characters but newline and tab.
 _CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}

@@ -53,8 +53,8 @@ def _run(args: argparse.Namespace) -> int:
     from laco_export.bundle import open_bundle
     from laco_export.console import console
 
+    from ..building.build_device import BuildTarget, resolve_target
     from ..building.builder import BuildOptions
-    from ..building.targets import BuildTarget, resolve_target
 
     options = BuildOptions(workspace_bytes=args.workspace, level=args.level)
     target = resolve_target(args.target, tuple(args.compute_capability))
@@ -69,10 +69,10 @@ def _build(args, bundle, target, options) -> int:
     from laco_export.console import console
 
     from ..building.builder import build_bundle
-    from ..building.engine_cache import EngineCache
-    from ..building.fallback import fallback_of
     from ..building.faster_form import find_faster_forms
     from ..building.verification import compare_after_build, open_engines
+    from ..store.engine_cache import EngineCache
+    from ..store.fallback import fallback_of
 
     status = console().status(f"building with {target.library} {target.version}")
 
@@ -149,9 +149,9 @@ def _show(target, results) -> None:
 
 def _estimate_only(args, bundle, profile, options) -> int:
     """Print what the device would need, then refuse: an engine is built on the device that runs it."""
-    from ..building.estimate import estimate
-    from ..building.graph_cost import graph_cost
-    from ..building.targets import TargetAbsentError
+    from ..building.build_device import TargetAbsentError
+    from ..cost.estimate import estimate
+    from ..cost.graph_cost import graph_cost
 
     rows = []
     for graph in bundle.manifest.vision.graphs:
@@ -182,7 +182,7 @@ def _estimate_only(args, bundle, profile, options) -> int:
 
 
 def _build_time(expected) -> str:
-    from ..building.estimate import BUILD_TIMEOUT
+    from ..cost.estimate import BUILD_TIMEOUT
 
     least = f"{expected.build_seconds:.0f} s" if expected.build_seconds >= 1 else "a second"
     return (

@@ -33,7 +33,7 @@ def _run(args: argparse.Namespace) -> int:
 
     from ..answering import Answerer
     from ..chat import Chat
-    from ..prompt import Prompter
+    from ..prompts.prompter import Prompter
 
     options = generation_options(args)
     check_provider_name(args)

@@ -45,7 +45,9 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check(bundle, args: argparse.Namespace):
-    from ..golden_check import GoldenCheck, check_golden, compare_features, compare_samples, pixel_values, read_golden
+    from laco_export.golden import read_golden
+
+    from ..comparison.golden_check import GoldenCheck, check_golden, compare_features, compare_samples, pixel_values
     from ..runtimes import open_runtime
 
     runtime = open_runtime(bundle, name=args.runtime, threads=args.threads)
@@ -55,7 +57,7 @@ def _check(bundle, args: argparse.Namespace):
     names, pictures, features, samples = golden.names, golden.pictures, golden.image_features, golden.samples
     against = "PyTorch at export"
     if args.model is not None:
-        from ..pytorch_reference import features_and_samples, prepared_pictures
+        from ..comparison.pytorch_reference import features_and_samples, prepared_pictures
 
         if args.images:
             names, pictures = prepared_pictures(bundle, args.images)
@@ -64,7 +66,7 @@ def _check(bundle, args: argparse.Namespace):
     pixels = pixel_values(bundle, pictures)
     blocks = []
     if args.blocks:
-        from ..marked_graph import boundary_tensors
+        from ..comparison.marked_graph import boundary_tensors
 
         blocks = compare_samples(bundle, samples, boundary_tensors(bundle, pixels, list(samples)))
     found = compare_features(bundle, names, features, runtime.encode(pixels))

@@ -59,7 +59,7 @@ def _draw_graph(graph: Path, picture: Path) -> None:
     from ..runtimes.protocol import RuntimeMissingError
 
     try:
-        from laco_export.exporter.region_picture import draw_merge
+        from ..graph_picture import draw_merge
     except ImportError as error:
         raise RuntimeMissingError(
             f"--graph needs {error.name}, which is not installed", todo="pip install onnx"

@@ -36,7 +36,7 @@ def _run(args: argparse.Namespace) -> int:
     from laco_export.console import console
 
     from ..answering import Answerer
-    from ..prompt import Prompter
+    from ..prompts.prompter import Prompter
 
     # The cheap checks first: a wrong option, path or question is reported before a model is loaded.
     options, questions = generation_options(args), _questions(args)

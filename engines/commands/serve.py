@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace) -> int:
     from laco_export.bundle import open_bundle
     from laco_export.console import console
 
-    from ..prompt import Prompter
+    from ..prompts.prompter import Prompter
     from ..serving.server import bind, serve
 
     with bind(settings.host, settings.port) as listener:

@@ -114,3 +114,11 @@ def find_device(runtime=None, root: Path = Path("/")) -> CudaDevice:
         board=read_model(root) or "",
         l4t=read_l4t(root) or "",
     )
+
+
+def present_device() -> CudaDevice | None:
+    """The CUDA device that is here, or None."""
+    try:
+        return find_device()
+    except DeviceMissingError:
+        return None

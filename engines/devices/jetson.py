@@ -7,10 +7,11 @@ user's (``sudo nvpmodel -m 0``, ``sudo jetson_clocks``).
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from laco_export.machine import command_output, device_tree_model, read_text, total_memory
 
 _RELEASE = re.compile(r"R(\d+) \(release\), REVISION: ([\d.]+)")
 _JETPACK = {
@@ -59,7 +60,7 @@ def read_board(root: Path = Path("/"), run: Callable[[Sequence[str]], str | None
         root: of the file system, for tests.
         run: a command's output or None, for tests; default: run it.
     """
-    run = run or _output_of
+    run = run or command_output
     model = read_model(root)
     if model is None:
         return None
@@ -69,7 +70,7 @@ def read_board(root: Path = Path("/"), run: Callable[[Sequence[str]], str | None
         model=model,
         l4t=l4t,
         jetpack=_jetpack(l4t),
-        memory_bytes=_memory(root),
+        memory_bytes=total_memory(root),
         power_mode=_power_mode(run(["nvpmodel", "-q"])),
         gpu_clock_mhz=clock,
         gpu_clock_max_mhz=highest,
@@ -78,15 +79,15 @@ def read_board(root: Path = Path("/"), run: Callable[[Sequence[str]], str | None
 
 def read_model(root: Path = Path("/")) -> str | None:
     """The board's name in the device tree; ``Jetson`` where only its release file says that it is one; else None."""
-    model = _text(root / "proc/device-tree/model")
-    if _text(root / "etc/nv_tegra_release") is not None:
+    model = device_tree_model(root)
+    if read_text(root / "etc/nv_tegra_release") is not None:
         return model or "Jetson"
     return model if model is not None and "jetson" in model.lower() else None
 
 
 def read_l4t(root: Path = Path("/")) -> str | None:
     """The release of Jetson Linux, ``36.4.3``; None where /etc/nv_tegra_release does not say."""
-    match = _RELEASE.search(_text(root / "etc/nv_tegra_release") or "")
+    match = _RELEASE.search(read_text(root / "etc/nv_tegra_release") or "")
     return f"{match[1]}.{match[2]}".removesuffix(".0") if match else None
 
 
@@ -95,11 +96,6 @@ def _jetpack(l4t: str | None) -> str | None:
         return None
     major = _JETPACK_MAJOR.get(l4t.split(".")[0])
     return _JETPACK.get(l4t) or (f"{major}.x" if major else None)
-
-
-def _memory(root: Path) -> int | None:
-    match = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo") or "")
-    return int(match[1]) * 1024 if match else None
 
 
 def _power_mode(output: str | None) -> str | None:
@@ -112,22 +108,7 @@ def _gpu_clock(root: Path) -> tuple[float | None, float | None]:
     folder = root / "sys/class/devfreq"
     nodes = sorted(folder.glob("*gpu*")) if folder.is_dir() else []
     for node in nodes:
-        now, highest = _text(node / "cur_freq"), _text(node / "max_freq")
+        now, highest = read_text(node / "cur_freq"), read_text(node / "max_freq")
         if now and now.isdigit():
             return int(now) / 1e6, int(highest) / 1e6 if highest and highest.isdigit() else None
     return None, None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace").strip("\0\n ") or None
-    except OSError:
-        return None
-
-
-def _output_of(command: Sequence[str]) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout if done.returncode == 0 else None

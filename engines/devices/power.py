@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from laco_export.machine import read_text
+
 _INPUT = "VIN"
 _WHOLE = ("VDD_IN", "POM_5V_IN", _INPUT)
 _PERIOD_S = 0.02
@@ -40,7 +42,7 @@ def find_rails(root: Path = Path("/")) -> list[Rail]:
     """The rails whose sum is the power: the one that carries everything, or all."""
     rails = []
     for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-        chip = _text(monitor / "name")
+        chip = read_text(monitor / "name")
         if chip == "ina238":
             rails.append(Rail(_INPUT, (monitor / "power1_input",)))
         elif chip == "ina3221":
@@ -53,7 +55,7 @@ def _channels(monitor: Path) -> list[Rail]:
     found = []
     for label_file in sorted(monitor.glob("in*_label")):
         number = label_file.name.removeprefix("in").removesuffix("_label")
-        label = _text(label_file)
+        label = read_text(label_file)
         # Channel 7 is the sum of the shunt voltages; "NC" is a channel that is not connected.
         if number != "7" and label and "NC" not in label:
             found.append(Rail(label, (monitor / f"in{number}_input", monitor / f"curr{number}_input")))
@@ -115,10 +117,3 @@ def measure_energy(
         return None
     watts = sum(readings) / len(readings)
     return Energy(watts, watts * elapsed / (runs * images), elapsed, len(readings), tuple(rail.label for rail in rails))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

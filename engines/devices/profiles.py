@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .cuda import CudaDevice
+from .jetson import read_board
+
 GIB = 1 << 30
 
 
@@ -112,3 +115,11 @@ def profile_of(device_name: str) -> DeviceProfile | None:
     """The profile of a CUDA device or board by its name, as ``NVIDIA Jetson Orin Nano …``; None where none is known."""
     name = device_name.lower()
     return next((entry for entry in PROFILES.values() if any(text in name for text in entry.matches)), None)
+
+
+def device_profile(device: CudaDevice | None) -> DeviceProfile | None:
+    """The table's entry for a device: on a Jetson by the board's name (CUDA calls every Orin ``Orin``)."""
+    if device is None:
+        return None
+    board = read_board()
+    return profile_of(board.model) if board is not None else profile_of(device.name)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+from laco_export.machine import command_output, cpu_name, usable_cpus
+
 from .cuda import DeviceMissingError, find_device
-from .host import cpu_name
 from .jetson import read_board
 
 _SMI_FIELDS = ("clocks.sm", "clocks.mem", "clocks.max.sm", "power.draw", "power.limit", "driver_version")
@@ -57,9 +56,8 @@ def machine_state() -> MachineState:
     except DeviceMissingError:
         device = None
     board = read_board()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return MachineState(
-        cpu=f"{cores} {platform.machine()} cores, {cpu_name()}",
+        cpu=f"{len(usable_cpus())} {platform.machine()} cores, {cpu_name()}",
         gpu=f"{device.name} (compute capability {device.capability / 10:.1f})" if device else None,
         board=asdict(board) if board else None,
         gpu_clocks=gpu_clocks() if device is not None and board is None else None,
@@ -68,17 +66,9 @@ def machine_state() -> MachineState:
 
 def gpu_clocks(run: Callable[[Sequence[str]], str | None] | None = None) -> dict | None:
     """Clocks and power of the first discrete GPU by nvidia-smi; None where it does not say (a Jetson's does not)."""
-    run = run or _output_of
+    run = run or command_output
     output = run(["nvidia-smi", f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader", "--id=0"])
     values = [value.strip() for value in (output or "").strip().split("\n")[0].split(",")]
     if len(values) != len(_SMI_FIELDS):
         return None
     return {name: value for name, value in zip(_SMI_FIELDS, values) if "N/A" not in value} or None
-
-
-def _output_of(command: Sequence[str]) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout if done.returncode == 0 else None

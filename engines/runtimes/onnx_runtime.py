@@ -6,9 +6,10 @@ import numpy as np
 
 from laco_export.bundle import Bundle, VisionGraph
 from laco_export.errors import BundleError
+from laco_export.machine import default_threads
+from laco_export.onnx_session import open_session, session_options
 
 from ..providers import PROVIDERS, Provider, ProviderMissingError, check_provider, choose_provider
-from ..threads import default_threads
 from .protocol import RuntimeMissingError, check_pictures, encode_in_batches, split_batch
 
 _ON_CPU = ("CPUExecutionProvider", "OpenVINOExecutionProvider", "DnnlExecutionProvider", "XnnpackExecutionProvider")
@@ -22,7 +23,7 @@ class OnnxRuntimeVision:
 
     Args:
         bundle: a verified bundle.
-        threads: threads of one operator on the CPU; default: :func:`~laco_engines.threads.default_threads`.
+        threads: threads of one operator on the CPU; default: :func:`~laco_export.machine.default_threads`.
         provider: an execution provider by name (:func:`~laco_engines.providers.choose_provider`), insisted on: ONNX
             Runtime's silent fall to the CPU is refused then. None takes the best that starts.
 
@@ -97,20 +98,16 @@ class OnnxRuntimeVision:
 
     def _session(self, batch: int):
         if batch not in self._sessions:
-            options = self._onnxruntime.SessionOptions()
-            options.intra_op_num_threads = self._threads
-            options.log_severity_level = 3  # errors only: the user did not write the graph
-            if self._bundle.manifest.vision.precision == "fp8":
-                # Its Q/DQ passes would move float8 through a Transpose, which the CPU provider has not.
-                options.add_session_config_entry("session.disable_quant_qdq", "1")
+            # ONNX Runtime's Q/DQ passes would move float8 through a Transpose, which the CPU provider has not.
+            fp8 = self._bundle.manifest.vision.precision == "fp8"
+            entries = {"session.disable_quant_qdq": "1"} if fp8 else {}
             graph = self._graphs[batch]
             try:
                 _load_cuda_libraries(self._onnxruntime, self._provider)
-                session = self._onnxruntime.InferenceSession(
-                    str(self._bundle.file(graph.file)),
-                    options,
+                session = open_session(
+                    self._bundle.file(graph.file),
+                    options=session_options(threads=self._threads, entries=entries),
                     providers=self._provider.session_providers(),
-                    enable_fallback=0,  # ONNX Runtime's own prints to stdout and does not say that it happened
                 )
             except Exception as error:  # onnxruntime raises many kinds
                 raise BundleError(

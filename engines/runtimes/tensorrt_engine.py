@@ -17,10 +17,10 @@ from laco_export.atomic import write_bytes
 from laco_export.bundle import Bundle, VisionGraph
 from laco_export.errors import BundleError
 
-from ..building.engine_cache import EngineCache, StoredEngine
-from ..building.engine_choice import EngineMismatchError, choose_engine
-from ..building.fallback import fallback_of, keeps_fallback
 from ..devices.cuda import DeviceMissingError, cuda_runtime, find_device
+from ..store.engine_cache import EngineCache, StoredEngine
+from ..store.engine_choice import EngineMismatchError, choose_engine
+from ..store.fallback import fallback_of, keeps_fallback
 from .cuda_buffers import Buffer, CapturedGraph, Stream
 from .protocol import RuntimeMissingError, check_pictures, encode_in_batches, split_batch
 

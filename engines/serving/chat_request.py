@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from ..generation_options import GenerationOptions
+from ..generation.options import GenerationOptions
 from .errors import ApiError
 
 MAX_MESSAGES = 2048

@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from ..answering import Answer
 from .chat_request import ChatRequest
-from .engine import Job
 from .errors import ApiError
+from .worker import Job
 
 SLOW_READER_S = 10.0
 """How long past its deadline a client may take to read what is ready."""

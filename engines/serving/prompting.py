@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from laco_export.conversation import IMAGE_MARK
 from laco_export.errors import ImageError, UsageError
 
-from ..context import TokenisedTurn
-from ..prompt import Prompt, Prompter
-from ..visuals import Visual
+from ..prompts.context import TokenisedTurn
+from ..prompts.prompter import Prompt, Prompter
+from ..prompts.visuals import Visual
 from .chat_request import ChatRequest, ImagePart, Message
 from .errors import ApiError, request_error
-from .pictures import open_image_url
+from .image_urls import open_image_url
 from .settings import ServeSettings
 
 MAX_CHARACTERS = 1_000_000

@@ -16,7 +16,7 @@ from laco_export.console import console
 from laco_export.errors import LacoError, UsageError
 
 from ..answering import Answerer
-from ..prompt import Prompter
+from ..prompts.prompter import Prompter
 from .app import make_app
 from .service import Service
 from .settings import ServeSettings

@@ -16,17 +16,17 @@ from laco_export import __version__
 from laco_export.bundle import MANIFEST_NAME, Bundle
 
 from ..answering import Answer, Answerer
-from ..prompt import Prompter
+from ..prompts.prompter import Prompter
 from .body import read_body
 from .chat_request import ChatRequest, parse_chat_request
 from .chat_response import Completion, EventStream
-from .engine import Engine, Job
 from .errors import ApiError, client_gone, no_such_model, shutting_down
 from .fetching import fetch_picture
+from .image_urls import is_remote
 from .metrics import Metrics
-from .pictures import is_remote
 from .prompting import Abandoned, build_prompt
 from .settings import ServeSettings
+from .worker import Engine, Job
 
 FETCHES_AT_ONCE = 4
 

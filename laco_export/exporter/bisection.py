@@ -23,7 +23,7 @@ from ..atomic import write_bytes, write_json
 from .boundaries import boundary_of
 from .error_plot import draw_errors
 from .external_data import graph_from_file
-from .half_arithmetic import GraphInterpreter
+from .interpreter import GraphInterpreter
 from .proof import Proof, Reference
 from .runners import ARITHMETIC, GraphRunner, onnxruntime_runner
 

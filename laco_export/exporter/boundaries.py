@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..agreement import Agreement, Tolerance, agreement
-from .tower import OUTPUT, VisionTower
+from ..bundle import IMAGE_FEATURES
+from .tower import VisionTower
 
 Tensors = Mapping[str, np.ndarray]
 _ITS_INPUT, _THE_RESIDUAL = " minus its input", " minus the residual"
@@ -99,7 +100,7 @@ class BoundaryComparison:
         self._strictness, self._forced = STRICTNESS[strictness], forced
         after = {branch.after: branch for branch in branches_of(tower)}
         self._order: list[str | Branch] = []
-        for name in [*tower.boundary_names, OUTPUT]:
+        for name in [*tower.boundary_names, IMAGE_FEATURES]:
             self._order += [name, *([after[name]] if name in after else [])]
         self._tolerances = {branch.name: self._branch_tolerance(branch, expected) for branch in after.values()}
 

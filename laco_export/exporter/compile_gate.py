@@ -6,9 +6,11 @@ device builds its own (``laco-engine build``).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..bundle import VisionGraph
 from ..errors import ExportError
 from .engine_builder import EngineBuildError, EngineRequest, build_engine
 
@@ -25,6 +27,24 @@ def available() -> str | None:
 
         return "tensorrt" if torch.cuda.is_available() else None
     return None
+
+
+def compile_graphs(
+    folder: Path, graphs: Sequence[VisionGraph], builder: str, advance: Callable[[], None] = lambda: None
+) -> list[dict]:
+    """Build an engine of each of a bundle's graphs and throw it away.
+
+    Returns:
+        what :func:`compile_graph` says of each, with its file's name as ``graph``.
+
+    Raises:
+        ExportError: a graph was refused.
+    """
+    compiled = []
+    for graph in graphs:
+        compiled.append({"graph": graph.file, **compile_graph(folder / graph.file, builder)})
+        advance()
+    return compiled
 
 
 def compile_graph(path: Path, builder: str) -> dict:

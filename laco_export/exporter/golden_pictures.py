@@ -13,12 +13,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import UsageError
+from ..picture_files import picture_files
 from ..preprocessing import load_image
 
 MAX_PICTURES = 16
 """Every picture costs a few passes of the encoder and its expected features in the bundle."""
-
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 
 def golden_pictures(images: list[Path] | None, size: int) -> list[tuple[str, Image.Image]]:
@@ -29,7 +28,7 @@ def golden_pictures(images: list[Path] | None, size: int) -> list[tuple[str, Ima
     """
     if not images:
         return [(f"drawn: {name}", draw(max(size, 32))) for name, draw in _DRAWN.items()]
-    files = [file for path in images for file in _files(path)]
+    files = picture_files(images)
     if len(files) > MAX_PICTURES:
         raise UsageError(
             "too many pictures for the comparison with PyTorch",
@@ -38,15 +37,6 @@ def golden_pictures(images: list[Path] | None, size: int) -> list[tuple[str, Ima
             todo="choose a few that are like those the model will see",
         )
     return [(file.name, load_image(file)) for file in files]
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]  # load_image says what is wrong with it
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
-    if not files:
-        raise UsageError(f"there are no pictures in '{path}'", allowed=", ".join(sorted(_SUFFIXES)))
-    return files
 
 
 def _gradient(size: int) -> Image.Image:

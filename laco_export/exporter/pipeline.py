@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import shutil
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,18 +18,19 @@ import numpy as np
 from .. import __version__
 from ..atomic import new_directory
 from ..bundle import Manifest, refuse_to_replace_others, write_manifest
-from ..console import console
+from ..console import Steps, console
 from ..conversation import IM_END
 from ..depth import Depth
 from ..disk_space import require_space
 from ..errors import CheckpointError
+from ..golden import GOLDEN_NAME, write_golden
+from ..machine import library_versions
+from ..quiet import quiet
 from ..token_grid import tokens_per_image
-from . import compile_gate, decoder, golden, vision_graph
+from . import compile_gate, decoder, vision_graph
 from .golden_pictures import golden_pictures
 from .options import ExportOptions
-from .quiet import quiet
 from .report import Report
-from .steps import Steps
 
 if TYPE_CHECKING:
     from .proof import Proof
@@ -246,7 +246,7 @@ class _Export:
         marked.unlink()
         self.proof.require()
         self.notes += self.proof.notes
-        golden.write_golden(self.folder, self.picture_names, self.pixels, self.reference.expected)
+        write_golden(self.folder, self.picture_names, self.pixels, self.reference.expected)
 
     def _judge(self, shipped: Path, marked: Path) -> Proof:
         """The deciding run; where half precision drifts, again with more of the graph in FP32."""
@@ -286,10 +286,9 @@ class _Export:
             self.notes.append(f"the graph was not compiled: {missing if self.options.compile else '--no-compile'}")
             return
         with self.steps.step(f"compile with {builder}"):
-            for graph in self.vision.graphs:
-                built = compile_gate.compile_graph(self.folder / graph.file, builder)
-                self.compiled.append({"graph": graph.file, **built})
-                self.notes.append(f"{graph.file} was built by {builder} {built['version']} in {built['seconds']} s")
+            self.compiled = compile_gate.compile_graphs(self.folder, self.vision.graphs, builder)
+        for built in self.compiled:
+            self.notes.append(f"{built['graph']} was built by {builder} {built['version']} in {built['seconds']} s")
 
     def _export_decoder(self) -> None:
         model = self.model
@@ -327,13 +326,13 @@ class _Export:
             self.notes.append("without a decoder: --no-llm")
         manifest = Manifest(
             tool_version=__version__,
-            libraries=_versions(),
+            libraries=library_versions(_LIBRARIES),
             source={"name": self.options.model.resolve().name, "sha256": self.checkpoint.sha256},
             encoder=self._encoder_entry(),
             compression=self._compression_entry(),
             vision=self.vision,
             preprocessing=self.preprocessing.to_dict(),
-            golden=golden.FILE_NAME,
+            golden=GOLDEN_NAME,
             accuracy=accuracy,
             decoder=self.decoder if self.options.llm else None,
             notes=self.notes,
@@ -361,13 +360,3 @@ class _Export:
             "tokens_before": tokens_per_image(vision.grid, 1),
             "tokens_after": self.model.tokens_per_image,
         }
-
-
-def _versions() -> dict[str, str]:
-    installed = {}
-    for name in _LIBRARIES:
-        try:
-            installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return installed

@@ -6,7 +6,7 @@ Two comparisons, of two questions:
    so that nothing but the block itself can differ, and by no more than the order of sums. The ranges that the
    precision step needs are measured in the same run.
 2. What does the precision cost (:func:`prove`)? The file as shipped runs from the pixels on. A half-precision graph is
-   judged in real half arithmetic (:mod:`.half_arithmetic`), an FP32 graph by ONNX Runtime on a copy whose boundaries
+   judged in real half arithmetic (:mod:`.interpreter`), an FP32 graph by ONNX Runtime on a copy whose boundaries
    are outputs. ONNX Runtime then also runs the file as shipped, since marking outputs can change a runtime's fusion;
    its CPU provider upcasts half, so that this proves the file but not the arithmetic.
 """
@@ -22,10 +22,12 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from ..agreement import Agreement, worst, worst_of
+from ..bundle import IMAGE_FEATURES, PIXEL_VALUES
 from ..errors import CheckpointError, ExportError
+from ..onnx_session import open_session
 from .boundaries import STRICTNESS, BoundaryComparison, boundary_of
 from .external_data import graph_from_file
-from .half_arithmetic import GraphInterpreter, Observer
+from .interpreter import GraphInterpreter, Observer
 from .runners import (
     ARITHMETIC,
     ONNXRUNTIME,
@@ -34,12 +36,11 @@ from .runners import (
     BatchRunner,
     GraphRunner,
     TorchRunner,
-    half_features,
+    interpreted_features,
     onnxruntime_features,
     onnxruntime_runner,
-    open_session,
 )
-from .tower import INPUT, OUTPUT, VisionTower
+from .tower import VisionTower
 
 REWRITTEN = "the rewritten graph in FP32, block by block"
 
@@ -68,14 +69,14 @@ class Reference:
 
         runner = TorchRunner(tower, tuple(pictures[0].shape))
         reference = cls(
-            tower, pictures, Comparator.run([runner], data_loader=[{INPUT: picture} for picture in pictures])
+            tower, pictures, Comparator.run([runner], data_loader=[{PIXEL_VALUES: picture} for picture in pictures])
         )
         reference._require_finite()
         return reference
 
     def _require_finite(self) -> None:
         for number, tensors in enumerate(self.expected, 1):
-            for name in (*self.tower.boundary_names, OUTPUT):  # in the order of the encoder
+            for name in (*self.tower.boundary_names, IMAGE_FEATURES):  # in the order of the encoder
                 if not np.isfinite(tensors[name]).all():
                     raise CheckpointError(
                         "the checkpoint's vision tower does not come to finite numbers in PyTorch",
@@ -96,7 +97,7 @@ class Reference:
         """Run ``runner`` on the pictures and compare it with PyTorch: the worst of each tensor, in encoder order."""
         from polygraphy.comparator import Comparator, RunResults
 
-        given = Comparator.run([runner], data_loader=[{INPUT: picture} for picture in self.pictures])
+        given = Comparator.run([runner], data_loader=[{PIXEL_VALUES: picture} for picture in self.pictures])
         results = RunResults([*self.results.items(), *given.items()])
         forced = getattr(runner, "forced", None) is not None
         compare = BoundaryComparison(self.tower, self.expected, strictness, forced=forced)
@@ -220,14 +221,14 @@ def prove_shipped(reference: Reference, proof: Proof, graphs: Mapping[int, Path]
         graphs: batch size → file.
     """
     agreements, notes = dict(proof.agreements), list(proof.notes)
-    features = [tensors[OUTPUT] for tensors in reference.expected]
+    features = [tensors[IMAGE_FEATURES] for tensors in reference.expected]
     for batch, path in graphs.items():
         name, open_features = "ONNX Runtime", onnxruntime_features
         if (missing := _missing_kernel(path)) is not None:
             notes.append(f"ONNX Runtime's CPU provider cannot run {path.name} ({missing}): {proof.judge} judged alone")
             if batch == 1:  # judged already, block by block
                 continue
-            name, open_features = proof.judge, half_features
+            name, open_features = proof.judge, interpreted_features
         if batch == 1:
             runner = onnxruntime_runner(path, SHIPPED)
         else:
@@ -255,6 +256,3 @@ def _initializers(path: Path):
     import onnx
 
     return onnx.load(str(path), load_external_data=False).graph.initializer
-
-
-__all__ = ["OUTPUT", "REWRITTEN", "Proof", "Reference", "judge", "prove_rewrites", "prove_shipped"]

@@ -10,8 +10,8 @@ import onnx_graphsurgeon as gs
 import torch
 from torch import Tensor
 
-from .half_arithmetic import GraphInterpreter, to_torch
-from .tower import INPUT
+from ..bundle import PIXEL_VALUES
+from .interpreter import GraphInterpreter, to_torch
 
 MOVING = ("Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze")
 """Operators whose output holds exactly their input's values: measured once."""
@@ -83,8 +83,8 @@ def measure_ranges(
     """Run the FP32 graph on each picture ``[1, 3, H, W]`` and measure every floating-point tensor, weights included."""
     meter, interpreter = RangeMeter(graph, half), GraphInterpreter(graph)
     for picture in pictures:
-        meter(INPUT, torch.from_numpy(picture))
-        interpreter.run({INPUT: picture}, (), meter)
+        meter(PIXEL_VALUES, torch.from_numpy(picture))
+        interpreter.run({PIXEL_VALUES: picture}, (), meter)
     return meter.ranges
 
 

@@ -16,9 +16,11 @@ from polygraphy.backend.base import BaseRunner
 from polygraphy.backend.onnxrt import OnnxrtRunner
 from polygraphy.common import TensorMetadata
 
+from ..bundle import IMAGE_FEATURES, PIXEL_VALUES
+from ..onnx_session import open_session, session_options
 from .external_data import graph_from_file
-from .half_arithmetic import GraphInterpreter, Observer
-from .tower import INPUT, OUTPUT, VisionTower
+from .interpreter import GraphInterpreter, Observer
+from .tower import VisionTower
 
 PYTORCH, ONNXRUNTIME, SHIPPED = "PyTorch", "ONNX Runtime", "ONNX Runtime, as shipped"
 ARITHMETIC = {"fp32": "FP32 arithmetic", "fp16": "half arithmetic", "bf16": "bfloat16 arithmetic"}
@@ -33,11 +35,11 @@ class _TowerRunner(BaseRunner):
         self._pixel_shape = pixel_shape
 
     def get_input_metadata_impl(self) -> TensorMetadata:
-        return TensorMetadata().add(INPUT, dtype=np.float32, shape=self._pixel_shape)
+        return TensorMetadata().add(PIXEL_VALUES, dtype=np.float32, shape=self._pixel_shape)
 
     def infer_impl(self, feed_dict) -> OrderedDict[str, np.ndarray]:
         start = time.perf_counter()
-        outputs = self._infer(feed_dict[INPUT])
+        outputs = self._infer(feed_dict[PIXEL_VALUES])
         self.inference_time = time.perf_counter() - start
         return outputs
 
@@ -52,7 +54,7 @@ class TorchRunner(_TowerRunner):
     def _infer(self, pixel_values: np.ndarray) -> OrderedDict[str, np.ndarray]:
         with torch.inference_mode():
             outputs = self._tower(torch.from_numpy(pixel_values))
-        names = [OUTPUT, *self._tower.boundary_names]
+        names = [IMAGE_FEATURES, *self._tower.boundary_names]
         return OrderedDict((name, tensor.numpy()) for name, tensor in zip(names, outputs))
 
 
@@ -76,7 +78,7 @@ class GraphRunner(_TowerRunner):
         forced: Sequence[Mapping[str, np.ndarray]] | None = None,
     ):
         super().__init__(name, pixel_shape)
-        self._open, self._names = open_graph, [OUTPUT, *boundary_names]
+        self._open, self._names = open_graph, [IMAGE_FEATURES, *boundary_names]
         self._observe, self.forced = observe, forced
 
     def activate_impl(self) -> None:
@@ -84,10 +86,10 @@ class GraphRunner(_TowerRunner):
 
     def _infer(self, pixel_values: np.ndarray) -> OrderedDict[str, np.ndarray]:
         if self._observe is not None:
-            self._observe(INPUT, torch.from_numpy(pixel_values))
+            self._observe(PIXEL_VALUES, torch.from_numpy(pixel_values))
         forced = None if self.forced is None else self.forced[self._picture]
         self._picture += 1
-        results = self._interpreter.run({INPUT: pixel_values}, self._names, self._observe, forced)
+        results = self._interpreter.run({PIXEL_VALUES: pixel_values}, self._names, self._observe, forced)
         return OrderedDict((name, results[name].astype(np.float32, copy=False)) for name in self._names)
 
     def deactivate_impl(self) -> None:
@@ -126,7 +128,7 @@ class BatchRunner(_TowerRunner):
         found = np.concatenate([self._slots(pixel_values, group, groups) for group in chosen])  # [slots, tokens, D]
         apart = np.square(found - self._expected[self._picture]).sum((1, 2))
         self._picture += 1
-        return OrderedDict([(OUTPUT, found[[np.argmax(apart)]])])  # NaN is the furthest of all
+        return OrderedDict([(IMAGE_FEATURES, found[[np.argmax(apart)]])])  # NaN is the furthest of all
 
     def _slots(self, pixel_values: np.ndarray, group: int, groups: int) -> np.ndarray:
         """The features of the slots of ``group``, with the picture in them."""
@@ -140,26 +142,23 @@ class BatchRunner(_TowerRunner):
 
 def onnxruntime_features(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Pixel values to features by ONNX Runtime's CPU provider."""
-    session = open_session(path)
-    return lambda pixel_values: session.run([OUTPUT], {INPUT: pixel_values})[0]
+    session = open_small_session(path)
+    return lambda pixel_values: session.run([IMAGE_FEATURES], {PIXEL_VALUES: pixel_values})[0]
 
 
-def half_features(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Pixel values to features by torch's half kernels, node by node."""
+def interpreted_features(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Pixel values to features by torch's kernels, node by node in the dtypes that the file states."""
     interpreter = GraphInterpreter(graph_from_file(path))
-    return lambda pixel_values: interpreter.run({INPUT: pixel_values}, [OUTPUT])[OUTPUT].astype(np.float32, copy=False)
+    return lambda pixel_values: interpreter.run({PIXEL_VALUES: pixel_values}, [IMAGE_FEATURES])[IMAGE_FEATURES].astype(
+        np.float32, copy=False
+    )
 
 
 def onnxruntime_runner(path: Path, name: str) -> OnnxrtRunner:
     """ONNX Runtime's CPU provider on a graph file."""
-    return OnnxrtRunner(lambda: open_session(path), name=name)
+    return OnnxrtRunner(lambda: open_small_session(path), name=name)
 
 
-def open_session(path: Path):
-    """An ONNX Runtime session on the CPU that keeps no more memory than it needs between pictures."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def open_small_session(path: Path):
+    """A session on the CPU that keeps no more memory than it needs between pictures."""
+    return open_session(path, options=session_options(keep_memory=False))

@@ -11,9 +11,6 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-OUTPUT = "image_features"
-INPUT = "pixel_values"
-
 
 class VisionTower(nn.Module):
     """Vision encoder, merge and projector: ``pixel_values [B, 3, H, W]`` -> ``image_features [B, tokens, D]``.

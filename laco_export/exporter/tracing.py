@@ -15,7 +15,8 @@ import onnx
 import onnx_graphsurgeon as gs
 import torch
 
-from .tower import INPUT, OUTPUT, VisionTower, eager_attention
+from ..bundle import IMAGE_FEATURES, PIXEL_VALUES
+from .tower import VisionTower, eager_attention
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _STUB_BYTES = 1024  # initializers from this size on travel beside the protobuf message
@@ -33,8 +34,8 @@ def graph_from_tower(tower: VisionTower, pixel_shape: tuple[int, ...], *, opset:
             (torch.zeros(pixel_shape),),
             dynamo=True,
             opset_version=opset,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            input_names=[PIXEL_VALUES],
+            output_names=[IMAGE_FEATURES],
             optimize=True,
             verbose=False,
         )

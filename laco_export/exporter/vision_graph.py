@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,11 +11,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from ..bundle import TensorSpec, Vision, VisionGraph
+from ..quiet import quiet
 from .batching import at_batch
 from .external_data import WeightFile, write_graph
 from .half_conversion import convert_to_half
 from .half_formats import HalfFormat
-from .quiet import quiet
 from .rewrites import MergeGrid, apply_forms, apply_rewrites
 from .targets import Target
 from .tower import VisionTower
@@ -85,16 +85,15 @@ def write(traced: Sequence[TracedGraph], folder: Path, *, precision: str, target
     Returns:
         the manifest's record of the graphs.
     """
-    with quiet(), WeightFile(folder / WEIGHTS) as weights:
-        write_graph(traced[0].graph, folder / marked(traced[0].file), weights, ir_version=target.max_ir)
-        for one in traced:
-            one.graph.outputs = one.graph.outputs[:1]
-            write_graph(one.graph, folder / one.file, weights, ir_version=target.max_ir)
     first = traced[0]
+    with quiet(), WeightFile(folder / WEIGHTS) as weights:
+        write_graph(first.graph, folder / marked(first.file), weights, ir_version=target.max_ir)
+        for entry in traced:
+            entry.graph.outputs = entry.graph.outputs[:1]
+        graphs = [(entry.file, entry.batch, entry.graph) for entry in traced]
+        written = write_graphs(graphs, folder, weights, ir_version=target.max_ir)
     return Vision(
-        graphs=[
-            VisionGraph(one.file, one.batch, _spec(one.graph.inputs[0]), _spec(one.graph.outputs[0])) for one in traced
-        ],
+        graphs=written,
         weights=WEIGHTS,
         opset=first.graph.opset,
         ir_version=target.max_ir,
@@ -105,6 +104,26 @@ def write(traced: Sequence[TracedGraph], folder: Path, *, precision: str, target
         nodes=count_nodes(first.graph),
         nodes_before=first.nodes_before,
     )
+
+
+def write_graphs(
+    graphs: Iterable[tuple[str, int, gs.Graph]], folder: Path, weights: WeightFile, *, ir_version: int
+) -> list[VisionGraph]:
+    """Write graphs over one weight file.
+
+    Args:
+        graphs: file name, batch size and graph of each. They may be made one after another: nothing is held of a
+            graph once it is written.
+
+    Returns:
+        the manifest's entries.
+    """
+    written = []
+    for file, batch, graph in graphs:
+        write_graph(graph, folder / file, weights, ir_version=ir_version)
+        written.append(VisionGraph(file, batch, _spec(graph.inputs[0]), _spec(graph.outputs[0])))
+        del graph
+    return written
 
 
 def marked(file: str) -> str:

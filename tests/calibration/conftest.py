@@ -118,7 +118,7 @@ def calibrated(fp32_folder, photographs, tmp_path_factory):
 @pytest.fixture(scope="session")
 def pixels(fp32_bundle, photographs) -> list[np.ndarray]:
     """Four photographs as the encoder sees them, ``[1, 3, H, W]`` each."""
-    from laco_calibration.pictures import find_pictures, read_tiles
+    from laco_calibration.source.picture_set import find_pictures, read_tiles
 
     return [next(read_tiles(picture, fp32_bundle)) for picture in find_pictures([photographs]).found[::5]]
 

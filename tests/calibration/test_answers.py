@@ -7,8 +7,8 @@ import pytest
 from laco_calibration import answers
 from laco_calibration.errors import CalibrationError
 from laco_calibration.options import CalibrationOptions
-from laco_calibration.pictures import Question
 from laco_calibration.pipeline import calibrate
+from laco_calibration.source.picture_set import Question
 from laco_export.bundle import open_bundle, read_manifest, write_manifest
 
 
@@ -24,7 +24,7 @@ def test_what_cannot_be_asked_has_no_answer(fp32_folder, photographs, tmp_path):
 
 
 def test_a_judging_picture_whose_question_cannot_be_asked_is_described(fp32_folder, fp32_bundle, photographs, pixels):
-    from laco_calibration.timing import open_session
+    from laco_export.onnx_session import open_session
 
     session = open_session(fp32_bundle.file("vision_b1.onnx"))
     features = [session.run(None, {"pixel_values": picture})[0] for picture in pixels[:2]]
@@ -51,7 +51,7 @@ def test_a_tokenizer_without_the_image_token_is_refused_before_the_pictures(
     import shutil
     from dataclasses import replace
 
-    from laco_calibration import looking
+    from laco_calibration import observation
     from laco_export.errors import BundleError
 
     folder = tmp_path / "lacking"
@@ -61,7 +61,7 @@ def test_a_tokenizer_without_the_image_token_is_refused_before_the_pictures(
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     write_manifest(folder, replace(read_manifest(folder), files={}))
     open_bundle(folder)
-    monkeypatch.setattr(looking, "observe", lambda *_, **__: pytest.fail("looked first"))
+    monkeypatch.setattr(observation, "observe", lambda *_, **__: pytest.fail("looked first"))
     with pytest.raises(BundleError, match="does not have the image token"):
         calibrate(CalibrationOptions(folder, images=[photographs], method="max", output=tmp_path / "out"))
     assert list(tmp_path.iterdir()) == [folder]

@@ -10,7 +10,7 @@ from laco_calibration.cli import main
 from laco_calibration.errors import CalibrationError, NotWorthItError
 from laco_calibration.options import CalibrationOptions
 from laco_calibration.pipeline import calibrate
-from laco_calibration.statistics import Statistics
+from laco_calibration.statistics.records import Statistics
 from laco_engines.runtimes import open_runtime
 from laco_export.agreement import agreement
 from laco_export.bundle import open_bundle, read_manifest
@@ -74,7 +74,7 @@ def test_weights_alone_are_smaller_and_need_no_statistics(calibrated, fp32_folde
 
 def test_resumed_on_statistics_the_bundle_is_the_same(calibrated, fp32_folder, photographs, tmp_path, monkeypatch):
     """Interrupted after ten pictures and resumed, every file is byte for byte that of an uninterrupted run."""
-    import laco_calibration.looking as looking
+    import laco_calibration.observation as looking
 
     whole = calibrated(smoothing=True, method="mse", all_int8=True)
     options = {"recipe": "tensorrt", "method": "mse", "max_drop": 5.0, "all_int8": True}
@@ -185,8 +185,8 @@ def test_a_model_that_no_int8_can_save_leaves_no_bundle(hopeless, photographs, t
 
 
 def test_on_the_cpu_a_graph_that_gains_no_time_is_not_handed_out(fp32_folder, photographs, tmp_path, monkeypatch):
-    import laco_calibration.weighing as weighing
-    from laco_calibration.choice import BlockTime
+    import laco_calibration.sensitivity as weighing
+    from laco_calibration.blocks.choice import BlockTime
 
     slower = lambda graph, blocks, *_, **__: {block.name: BlockTime(1.0, 1.5) for block in blocks}
     monkeypatch.setattr(weighing, "measure_blocks", slower)

@@ -1,7 +1,7 @@
 import pytest
 
-from laco_calibration.block_errors import Error
-from laco_calibration.choice import BlockTime, choose_blocks
+from laco_calibration.blocks.block_errors import Error
+from laco_calibration.blocks.choice import BlockTime, choose_blocks
 
 
 def _error(points: float) -> Error:

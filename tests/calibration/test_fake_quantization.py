@@ -5,14 +5,15 @@ import pytest
 import torch
 import yaml
 
-from laco_calibration.block_errors import compare_features
-from laco_calibration.number_formats import quantize_weight, rounded, scaling
+from laco_calibration.blocks.block_errors import compare_features
+from laco_calibration.graph.partial_runner import rounded
 from laco_calibration.options import CalibrationOptions
 from laco_calibration.pipeline import calibrate
 from laco_engines.runtimes import open_runtime
 from laco_export.bundle import open_bundle
 from laco_export.errors import OutputExistsError, UsageError
 from laco_export.models import checkpoint
+from laco_export.number_formats import quantize_weight, scaling
 from laco_training.cli import main
 from laco_training.fake_quant_stage import fine_tune
 from laco_training.fake_quantization import FakeQuantizedLinear, Numbers, _rounded_input, _rounded_weight, attach

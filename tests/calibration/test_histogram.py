@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from laco_calibration.histogram import BINS, Histogram
+from laco_calibration.statistics.histogram import BINS, Histogram
 
 
 def _tensors():

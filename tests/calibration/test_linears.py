@@ -1,6 +1,6 @@
 import pytest
 
-from laco_calibration.linears import AFTER, BEFORE, MERGE, PROJECTOR, find_blocks, residual_of_merge
+from laco_calibration.graph.linear_layers import AFTER, BEFORE, MERGE, PROJECTOR, find_blocks, residual_of_merge
 from laco_export.exporter.external_data import graph_from_file
 
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from laco_calibration.number_formats import BLOCK, quantize_weight, rounded, scaling
+from laco_calibration.graph.partial_runner import rounded
+from laco_export.number_formats import ROWS_PER_SCALE, quantize_weight, scaling
 
 
 @pytest.mark.parametrize("kind, low, high", [("int8", -3.0, 2.0), ("uint8", -1.0, 4.0), ("uint8", 0.0, 4.0)])
@@ -33,7 +34,7 @@ def test_weights_round_by_half_a_step_of_their_own_column(kind, step):
     weight = np.random.default_rng(0).standard_normal((70, 5)).astype(np.float32) * [1e-3, 1, 10, 0.1, 5]
     found = quantize_weight(kind, weight)
     for column in range(5):
-        rows = BLOCK if kind == "int4" else 70
+        rows = ROWS_PER_SCALE if kind == "int4" else 70
         for start in range(0, 70, rows):
             part = weight[start : start + rows, column]
             error = np.abs(found.dequantized()[start : start + rows, column] - part).max()

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from laco_calibration.errors import CalibrationError
-from laco_calibration.held_out import JUDGES, divide
-from laco_calibration.pictures import find_pictures, find_questions, questions_about, readable
+from laco_calibration.source.held_out import JUDGES, divide
+from laco_calibration.source.picture_set import find_pictures, find_questions, questions_about, readable
 
 
 @pytest.fixture

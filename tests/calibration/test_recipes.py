@@ -4,21 +4,21 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from laco_calibration.block_errors import compare_features
-from laco_calibration.linears import find_blocks, is_linear
-from laco_calibration.number_formats import U8S8
-from laco_calibration.observer import empty_statistics, observe
-from laco_calibration.pictures import find_pictures
-from laco_calibration.recipes import RECIPES, Placement
-from laco_calibration.segments import SegmentRunner
-from laco_calibration.swapping import Swap
+from laco_calibration.blocks.block_errors import compare_features
+from laco_calibration.blocks.fake_quant import Swap
+from laco_calibration.graph.linear_layers import find_blocks, is_linear
+from laco_calibration.graph.partial_runner import SegmentRunner
+from laco_calibration.quantizing import RECIPES, Placement
+from laco_calibration.source.picture_set import find_pictures
+from laco_calibration.statistics.observer import empty_statistics, observe
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
-from laco_export.exporter.half_arithmetic import GraphInterpreter
 from laco_export.exporter.half_conversion import convert_to_half
+from laco_export.exporter.interpreter import GraphInterpreter
 from laco_export.exporter.precision import choose_fp32
 from laco_export.exporter.ranges import measure_ranges
 from laco_export.exporter.structural_gates import check_structure
 from laco_export.exporter.targets import TARGETS
+from laco_export.number_formats import U8S8
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_tensorrt_quantises_both_inputs_of_what_was_chosen_and_nothing_else(atte
 
 
 def test_attention_beyond_the_limit_stays(graph, ranges, monkeypatch):
-    import laco_calibration.recipes.placement as placement_module
+    import laco_calibration.quantizing.placement as placement_module
 
     monkeypatch.setattr(placement_module, "MAX_ATTENTION_TOKENS", 32)
     placement = Placement(RECIPES["tensorrt"].formats["int8"], _all_but(graph, "none"), ranges, {}, True)

@@ -60,9 +60,9 @@ def test_a_graph_that_only_onnx_runtime_reads_gets_no_tensorrt_numbers(ort_folde
 
 
 def test_too_few_pictures_are_told_before_the_search(fp32_folder, photographs, tmp_path, monkeypatch):
-    from laco_calibration import looking
+    from laco_calibration import observation
 
-    monkeypatch.setattr(looking, "search_strengths", lambda *_, **__: pytest.fail("searched first"))
+    monkeypatch.setattr(observation, "search_strengths", lambda *_, **__: pytest.fail("searched first"))
     images = sorted(photographs.iterdir())[:3]
     with pytest.raises(CalibrationError, match="--method mse needs more pictures"):
         calibrate(CalibrationOptions(fp32_folder, images=images, output=tmp_path / "out"))
@@ -70,7 +70,7 @@ def test_too_few_pictures_are_told_before_the_search(fp32_folder, photographs, t
 
 
 def test_a_full_disk_leaves_nothing(fp32_folder, photographs, tmp_path, monkeypatch, capsys):
-    import laco_calibration.quantized_bundle as quantized_bundle
+    import laco_calibration.quantizing.quantized_graphs as quantized_bundle
     from laco_export import disk_space
 
     arguments = [str(fp32_folder), "--images", str(photographs), "--method", "max", "--no-smoothing", "--force"]

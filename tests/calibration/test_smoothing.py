@@ -2,17 +2,17 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from laco_calibration.block_errors import BlockJudge, compare_features
-from laco_calibration.linears import find_blocks
-from laco_calibration.number_formats import INT8
-from laco_calibration.observer import empty_statistics, observe
-from laco_calibration.pictures import find_pictures, read_tiles
-from laco_calibration.segments import SegmentRunner
-from laco_calibration.smoothing import find_folds, fold_scales, smoothing_scales
-from laco_calibration.strengths import search_strengths
-from laco_calibration.swapping import Swap
+from laco_calibration.blocks.block_errors import BlockJudge, compare_features
+from laco_calibration.blocks.fake_quant import Swap
+from laco_calibration.graph.linear_layers import find_blocks
+from laco_calibration.graph.partial_runner import SegmentRunner
+from laco_calibration.smoothing.fold import find_folds, fold_scales, smoothing_scales
+from laco_calibration.smoothing.search import search_strengths
+from laco_calibration.source.picture_set import find_pictures, read_tiles
+from laco_calibration.statistics.observer import empty_statistics, observe
 from laco_export.bundle import open_bundle
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
+from laco_export.number_formats import INT8
 
 
 def _random_scales(folds, graph) -> dict[str, np.ndarray]:

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from laco_calibration.errors import CalibrationError
-from laco_calibration.linears import AFTER, BEFORE, PROJECTOR
-from laco_calibration.observer import empty_statistics, observe
-from laco_calibration.pictures import find_pictures, read_tiles
-from laco_calibration.segments import SegmentRunner
-from laco_calibration.statistics import MERGE_BRANCHES, Statistics, compare, graph_digest, merge
+from laco_calibration.graph.linear_layers import AFTER, BEFORE, PROJECTOR
+from laco_calibration.graph.partial_runner import SegmentRunner
+from laco_calibration.source.picture_set import find_pictures, read_tiles
+from laco_calibration.statistics.observer import empty_statistics, observe
+from laco_calibration.statistics.records import MERGE_BRANCHES, Statistics, compare, merge
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def look(fp32_bundle, photographs):
     pictures = find_pictures([photographs])
 
     def run(indices, statistics=None, **options) -> Statistics:
-        statistics = statistics or empty_statistics(graph, graph_digest(fp32_bundle))
+        statistics = statistics or empty_statistics(graph(fp32_bundle))
         observe(graph, fp32_bundle, pictures, [pictures.found[i] for i in indices], statistics, **options)
         return statistics
 
@@ -52,7 +52,7 @@ def test_keeps_the_regions_and_the_merges_branches_apart(look):
 
 
 def test_a_resumed_run_is_equal_to_an_uninterrupted_one(look, tmp_path, monkeypatch):
-    import laco_calibration.observer as observer
+    import laco_calibration.statistics.observer as observer
 
     whole = look(range(6))
     kept = tmp_path / "kept.json"
@@ -73,8 +73,8 @@ def test_a_resumed_run_is_equal_to_an_uninterrupted_one(look, tmp_path, monkeypa
 
 
 def test_an_interruption_inside_a_picture_leaves_the_last_write(look, tmp_path, monkeypatch):
-    import laco_calibration.observer as observer
-    from laco_calibration.histogram import Histogram
+    import laco_calibration.statistics.observer as observer
+    from laco_calibration.statistics.histogram import Histogram
 
     monkeypatch.setattr(observer, "SAVE_EVERY", 2)
     kept, calls, add = tmp_path / "kept.json", [], Histogram.add
@@ -114,10 +114,10 @@ def test_two_calibrations_are_compared_by_tensor(look):
 
 
 def test_compares_what_both_have_watched(look, graph, fp32_bundle):
-    more = look([0, 1], empty_statistics(graph, graph_digest(fp32_bundle), attention=True))
+    more = look([0, 1], empty_statistics(graph(fp32_bundle), attention=True))
     assert len(compare(more, look([0, 1]), "max")) == len(look([0]).tensors) < len(more.tensors)
     with pytest.raises(CalibrationError, match="has not seen a picture"):
-        compare(more, empty_statistics(graph, graph_digest(fp32_bundle)), "max")
+        compare(more, empty_statistics(graph(fp32_bundle)), "max")
 
 
 def test_refuses_what_does_not_belong_together(look, tmp_path):
@@ -136,7 +136,7 @@ def test_refuses_what_does_not_belong_together(look, tmp_path):
 
 
 def test_a_diverged_model_is_named(look, monkeypatch):
-    import laco_calibration.observer as observer
+    import laco_calibration.statistics.observer as observer
 
     real = observer.watching
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from laco_calibration.linears import find_blocks
-from laco_calibration.observer import empty_statistics, observe
-from laco_calibration.pictures import find_pictures
-from laco_calibration.recipes import RECIPES, Placement
+from laco_calibration.graph.linear_layers import find_blocks
+from laco_calibration.quantizing import RECIPES, Placement
+from laco_calibration.source.picture_set import find_pictures
+from laco_calibration.statistics.observer import empty_statistics, observe
 from laco_export.exporter.compile_gate import available, compile_graph
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
 from laco_export.exporter.half_conversion import convert_to_half
@@ -50,7 +50,7 @@ def test_compiles(name, attention, written):
 
 @pytest.mark.parametrize("attention", [False, True])
 def test_in_the_parsed_network_both_inputs_of_each_chosen_matmul_are_int8_and_of_no_other(attention, written):
-    from laco_calibration.parsed_network import quantized_matmuls
+    from laco_calibration.tensorrt_gate import quantized_matmuls
 
     path, chosen = written("int8", attention)
     found = quantized_matmuls(path)

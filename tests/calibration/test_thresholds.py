@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from laco_calibration.histogram import Histogram
-from laco_calibration.thresholds import METHODS, PERCENTILE, clip_range
+from laco_calibration.statistics.histogram import Histogram
+from laco_calibration.statistics.thresholds import METHODS, PERCENTILE, clip_range
 
 
 def _of(values) -> Histogram:

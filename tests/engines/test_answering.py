@@ -123,7 +123,7 @@ def test_loading_does_not_grow_from_answer_to_answer(answerer, make_picture, mon
 
 
 def test_hashing_a_picture_is_part_of_its_preparation(answerer, make_picture, monkeypatch):
-    from laco_engines import visuals
+    from laco_engines.prompts import visuals
 
     clock, real = [100.0], visuals.hashlib.blake2b
 

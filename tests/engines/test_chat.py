@@ -8,7 +8,7 @@ import torch
 
 from laco_engines.answering import Answerer
 from laco_engines.chat import Chat
-from laco_engines.generation_options import GenerationOptions
+from laco_engines.generation.options import GenerationOptions
 from laco_export.conversation import DEFAULT_SYSTEM, render
 from laco_export.errors import ImageError, UsageError
 

@@ -11,7 +11,7 @@ import pytest
 
 from laco_engines.chat import Chat
 from laco_engines.cli import main
-from laco_engines.generation_options import GenerationOptions
+from laco_engines.generation.options import GenerationOptions
 
 
 @pytest.fixture

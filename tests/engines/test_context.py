@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from laco_engines.context import Omitted, TokenisedTurn, fit_context
-from laco_engines.visuals import Visual
+from laco_engines.prompts.context import Omitted, TokenisedTurn, fit_context
+from laco_engines.prompts.visuals import Visual
 from laco_export.errors import UsageError
 from laco_export.tiling import single_tile_layout
 

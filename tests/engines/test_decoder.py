@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from laco_engines.decoder import open_decoder
-from laco_engines.kv_cache import KVCache
+from laco_engines.generation.decoder import open_decoder
+from laco_engines.generation.kv_cache import KVCache
 from laco_export.bundle import Bundle
 from laco_export.errors import BundleError
 

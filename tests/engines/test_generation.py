@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from laco_engines.generation_options import GenerationOptions
+from laco_engines.generation.options import GenerationOptions
 from laco_export.conversation import question_turn, render
 from laco_export.errors import UsageError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from laco_engines.generation_options import GenerationOptions
+from laco_engines.generation.options import GenerationOptions
 from laco_export.errors import UsageError
 
 

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from laco_engines.golden_check import check_golden, compare_samples, read_golden, tolerance
+from laco_engines.comparison.golden_check import check_golden, compare_samples, tolerance
 from laco_engines.runtimes import open_runtime
 from laco_export.bundle import open_bundle, read_manifest
 from laco_export.errors import BundleError
+from laco_export.golden import read_golden
 
 
 @pytest.fixture(scope="module")
@@ -92,5 +93,6 @@ def test_it_needs_no_torch():
     import subprocess
     import sys
 
-    code = "import sys, laco_engines.golden_check; assert not {'torch', 'onnx', 'polygraphy'} & set(sys.modules)"
+    module = "laco_engines.comparison.golden_check"
+    code = f"import sys, {module}; assert not {{'torch', 'onnx', 'polygraphy'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from laco_engines.kv_cache import KVCache
+from laco_engines.generation.kv_cache import KVCache
 
 
 def filled(batch: int = 2, columns: int = 6, capacity: int = 8) -> KVCache:

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from laco_engines.answering import Answerer
-from laco_engines.kv_cache import KVCache
-from laco_engines.prefix_cache import PrefixCache
+from laco_engines.generation.kv_cache import KVCache
+from laco_engines.generation.prefix_cache import PrefixCache
 
 
 def kv(length, value=0.0):

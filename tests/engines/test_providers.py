@@ -93,7 +93,7 @@ def test_a_runtime_that_is_named_decides_the_tower(bundle, monkeypatch, runtime,
 
 
 def test_a_provider_that_does_not_start_is_no_silent_fallback(bundle, monkeypatch):
-    from laco_engines.decoder import open_decoder
+    from laco_engines.generation.decoder import open_decoder
 
     built_with(monkeypatch, *EVERY)  # built in, as the wheel with CUDA has it, and no device
     with pytest.raises(ProviderMissingError, match="cuda"):

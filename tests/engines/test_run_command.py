@@ -207,7 +207,7 @@ def test_a_runtime_can_be_named(bundle_folder, picture_file, capfd):
 def test_a_runtime_that_is_not_there_is_refused_before_torch_is_imported(
     bundle_folder, capfd, monkeypatch, name, code, message
 ):
-    monkeypatch.setitem(sys.modules, "laco_engines.decoder", None)
+    monkeypatch.setitem(sys.modules, "laco_engines.generation.decoder", None)
     found, out, err = run(capfd, "run", bundle_folder, "--question", "What?", "--runtime", name)
     assert (found, out) == (code, "")
     assert err.startswith("error: ")

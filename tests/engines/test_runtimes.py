@@ -156,7 +156,7 @@ def test_a_picture_is_encoded_without_torch(bundle_folder, picture_file, tmp_pat
 
             sys.meta_path.insert(0, Blocked())
             import numpy as np
-            from laco_engines.prompt import Prompter
+            from laco_engines.prompts.prompter import Prompter
             from laco_engines.runtimes import open_runtime
             from laco_export.bundle import open_bundle
 

@@ -14,6 +14,7 @@ import numpy as np
 from ...bundle import Decoder
 from ...embedding_table import EmbeddingTable
 from ...errors import ExportError
+from ...onnx_session import open_session
 from ...quiet import quiet_libraries
 from .precision import DECODER_PRECISIONS
 
@@ -129,15 +130,12 @@ def _prompt_embeds(weight, tokens: int) -> np.ndarray:
 
 def _session(path: Path):
     try:
-        import onnxruntime
+        return open_session(path)
     except ImportError:
         raise ExportError(
             "the decoder cannot be compared with PyTorch: ONNX Runtime is not installed",
             todo="pip install 'laco-export[cpu]'",
         ) from None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _run(session, embeds: np.ndarray, cache: dict | None) -> tuple[np.ndarray, dict]:

@@ -29,8 +29,8 @@ from ... import __version__
 from ...embedding_table import EmbeddingStorage, StoredTensor
 from ...errors import ExportError
 from ..external_data import WeightFile
+from ..n_bits import quantize_blocks
 from .precision import ACCURACY_LEVEL, DecoderPrecision
-from .quantization import quantize_blocks
 from .skeleton import COSINES, HEAD, SINES, rotary_tables
 
 MICROSOFT = "com.microsoft"

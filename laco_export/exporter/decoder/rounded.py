@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..n_bits import dequantize_blocks
 from .precision import DecoderPrecision
-from .quantization import dequantize_blocks
 from .realize import whole_name
 from .skeleton import HEAD
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from laco_engines.bench import measure
 from laco_engines.cli import main
-from laco_engines.devices.host import HostPeaks
+from laco_engines.devices.host_peaks import HostPeaks
 
 QUICK = ("--repeats", "3", "--warmup", "1", "--threads", "1")
 

@@ -6,7 +6,7 @@ import pytest
 @pytest.fixture
 def engine_cache(tmp_path, monkeypatch):
     """An engine cache of the test's own, which is also the process's."""
-    from laco_engines.building.engine_cache import EngineCache
+    from laco_engines.store.engine_cache import EngineCache
 
     monkeypatch.setenv("LACO_ENGINE_CACHE", str(tmp_path / "engines"))
     return EngineCache()

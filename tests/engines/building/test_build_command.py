@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from laco_engines.building.engine_cache import EngineCache, graph_digest
 from laco_engines.cli import main
 from laco_engines.commands.build import size
+from laco_engines.store.engine_cache import EngineCache
 from laco_export.bundle import open_bundle, read_manifest, write_manifest
 
 pytestmark = pytest.mark.tensorrt
@@ -68,13 +68,13 @@ def test_turing_is_left_out_where_a_graph_is_not_half(rtx, one_graph, engine_cac
 
 
 def test_another_version_is_a_miss(rtx, bundle_folder, engine_cache, monkeypatch):
+    from laco_engines.building.build_device import resolve_target
     from laco_engines.building.builder import BuildOptions, engine_key
-    from laco_engines.building.targets import resolve_target
 
     bundle = open_bundle(bundle_folder)
     graph = bundle.manifest.vision.graphs[0]
     before = engine_key(bundle, graph, resolve_target("rtx"), BuildOptions())
-    monkeypatch.setattr("laco_engines.building.targets.library_version", lambda library: "9.9")
+    monkeypatch.setattr("laco_engines.packages.library_version", lambda library: "9.9")
     after = engine_key(bundle, graph, resolve_target("rtx"), BuildOptions())
     assert (before.version, after.version) != (after.version, before.version)
     assert engine_cache.path_of(before) != engine_cache.path_of(after)
@@ -93,20 +93,22 @@ def test_another_version_is_a_miss(rtx, bundle_folder, engine_cache, monkeypatch
 )
 def test_another_board_or_jetpack_is_a_miss_and_has_timings_of_its_own(bundle_folder, engine_cache, change):
     from laco_engines.building import builder
-    from laco_engines.building.targets import BuildTarget
+    from laco_engines.building.build_device import BuildTarget
     from laco_engines.devices.cuda import CudaDevice
 
     bundle, options = open_bundle(bundle_folder), builder.BuildOptions()
     graph = bundle.manifest.vision.graphs[0]
     here = CudaDevice("Orin", 87, 8 << 30, 6 << 30, True, "12.6", 8, "NVIDIA Jetson Orin Nano Developer Kit", "36.4.3")
-    targets = [
+    build_device = [
         BuildTarget("tensorrt", "10.3.0", device, (), None)
         for device in (here, dataclasses.replace(here, **change), dataclasses.replace(here, free_bytes=5 << 30))
     ]
-    one, other, same = (engine_cache.path_of(builder.engine_key(bundle, graph, target, options)) for target in targets)
+    one, other, same = (
+        engine_cache.path_of(builder.engine_key(bundle, graph, target, options)) for target in build_device
+    )
     assert one != other
     assert one == same  # what is free is not the device
-    one, other, same = (builder._timing_cache(engine_cache, target) for target in targets)
+    one, other, same = (builder._timing_cache(engine_cache, target) for target in build_device)
     assert one != other
     assert one == same
     assert one.name.startswith(
@@ -161,7 +163,7 @@ def test_the_sidecar_says_for_what_it_was_built(rtx, bundle_folder, engine_cache
     assert "compute capability 8.6, 8.9" in out
     bundle = open_bundle(bundle_folder)
     for graph in bundle.manifest.vision.graphs:
-        (stored,) = EngineCache().engines_of(graph_digest(bundle, graph))
+        (stored,) = EngineCache().engines_of(bundle.graph_sha256(graph))
         assert stored.damage() is None
         assert stored.key.compute_capabilities == (86, 89)
         assert stored.key.version == tensorrt_rtx.__version__
@@ -242,13 +244,13 @@ def test_wrong_options_are_told(bundle_folder, capfd, arguments, code, says):
 
 
 def test_without_a_device_the_message_offers_what_there_is(bundle_folder, capfd, monkeypatch):
-    from laco_engines.building import targets
+    from laco_engines.building import build_device
     from laco_engines.devices.cuda import DeviceMissingError
 
     def missing():
         raise DeviceMissingError("there is no CUDA device here: no NVIDIA driver is loaded")
 
-    monkeypatch.setattr(targets, "find_device", missing)
+    monkeypatch.setattr(build_device, "find_device", missing)
     code, _, err = build(capfd, bundle_folder)
     assert code == 1
     assert "no NVIDIA driver is loaded" in err
@@ -257,8 +259,8 @@ def test_without_a_device_the_message_offers_what_there_is(bundle_folder, capfd,
 
 def test_a_builder_on_a_discrete_gpu_needs_the_systems_memory_too(monkeypatch, one_graph):
     from laco_engines.building import builder
+    from laco_engines.building.build_device import BuildTarget
     from laco_engines.building.builder import BuildOptions, EngineMemoryError, build_bundle
-    from laco_engines.building.targets import BuildTarget
     from laco_engines.devices.cuda import CudaDevice
 
     monkeypatch.setattr(builder, "available_memory", lambda: 100 << 20)
@@ -290,10 +292,10 @@ def test_a_build_that_would_not_fit_is_refused_before_it_starts(rtx, one_graph, 
 
 def test_the_workspace_is_capped_to_what_the_device_has_free(monkeypatch, one_graph):
     from laco_engines.building import builder
+    from laco_engines.building.build_device import BuildTarget
     from laco_engines.building.builder import BuildOptions, EngineMemoryError
-    from laco_engines.building.estimate import estimate
-    from laco_engines.building.graph_cost import graph_cost
-    from laco_engines.building.targets import BuildTarget
+    from laco_engines.cost.estimate import estimate
+    from laco_engines.cost.graph_cost import graph_cost
     from laco_engines.devices.cuda import CudaDevice
 
     bundle = open_bundle(one_graph)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from laco_engines.building.engine_cache import EngineCache, EngineKey
+from laco_engines.store.engine_cache import EngineCache, EngineKey
 
 GRAPH = "a" * 64
 

@@ -32,8 +32,8 @@ def test_the_tables_have_no_others():
 @pytest.mark.parametrize("encoder", KINDS.values())
 def test_it_builds(rtx, make_tiny_model, tmp_path, engine_cache, encoder, compressor):
     """One trace, three precisions, three engines."""
+    from laco_engines.building.build_device import resolve_target
     from laco_engines.building.builder import BuildOptions, build_bundle
-    from laco_engines.building.targets import resolve_target
     from laco_export.exporter import vision_graph
     from laco_export.exporter.half_formats import HALF_FORMATS
     from laco_export.exporter.precision import choose_fp32

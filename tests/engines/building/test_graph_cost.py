@@ -3,7 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from laco_engines.building.graph_cost import graph_cost
+from laco_engines.cost.graph_cost import graph_cost
 
 
 def save(tmp_path, nodes, inputs, outputs, constants, known=(), opset=21):

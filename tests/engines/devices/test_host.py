@@ -1,25 +1,18 @@
-from laco_engines.devices.host import cpu_name, measure_peaks
-from laco_engines.devices.roofline import floor_of
+from laco_engines.cost.roofline import floor_of
+from laco_engines.devices.host_peaks import measure_peaks
 
 
 def test_peaks_are_measured(monkeypatch):
-    from laco_engines.devices import host
+    from laco_engines.devices import host_peaks
 
-    monkeypatch.setattr(host, "_SIDE", 256)
-    monkeypatch.setattr(host, "_ARRAY_BYTES", 1 << 22)
-    monkeypatch.setattr(host, "_REPEATS", 2)
+    monkeypatch.setattr(host_peaks, "_SIDE", 256)
+    monkeypatch.setattr(host_peaks, "_ARRAY_BYTES", 1 << 22)
+    monkeypatch.setattr(host_peaks, "_REPEATS", 2)
     found = measure_peaks(1)
     assert found.threads == 1
     assert 1e8 < found.flops < 1e14
     assert 1e8 < found.int8_ops < 1e15
     assert 1e8 < found.bandwidth < 1e13
-
-
-def test_the_processor_as_linux_names_it(tmp_path):
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/cpuinfo").write_text("processor : 0\nmodel name\t: Some CPU @ 2 GHz\n")
-    assert cpu_name(tmp_path) == "Some CPU @ 2 GHz"
-    assert cpu_name(tmp_path / "nowhere")
 
 
 def test_the_floor_is_the_longer_of_arithmetic_and_memory():

@@ -193,7 +193,7 @@ def stand_in_device(monkeypatch, load_stand_in, bundle, tmp_path):
 @pytest.fixture
 def store_engines(bundle, tmp_path):
     """``store_engines(key fields)``: an engine cache with one stand-in engine of each graph of the bundle."""
-    from laco_engines.building.engine_cache import EngineCache, EngineKey, graph_digest
+    from laco_engines.store.engine_cache import EngineCache, EngineKey
     from laco_export.atomic import write_json
 
     cache = EngineCache(tmp_path / "engines")
@@ -210,7 +210,7 @@ def store_engines(bundle, tmp_path):
     ):
         for graph in bundle.manifest.vision.graphs:
             if graph.batch in batches:
-                key = EngineKey(graph_digest(bundle, graph), library, version, device, capabilities, {}, system)
+                key = EngineKey(bundle.graph_sha256(graph), library, version, device, capabilities, {}, system)
                 cache.path_of(key).parent.mkdir(parents=True, exist_ok=True)
                 cache.path_of(key).write_bytes(str(graph.batch).encode() if content is None else content)
                 sidecar = cache.seal(key, {"batch": graph.batch}).sidecar

@@ -10,13 +10,13 @@ import time
 import numpy as np
 import pytest
 
-from laco_engines.building import builder, targets, verification
+from laco_engines.building import build_device, builder, verification
+from laco_engines.building.build_device import BuildTarget
 from laco_engines.building.builder import BuildOptions, build_bundle
-from laco_engines.building.engine_cache import EngineCache
-from laco_engines.building.fallback import fallback_of
 from laco_engines.building.faster_form import find_faster_forms
-from laco_engines.building.targets import BuildTarget
 from laco_engines.runtimes import TensorRTVision
+from laco_engines.store.engine_cache import EngineCache
+from laco_engines.store.fallback import fallback_of
 from laco_export.bundle import open_bundle
 from laco_export.exporter.engine_builder import BuiltEngine
 
@@ -38,7 +38,7 @@ def device(stand_in_device, monkeypatch, tmp_path):
     def make(int8_ms, fp16_ms):
         trt, cuda, found = stand_in_device("tensorrt-10.3")
         monkeypatch.setenv("LACO_ENGINE_CACHE", str(tmp_path / "engines"))
-        monkeypatch.setattr(targets, "find_device", lambda: found)
+        monkeypatch.setattr(build_device, "find_device", lambda: found)
         built = []
 
         def build_engine(request, **options):
@@ -104,7 +104,7 @@ def test_the_command_says_which_will_run(device, int8_folder, monkeypatch, capsy
 
     monkeypatch.setattr("laco_engines.building.faster_form.REPEATS", 3)
     target, _ = device(50, 1)
-    monkeypatch.setattr(targets, "resolve_target", lambda name, capabilities: target)
+    monkeypatch.setattr(build_device, "resolve_target", lambda name, capabilities: target)
     assert main(["build", str(int8_folder), "--no-diff"]) == 0
     out = capsys.readouterr().out
     assert out.count("fp16 will run") == 2
@@ -119,7 +119,7 @@ def test_wrong_answers_after_a_build_fail_it(device, int8_folder, monkeypatch, c
     from laco_engines.cli import main
 
     target, _ = device(0, 0)
-    monkeypatch.setattr(targets, "resolve_target", lambda name, capabilities: target)
+    monkeypatch.setattr(build_device, "resolve_target", lambda name, capabilities: target)
     assert main(["build", str(int8_folder)]) == 1
     assert "does not agree with" in capsys.readouterr().out
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from laco_engines.prompt import Prompter
+from laco_engines.prompts.prompter import Prompter
 from laco_engines.serving.chat_request import ChatRequest
 from laco_engines.serving.errors import ApiError
 from laco_engines.serving.prompting import MAX_CHARACTERS, Abandoned, build_prompt

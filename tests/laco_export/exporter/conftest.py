@@ -34,10 +34,10 @@ def trace(make_tiny_model):
     outputs by name; traced once per session."""
     import torch
 
-    from laco_export.exporter.quiet import quiet
     from laco_export.exporter.rewrites import MergeGrid
     from laco_export.exporter.tower import VisionTower
     from laco_export.exporter.tracing import graph_from_tower
+    from laco_export.quiet import quiet
 
     kept = {}
 

@@ -2,7 +2,7 @@ import numpy as np
 import onnx
 
 from laco_export.exporter.external_data import EXTERNAL_BYTES, WeightFile, graph_from_file, write_graph
-from laco_export.exporter.half_arithmetic import GraphInterpreter
+from laco_export.exporter.interpreter import GraphInterpreter
 
 
 def linear(make_graph, weight, batch=1):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from laco_export.errors import ExportError
-from laco_export.exporter.half_arithmetic import GraphInterpreter
+from laco_export.exporter.interpreter import GraphInterpreter
 
 F32, F16 = np.float32, np.float16
 

@@ -7,8 +7,8 @@ import torch
 
 from laco_export.agreement import agreement
 from laco_export.exporter.boundaries import STRICTNESS
-from laco_export.exporter.half_arithmetic import GraphInterpreter
 from laco_export.exporter.half_conversion import convert_to_half
+from laco_export.exporter.interpreter import GraphInterpreter
 from laco_export.exporter.precision import choose_fp32
 from laco_export.exporter.ranges import TensorRange, measure_ranges
 from laco_export.exporter.rewrites import apply_rewrites

@@ -3,10 +3,10 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
+from laco_engines.graph_picture import _boxes, _place, draw_merge, merge_nodes
 from laco_export.errors import BundleError
 from laco_export.exporter.half_conversion import convert_to_half
 from laco_export.exporter.precision import choose_fp32
-from laco_export.exporter.region_picture import _boxes, _place, draw_merge, merge_nodes
 from laco_export.exporter.rewrites import apply_rewrites
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from published_sizes import qwen2_5_0_5b_config, vision_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from laco_export.models.compressors import COMPRESSORS
 from laco_export.models.flops import COMPRESSOR_FLOPS, vision_flops
-from laco_export.models.published_sizes import qwen2_5_0_5b_config, vision_config
 
 
 @pytest.mark.parametrize("encoder", ["aimv2", "siglip", "internvit", "clip"])

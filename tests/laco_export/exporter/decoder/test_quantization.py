@@ -7,8 +7,8 @@ import pytest
 from onnx import helper
 
 from laco_export.errors import ExportError
-from laco_export.exporter.decoder import quantization
-from laco_export.exporter.decoder.quantization import dequantize_blocks, quantize_blocks
+from laco_export.exporter import n_bits
+from laco_export.exporter.n_bits import dequantize_blocks, quantize_blocks
 
 
 def random_matrix(rows=24, columns=96, seed=0):
@@ -56,7 +56,7 @@ def test_onnx_runtime_reads_what_is_written(bits, block_size, accuracy_level):
 def test_the_search_lowers_the_squared_error(monkeypatch):
     matrix = random_matrix(200, 256)
     searched = dequantize_blocks(*quantize_blocks(matrix, 4, 32), 4, 256)
-    monkeypatch.setitem(quantization.SHRINK, 4, (1.0,))
+    monkeypatch.setitem(n_bits.SHRINK, 4, (1.0,))
     plain = dequantize_blocks(*quantize_blocks(matrix, 4, 32), 4, 256)
     errors = [np.square(matrix - given).sum() for given in (searched, plain)]
     assert errors[0] < 0.97 * errors[1]
@@ -75,7 +75,7 @@ def test_zeros_and_one_sided_blocks_are_exact():
 def test_working_in_parts_changes_nothing(monkeypatch):
     matrix = random_matrix(50, 64)
     whole = quantize_blocks(matrix, 4, 32)
-    monkeypatch.setattr(quantization, "_ROWS_BYTES", 4 * 64 * 7)  # seven rows at a time
+    monkeypatch.setattr(n_bits, "_ROWS_BYTES", 4 * 64 * 7)  # seven rows at a time
     parts = quantize_blocks(matrix, 4, 32)
     assert all(np.array_equal(a, b) for a, b in zip(whole, parts))
 

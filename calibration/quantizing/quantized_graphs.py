@@ -1,0 +1,144 @@
+"""An INT8 bundle on disk: the quantised graphs over one weight file, and everything else as it was."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from laco_export.bundle import Bundle, Vision, VisionGraph
+from laco_export.exporter.external_data import WeightFile, graph_from_file
+from laco_export.exporter.half_conversion import convert_to_half
+from laco_export.exporter.precision import choose_fp32
+from laco_export.exporter.ranges import measure_ranges
+from laco_export.exporter.structural_gates import check_structure
+from laco_export.exporter.targets import TARGETS
+from laco_export.exporter.vision_graph import WEIGHTS, count_nodes, write_graphs
+from laco_export.quiet import quiet
+
+from ..graph.linear_layers import find_blocks
+from ..smoothing.fold import find_folds, fold_scales
+from . import Placement, Recipe
+
+FALLBACK_WEIGHTS = "vision.fp16.data"
+ISLAND_PICTURES = 4
+"""Pictures on which the ranges for FP32 islands are measured, node by node."""
+
+
+class QuantizedGraphs:
+    """Makes the quantised graphs of a bundle, one per batch size, from one placement.
+
+    Args:
+        bundle: the FP32 bundle.
+        scales: Linear input → smoothing scales.
+        pictures: ``pixel_values [1, 3, H, W]`` for the FP32 islands of a half-precision base.
+    """
+
+    def __init__(
+        self, bundle: Bundle, recipe: Recipe, scales: Mapping[str, np.ndarray], pictures: Sequence[np.ndarray]
+    ):
+        self.bundle, self.recipe, self.scales = bundle, recipe, scales
+        self.pictures = list(pictures[:ISLAND_PICTURES])
+        self._islands: dict[bool, dict[str, str]] = {}
+
+    def write(self, folder: Path, placement: Placement) -> Vision:
+        """Write the graphs and ``vision.data`` into ``folder``.
+
+        Returns:
+            the manifest's record, with the FP16 graphs beside it where the recipe's base is half precision and
+            activations are quantised too.
+        """
+        vision = self.bundle.manifest.vision
+        entries, opset, kept, nodes = [], 0, {}, {}
+        with quiet(), WeightFile(folder / WEIGHTS) as weights:
+            for graph in vision.graphs:
+                quantized, kept = self._quantized(graph, placement)
+                entries += self._write(graph.file, graph.batch, quantized, folder, weights)
+                opset, nodes = quantized.opset, count_nodes(quantized)
+                del quantized
+                gc.collect()  # graphs are circular, and each holds all weights
+        record = replace(
+            vision,
+            graphs=entries,
+            weights=WEIGHTS,
+            opset=opset,
+            precision=placement.number_format.name,
+            target=self._target(opset),
+            kept_fp32=[{"node": node, "reason": reason} for node, reason in kept.items()],
+            nodes=nodes,
+        )
+        if self.recipe.base == "fp16":
+            self._check(folder, record)
+            if placement.number_format.activations is not None:  # weights alone are for memory: not to be outrun
+                record = replace(record, fallback=self._write_fallback(folder))
+        return record
+
+    def _target(self, opset: int) -> str:
+        """Whose graph it is: the source's own reader where the recipe is for it, one that reads its opset otherwise."""
+        given = self.bundle.manifest.vision.target
+        if not TARGETS[self.recipe.target].compiled:
+            return self.recipe.target
+        readers = [given, *(name for name, target in TARGETS.items() if target.compiled)]
+        return next(name for name in readers if TARGETS[name].opsets[-1] >= opset)
+
+    def _write_fallback(self, folder: Path) -> dict:
+        """The FP16 graphs of the same tower: what INT8 is timed against on the device."""
+        entries = []
+        with quiet(), WeightFile(folder / FALLBACK_WEIGHTS) as weights:
+            for graph in self.bundle.manifest.vision.graphs:
+                half = graph_from_file(self.bundle.file(graph.file))
+                convert_to_half(half, self._islands_of(smoothed=False))
+                file = graph.file.removesuffix(".onnx") + ".fp16.onnx"
+                entries += map(asdict, self._write(file, graph.batch, half, folder, weights))
+                del half
+                gc.collect()
+        return {"precision": "fp16", "weights": FALLBACK_WEIGHTS, "graphs": entries}
+
+    def _quantized(self, graph: VisionGraph, placement: Placement) -> tuple[gs.Graph, dict[str, str]]:
+        kept = dict(self._islands_of(smoothed=True)) if self.recipe.base == "fp16" else {}
+        made = graph_from_file(self.bundle.file(graph.file))
+        fold_scales(made, find_folds(made, find_blocks(made)), self.scales)
+        if self.recipe.base != "fp16":
+            self.recipe.place(made, placement)
+            return made, kept
+        self.recipe.place(made, replace(placement, kept_fp32=kept))
+        convert_to_half(made, kept)
+        return made, kept
+
+    def _islands_of(self, *, smoothed: bool) -> dict[str, str]:
+        if smoothed not in self._islands:
+            graph = graph_from_file(self.bundle.file(self.bundle.manifest.vision.graphs[0].file))
+            if smoothed:
+                fold_scales(graph, find_folds(graph, find_blocks(graph)), self.scales)
+            self._islands[smoothed] = choose_fp32(graph, measure_ranges(graph, self.pictures))
+            del graph
+            gc.collect()
+        return self._islands[smoothed]
+
+    def _write(self, file: str, batch: int, graph: gs.Graph, folder: Path, weights: WeightFile) -> list[VisionGraph]:
+        ir_version = self.bundle.manifest.vision.ir_version
+        return write_graphs([(file, batch, graph)], folder, weights, ir_version=ir_version)
+
+    def _check(self, folder: Path, vision: Vision) -> None:
+        for graph in vision.graphs:
+            check_structure(folder / graph.file, TARGETS[vision.target])
+
+
+def carry(bundle: Bundle, folder: Path) -> None:
+    """Everything of the bundle but its vision graphs: hard links where the disk is the same, copies elsewhere."""
+    vision = bundle.manifest.vision
+    left_out = {vision.weights, *(graph.file for graph in vision.graphs)}
+    for name in bundle.manifest.files:
+        if name in left_out or (folder / name).exists():
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(bundle.file(name), folder / name)
+        except OSError:  # another disk, or one without hard links
+            shutil.copyfile(bundle.file(name), folder / name)

@@ -1,0 +1,6 @@
+"""What a calibration starts from.
+
+- :mod:`.source_bundle`: the FP32 bundle, given or exported first;
+- :mod:`.picture_set`: the pictures and the questions about them;
+- :mod:`.held_out`: which pictures judge and which are looked at.
+"""

@@ -1,0 +1,196 @@
+"""The pictures that a calibration looks at: a folder, files, a list of paths, or training data.
+
+A picture is known by the SHA-256 of its file: what was seen is written down, equal files count once, and a resumed run
+knows where it stopped. A file that cannot be read is named and counted; it does not end the run unless none is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from laco_export.bundle import Bundle, sha256_of
+from laco_export.errors import ImageError
+from laco_export.picture_files import PICTURE_SUFFIXES, pictures_inside
+from laco_export.preprocessing import load_image
+from laco_export.tiling import Tiling
+
+from ..errors import CalibrationError
+
+SHOWN = 20
+"""Broken files named in a message or a manifest; the rest are counted."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about one or more pictures, from training data.
+
+    Attributes:
+        truth: the data's own answer; empty where it has none.
+    """
+
+    images: tuple[Path, ...]
+    text: str
+    truth: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file and the SHA-256 of its bytes."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass
+class Pictures:
+    """What was found.
+
+    Attributes:
+        broken: files that could not be read, with the reason.
+        duplicates: files left out because an equal one was there.
+        questions: where the source was training data.
+    """
+
+    found: list[Picture]
+    broken: dict[str, str] = field(default_factory=dict)
+    duplicates: int = 0
+    questions: list[Question] = field(default_factory=list)
+
+    def describe_broken(self) -> str:
+        """``a.png (…), b.png (…) and 3 more``."""
+        named = [f"{name} ({reason})" for name, reason in list(self.broken.items())[:SHOWN]]
+        more = len(self.broken) - len(named)
+        return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+def find_pictures(sources: Sequence[Path]) -> Pictures:
+    """Resolve ``--images`` to files; nothing is decoded yet.
+
+    Args:
+        sources: folders (with their subfolders, sorted by path), picture files, ``.txt`` lists with one
+            path a line, or conversations in ``.json`` / ``.jsonl`` as the trainer takes them (paths relative to the
+            file's folder).
+
+    Raises:
+        CalibrationError: a source that does not exist or holds no pictures.
+    """
+    files: list[Path] = []
+    questions: list[Question] = []
+    for source in sources:
+        found, asked = _files_of(source)
+        if not found:
+            kinds = ", ".join(sorted(PICTURE_SUFFIXES))
+            raise CalibrationError(f"there are no pictures in '{source}'", allowed=f"files named {kinds}")
+        files += found
+        questions += asked
+    pictures, seen = Pictures([], questions=questions), set()
+    for path in dict.fromkeys(files):
+        if not path.is_file():
+            pictures.broken[str(path)] = "does not exist"
+            continue
+        digest = sha256_of(path)
+        if digest in seen:
+            pictures.duplicates += 1
+            continue
+        seen.add(digest)
+        pictures.found.append(Picture(path, digest))
+    if not pictures.found:
+        raise CalibrationError(
+            "none of the pictures is there", given=pictures.describe_broken(), todo="check the list's paths"
+        )
+    return pictures
+
+
+def find_questions(source: Path) -> list[Question]:
+    """The questions of training data (``--questions``).
+
+    Raises:
+        CalibrationError: no such file, or nothing is asked about a picture in it.
+    """
+    _, questions = _files_of(source)
+    if not questions:
+        raise CalibrationError(
+            f"'{source}' asks nothing about pictures", allowed="training data with conversations (.json, .jsonl)"
+        )
+    return questions
+
+
+def read_tiles(picture: Picture, bundle: Bundle) -> Iterator[np.ndarray]:
+    """The picture as the encoder sees it: one ``pixel_values`` ``[1, 3, H, W]`` a tile.
+
+    Raises:
+        ImageError: it cannot be decoded.
+    """
+    prepare, tiling = bundle.manifest.image_preprocessing, bundle.manifest.vision.tiling
+    image = load_image(picture.path)
+    if tiling is None:
+        yield prepare(image)[None]
+        return
+    yield from Tiling.from_mapping(tiling).split(image, prepare)[:, None]
+
+
+def readable(pictures: Pictures, bundle: Bundle, wanted: Sequence[Picture]) -> list[tuple[Picture, list[np.ndarray]]]:
+    """The tiles of the ``wanted`` pictures in memory; broken ones are noted in ``pictures`` and left out."""
+    kept = []
+    for picture in wanted:
+        try:
+            kept.append((picture, list(read_tiles(picture, bundle))))
+        except (ImageError, OSError) as error:
+            pictures.broken[str(picture.path)] = reason_of(error)
+    return kept
+
+
+def questions_about(pictures: Pictures, wanted: Sequence[Picture], default: str) -> list[str]:
+    """The data's first question about each picture alone; ``default`` where it asks none."""
+    asked: dict[Path, str] = {}
+    for question in pictures.questions:
+        if len(question.images) == 1:
+            asked.setdefault(question.images[0], question.text)
+    return [asked.get(picture.path, default) for picture in wanted]
+
+
+def reason_of(error: Exception) -> str:
+    """One line."""
+    return str(getattr(error, "failed", error)).splitlines()[0][:160]
+
+
+def _files_of(source: Path) -> tuple[list[Path], list[Question]]:
+    if source.is_dir():
+        return pictures_inside(source), []
+    if not source.exists():
+        raise CalibrationError(f"'{source}' does not exist", allowed="a folder, picture files, a .txt list, or a .json")
+    if source.suffix.lower() == ".txt":
+        try:
+            lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
+        except UnicodeDecodeError:
+            raise CalibrationError(f"the list '{source}' is not UTF-8 text", allowed="one path a line") from None
+        return [source.parent / line for line in lines if line and not line.startswith("#")], []
+    if source.suffix.lower() in (".json", ".jsonl"):
+        return _conversations(source)
+    return [source], []
+
+
+def _conversations(source: Path) -> tuple[list[Path], list[Question]]:
+    """Pictures and first questions of training data, read as the trainer reads it; videos are left out."""
+    from laco_training.data import DataError, image_names, read_entries, turns_of
+
+    files, questions = [], []
+    for index, entry in enumerate(read_entries(source)):
+        images = tuple(source.parent / name for name in image_names(entry) if isinstance(name, str))
+        files += images
+        try:
+            turns = turns_of(entry) if entry.get("conversations") else []
+        except DataError as error:
+            raise CalibrationError(
+                f"'{source}', sample {index}: {error.failed}", given=error.given, allowed=error.allowed
+            ) from None
+        asked = next((i for i, (role, _) in enumerate(turns) if role == "user"), None)
+        if images and asked is not None:
+            answered = turns[asked + 1 : asked + 2]
+            truth = answered[0][1].strip() if answered and answered[0][0] == "assistant" else ""
+            questions.append(Question(images, turns[asked][1], truth))
+    return files, questions

@@ -1,0 +1,131 @@
+"""Does a runtime still compute what PyTorch computed at export? numpy alone, so that a device can check itself.
+
+    check = check_golden(bundle, open_runtime(bundle))
+    print(check.summary()); check.passed
+
+A bundle carries its golden pictures and PyTorch's features of them (``golden.npz``). The runtime encodes the pictures;
+the features are compared by cosine, norm ratio and largest difference, each with the tolerance that the export was
+held to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from laco_export.agreement import Agreement, Tolerance, agreement, worst_of
+from laco_export.bundle import IMAGE_FEATURES, Bundle
+from laco_export.errors import BundleError
+from laco_export.golden import read_golden
+
+from ..runtimes.protocol import VisionRuntime
+
+
+@dataclass(frozen=True)
+class GoldenCheck:
+    """A runtime against the expected tensors.
+
+    Attributes:
+        runtime: its name, for people.
+        against: where the expected tensors come from.
+        pictures: one entry per picture: its name and how far the features agree.
+        blocks: sampled boundaries where they were asked for, the worst over the pictures.
+    """
+
+    runtime: str
+    against: str
+    pictures: list[tuple[str, Agreement]]
+    blocks: list[Agreement]
+
+    @property
+    def worst(self) -> Agreement:
+        """The features over all pictures."""
+        return worst_of([found for _, found in self.pictures])
+
+    @property
+    def passed(self) -> bool:
+        return self.first_failing is None
+
+    @property
+    def first_failing(self) -> Agreement | None:
+        """The first tensor out of tolerance: a boundary before the features."""
+        found = [*self.blocks, *(one for _, one in self.pictures)]
+        return next((one for one in found if not one.within()), None)
+
+    def summary(self) -> str:
+        """One line."""
+        verdict = "agrees with" if self.passed else "does not agree with"
+        return f"{self.runtime} {verdict} {self.against} on {len(self.pictures)} pictures: {self.worst.numbers()}"
+
+    def to_dict(self) -> dict:
+        """The ``--json`` document."""
+        return {
+            "passed": self.passed,
+            "runtime": self.runtime,
+            "against": self.against,
+            "worst": self.worst.to_dict(),
+            "pictures": [{"picture": name, **found.to_dict()} for name, found in self.pictures],
+            "blocks": [{**found.to_dict(), "within": found.within()} for found in self.blocks],
+        }
+
+
+def check_golden(bundle: Bundle, runtime: VisionRuntime) -> GoldenCheck:
+    """Encode the golden pictures on ``runtime`` and compare the features with PyTorch's of the export.
+
+    Raises:
+        BundleError: the bundle has no golden file, or one that cannot be read.
+    """
+    golden = read_golden(bundle)
+    given = runtime.encode(pixel_values(bundle, golden.pictures))
+    return GoldenCheck(
+        runtime.name,
+        "PyTorch at export",
+        compare_features(bundle, golden.names, golden.image_features, given),
+        blocks=[],
+    )
+
+
+def compare_features(
+    bundle: Bundle, names: list[str], expected: np.ndarray, given: np.ndarray
+) -> list[tuple[str, Agreement]]:
+    """Features ``[n, tokens, D]``, picture by picture."""
+    allowed = tolerance(bundle)
+    return [(name, agreement(IMAGE_FEATURES, *pair, allowed)) for name, *pair in zip(names, expected, given)]
+
+
+def compare_samples(
+    bundle: Bundle, expected: dict[str, tuple[np.ndarray, np.ndarray]], given: dict[str, np.ndarray]
+) -> list[Agreement]:
+    """Sampled tokens of each boundary, the worst over the pictures.
+
+    Args:
+        expected: boundary → (indices, ``[n, s, C]``); given: boundary → ``[n, tokens, C]``.
+    """
+    allowed, found = tolerance(bundle), []
+    for name, (indices, tokens) in expected.items():
+        if name in given:
+            pairs = zip(tokens, given[name][:, indices])
+            found.append(worst_of([agreement(name, *pair, allowed) for pair in pairs]))
+    return found
+
+
+def tolerance(bundle: Bundle) -> Tolerance:
+    """What the export was held to; of a calibrated bundle, what ``--max-drop`` allows.
+
+    Raises:
+        BundleError: the manifest does not say.
+    """
+    try:
+        return Tolerance(**bundle.manifest.accuracy["tolerance"])
+    except (KeyError, TypeError):
+        raise BundleError(
+            f"'{bundle.path}' does not say how far its graph may be from PyTorch",
+            given=f"accuracy.tolerance of laco.json: {bundle.manifest.accuracy.get('tolerance')}",
+            todo="export it again",
+        ) from None
+
+
+def pixel_values(bundle: Bundle, pictures: np.ndarray) -> np.ndarray:
+    """uint8 ``[n, H, W, 3]`` to float32 ``[n, 3, H, W]``."""
+    return np.stack([bundle.manifest.image_preprocessing.normalize(picture) for picture in pictures])

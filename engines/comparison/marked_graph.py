@@ -1,0 +1,53 @@
+"""A bundle's graph with its block boundaries marked as outputs, run by ONNX Runtime on the CPU.
+
+A second graph, in memory: a runtime does not fuse across marked tensors, so what it computes can differ from the
+shipped graph in the last digits. The weights stay where they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from laco_export.bundle import Bundle
+from laco_export.errors import ExportError
+from laco_export.onnx_session import open_session, session_options
+
+from ..runtimes import RuntimeMissingError
+
+
+def boundary_tensors(bundle: Bundle, pixel_values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
+    """The hidden states of each boundary, float32 ``[n, tokens, C]``.
+
+    Args:
+        pixel_values: float32 ``[n, 3, H, W]``.
+        names: boundaries, as the golden file names them.
+
+    Raises:
+        RuntimeMissingError: onnx or ONNX Runtime is not installed, or the latter cannot run this precision.
+    """
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401 - asked for before the graph is read
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f"--blocks needs {error.name}, which is not installed", todo="pip install onnx onnxruntime"
+        ) from None
+    graph = next(graph for graph in bundle.manifest.vision.graphs if graph.batch == 1)
+    proto = onnx.load(str(bundle.file(graph.file)), load_external_data=False)
+    inferred = onnx.shape_inference.infer_shapes(proto)
+    known = {value.name: value for value in inferred.graph.value_info}
+    if missing := [name for name in names if name not in known]:
+        raise ExportError(f"'{graph.file}' does not have the boundaries of its golden file", given=", ".join(missing))
+    proto.graph.output.extend(known[name] for name in names)
+    try:
+        session = open_session(proto.SerializeToString(), options=session_options(weights_folder=bundle.path))
+    except Exception as error:  # onnxruntime raises many kinds
+        raise RuntimeMissingError(
+            f"ONNX Runtime's CPU provider cannot run '{graph.file}' with its blocks marked",
+            given=str(error).strip().splitlines()[0][:200],
+        ) from None
+    tensors: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for picture in pixel_values:
+        for name, hidden in zip(names, session.run(names, {graph.input.name: picture[None]})):
+            tensors[name].append(hidden.astype(np.float32).reshape(-1, hidden.shape[-1]))  # [1, …, C] -> [tokens, C]
+    return {name: np.stack(found) for name, found in tensors.items()}

@@ -1,0 +1,92 @@
+"""What this machine's CPU can do at best, measured, since no data sheet says it for a shared core.
+
+The peaks of matrix products are measured through ONNX Runtime, whose kernels the encoder runs on; the bandwidth by dot
+products over arrays that no cache holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from laco_export.onnx_session import open_session, session_options
+
+_SIDE = 1536  # of a product: 7.2 GFLOP, long enough to time and small enough for a small board
+_ARRAY_BYTES = 64 << 20
+_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class HostPeaks:
+    """Measured on this machine with the given threads; the best of some tries each.
+
+    Attributes:
+        flops: FP32 operations per second of a large matrix product.
+        int8_ops: the same of uint8 by int8, None where it was not measured.
+        bandwidth: bytes read per second.
+    """
+
+    flops: float
+    bandwidth: float
+    threads: int
+    int8_ops: float | None = None
+
+
+def measure_peaks(threads: int) -> HostPeaks:
+    """Measure them all, in about two seconds.
+
+    Raises:
+        ModuleNotFoundError: ``onnx`` or ``onnxruntime`` is not installed.
+    """
+    values = np.random.default_rng(0)
+    floats = {name: values.standard_normal((_SIDE, _SIDE), np.float32) for name in "ab"}
+    numbers = {
+        "a": values.integers(0, 256, (_SIDE, _SIDE), np.uint8),
+        "b": values.integers(-128, 128, (_SIDE, _SIDE), np.int8),
+    }
+    return HostPeaks(
+        flops=_matrix_product("MatMul", floats, threads),
+        bandwidth=_bandwidth(threads),
+        threads=threads,
+        int8_ops=_matrix_product("MatMulInteger", numbers, threads),
+    )
+
+
+def _matrix_product(operator: str, factors: dict[str, np.ndarray], threads: int) -> float:
+    """Operations per second; the second factor is a constant, which ONNX Runtime packs once, like a weight."""
+    from onnx import helper, numpy_helper
+
+    info = lambda name, dtype: helper.make_tensor_value_info(
+        name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), [_SIDE, _SIDE]
+    )
+    left, right = factors.values()
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["a", "b"], ["c"])],
+        "peak",
+        [info("a", left.dtype)],
+        [info("c", np.float32 if operator == "MatMul" else np.int32)],
+        [numpy_helper.from_array(right, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    session = open_session(model.SerializeToString(), options=session_options(threads=threads))
+    return 2 * _SIDE**3 / _fastest(lambda: session.run(None, {"a": left}))
+
+
+def _bandwidth(threads: int) -> float:
+    arrays = [np.ones(_ARRAY_BYTES // 4, np.float32) for _ in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:  # numpy's dot leaves the interpreter's lock alone
+        seconds = _fastest(lambda: list(pool.map(lambda array: np.dot(array, array), arrays)))
+    return threads * _ARRAY_BYTES / seconds
+
+
+def _fastest(run: Callable[[], object]) -> float:
+    times = []
+    for _ in range(1 + _REPEATS):  # the first warms up
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])

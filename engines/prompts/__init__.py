@@ -1,0 +1,8 @@
+"""From pictures, videos and words to what the model reads. No torch.
+
+In reading order:
+
+- :mod:`.visuals`: pictures and videos as the encoder's input;
+- :mod:`.context`: turns, and fitting a conversation into the model's context;
+- :mod:`.prompter`: a conversation as token ids with the places of its visual embeddings.
+"""

@@ -1,0 +1,266 @@
+"""From pictures, videos and words to what the model reads: pixel values and token ids. No torch.
+
+::
+
+    turns = [prompter.system_turn(None), prompter.user_turn("What is this?", ["cat.png"])]
+    prompt = prompter.join(turns)                    # or, for one question: prompter.prepare(["cat.png"], "What …")
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from laco_export.bundle import Bundle
+from laco_export.conversation import (
+    DEFAULT_SYSTEM,
+    IM_END,
+    IM_START,
+    IMAGE_MARK,
+    IMAGE_TOKEN,
+    VIDEO_MARK,
+    check_plain,
+    expand_image_tokens,
+    question_turn,
+)
+from laco_export.errors import BundleError
+from laco_export.preprocessing import MAX_PIXELS
+from laco_export.tiling import TokenLayout
+
+from .context import Omitted, TokenisedTurn, fit_context
+from .visuals import Picture, Video, Visual, VisualPreparer
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A question with what came before it, ready for the model.
+
+    Attributes:
+        input_ids: int64 ``[T]``, with the image token at every position of a visual embedding.
+        image_positions: int64 ``[n]``, those positions.
+        visuals: the pictures and frames in reading order; together n tokens.
+        preprocess_ms: what reading, resizing, hashing and tokenising took.
+        omitted: what was left out so that it fits the context.
+    """
+
+    input_ids: np.ndarray
+    image_positions: np.ndarray
+    visuals: tuple[Visual, ...]
+    preprocess_ms: float
+    omitted: Omitted = field(default_factory=Omitted)
+
+    @property
+    def layouts(self) -> list[TokenLayout]:
+        """Where each visual's tile tokens stand in the prompt."""
+        return [visual.layout for visual in self.visuals]
+
+    @property
+    def pixel_values(self) -> np.ndarray:
+        """All tiles, float32 ``[tiles, 3, H, W]``; without any visual ``[0, 3, 0, 0]``."""
+        if not self.visuals:
+            return np.empty((0, 3, 0, 0), np.float32)
+        return np.concatenate([visual.pixel_values for visual in self.visuals])
+
+    @cached_property
+    def position_keys(self) -> np.ndarray:
+        """int64 ``[T]``: two prompts that agree in their first n keys have the same first n entries in their KV cache.
+
+        A word's key is its token id; an image token's, which all pictures share, is its picture's.
+        """
+        keys = self.input_ids.copy()
+        if self.visuals:
+            keys[self.image_positions] = np.concatenate([visual.position_keys for visual in self.visuals])
+        return keys
+
+
+class Prompter:
+    """Prepares questions about pictures and videos for one bundle; several threads may share one.
+
+    Args:
+        bundle: a verified bundle that has a language model.
+
+    Attributes:
+        tokenizer: the bundle's.
+        special_ids: ids of its special tokens.
+
+    Raises:
+        BundleError: the bundle has no language model, or its tokenizer cannot be read or has no image token.
+    """
+
+    def __init__(self, bundle: Bundle):
+        if bundle.manifest.decoder is None:
+            raise BundleError(
+                f"bundle '{bundle.path}' has no language model: it can encode pictures, but not answer",
+                todo="export the checkpoint again without --no-llm",
+            )
+        self.decoder = bundle.manifest.decoder
+        self.preparer = VisualPreparer(bundle)
+        self._path = bundle.file("tokenizer.json")
+        self.tokenizer = self._load_tokenizer()
+        self._check_image_token()
+        self._generation_header = self._encode(f"{IM_START}assistant\n")
+        self.special_ids = {i for i, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
+
+    def prepare(
+        self,
+        pictures: Sequence[Picture],
+        question: str,
+        *,
+        videos: Sequence[Video] = (),
+        system: str | None = None,
+        max_pixels: int = MAX_PIXELS,
+        max_frames: int | None = None,
+        room: int = 1,
+        on_overflow: str = "error",
+        start: float | None = None,
+    ) -> Prompt:
+        """One question, with nothing before it.
+
+        The arguments and errors are those of :meth:`user_turn`, :meth:`system_turn` and :meth:`join`.
+        """
+        start = time.perf_counter() if start is None else start
+        turn = self.user_turn(question, pictures, videos, max_pixels=max_pixels, max_frames=max_frames)
+        return self.join([self.system_turn(system), turn], room=room, on_overflow=on_overflow, start=start)
+
+    def system_turn(self, text: str | None) -> TokenisedTurn:
+        """What stands before the first question: ``text``, or the line that the model was trained with."""
+        text = DEFAULT_SYSTEM if text is None else text
+        check_plain(text, "system line")
+        return self._turn("system", text, ())
+
+    def user_turn(
+        self,
+        question: str,
+        pictures: Sequence[Picture] = (),
+        videos: Sequence[Video] = (),
+        *,
+        alone: bool = True,
+        max_pixels: int = MAX_PIXELS,
+        max_frames: int | None = None,
+    ) -> TokenisedTurn:
+        """Read the pictures and videos of a question and tokenise it.
+
+        Args:
+            question: plain text; it may place ``<image>`` and ``<video>`` marks itself, one a picture or video.
+            pictures: paths, or PIL pictures.
+            videos: paths, or lists of PIL frames.
+            alone: no other turn has pictures. A prompt's only picture is tiled where the model was trained to.
+            max_pixels: larger pictures and frames are refused from their header.
+            max_frames: taken of each video, uniformly; default: the checkpoint's.
+
+        Raises:
+            ImageError: a picture or a video cannot or may not be read.
+            UsageError: the question is empty or holds special tokens, or its marks are not its pictures and videos.
+        """
+        role, text = question_turn(question, len(pictures), len(videos))
+        alone = alone and len(pictures) == 1 and not videos
+        images = (self.preparer.picture(p, alone=alone, max_pixels=max_pixels) for p in pictures)
+        clips = (self.preparer.video(v, max_frames=max_frames, max_pixels=max_pixels) for v in videos)
+        visuals, pieces = [], []
+        for piece in re.split(f"({IMAGE_MARK}|{VIDEO_MARK})", text):
+            found = [next(images)] if piece == IMAGE_MARK else next(clips) if piece == VIDEO_MARK else None
+            pieces.append(piece if found is None else IMAGE_MARK * len(found))
+            visuals += found or []
+        return self._turn(role, "".join(pieces), tuple(visuals))
+
+    def assistant_turn(self, answer: str | Sequence[int]) -> TokenisedTurn:
+        """An earlier answer: its text, or better the tokens that were generated, which are not tokenised anew.
+
+        Special tokens among them are left out, and text that spells one is no special token: an answer cannot forge
+        a turn either.
+        """
+        if isinstance(answer, str):
+            words = np.asarray(self._plain_tokenizer.encode(answer, add_special_tokens=False).ids, np.int64)
+        else:
+            words = np.asarray([token for token in answer if token not in self.special_ids], np.int64)
+        end = self._encode(IM_END), self._encode("\n")
+        return TokenisedTurn("assistant", np.concatenate([self._generation_header, words, *end]))
+
+    def join(
+        self,
+        turns: Sequence[TokenisedTurn],
+        *,
+        room: int = 1,
+        on_overflow: str = "error",
+        start: float | None = None,
+    ) -> Prompt:
+        """A conversation as a prompt for the next answer.
+
+        Args:
+            turns: the system's first, the question last.
+            room: tokens to leave for the answer where the conversation is truncated, though no more than half the
+                context; a conversation that is not truncated needs room for one.
+            on_overflow: ``error`` or ``truncate``; see :func:`~laco_engines.prompts.context.fit_context`.
+            start: ``time.perf_counter()`` from when the preparation is timed; default: now.
+
+        Raises:
+            UsageError: it does not fit the context, and may not be truncated.
+        """
+        start = time.perf_counter() if start is None else start
+        context = self.decoder.context_length
+        room = 1 if on_overflow == "error" else max(1, min(room, context // 2))
+        kept, omitted = fit_context(
+            turns,
+            image_token_id=self.decoder.image_token_id,
+            most=context - room,
+            on_overflow=on_overflow,
+            reserved=len(self._generation_header),
+        )
+        input_ids = np.concatenate([*(turn.input_ids for turn in kept), self._generation_header])
+        visuals = tuple(visual for turn in kept for visual in turn.visuals)
+        positions = np.flatnonzero(input_ids == self.decoder.image_token_id)
+        for visual in visuals:
+            visual.digest  # noqa: B018 - hashing belongs to the preparation, which several threads may do, and to its time
+        return Prompt(input_ids, positions, visuals, 1000 * (time.perf_counter() - start), omitted)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Tokens to text, special tokens left out."""
+        return self.tokenizer.decode([int(token) for token in token_ids], skip_special_tokens=True)
+
+    def special_token_id(self, text: str) -> int | None:
+        """The id of the special token that ``text`` spells, if it is one."""
+        token_id = self.tokenizer.token_to_id(text)
+        return token_id if token_id in self.special_ids else None
+
+    def _turn(self, role: str, text: str, visuals: tuple[Visual, ...]) -> TokenisedTurn:
+        header, footer = self._encode(f"{IM_START}{role}\n"), self._encode(f"{IM_END}\n")
+        expanded = expand_image_tokens(text, [len(visual) for visual in visuals]) if visuals else text
+        # A turn is tokenised by itself: it ends in a newline after a special token, so the tokens are the whole's.
+        input_ids = self._encode(f"{IM_START}{role}\n{expanded}{IM_END}\n")
+        return TokenisedTurn(role, input_ids, visuals, len(header), len(footer))
+
+    def _encode(self, text: str) -> np.ndarray:
+        return np.asarray(self.tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+
+    @cached_property
+    def _plain_tokenizer(self) -> Tokenizer:
+        tokenizer = self._load_tokenizer()
+        tokenizer.encode_special_tokens = True  # "<|im_end|>" becomes the tokens of its letters
+        return tokenizer
+
+    def _load_tokenizer(self) -> Tokenizer:
+        try:
+            tokenizer = Tokenizer.from_file(str(self._path))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise BundleError(f"the tokenizer '{self._path}' cannot be read: {error}") from None
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    def _check_image_token(self) -> None:
+        found = self._encode(IMAGE_TOKEN).tolist()
+        if found != [self.decoder.image_token_id]:
+            known = self.tokenizer.token_to_id(IMAGE_TOKEN) is not None
+            raise BundleError(
+                f"the tokenizer '{self._path}' {'gives' if known else 'does not have'} the image token {IMAGE_TOKEN}"
+                + (" another id than the manifest" if known else ""),
+                given=f"{IMAGE_TOKEN} becomes {found}",
+                allowed=f"the manifest's image_token_id: {self.decoder.image_token_id}",
+                todo="export the bundle again from a checkpoint whose tokenizer has Qwen2.5's special tokens",
+            )

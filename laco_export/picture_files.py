@@ -1,0 +1,32 @@
+"""Which files are pictures, and how a folder of them is walked: one rule for every command that takes ``--images``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from .errors import UsageError
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+
+
+def picture_files(paths: Iterable[Path]) -> list[Path]:
+    """The picture files among ``paths``: a file is taken as it is, a folder with its subfolders, sorted by path.
+
+    Raises:
+        UsageError: a folder holds no picture.
+    """
+    files: list[Path] = []
+    for path in paths:
+        inside = pictures_inside(path) if path.is_dir() else [path]  # whoever reads a file says what is wrong with it
+        if not inside:
+            raise UsageError(
+                f"there are no pictures in '{path}'", allowed=f"files named {', '.join(sorted(PICTURE_SUFFIXES))}"
+            )
+        files += inside
+    return files
+
+
+def pictures_inside(folder: Path) -> list[Path]:
+    """All pictures of a folder and its subfolders, sorted by path."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
