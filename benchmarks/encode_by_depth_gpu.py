@@ -27,7 +27,7 @@ import numpy as np
 from published_bundles import published_bundles
 from published_towers import pixel_shape, published_tower
 
-from laco_engines.bench.plot import Point, draw_by_depth
+from laco_engines.bench.plot import DepthPoint, draw_by_depth
 from laco_engines.building.build_device import BuildTarget
 from laco_engines.building.builder import BuildOptions, build_bundle
 from laco_engines.building.verification import open_engines
@@ -42,6 +42,7 @@ from laco_engines.store.engine_cache import EngineCache
 from laco_engines.timing import interleave
 from laco_export.agreement import Tolerance, agreement
 from laco_export.atomic import write_json
+from laco_export.charts import save_chart
 from laco_export.errors import LacoError
 
 RESULTS = Path(__file__).resolve().parent / "results" / "encode_by_depth_gpu.json"
@@ -230,12 +231,12 @@ def main() -> int:
         print("rehearsed on the CPU; nothing was written")
         return 0 if agrees else 1
     write_json(RESULTS, document)
-    series: dict[str, list[Point]] = {}
+    series: dict[str, list[DepthPoint]] = {}
     for record in document["results"]:
-        point = Point(float(Fraction(record["depth"])), record["p50_ms"] / record["batch"], record["gflops"])
+        point = DepthPoint(float(Fraction(record["depth"])), record["p50_ms"] / record["batch"], record["gflops"])
         series.setdefault(f"{record['runtime']}, batch {record['batch']}", []).append(point)
     shown = {name: points for name, points in series.items() if name.endswith("batch 5")} or series
-    draw_by_depth(shown, f"AIMv2-L/336 encode time by depth: {before.gpu}").save(RESULTS.with_suffix(".png"))
+    save_chart(draw_by_depth(shown, f"AIMv2-L/336 encode time by depth: {before.gpu}"), RESULTS.with_suffix(".png"))
     print(f"written: {RESULTS}, {RESULTS.with_suffix('.png').name}")
     return 0 if agrees else 1
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from laco_export import __version__
 from laco_export.atomic import new_directory, refuse_existing
 from laco_export.bundle import Bundle, refuse_to_replace_others, write_manifest
+from laco_export.charts import save_chart
 from laco_export.console import Steps
 from laco_export.disk_space import require_space
 from laco_export.errors import UsageError
@@ -129,11 +130,12 @@ def _write_findings(run: Run, weighed: Weighing, settled: Settling) -> None:
     if run.number_format.activations is not None:
         seen.statistics.broken |= run.pictures.broken
         seen.statistics.save(run.folder / STATISTICS_NAME)
-    draw_blocks(
+    chart = draw_blocks(
         weighed.errors,
         weighed.times,
         settled.choice.blocks,
         max_drop=run.options.max_drop,
         merge_at=next((i for i, block in enumerate(seen.blocks) if block.region == MERGE), None),
         title=f"{run.output.name}: {run.recipe.name}, {run.options.number_format}, {run.options.method}",
-    ).save(run.folder / PLOT_NAME)
+    )
+    save_chart(chart, run.folder / PLOT_NAME)

@@ -12,6 +12,7 @@ PACKAGES = {"laco_export": "laco_export", "training": "laco_training", "engines"
 BASE_LIBRARIES = {"numpy", "PIL", "rich", "yaml", "tokenizers"}
 OPTIONAL = {  # imported where they are used; where one is missing, an error says how to get it
     "laco_export.video": {"av"},
+    "laco_export.charts": {"matplotlib"},
     "laco_export.onnx_session": {"onnxruntime"},
     "laco_export.quiet": {"onnx_graphsurgeon", "polygraphy"},
     "laco_export.number_formats": {"ml_dtypes"},

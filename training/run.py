@@ -224,6 +224,8 @@ class _Run:
         """Copy the last stage to `checkpoint`, evaluate it, and draw the losses."""
         if not processes.is_main():
             return
+        from laco_export.charts import save_chart
+
         from .loss_curves import draw_losses
 
         last = self._stage_folder(self.recipe.ordered_stages()[-1][0])
@@ -232,9 +234,8 @@ class _Run:
         if self.recipe.tiny:
             self.result["evaluation"] = self._evaluate()
         write_json(self.folder / "training.json", self.result)
-        draw_losses({name: part["losses"] for name, part in self.result["parts"].items() if part["losses"]}).save(
-            self.folder / "losses.png"
-        )
+        curves = {name: part["losses"] for name, part in self.result["parts"].items() if part["losses"]}
+        save_chart(draw_losses(curves), self.folder / "losses.png")
 
     def _evaluate(self) -> dict:
         from laco_export.models import checkpoint

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..agreement import Agreement, worst
-from ..atomic import write_bytes, write_json
+from ..atomic import write_json
+from ..charts import save_chart
 from .boundaries import boundary_of
 from .error_plot import draw_errors
 from .external_data import graph_from_file
@@ -82,13 +83,9 @@ class Bisection:
 
     def write(self, beside: Path) -> tuple[Path, Path]:
         """Write the two files of :func:`reports_beside`, each in one step."""
-        import io
-
         report, plot = reports_beside(beside)
         report.parent.mkdir(parents=True, exist_ok=True)
-        image = io.BytesIO()
-        draw_errors(self.runs, title=self.sentence).save(image, "png")
-        write_bytes(plot, image.getvalue())
+        save_chart(draw_errors(self.runs, title=self.sentence), plot)
         write_json(report, self.to_json())
         return report, plot
 
