@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from .bundle import Manifest
+from .golden import GOLDEN_NAME
 
 _SHOWN_REFUSALS, _SHOWN_ISLANDS = 2, 8
 """Lines are for reading; ``laco.json`` has them all."""
@@ -89,7 +90,7 @@ def bytes_by_part(manifest: Manifest) -> dict[str, int]:
     sizes: Counter = Counter()
     for path, entry in manifest.files.items():
         name = path.split("/")[0]
-        part = "vision" if name.startswith("vision") else name if name in ("llm", "golden.npz") else "other"
+        part = "vision" if name.startswith("vision") else name if name in ("llm", GOLDEN_NAME) else "other"
         sizes[part] += entry["bytes"]
     return dict(sorted(sizes.items(), key=lambda part: -part[1]))
 
