@@ -34,7 +34,7 @@ def one_graph(rewritten, bundle):
 
 def test_a_second_build_is_a_hit_and_any_change_a_miss(rtx, one_graph, engine_cache, capfd):
     def build_rtx(*options, bundle=one_graph, capability="86"):
-        arguments = ("--target", "rtx", "--compute-capability", capability, "--json")
+        arguments = ("--device", "rtx", "--compute-capability", capability, "--json")
         code, out, err = build(capfd, bundle, *arguments, *options)
         assert code == 0, err
         return statuses(out)
@@ -55,28 +55,28 @@ def test_a_second_build_is_a_hit_and_any_change_a_miss(rtx, one_graph, engine_ca
 
 def test_turing_is_left_out_where_a_graph_is_not_half(rtx, one_graph, engine_cache, capfd):
     """The fixture is FP32, which TensorRT-RTX does not compile for Turing; named, it is asked for and refused."""
-    code, out, _ = build(capfd, one_graph, "--target", "rtx")
+    code, out, _ = build(capfd, one_graph, "--device", "rtx")
     assert code == 0
     assert out.count("for compute capability 8.0, 8.6, 8.9, 12.0, 12.1") == 1
     assert out.count("not for compute capability 7.5: TensorRT-RTX compiles no FP32 product for it") == 1
     assert "laco-export --fp16" in out
-    code, out, _ = build(capfd, one_graph, "--target", "rtx", "--json")  # from the cache it is said too
+    code, out, _ = build(capfd, one_graph, "--device", "rtx", "--json")  # from the cache it is said too
     assert json.loads(out)["engines"][0]["left_out"] == [75]
-    code, _, err = build(capfd, one_graph, "--target", "rtx", "--compute-capability", "75")
+    code, _, err = build(capfd, one_graph, "--device", "rtx", "--compute-capability", "75")
     assert code == 1
     assert "Turing" in err
 
 
 def test_another_version_is_a_miss(rtx, bundle_folder, engine_cache, monkeypatch):
-    from laco_engines.building.build_device import resolve_target
+    from laco_engines.building.build_device import resolve_device
     from laco_engines.building.builder import BuildOptions, engine_key
 
     bundle = open_bundle(bundle_folder)
     graph = bundle.manifest.vision.graphs[0]
-    before = engine_key(bundle, graph, resolve_target("rtx"), BuildOptions())
-    monkeypatch.setattr("laco_engines.packages.library_version", lambda library: "9.9")
-    after = engine_key(bundle, graph, resolve_target("rtx"), BuildOptions())
-    assert (before.version, after.version) != (after.version, before.version)
+    before = engine_key(bundle, graph, resolve_device("rtx"), BuildOptions())
+    monkeypatch.setattr("laco_engines.building.build_device.library_version", lambda library: "9.9")
+    after = engine_key(bundle, graph, resolve_device("rtx"), BuildOptions())
+    assert before.version != after.version == "9.9"
     assert engine_cache.path_of(before) != engine_cache.path_of(after)
 
 
@@ -93,42 +93,42 @@ def test_another_version_is_a_miss(rtx, bundle_folder, engine_cache, monkeypatch
 )
 def test_another_board_or_jetpack_is_a_miss_and_has_timings_of_its_own(bundle_folder, engine_cache, change):
     from laco_engines.building import builder
-    from laco_engines.building.build_device import BuildTarget
+    from laco_engines.building.build_device import BuildDevice
     from laco_engines.devices.cuda import CudaDevice
 
     bundle, options = open_bundle(bundle_folder), builder.BuildOptions()
     graph = bundle.manifest.vision.graphs[0]
     here = CudaDevice("Orin", 87, 8 << 30, 6 << 30, True, "12.6", 8, "NVIDIA Jetson Orin Nano Developer Kit", "36.4.3")
-    build_device = [
-        BuildTarget("tensorrt", "10.3.0", device, (), None)
-        for device in (here, dataclasses.replace(here, **change), dataclasses.replace(here, free_bytes=5 << 30))
+    devices = [
+        BuildDevice("tensorrt", "10.3.0", cuda, (), None)
+        for cuda in (here, dataclasses.replace(here, **change), dataclasses.replace(here, free_bytes=5 << 30))
     ]
-    one, other, same = (
-        engine_cache.path_of(builder.engine_key(bundle, graph, target, options)) for target in build_device
+    engine, changed, same = (
+        engine_cache.path_of(builder.engine_key(bundle, graph, device, options)) for device in devices
     )
-    assert one != other
-    assert one == same  # what is free is not the device
-    one, other, same = (builder._timing_cache(engine_cache, target) for target in build_device)
-    assert one != other
-    assert one == same
-    assert one.name.startswith(
+    assert engine != changed
+    assert engine == same  # what is free is not the device
+    timings, changed, same = (builder._timing_cache(engine_cache, device) for device in devices)
+    assert timings != changed
+    assert timings == same
+    assert timings.name.startswith(
         "Orin-sm-87-8-multiprocessors-8-GiB-NVIDIA-Jetson-Orin-Nano-Developer-Kit-L4T-36.4.3-tensorrt"
     )
 
 
 def test_a_damaged_engine_is_built_again(rtx, bundle_folder, engine_cache, capfd):
-    build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "86")
+    build(capfd, bundle_folder, "--device", "rtx", "--compute-capability", "86")
     engine = sorted(engine_cache.folder.rglob("*.engine"))[0]
     whole = engine.read_bytes()
     engine.write_bytes(whole[:100] + b"X" + whole[101:])
-    code, out, _ = build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "86")
+    code, out, _ = build(capfd, bundle_folder, "--device", "rtx", "--compute-capability", "86")
     assert code == 0
     assert "built again (its SHA-256 is not the stored one)" in out
     assert engine.stat().st_size == len(whole)
     engine.write_bytes(whole[:100])
-    assert "its size is not" in build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "86")[1]
+    assert "its size is not" in build(capfd, bundle_folder, "--device", "rtx", "--compute-capability", "86")[1]
     engine.with_suffix(".json").write_text("{")  # half a sidecar: there is no engine
-    out = build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "86", "--json")[1]
+    out = build(capfd, bundle_folder, "--device", "rtx", "--compute-capability", "86", "--json")[1]
     assert sorted(statuses(out)) == ["built", "cached"]
 
 
@@ -138,7 +138,7 @@ def test_a_full_disk_is_told_before_anything_is_built(rtx, one_graph, engine_cac
     from laco_export import disk_space
 
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
-    code, _, err = build(capfd, one_graph, "--target", "rtx", "--compute-capability", "86")
+    code, _, err = build(capfd, one_graph, "--device", "rtx", "--compute-capability", "86")
     assert code == 1
     assert "cannot hold the engine" in err
     assert "LACO_ENGINE_CACHE" in err
@@ -148,7 +148,7 @@ def test_a_cache_that_is_no_folder_is_told_with_what_to_set(rtx, one_graph, tmp_
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         (tmp_path / "file").write_text("not a folder")
         monkeypatch.setenv("LACO_ENGINE_CACHE", str(place))
-        code, _, err = build(capfd, one_graph, "--target", "rtx", "--compute-capability", "86")
+        code, _, err = build(capfd, one_graph, "--device", "rtx", "--compute-capability", "86")
         assert code == 1
         assert "the engine cache cannot be written" in err
         assert "LACO_ENGINE_CACHE" in err
@@ -158,7 +158,7 @@ def test_a_cache_that_is_no_folder_is_told_with_what_to_set(rtx, one_graph, tmp_
 def test_the_sidecar_says_for_what_it_was_built(rtx, bundle_folder, engine_cache, capfd):
     import tensorrt_rtx
 
-    code, out, _ = build(capfd, bundle_folder, "--target", "rtx", "--compute-capability", "89", "86", "--level", "1")
+    code, out, _ = build(capfd, bundle_folder, "--device", "rtx", "--compute-capability", "89", "86", "--level", "1")
     assert code == 0
     assert "compute capability 8.6, 8.9" in out
     bundle = open_bundle(bundle_folder)
@@ -175,13 +175,13 @@ def test_the_sidecar_says_for_what_it_was_built(rtx, bundle_folder, engine_cache
 
 def test_the_bundle_stays_as_it_was(rtx, one_graph, engine_cache, capfd):
     before = sorted(path.name for path in one_graph.rglob("*"))
-    build(capfd, one_graph, "--target", "rtx", "--compute-capability", "120")
+    build(capfd, one_graph, "--device", "rtx", "--compute-capability", "120")
     assert sorted(path.name for path in one_graph.rglob("*")) == before
     open_bundle(one_graph)
 
 
 def test_messages_are_condensed_unless_verbose(rtx, one_graph, engine_cache, capfd):
-    arguments = (one_graph, "--target", "rtx", "--compute-capability", "80")
+    arguments = (one_graph, "--device", "rtx", "--compute-capability", "80")
     _, out, err = build(capfd, *arguments)
     assert len(out.splitlines()) == 4  # the library, two lines for the graph, the comparison that could not run
     assert "[V]" not in out + err
@@ -200,7 +200,7 @@ def test_a_graph_that_tensorrt_refuses_leaves_no_engine(rtx, bundle_folder, engi
     next(node for node in model.graph.node if node.op_type == "Add").op_type = "NoSuchOperator"
     onnx.save(model, other / "vision_b2.onnx")
     write_manifest(other, read_manifest(other))
-    code, _, err = build(capfd, other, "--target", "rtx", "--compute-capability", "86")
+    code, _, err = build(capfd, other, "--device", "rtx", "--compute-capability", "86")
     assert code == 1
     assert "tensorrt_rtx does not build the graph" in err
     assert "NoSuchOperator" in err
@@ -208,39 +208,50 @@ def test_a_graph_that_tensorrt_refuses_leaves_no_engine(rtx, bundle_folder, engi
     assert not list(engine_cache.folder.rglob("*partial*"))
 
 
-@pytest.mark.parametrize("target", ["orin-nano", "agx-orin", "thor", "h200"])
-def test_an_absent_device_is_estimated_and_refused(bundle_folder, engine_cache, capfd, target):
-    code, out, err = build(capfd, bundle_folder, "--target", target)
+@pytest.mark.parametrize("device", ["orin-nano", "agx-orin", "thor", "h200"])
+def test_an_absent_device_is_estimated_and_refused(bundle_folder, engine_cache, capfd, device):
+    code, out, err = build(capfd, bundle_folder, "--device", device)
     assert code == 1
     assert "nothing was built" in err
     assert "laco-engine build" in err
     for word in ("engine", "running", "building", "fits", "building takes at least a second", "at most 60 minutes"):
         assert word in out
     assert out.count("a run takes at least") == 2
-    code, out, _ = build(capfd, bundle_folder, "--target", target, "--json")
+    code, out, _ = build(capfd, bundle_folder, "--device", device, "--json")
     document = json.loads(out)
-    assert (code, document["built"]) == (1, False)
-    one, two = (engine["estimate"] for engine in document["engines"])
-    assert two["build_bytes"] > one["build_bytes"] > one["engine_bytes"] > 0
-    assert two["encode_floor_ms"] > one["encode_floor_ms"] > 0
-    assert one["build_seconds_at_most"] > one["build_seconds"] > 0
+    assert (code, document["built"], document["device"]) == (1, False, device)
+    smaller, larger = (engine["estimate"] for engine in document["engines"])  # batch 1 and 2
+    assert larger["build_bytes"] > smaller["build_bytes"] > smaller["engine_bytes"] > 0
+    assert larger["encode_floor_ms"] > smaller["encode_floor_ms"] > 0
+    assert smaller["build_seconds_at_most"] > smaller["build_seconds"] > 0
     assert not engine_cache.folder.exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["--target", "tpu"], 2, "orin-nano"),
-        (["--target", "rtx", "--compute-capability", "87"], 2, "75, 80, 86, 89, 120, 121"),
-        (["--compute-capability", "86"], 2, "--target rtx"),
-        (["--target", "rtx", "--level", "6"], 2, "0 to 5"),
-        (["--target", "rtx", "--workspace", "10"], 2, "1 MiB"),
+        (["--device", "tpu"], 2, "orin-nano"),
+        (["--device", "rtx", "--compute-capability", "87"], 2, "75, 80, 86, 89, 120, 121"),
+        (["--compute-capability", "86"], 2, "--device rtx"),
+        (["--device", "rtx", "--level", "6"], 2, "0 to 5"),
+        (["--device", "rtx", "--workspace", "10"], 2, "1 MiB"),
     ],
 )
 def test_wrong_options_are_told(bundle_folder, capfd, arguments, code, says):
-    found, _, err = build(capfd, bundle_folder, *arguments)
-    assert found == code
+    exit_code, _, err = build(capfd, bundle_folder, *arguments)
+    assert exit_code == code
     assert says in err
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(["--target", "rtx"], "--device rtx"), (["--target=thor"], "--device thor"), (["--target"], "--device NAME")],
+)
+def test_the_old_spelling_names_the_new_one(bundle_folder, capfd, old, new):
+    with pytest.raises(SystemExit) as stopped:
+        build(capfd, bundle_folder, *old)
+    assert stopped.value.code == 2
+    assert f"--target is now --device: give {new}" in capfd.readouterr().err
 
 
 def test_without_a_device_the_message_offers_what_there_is(bundle_folder, capfd, monkeypatch):
@@ -254,20 +265,20 @@ def test_without_a_device_the_message_offers_what_there_is(bundle_folder, capfd,
     code, _, err = build(capfd, bundle_folder)
     assert code == 1
     assert "no NVIDIA driver is loaded" in err
-    assert "--target rtx" in err
+    assert "--device rtx" in err
 
 
 def test_a_builder_on_a_discrete_gpu_needs_the_systems_memory_too(monkeypatch, one_graph):
     from laco_engines.building import builder
-    from laco_engines.building.build_device import BuildTarget
+    from laco_engines.building.build_device import BuildDevice
     from laco_engines.building.builder import BuildOptions, EngineMemoryError, build_bundle
     from laco_engines.devices.cuda import CudaDevice
 
     monkeypatch.setattr(builder, "available_memory", lambda: 100 << 20)
     gpu = CudaDevice("NVIDIA H200", 90, 140 << 30, 139 << 30, False, "12.6")
-    target = BuildTarget("tensorrt", "10.3.0", gpu, (), None)
+    device = BuildDevice("tensorrt", "10.3.0", gpu, (), None)
     with pytest.raises(EngineMemoryError, match="would not fit into memory") as caught:
-        build_bundle(open_bundle(one_graph), target, BuildOptions())
+        build_bundle(open_bundle(one_graph), device, BuildOptions())
     assert "100 MiB free" in str(caught.value)
 
 
@@ -283,7 +294,7 @@ def test_a_build_that_would_not_fit_is_refused_before_it_starts(rtx, one_graph, 
 
     monkeypatch.setattr(builder, "available_memory", lambda: 100 << 20)
     monkeypatch.setattr(builder, "build_engine", None)
-    code, _, err = build(capfd, one_graph, "--target", "rtx")
+    code, _, err = build(capfd, one_graph, "--device", "rtx")
     assert code == 1
     assert "would not fit into memory" in err
     assert "100 MiB free" in err
@@ -292,7 +303,7 @@ def test_a_build_that_would_not_fit_is_refused_before_it_starts(rtx, one_graph, 
 
 def test_the_workspace_is_capped_to_what_the_device_has_free(monkeypatch, one_graph):
     from laco_engines.building import builder
-    from laco_engines.building.build_device import BuildTarget
+    from laco_engines.building.build_device import BuildDevice
     from laco_engines.building.builder import BuildOptions, EngineMemoryError
     from laco_engines.cost.estimate import estimate
     from laco_engines.cost.graph_cost import graph_cost
@@ -303,9 +314,9 @@ def test_the_workspace_is_capped_to_what_the_device_has_free(monkeypatch, one_gr
     cost = graph_cost(bundle.file(graph.file))
 
     def workspace(free, asked=None):
-        target = BuildTarget("tensorrt", "10.3.0", CudaDevice("Orin", 87, 8 << 30, free, True, "12.6"), (), None)
+        device = BuildDevice("tensorrt", "10.3.0", CudaDevice("Orin", 87, 8 << 30, free, True, "12.6"), (), None)
         expected = estimate(cost, workspace_bytes=asked, profile=None)
-        return builder._fit(graph, cost, expected, target, BuildOptions(workspace_bytes=asked))
+        return builder._workspace(graph, cost, expected, device, BuildOptions(workspace_bytes=asked))
 
     need = estimate(cost, workspace_bytes=None, profile=None).build_bytes
     assert workspace(2 << 30) < 2 << 30

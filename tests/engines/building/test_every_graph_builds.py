@@ -32,7 +32,7 @@ def test_the_tables_have_no_others():
 @pytest.mark.parametrize("encoder", KINDS.values())
 def test_it_builds(rtx, make_tiny_model, tmp_path, engine_cache, encoder, compressor):
     """One trace, three precisions, three engines."""
-    from laco_engines.building.build_device import resolve_target
+    from laco_engines.building.build_device import resolve_device
     from laco_engines.building.builder import BuildOptions, build_bundle
     from laco_export.exporter import vision_graph
     from laco_export.exporter.half_formats import HALF_FORMATS
@@ -52,15 +52,15 @@ def test_it_builds(rtx, make_tiny_model, tmp_path, engine_cache, encoder, compre
         graphs = traced
         if precision != "fp32":
             form = HALF_FORMATS[precision]
-            kept = choose_fp32(traced[0].graph, measure_ranges(traced[0].graph, [picture], form.torch), form)
-            graphs = vision_graph.in_half(traced, kept, form)
+            kept_fp32 = choose_fp32(traced[0].graph, measure_ranges(traced[0].graph, [picture], form.torch), form)
+            graphs = vision_graph.in_half(traced, kept_fp32, form)
         formed = vision_graph.for_target(graphs[0], target, [1])
         vision = vision_graph.write(formed, folder, precision=precision, target=target)
         write_manifest(folder, Manifest("test", {}, {}, {}, {}, vision, {}, "", {}))
         bundles.append(Bundle(folder, read_manifest(folder)))
-    rtx_target = resolve_target("rtx", (86,))
+    rtx_devices = resolve_device("rtx", (86,))
     with ThreadPoolExecutor(2) as pool:  # each build is a process of its own
-        results = list(pool.map(lambda bundle: build_bundle(bundle, rtx_target, BuildOptions()), bundles))
+        results = list(pool.map(lambda bundle: build_bundle(bundle, rtx_devices, BuildOptions()), bundles))
     for (result,) in results:
         assert result.status == "built"
         assert result.built.plan_bytes > 10_000

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from laco_engines.building import build_device, builder, verification
-from laco_engines.building.build_device import BuildTarget
+from laco_engines.building.build_device import BuildDevice
 from laco_engines.building.builder import BuildOptions, build_bundle
 from laco_engines.building.faster_form import find_faster_forms
 from laco_engines.runtimes import TensorRTVision
@@ -32,13 +32,13 @@ def int8_folder(rewritten, bundle):
 
 
 @pytest.fixture
-def device(stand_in_device, monkeypatch, tmp_path):
-    """``device(int8_ms, fp16_ms)``: a stand-in device; each engine takes its precision's time."""
+def make_device(stand_in_device, monkeypatch, tmp_path):
+    """``make_device(int8_ms, fp16_ms)``: a stand-in device; each engine takes its precision's time."""
 
     def make(int8_ms, fp16_ms):
-        trt, cuda, found = stand_in_device("tensorrt-10.3")
+        trt, cuda, stand_in = stand_in_device("tensorrt-10.3")
         monkeypatch.setenv("LACO_ENGINE_CACHE", str(tmp_path / "engines"))
-        monkeypatch.setattr(build_device, "find_device", lambda: found)
+        monkeypatch.setattr(build_device, "find_device", lambda: stand_in)
         built = []
 
         def build_engine(request, **options):
@@ -58,18 +58,18 @@ def device(stand_in_device, monkeypatch, tmp_path):
             return enqueue(plan.lstrip(b"0"), addresses, stream)
 
         trt.RUN.update(tensors=lambda plan: tensors(plan.lstrip(b"0")), enqueue=timed)
-        return BuildTarget("tensorrt", trt.__version__, found, (), None), built
+        return BuildDevice("tensorrt", trt.__version__, stand_in, (), None), built
 
     return make
 
 
-def build_both(folder, target):
+def build_both(folder, device):
     bundle, cache = open_bundle(folder), EngineCache()
     fallback = fallback_of(bundle)
-    own = build_bundle(bundle, target, BuildOptions(), cache=cache)
-    other = build_bundle(fallback, target, BuildOptions(), cache=cache)
-    opened = lambda one, results: verification.open_engines(one, target, results)
-    return bundle, own, find_faster_forms(bundle, fallback, own, other, cache, opened)
+    own = build_bundle(bundle, device, BuildOptions(), cache=cache)
+    other = build_bundle(fallback, device, BuildOptions(), cache=cache)
+    open_built = lambda form, results: verification.open_engines(form, device, results)
+    return bundle, own, find_faster_forms(bundle, fallback, own, other, cache, open_built)
 
 
 def _encode_seconds(runtime):
@@ -78,33 +78,33 @@ def _encode_seconds(runtime):
     return time.perf_counter() - start
 
 
-@pytest.mark.parametrize(("int8_ms", "fp16_ms", "kept"), [(1, 50, "int8"), (50, 1, "fp16")])
-def test_the_faster_form_is_noted_and_runs(device, int8_folder, monkeypatch, int8_ms, fp16_ms, kept):
+@pytest.mark.parametrize(("int8_ms", "fp16_ms", "faster"), [(1, 50, "int8"), (50, 1, "fp16")])
+def test_the_faster_form_is_noted_and_runs(make_device, int8_folder, monkeypatch, int8_ms, fp16_ms, faster):
     monkeypatch.setattr("laco_engines.building.faster_form.REPEATS", 5)
-    target, built = device(int8_ms, fp16_ms)
-    bundle, _, findings = build_both(int8_folder, target)
+    device, built = make_device(int8_ms, fp16_ms)
+    bundle, _, findings = build_both(int8_folder, device)
     assert len(built) == 4
     assert set(findings) == {1, 2}
     for batch, finding in findings.items():
         assert finding.own_ms >= int8_ms  # a busy machine sleeps longer
         assert finding.fallback_ms >= fp16_ms
-        assert finding.summary(batch).endswith(f"{kept} will run")
+        assert finding.summary(batch).endswith(f"{faster} will run")
     runtime = TensorRTVision(bundle)
-    assert runtime.precision == kept
+    assert runtime.precision == faster
     runtime.prepare(1)
     assert min(_encode_seconds(runtime) for _ in range(5)) < 0.05  # of the two, the one that takes 1 ms
     # A second time everything is known: nothing is built and nothing is timed.
     monkeypatch.setattr("laco_engines.building.faster_form._time", None)
-    assert build_both(int8_folder, target)[2] == findings
+    assert build_both(int8_folder, device)[2] == findings
     assert len(built) == 4
 
 
-def test_the_command_says_which_will_run(device, int8_folder, monkeypatch, capsys):
+def test_the_command_says_which_will_run(make_device, int8_folder, monkeypatch, capsys):
     from laco_engines.cli import main
 
     monkeypatch.setattr("laco_engines.building.faster_form.REPEATS", 3)
-    target, _ = device(50, 1)
-    monkeypatch.setattr(build_device, "resolve_target", lambda name, capabilities: target)
+    device, _ = make_device(50, 1)
+    monkeypatch.setattr(build_device, "resolve_device", lambda name, capabilities: device)
     assert main(["build", str(int8_folder), "--no-diff"]) == 0
     out = capsys.readouterr().out
     assert out.count("fp16 will run") == 2
@@ -114,12 +114,12 @@ def test_the_command_says_which_will_run(device, int8_folder, monkeypatch, capsy
     assert {finding["kept"] for finding in document["faster_forms"].values()} == {"fallback"}
 
 
-def test_wrong_answers_after_a_build_fail_it(device, int8_folder, monkeypatch, capsys):
+def test_wrong_answers_after_a_build_fail_it(make_device, int8_folder, monkeypatch, capsys):
     """The stand-in computes means, not features: the comparison that runs by itself must notice."""
     from laco_engines.cli import main
 
-    target, _ = device(0, 0)
-    monkeypatch.setattr(build_device, "resolve_target", lambda name, capabilities: target)
+    device, _ = make_device(0, 0)
+    monkeypatch.setattr(build_device, "resolve_device", lambda name, capabilities: device)
     assert main(["build", str(int8_folder)]) == 1
     assert "does not agree with" in capsys.readouterr().out
 
