@@ -2,7 +2,7 @@
 
 ::
 
-    request ─▶ access ─▶ place ─▶ body ─▶ preparation thread ─▶ engine thread ─▶ answer or event stream
+    request ─▶ access ─▶ place ─▶ body ─▶ preparation thread ─▶ worker thread ─▶ answer or event stream
                Host,     429 when  413,    JSON, pictures,       one answer at
                Origin,   all are   408     prompt: 400           a time
                key       taken

@@ -77,8 +77,8 @@ def _add_api(app: FastAPI, service: Service) -> None:
 
     @app.get("/health/live")
     async def live() -> JSONResponse:
-        """200 unless the engine has died or stalled: then restart the server."""
-        alive = service.engine.alive
+        """200 unless the worker has died or stalled: then restart the server."""
+        alive = service.worker.alive
         return JSONResponse({"status": "live" if alive else "failed"}, 200 if alive else 503)
 
     @app.get("/health", include_in_schema=False)
