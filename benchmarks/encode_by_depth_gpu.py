@@ -146,7 +146,7 @@ def measure(arguments, device) -> dict:
         records[key] |= {
             "p50_ms": series.quantile(0.5),
             "p95_ms": series.quantile(0.95),
-            "samples": len(series.kept),
+            "samples": len(series.accepted),
             "rejected": series.rejected,
         }
     _add_ratios(records)

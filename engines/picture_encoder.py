@@ -12,7 +12,7 @@ from laco_export.tiling import pack_tokens
 from .prompts.visuals import Visual
 from .runtimes import VisionRuntime
 
-MAX_BYTES = 64 << 20
+MAX_EMBEDDING_BYTES = 64 << 20
 """Of the embeddings that are remembered: 130 pictures of 144 tokens of 896 values."""
 
 
@@ -28,7 +28,9 @@ class PictureEncoder:
         encoded: visuals that the vision tower has encoded so far.
     """
 
-    def __init__(self, vision: VisionRuntime, newline: np.ndarray | None = None, *, max_bytes: int = MAX_BYTES):
+    def __init__(
+        self, vision: VisionRuntime, newline: np.ndarray | None = None, *, max_bytes: int = MAX_EMBEDDING_BYTES
+    ):
         self.vision = vision
         self.encoded = 0
         self._newline = newline
@@ -51,9 +53,9 @@ class PictureEncoder:
             self.encoded += len(unknown)
         for visual in visuals:
             self._features.move_to_end(visual.digest)
-        found = [self._features[visual.digest] for visual in visuals]
+        embeddings = [self._features[visual.digest] for visual in visuals]
         self._forget(keep=len({visual.digest for visual in visuals}))
-        return found
+        return embeddings
 
     def _unknown(self, visuals: Sequence[Visual]) -> list[Visual]:
         return list({v.digest: v for v in visuals if v.digest not in self._features}.values())

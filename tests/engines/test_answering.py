@@ -112,13 +112,13 @@ def test_loading_does_not_grow_from_answer_to_answer(answerer, make_picture, mon
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(vision, "prepare", prepare)
     monkeypatch.setattr(answerer, "load_ms", 1000.0)
-    found = []
+    load_ms = []
     for _ in range(3):
         if batched:
-            found += [answer.timings.load_ms for answer in answerer.generate_batch(prompts, max_new_tokens=1)[:1]]
+            load_ms += [answer.timings.load_ms for answer in answerer.generate_batch(prompts, max_new_tokens=1)[:1]]
         else:
-            found.append(answerer.generate(prompts[0], max_new_tokens=1).timings.load_ms)
-    assert found == [pytest.approx(1200), pytest.approx(1000), pytest.approx(1000)]
+            load_ms.append(answerer.generate(prompts[0], max_new_tokens=1).timings.load_ms)
+    assert load_ms == [pytest.approx(1200), pytest.approx(1000), pytest.approx(1000)]
     assert answerer.load_ms == 1000
 
 

@@ -39,15 +39,15 @@ def test_a_conversation_through_a_pipe(chat, expected, picture_file, make_pictur
     lines = ["What?", "", "And?", f"/image {second}", "This?", "/reset", "What?", "/quit", "Never asked"]
     code, out, _ = chat(lines, "--image", picture_file, "--json")
     assert code == 0
-    found = [json.loads(line) for line in out.splitlines()]
+    documents = [json.loads(line) for line in out.splitlines()]
     first = [expected.ask("What?", [picture_file]), expected.ask("And?"), expected.ask("This?", [second])]
     expected.reset()
     answers = [*first, expected.ask("What?")]
-    assert [document["token_ids"] for document in found] == [answer.token_ids for answer in answers]
-    assert [document["turn"] for document in found] == [1, 2, 3, 1]
-    assert [document["shown"] for document in found] == [[str(picture_file)], [], [str(second)], []]
-    assert all(document["timings"]["encode_ms"] < 1 for document in (found[1], found[3]))
-    assert all(document["cached_tokens"] > 0 for document in found[1:])
+    assert [document["token_ids"] for document in documents] == [answer.token_ids for answer in answers]
+    assert [document["turn"] for document in documents] == [1, 2, 3, 1]
+    assert [document["shown"] for document in documents] == [[str(picture_file)], [], [str(second)], []]
+    assert all(document["timings"]["encode_ms"] < 1 for document in (documents[1], documents[3]))
+    assert all(document["cached_tokens"] > 0 for document in documents[1:])
 
 
 def test_answers_are_text_on_stdout_and_timings_on_stderr(chat, expected):

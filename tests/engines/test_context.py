@@ -32,8 +32,8 @@ def fit(turns, most, on_overflow="truncate", reserved=0):
 
 @pytest.mark.parametrize("on_overflow", ["error", "truncate"])
 def test_what_fits_stays(on_overflow):
-    kept, omitted = fit(ALL, TOTAL + 3, on_overflow, reserved=3)
-    assert kept == ALL
+    remaining, omitted = fit(ALL, TOTAL + 3, on_overflow, reserved=3)
+    assert remaining == ALL
     assert not omitted
 
 
@@ -41,21 +41,21 @@ def test_one_token_too_many_is_an_error_unless_truncation_is_asked_for():
     with pytest.raises(UsageError, match="longer than the model's context") as caught:
         fit(ALL, TOTAL + 2, "error", reserved=3)
     assert f"{TOTAL + 3} tokens, 4 of them for 1 pictures" in caught.value.given
-    kept, omitted = fit(ALL, TOTAL + 2, reserved=3)
-    assert kept == [SYSTEM, SECOND, ANSWER_2, LAST]
+    remaining, omitted = fit(ALL, TOTAL + 2, reserved=3)
+    assert remaining == [SYSTEM, SECOND, ANSWER_2, LAST]
     assert omitted == Omitted(turns=2, tokens=0, visuals=1)
     assert str(omitted) == "the 2 oldest turns with 1 picture"
 
 
 def test_the_system_line_and_the_question_stay_to_the_last():
-    kept, omitted = fit(ALL, len(SYSTEM) + len(LAST))
-    assert kept == [SYSTEM, LAST]
+    remaining, omitted = fit(ALL, len(SYSTEM) + len(LAST))
+    assert remaining == [SYSTEM, LAST]
     assert omitted == Omitted(turns=4, tokens=0, visuals=1)
 
 
 def test_the_question_loses_its_beginning_last_of_all():
-    kept, omitted = fit(ALL, len(SYSTEM) + len(LAST) - 2)
-    assert kept[-1].input_ids.tolist() == [1, 1, 6, 6, 6, 2, 2]
+    remaining, omitted = fit(ALL, len(SYSTEM) + len(LAST) - 2)
+    assert remaining[-1].input_ids.tolist() == [1, 1, 6, 6, 6, 2, 2]
     assert omitted == Omitted(turns=4, tokens=2, visuals=1)
     assert "the first 2 tokens of the question" in str(omitted)
 
@@ -77,9 +77,9 @@ MIXED = [7, *[IMAGE] * 3, *[IMAGE] * 2, 8, 8, 8]
 )
 def test_no_picture_is_cut_in_half(excess, left, visuals):
     question = turn("user", MIXED, [visual(3), visual(2)])
-    kept, omitted = fit([SYSTEM, question], len(SYSTEM) + len(question) - excess)
-    assert kept[1].input_ids.tolist() == [1, 1, *left, 2, 2]
-    assert [len(v) for v in kept[1].visuals] == [3, 2][2 - visuals :]
+    remaining, omitted = fit([SYSTEM, question], len(SYSTEM) + len(question) - excess)
+    assert remaining[1].input_ids.tolist() == [1, 1, *left, 2, 2]
+    assert [len(v) for v in remaining[1].visuals] == [3, 2][2 - visuals :]
     assert omitted == Omitted(0, len(MIXED) - len(left), 2 - visuals)
 
 

@@ -71,8 +71,8 @@ def test_a_cropped_cache_goes_on_from_there(decoder):
     ids, other = random_ids(6), random_ids(7, length=5)
     cache = decoder.new_cache(64)
     decoder(input_ids=ids, past_key_values=cache)
-    kept = cache.copy(8)
-    for shortened in (cache, kept):
+    longer = cache.copy(8)
+    for shortened in (cache, longer):
         shortened.crop(7)
         assert shortened.get_seq_length() == 7
         logits = decoder(input_ids=other, past_key_values=shortened).logits
@@ -90,15 +90,15 @@ def test_a_cropped_cache_goes_on_from_there(decoder):
         {"do_sample": False, "repetition_penalty": 1.3},
     ],
 )
-@pytest.mark.parametrize("given", ["input_ids", "inputs_embeds", "both"])
-def test_generate_chooses_the_tokens_that_pytorch_chooses(pytorch, decoder, options, given):
+@pytest.mark.parametrize("prompt", ["input_ids", "inputs_embeds", "both"])
+def test_generate_chooses_the_tokens_that_pytorch_chooses(pytorch, decoder, options, prompt):
     for seed in range(3):
         ids = random_ids(seed, length=9)
         answers = []
         for model, embed in ((pytorch, pytorch.get_input_embeddings()), (decoder, decoder.embed)):
             inputs = {"input_ids": ids, "inputs_embeds": embed(ids)}
-            if given != "both":
-                inputs = {given: inputs[given]}
+            if prompt != "both":
+                inputs = {prompt: inputs[prompt]}
             torch.manual_seed(seed)
             answers.append(model.generate(**inputs, max_new_tokens=24, pad_token_id=0, **options))
         assert torch.equal(*answers)
@@ -113,7 +113,7 @@ def test_generate_continues_a_cache(decoder, whole):
     with torch.inference_mode():
         decoder(input_ids=ids[:, :15], past_key_values=cache)
     embeds = decoder.embed(ids if whole else ids[:, 15:])
-    given = decoder.generate(
+    continued = decoder.generate(
         input_ids=ids,
         inputs_embeds=embeds,
         attention_mask=torch.ones_like(ids),
@@ -121,7 +121,7 @@ def test_generate_continues_a_cache(decoder, whole):
         max_new_tokens=16,
         do_sample=False,
     )
-    assert torch.equal(given, expected)
+    assert torch.equal(continued, expected)
 
 
 def test_a_cache_of_tuples_is_taken(decoder):

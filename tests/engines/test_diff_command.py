@@ -63,7 +63,7 @@ def test_diff_repeats_it_with_pytorch_run_now(bundle_folder, run, picture_file):
     document = json.loads(out)
     assert document["passed"] is True
     assert document["against"] == f"PyTorch ({checkpoint})"
-    assert [one["picture"] for one in document["pictures"]] == [picture_file.name]
+    assert [compared["picture"] for compared in document["pictures"]] == [picture_file.name]
     assert 0 < document["pictures"][0]["max_abs"] < 1e-3
     assert document["pictures"][0]["tolerance"]["norm_drift"] == 0.001
 

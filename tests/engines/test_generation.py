@@ -266,17 +266,17 @@ def test_several_threads_get_their_own_answers(answerer, make_picture):
     expected = [
         answerer.answer([make_picture(index)], q, max_new_tokens=12).token_ids for index, q in enumerate(questions)
     ]
-    found = [None] * len(questions)
+    token_ids = [None] * len(questions)
 
     def ask(index):
-        found[index] = answerer.answer([make_picture(index)], questions[index], max_new_tokens=12).token_ids
+        token_ids[index] = answerer.answer([make_picture(index)], questions[index], max_new_tokens=12).token_ids
 
     threads = [threading.Thread(target=ask, args=(index,)) for index in range(len(questions))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == expected
+    assert token_ids == expected
 
 
 def test_options_and_their_fields_exclude_each_other(answerer):

@@ -69,15 +69,16 @@ def test_a_manifest_without_a_tolerance_is_an_error(rewritten):
 def test_samples_are_compared_at_their_tokens(bundle):
     samples = read_golden(bundle).samples
     assert next(iter(samples)) == "vision_model.embeddings"
-    given = {}
+    computed = {}
     for name, (indices, tokens) in samples.items():
         hidden = np.full((len(tokens), indices.max() + 1, tokens.shape[-1]), 9.0, np.float32)
         hidden[:, indices] = tokens
-        given[name] = hidden
-    assert all(found.cosine == 1 for found in compare_samples(bundle, samples, given))
+        computed[name] = hidden
+    assert all(boundary.cosine == 1 for boundary in compare_samples(bundle, samples, computed))
     third = list(samples)[2]
-    given[third] = given[third] * 1.1
-    assert [found.name for found in compare_samples(bundle, samples, given) if not found.within()] == [third]
+    computed[third] = computed[third] * 1.1
+    boundaries = compare_samples(bundle, samples, computed)
+    assert [boundary.name for boundary in boundaries if not boundary.within()] == [third]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"nothing"])

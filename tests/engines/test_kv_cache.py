@@ -38,16 +38,16 @@ def test_growing_keeps_what_is_held_and_drops_the_bindings():
     assert all(torch.equal(a, b) for a, b in zip(held, (tensor for layer in cache for tensor in layer), strict=True))
 
 
-@pytest.mark.parametrize(("length", "kept"), [(None, 6), (4, 4), (99, 6)])
-def test_a_copy_is_independent(length, kept):
+@pytest.mark.parametrize(("length", "columns"), [(None, 6), (4, 4), (99, 6)])
+def test_a_copy_is_independent(length, columns):
     cache = filled()
     new = cache.copy(length)
-    assert new.get_seq_length() == kept
+    assert new.get_seq_length() == columns
     before = [tensor.clone() for layer in new for tensor in layer]
     for buffer in cache.buffers:
         buffer.zero_()
     cache.crop(1)
-    assert new.get_seq_length() == kept
+    assert new.get_seq_length() == columns
     assert all(torch.equal(a, b) for a, b in zip(before, (tensor for layer in new for tensor in layer), strict=True))
 
 

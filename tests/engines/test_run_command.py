@@ -87,14 +87,14 @@ def test_many_questions_share_their_pictures(bundle_folder, picture_file, answer
         "--questions", tmp_path / "questions.txt", "--max-new-tokens", "6", "--json",
     )  # fmt: skip
     assert (code, err) == (0, "")
-    found = documents(out)
+    answered = documents(out)
     questions = ["What?", "How many?", "What colour?"]
-    assert [document["question"] for document in found] == questions
-    for document, question in zip(found, questions, strict=True):
+    assert [document["question"] for document in answered] == questions
+    for document, question in zip(answered, questions, strict=True):
         assert document["token_ids"] == answerer.answer([picture_file], question, max_new_tokens=6).token_ids
-    assert found[0]["cached_tokens"] == 0
-    assert all(document["cached_tokens"] >= 48 for document in found[1:])  # the system line and the picture
-    assert all(document["timings"]["encode_ms"] < found[0]["timings"]["encode_ms"] for document in found[1:])
+    assert answered[0]["cached_tokens"] == 0
+    assert all(document["cached_tokens"] >= 48 for document in answered[1:])  # the system line and the picture
+    assert all(document["timings"]["encode_ms"] < answered[0]["timings"]["encode_ms"] for document in answered[1:])
 
 
 def test_questions_come_from_stdin_and_in_batches(bundle_folder, picture_file, answerer, capfd, monkeypatch):
@@ -208,18 +208,18 @@ def test_a_runtime_that_is_not_there_is_refused_before_torch_is_imported(
     bundle_folder, capfd, monkeypatch, name, code, message
 ):
     monkeypatch.setitem(sys.modules, "laco_engines.generation.decoder", None)
-    found, out, err = run(capfd, "run", bundle_folder, "--question", "What?", "--runtime", name)
-    assert (found, out) == (code, "")
+    exit_code, out, err = run(capfd, "run", bundle_folder, "--question", "What?", "--runtime", name)
+    assert (exit_code, out) == (code, "")
     assert err.startswith("error: ")
     assert message in err
 
 
-@pytest.mark.parametrize("given, marks", [(1, 2), (2, 1), (0, 1)])
-def test_too_many_and_too_few_marks(bundle_folder, picture_file, capfd, given, marks):
-    images = ["--image", picture_file] * given
+@pytest.mark.parametrize("pictures, marks", [(1, 2), (2, 1), (0, 1)])
+def test_too_many_and_too_few_marks(bundle_folder, picture_file, capfd, pictures, marks):
+    images = ["--image", picture_file] * pictures
     code, out, err = run(capfd, "run", bundle_folder, *images, "--question", "<image> " * marks + "?")
     assert (code, out) == (2, "")
-    assert f"marks {marks} pictures and {given} are given" in err
+    assert f"marks {marks} pictures and {pictures} are given" in err
 
 
 BROKEN_VIDEOS = {

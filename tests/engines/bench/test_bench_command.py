@@ -14,7 +14,7 @@ QUICK = ("--repeats", "3", "--warmup", "1", "--threads", "1")
 
 @pytest.fixture(autouse=True)
 def peaks(monkeypatch):
-    """The machine's peaks take two seconds to measure; test_host.py measures them."""
+    """The machine's peaks take two seconds to measure; test_host_peaks.py measures them."""
     monkeypatch.setattr(measure, "measure_peaks", lambda threads: HostPeaks(1e12, 1e9, threads, 2e12))
 
 
@@ -34,18 +34,18 @@ def test_several_bundles_in_one_run(bundle_folder, rewritten, capsys, tmp_path):
     assert code == 0, err
     document = json.loads(out)
     encode = document["encode"]
-    assert [(one["bundle"], one["batch"], one["runs"], one["padded"]) for one in encode] == [
+    assert [(record["bundle"], record["batch"], record["runs"], record["padded"]) for record in encode] == [
         ("bundle", 1, [1], 0),
         ("bundle", 3, [2, 1], 0),
         ("rewritten", 1, [1], 0),
         ("rewritten", 3, [2, 1], 0),
     ]
-    for one in encode:
-        assert one["p95_ms"] >= one["p50_ms"] > 0
-        assert one["images_per_s"] == pytest.approx(1000 * one["batch"] / one["p50_ms"])
-        assert one["kept"] + one["rejected"] >= 3
-        assert one["times_floor"] == pytest.approx(one["p50_ms"] / one["floor_ms"])
-        assert one["bound"] == "bandwidth-bound"  # by the made-up peaks: 1000 operations a byte
+    for record in encode:
+        assert record["p95_ms"] >= record["p50_ms"] > 0
+        assert record["images_per_s"] == pytest.approx(1000 * record["batch"] / record["p50_ms"])
+        assert record["kept"] + record["rejected"] >= 3
+        assert record["times_floor"] == pytest.approx(record["p50_ms"] / record["floor_ms"])
+        assert record["bound"] == "bandwidth-bound"  # by the made-up peaks: 1000 operations a byte
     assert encode[1]["floor_ms"] > encode[0]["floor_ms"]
     assert [encode[0]["depth"], encode[2]["depth"]] == [0.5, 1.0]
     for name in ("bundle", "rewritten"):
@@ -124,5 +124,5 @@ def test_a_runtime_that_is_missing_is_told(bundle_folder, capsys):
 def test_a_process_that_fails_does_not_end_the_benchmark(tmp_path):
     from laco_engines.bench.process_memory import MemoryRequest, bundle_memory
 
-    found = bundle_memory(MemoryRequest(str(tmp_path / "missing"), None, 1, 1, False))
-    assert "is not a bundle" in found["error"]
+    memory = bundle_memory(MemoryRequest(str(tmp_path / "missing"), None, 1, 1, False))
+    assert "is not a bundle" in memory["error"]

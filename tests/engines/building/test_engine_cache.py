@@ -28,11 +28,11 @@ def kernels(cache):
 
 
 def test_kernels_of_the_same_version_stay(cache):
-    one = store(cache, capabilities=(86,), kernels=(86,))
+    stored = store(cache, capabilities=(86,), kernels=(86,))
     store(cache, capabilities=(86, 89), kernels=(89,))
     store(cache, "tensorrt", "10.3", ())  # another library knows nothing of them
     assert len(kernels(cache)) == 2
-    assert one.kernels(86).is_file()
+    assert stored.kernels(86).is_file()
 
 
 def test_kernels_of_another_version_go_when_an_engine_of_this_one_is_built(cache):

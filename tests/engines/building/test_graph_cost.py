@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 from laco_engines.cost.graph_cost import graph_cost
 
 
-def save(tmp_path, nodes, inputs, outputs, constants, known=(), opset=21):
+def save(tmp_path, nodes, inputs, outputs, constants, stated=(), opset=21):
     info = lambda items: [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in items]
     graph = helper.make_graph(
         nodes,
@@ -14,7 +14,7 @@ def save(tmp_path, nodes, inputs, outputs, constants, known=(), opset=21):
         info(inputs),
         info(outputs),
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
-        value_info=info(known),
+        value_info=info(stated),
     )
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     path = tmp_path / "g.onnx"
@@ -58,9 +58,9 @@ def test_weights_alone_in_eight_bits_multiply_in_the_other_factors_type(tmp_path
     constants = {"scale": np.float16(1), "w": np.ones((8, 5), np.int8)}
     half = TensorProto.FLOAT16
     path = save(tmp_path, nodes, [("x", half, [4, 8])], [("y", half, [4, 5])], constants)
-    found = graph_cost(path)
-    assert found.flops == {"fp16": 2 * 4 * 5 * 8}
-    assert found.weight_bytes == 8 * 5 + 2
+    cost = graph_cost(path)
+    assert cost.flops == {"fp16": 2 * 4 * 5 * 8}
+    assert cost.weight_bytes == 8 * 5 + 2
 
 
 @pytest.mark.parametrize("operator", ["MatMulIntegerToFloat", "MatMulNBits"])
@@ -72,7 +72,7 @@ def test_onnx_runtimes_own_integer_products(tmp_path, operator):
     float_ = TensorProto.FLOAT
     path = save(
         tmp_path, nodes, [("x", kind, [1, 4, 8])], [("y", float_, [1, 4, 5])], {"w": np.ones((8, 5), np.uint8)},
-        known=[("h", float_, [1, 4, 5])],
+        stated=[("h", float_, [1, 4, 5])],
     )  # fmt: skip
     assert graph_cost(path).flops == {"int8": 2 * 4 * 5 * 8}
 

@@ -8,11 +8,11 @@ def test_peaks_are_measured(monkeypatch):
     monkeypatch.setattr(host_peaks, "_SIDE", 256)
     monkeypatch.setattr(host_peaks, "_ARRAY_BYTES", 1 << 22)
     monkeypatch.setattr(host_peaks, "_REPEATS", 2)
-    found = measure_peaks(1)
-    assert found.threads == 1
-    assert 1e8 < found.flops < 1e14
-    assert 1e8 < found.int8_ops < 1e15
-    assert 1e8 < found.bandwidth < 1e13
+    peaks = measure_peaks(1)
+    assert peaks.threads == 1
+    assert 1e8 < peaks.flops < 1e14
+    assert 1e8 < peaks.int8_ops < 1e15
+    assert 1e8 < peaks.bandwidth < 1e13
 
 
 def test_the_floor_is_the_longer_of_arithmetic_and_memory():

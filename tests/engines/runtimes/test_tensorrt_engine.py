@@ -35,10 +35,10 @@ def test_memory_is_allocated_once_and_a_run_is_one_launch(stand_in_device, store
     runtime.prepare(3)  # both sizes
     cuda.calls.clear()
     first = runtime.encode(pictures(2))
-    kept = first.copy()
+    as_returned = first.copy()
     runtime.encode(pictures(2) + 9)
     assert cuda.calls == ["cudaGraphLaunch", "cudaStreamSynchronize"] * 2
-    assert np.array_equal(first, kept)  # the caller's own, not the pinned memory
+    assert np.array_equal(first, as_returned)  # the caller's own, not the pinned memory
     runtime.close()
     assert cuda.memory == {}
 

@@ -34,12 +34,12 @@ def test_no_name_is_missing():
 )
 def test_a_planted_name_is_found_where_a_version_lacks_it(planted, lacking):
     source = f"def f(engine: trt.ICudaEngine):\n    {planted}\n"
-    found = {
+    levels = {
         level
         for level in STANDARD
         if SCRIPT["names_of"](source, SCRIPT["load_level"](level), {"*": STANDARD}, level).missing
     }
-    assert found == lacking
+    assert levels == lacking
 
 
 def test_a_name_planted_in_the_real_source_fails_the_script(tmp_path):

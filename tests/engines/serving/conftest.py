@@ -92,9 +92,9 @@ class ServerProcess:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def start_server(bundle: Path, log: Path, *arguments: str) -> ServerProcess:
@@ -148,13 +148,13 @@ class Question:
 @pytest.fixture(scope="session")
 def questions() -> list[Question]:
     """Held-out questions with one picture each, of every kind."""
-    found = []
+    held_out = []
     for entry in json.loads((HELD_OUT / "heldout.json").read_text())[::11]:
         asked, answered = entry["conversations"]
         path = HELD_OUT / entry["image"]
         text = asked["value"].replace("<image>\n", "")
-        found.append(Question(text, answered["value"], data_url(path.read_bytes()), path))
-    return found
+        held_out.append(Question(text, answered["value"], data_url(path.read_bytes()), path))
+    return held_out
 
 
 # The application in this process, driven without a socket

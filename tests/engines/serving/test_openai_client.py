@@ -59,8 +59,8 @@ def test_usage_comes_only_where_it_is_asked_for(client):
 
 
 def test_a_second_question_reuses_the_first_one_s_cache(client, questions):
-    one = questions[3]
-    messages = [user(one.text, one.url)]
+    question = questions[3]
+    messages = [user(question.text, question.url)]
     answer = ask(client, messages).choices[0].message
     reply = ask(client, [*messages, answer.model_dump(), user("And what shape is it?")])
     assert reply.usage.prompt_tokens_details.cached_tokens > 30
