@@ -7,10 +7,15 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from laco_engines.answering import Answerer
+from laco_export.bundle import open_bundle
 from laco_export.conversation import question_turn, render
 from laco_export.errors import BundleError, UsageError
+from laco_export.exporter.options import ExportOptions
+from laco_export.exporter.pipeline import export_bundle
+from laco_export.models import checkpoint
 
 
 def pytorch_tokens(engine_model, pictures, question, max_new_tokens):
@@ -205,7 +210,33 @@ def test_too_long_a_prompt_is_refused(answerer):
 
 
 def test_bundle_without_a_language_model_cannot_answer(rewritten):
-    from laco_export.bundle import open_bundle
-
     with pytest.raises(BundleError, match="no language model"):
         Answerer(open_bundle(rewritten(decoder=None)))
+
+
+@pytest.fixture(scope="module")
+def tiled_answerer(tiled_model, tmp_path_factory):
+    """Of a bundle whose model tiles single pictures."""
+    folder = tmp_path_factory.mktemp("tiled")
+    checkpoint.save(*tiled_model, folder / "tiny")
+    options = ExportOptions(folder / "tiny", precision="fp32", output=folder / "bundle", compile=False)
+    return Answerer(open_bundle(export_bundle(options).output))
+
+
+@pytest.mark.parametrize(
+    "sizes", [[(200, 60)], [(50, 170)], [(300, 290)], [(56, 56)], [(7, 400)], [(200, 60), (50, 90)]]
+)
+def test_a_model_that_tiles_pictures_answers_as_pytorch(tiled_answerer, tiled_model, sizes):
+    model, processor = tiled_model
+    generator = np.random.default_rng(sum(map(sum, sizes)))
+    pictures = [Image.fromarray(generator.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in sizes]
+    prompt = render([question_turn("what is it?", len(pictures))], add_generation_prompt=True)
+    inputs = processor(images=pictures, text=prompt, return_tensors="pt")
+    with torch.no_grad():
+        expected = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    actual = tiled_answerer.answer(pictures, "what is it?", max_new_tokens=12)
+    assert actual.prompt_tokens == inputs["input_ids"].shape[1]
+    assert actual.token_ids == expected.tolist()[: len(actual.token_ids)]
+    assert len(actual.token_ids) >= len(expected) or actual.finish == "stop"
+    pixel_values = tiled_answerer.prompter.prepare(pictures, "what is it?").pixel_values
+    np.testing.assert_allclose(pixel_values, inputs["pixel_values"].numpy(), rtol=0, atol=0)

@@ -232,7 +232,7 @@ def test_the_cuda_stand_in_has_only_real_names():
     """Each name of the stand-in exists in NVIDIA's bindings, so code that runs on it asks for nothing else."""
     from cuda.bindings import runtime as cuda
 
-    from .conftest import StandInCuda
+    from ..stand_ins import StandInCuda
 
     for name in (name for name in vars(StandInCuda) if name.startswith("cuda")):
         real, member = getattr(cuda, name), getattr(StandInCuda, name)

@@ -14,7 +14,7 @@ from laco_engines.serving.prompting import MAX_CHARACTERS, Abandoned, build_prom
 from laco_engines.serving.settings import ServeSettings
 from laco_export.bundle import open_bundle
 
-from .conftest import data_url, png, user
+from .messages import data_url, png, user
 
 
 @pytest.fixture(scope="module")

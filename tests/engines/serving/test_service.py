@@ -11,7 +11,7 @@ from laco_engines.serving import body as body_module
 from laco_engines.serving import chat_response
 from laco_engines.serving.fetching import fetch_picture
 
-from .conftest import user
+from .messages import user
 
 
 async def until(holds) -> None:

@@ -119,10 +119,3 @@ def test_a_runtime_that_is_missing_is_told(bundle_folder, capsys):
     code, _, err = bench(capsys, bundle_folder, "--runtime", "tensorrt")
     assert code == 1
     assert "TensorRT is not installed" in err or "TensorRT has no device" in err
-
-
-def test_a_process_that_fails_does_not_end_the_benchmark(tmp_path):
-    from laco_engines.bench.process_memory import MemoryRequest, bundle_memory
-
-    memory = bundle_memory(MemoryRequest(str(tmp_path / "missing"), None, 1, 1, False))
-    assert "is not a bundle" in memory["error"]

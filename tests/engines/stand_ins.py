@@ -12,7 +12,7 @@ import pytest
 
 from laco_engines.devices.cuda import CudaDevice
 
-ASSETS = Path(__file__).parents[2] / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 LEVELS = ("tensorrt-10.3", "tensorrt-10.13", "tensorrt-10.16", "tensorrt-11.4")
 
 STAND_IN = CudaDevice("Stand-in", 87, 8 << 30, 6 << 30, True, "12.6", 8, "Stand-in Developer Kit", "36.4.3")

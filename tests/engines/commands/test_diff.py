@@ -1,32 +1,9 @@
-"""``laco-engine diff`` and ``inspect --graph`` as their user meets them."""
+"""``laco-engine diff`` as its user meets it."""
 
 import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
-from laco_engines.cli import main
-from laco_export.bundle import open_bundle
-
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "proof.md").read_text(encoding="utf-8")
-SHOWN = re.findall(r"^(laco-engine diff BUNDLE.*?)\s*(?:#.*)?$", PAGE, re.M)
-
-
-@pytest.fixture
-def run(capfd):
-    def call(*arguments):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as exit:
-            code = exit.code
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
@@ -104,47 +81,3 @@ def test_pictures_of_ones_own_need_the_checkpoint(bundle_folder, picture_file, r
     code, _, err = run("diff", bundle_folder, "--images", picture_file)
     assert code == 2
     assert "--images needs --model" in err
-
-
-def test_inspect_prints_the_exports_table_again(bundle_folder, run):
-    from laco_export.summary import summary_lines
-
-    code, out, _ = run("inspect", bundle_folder)
-    assert code == 0
-    flat = " ".join(out.replace("│", " ").split())
-    for label, text in summary_lines(open_bundle(bundle_folder).manifest):
-        assert label in flat
-        assert text.split()[0] in flat
-    for text in ("FLOPs", "of a merge at @1", "seconds", "together", "operator", "as traced", "exported"):
-        assert text in flat
-    assert "(≥ 0.9999995)" in flat  # each number beside its tolerance
-
-
-def test_inspect_draws_the_merge(bundle_folder, run, tmp_path):
-    code, out, _ = run("inspect", bundle_folder, "--graph", tmp_path / "merge.png")
-    assert code == 0
-    assert "merge.png" in out
-    image = Image.open(tmp_path / "merge.png")
-    assert image.format == "PNG"
-    assert image.height > 800  # a dozen rows
-    assert [path.name for path in tmp_path.iterdir() if path.suffix != ""] == ["merge.png"]
-
-
-def test_inspect_draws_png_alone(bundle_folder, run, tmp_path):
-    code, _, err = run("inspect", bundle_folder, "--graph", tmp_path / "merge.svg")
-    assert code == 2
-    assert "a name that ends in .png" in err
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("command", SHOWN)
-def test_the_commands_of_the_page_on_proof(command, bundle_folder, picture_file, run):
-    places = {"BUNDLE": bundle_folder, "CKPT": bundle_folder.parent / "tiny", "DIR": picture_file.parent}
-    arguments = [places.get(word, word) for word in command.split()[1:]]
-    code, out, _ = run(*arguments)
-    assert code == 0
-    assert "agrees with PyTorch" in out
-
-
-def test_the_page_shows_them():
-    assert len(SHOWN) == 4

@@ -9,7 +9,7 @@ import pytest
 
 from laco_engines.cli import main
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "engines.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "engines.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.S) for line in block.splitlines() if line]
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 

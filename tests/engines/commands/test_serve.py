@@ -7,6 +7,8 @@ import pytest
 
 from laco_engines.cli import main
 
+pytest.importorskip("fastapi", reason="needs the extra 'serve'")
+
 
 def test_help_needs_no_heavy_package():
     start = time.perf_counter()

@@ -3,7 +3,7 @@
 import openai
 import pytest
 
-from .conftest import user
+from ...engines.serving.messages import user
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from laco_engines.cli import build_parser
 from laco_engines.devices.jetpack import JETPACKS
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def command_lines(name):

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from .conftest import start_server, user
+from ...engines.serving.messages import user
+from .conftest import start_server
 
 MIB = 1 << 20
 

@@ -5,12 +5,6 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-import uvicorn
-
-from laco_engines.serving.app import make_app
-from laco_engines.serving.server import bind
-from laco_engines.serving.service import Service
-from laco_engines.serving.settings import ServeSettings
 
 pytestmark = pytest.mark.browser
 
@@ -108,8 +102,13 @@ def test_each_control_has_a_name(page, questions):
 
 
 @contextmanager
-def served(service: Service):
+def served(service):
     """The application of a service on a port, by a thread of this process."""
+    import uvicorn
+
+    from laco_engines.serving.app import make_app
+    from laco_engines.serving.server import bind
+
     config = uvicorn.Config(make_app(service), http="h11", lifespan="off", log_config=None, access_log=False)
     server, listener = uvicorn.Server(config), bind("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -124,6 +123,10 @@ def served(service: Service):
 
 
 def test_a_server_with_a_key_asks_for_it(browser, bundle, answerer):
+    pytest.importorskip("fastapi", reason="needs the extra 'serve'")
+    from laco_engines.serving.service import Service
+    from laco_engines.serving.settings import ServeSettings
+
     settings = ServeSettings(api_key="open-sesame")
     service = Service(bundle, answerer.prompter, settings, load=lambda: answerer, model="tiny")
     with served(service) as url, browser.new_context() as context:
