@@ -1,9 +1,9 @@
 from .fixtures import (  # noqa: F401 - fixtures
     answerer,
+    answering_model,
     bundle,
     bundle_folder,
     engine_cache,
-    engine_model,
     make_picture,
     one_graph,
     picture_file,

@@ -49,7 +49,7 @@ def _model(image_token_id, eos_token_id, vocab_size, **options):
 
 
 @pytest.fixture(scope="session")
-def engine_model(tiny_checkpoint):
+def answering_model(tiny_checkpoint):
     """``(model, processor)``: the tiny checkpoint's processor, and random weights that pictures can sway."""
     from laco_export.models import LacoProcessor
 
@@ -59,11 +59,11 @@ def engine_model(tiny_checkpoint):
 
 
 @pytest.fixture(scope="session")
-def tiled_model(engine_model):
+def tiled_model(answering_model):
     """The same with a model that tiles single pictures into grids of up to 3 x 3, scaled down above four tiles."""
     from laco_export.models import LacoProcessor
 
-    tokenizer = engine_model[1].tokenizer
+    tokenizer = answering_model[1].tokenizer
     tiling = {"tile": 56, "max_rows": 3, "max_columns": 3, "max_tiles": 4}
     token_id = tokenizer.convert_tokens_to_ids("<|image_pad|>")
     model = _model(token_id, tokenizer.eos_token_id, len(tokenizer), tiling=tiling)
@@ -71,14 +71,14 @@ def tiled_model(engine_model):
 
 
 @pytest.fixture(scope="session")
-def bundle_folder(engine_model, tmp_path_factory) -> Path:
-    """An FP32 bundle of ``engine_model`` with vision graphs for one and for two pictures."""
+def bundle_folder(answering_model, tmp_path_factory) -> Path:
+    """An FP32 bundle of ``answering_model`` with vision graphs for one and for two pictures."""
     from laco_export.exporter import pipeline
     from laco_export.exporter.options import ExportOptions
     from laco_export.models import checkpoint
 
     folder = tmp_path_factory.mktemp("engines")
-    checkpoint.save(*engine_model, folder / "tiny")
+    checkpoint.save(*answering_model, folder / "tiny")
     options = ExportOptions(folder / "tiny", precision="fp32", batches=(1, 2), output=folder / "bundle", compile=False)
     return pipeline.export_bundle(options).output
 

@@ -18,8 +18,8 @@ from laco_export.exporter.pipeline import export_bundle
 from laco_export.models import checkpoint
 
 
-def pytorch_tokens(engine_model, pictures, question, max_new_tokens):
-    model, processor = engine_model
+def pytorch_tokens(answering_model, pictures, question, max_new_tokens):
+    model, processor = answering_model
     text = render([question_turn(question, len(pictures))], add_generation_prompt=True)
     inputs = processor(images=pictures, text=text, return_tensors="pt")
     with torch.inference_mode():
@@ -35,18 +35,18 @@ def random_question(seed):
 
 @pytest.mark.parametrize("num_images", [0, 1, 2, 3])
 @pytest.mark.parametrize("seed", range(5))
-def test_greedy_tokens_equal_pytorch(engine_model, answerer, make_picture, num_images, seed):
+def test_greedy_tokens_equal_pytorch(answering_model, answerer, make_picture, num_images, seed):
     pictures = [make_picture(10 * seed + index, size=(60 + 30 * index, 90)) for index in range(num_images)]
-    expected, prompt = pytorch_tokens(engine_model, pictures, random_question(seed), 24)
+    expected, prompt = pytorch_tokens(answering_model, pictures, random_question(seed), 24)
     answer = answerer.answer(pictures, random_question(seed), max_new_tokens=24)
     assert answer.token_ids == expected
     assert answer.prompt_tokens == len(prompt)
 
 
-def test_marks_in_the_question_place_the_pictures(engine_model, answerer, make_picture):
+def test_marks_in_the_question_place_the_pictures(answering_model, answerer, make_picture):
     pictures = [make_picture(1), make_picture(2)]
     question = "Is <image> like <image>?"
-    expected, prompt = pytorch_tokens(engine_model, pictures, question, 16)
+    expected, prompt = pytorch_tokens(answering_model, pictures, question, 16)
     prepared = answerer.prompter.prepare(pictures, question)
     assert prepared.input_ids.tolist() == prompt
     assert answerer.generate(prepared, max_new_tokens=16).token_ids == expected
@@ -151,8 +151,8 @@ def test_real_timings_are_positive(answerer, make_picture):
     assert answer.finish == "length"
 
 
-def test_scores_give_the_two_best_tokens(engine_model, answerer, make_picture):
-    model, processor = engine_model
+def test_scores_give_the_two_best_tokens(answering_model, answerer, make_picture):
+    model, processor = answering_model
     picture = make_picture(3)
     answer = answerer.answer([picture], "What?", max_new_tokens=6, output_scores=True)
     assert [step.token for step in answer.scores] == answer.token_ids
@@ -166,7 +166,7 @@ def test_scores_give_the_two_best_tokens(engine_model, answerer, make_picture):
     assert answerer.answer([picture], "What?", max_new_tokens=1).scores is None
 
 
-def test_the_end_token_ends_the_answer(engine_model, bundle, answerer, make_picture):
+def test_the_end_token_ends_the_answer(answering_model, bundle, answerer, make_picture):
     picture = make_picture(3)
     first, second, third = answerer.answer([picture], "What?", max_new_tokens=3).token_ids
     decoder = bundle.manifest.decoder
@@ -188,11 +188,11 @@ def test_greedy_whatever_the_generation_config_says(answerer, make_picture, monk
     assert answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids == expected
 
 
-def test_a_repetition_penalty_counts_the_prompt_too(engine_model, answerer, make_picture, monkeypatch):
+def test_a_repetition_penalty_counts_the_prompt_too(answering_model, answerer, make_picture, monkeypatch):
     plain = answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids
-    for generation_config in (engine_model[0].generation_config, answerer.decoder.generation_config):
+    for generation_config in (answering_model[0].generation_config, answerer.decoder.generation_config):
         monkeypatch.setattr(generation_config, "repetition_penalty", 3.0)
-    expected, _ = pytorch_tokens(engine_model, [make_picture(3)], "What?", 12)
+    expected, _ = pytorch_tokens(answering_model, [make_picture(3)], "What?", 12)
     assert expected != plain
     assert answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids == expected
 

@@ -12,8 +12,8 @@ from laco_export.errors import BundleError
 
 
 @pytest.fixture(scope="module")
-def pytorch(engine_model):
-    return engine_model[0].language_model
+def pytorch(answering_model):
+    return answering_model[0].language_model
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from laco_export.errors import UsageError
 QUESTION = "What is it?"
 
 
-def pytorch_tokens(engine_model, pictures, question, *, videos=None, seed=None, **options):
-    model, processor = engine_model
+def pytorch_tokens(answering_model, pictures, question, *, videos=None, seed=None, **options):
+    model, processor = answering_model
     turn = question_turn(question, len(pictures), len(videos or []))
     inputs = processor(
         images=pictures or None,
@@ -39,9 +39,11 @@ def pytorch_tokens(engine_model, pictures, question, *, videos=None, seed=None, 
     ],
 )
 @pytest.mark.parametrize("seed", [0, 1, 2**40])
-def test_sampled_tokens_equal_pytorch_under_one_seed(engine_model, answerer, make_picture, options, seed):
+def test_sampled_tokens_equal_pytorch_under_one_seed(answering_model, answerer, make_picture, options, seed):
     pictures = [make_picture(seed % 7), make_picture(3)]
-    expected = pytorch_tokens(engine_model, pictures, QUESTION, seed=seed, do_sample=True, max_new_tokens=24, **options)
+    expected = pytorch_tokens(
+        answering_model, pictures, QUESTION, seed=seed, do_sample=True, max_new_tokens=24, **options
+    )
     answer = answerer.answer(pictures, QUESTION, seed=seed, max_new_tokens=24, **options)
     assert answer.token_ids == expected
     assert answer.seed == seed
@@ -66,10 +68,10 @@ def test_sampling_leaves_the_callers_random_numbers_alone(answerer):
     assert torch.rand(3).tolist() == expected
 
 
-def test_the_repetition_penalty_given_wins_over_the_checkpoints(engine_model, answerer, make_picture, monkeypatch):
+def test_the_repetition_penalty_given_wins_over_the_checkpoints(answering_model, answerer, make_picture, monkeypatch):
     monkeypatch.setattr(answerer.decoder.generation_config, "repetition_penalty", 5.0)
     expected = pytorch_tokens(
-        engine_model, [make_picture(3)], QUESTION, do_sample=False, repetition_penalty=1.7, max_new_tokens=12
+        answering_model, [make_picture(3)], QUESTION, do_sample=False, repetition_penalty=1.7, max_new_tokens=12
     )
     answer = answerer.answer([make_picture(3)], QUESTION, repetition_penalty=1.7, max_new_tokens=12)
     assert answer.token_ids == expected
@@ -84,22 +86,22 @@ def decoder_inputs(answerer, prompt):
     return {"input_ids": ids, "inputs_embeds": embeds}
 
 
-def test_transformers_own_streamer_gets_the_text(engine_model, answerer, make_picture):
+def test_transformers_own_streamer_gets_the_text(answering_model, answerer, make_picture):
     from transformers import TextIteratorStreamer
 
     prompt = answerer.prompter.prepare([make_picture(3)], QUESTION)
-    streamer = TextIteratorStreamer(engine_model[1].tokenizer, skip_prompt=True, skip_special_tokens=True)
+    streamer = TextIteratorStreamer(answering_model[1].tokenizer, skip_prompt=True, skip_special_tokens=True)
     answerer.decoder.generate(**decoder_inputs(answerer, prompt), max_new_tokens=12, do_sample=False, streamer=streamer)
     expected = answerer.generate(prompt, max_new_tokens=12).text
     assert "".join(streamer) == expected
     assert expected
 
 
-def test_beams_equal_pytorch(engine_model, answerer, make_picture):
+def test_beams_equal_pytorch(answering_model, answerer, make_picture):
     beams = {"num_beams": 3, "do_sample": False, "max_new_tokens": 12}
     prompt = answerer.prompter.prepare([make_picture(3)], QUESTION)
     tokens = answerer.decoder.generate(**decoder_inputs(answerer, prompt), **beams)[0].tolist()
-    expected = pytorch_tokens(engine_model, [make_picture(3)], QUESTION, **beams)
+    expected = pytorch_tokens(answering_model, [make_picture(3)], QUESTION, **beams)
     assert tokens[-len(expected) :] == expected
     assert expected != answerer.generate(prompt, max_new_tokens=12).token_ids
 
@@ -224,18 +226,18 @@ def frames(make_picture, count, size=(70, 50)):
 
 
 @pytest.mark.parametrize("count", [1, 3, 40])
-def test_video_tokens_equal_pytorch(engine_model, answerer, make_picture, count):
+def test_video_tokens_equal_pytorch(answering_model, answerer, make_picture, count):
     video = frames(make_picture, count)
-    expected = pytorch_tokens(engine_model, [], QUESTION, videos=[video], do_sample=False, max_new_tokens=16)
+    expected = pytorch_tokens(answering_model, [], QUESTION, videos=[video], do_sample=False, max_new_tokens=16)
     prompt = answerer.prompter.prepare([], QUESTION, videos=[video])
     assert len(prompt.visuals) == min(count, 32)
     assert answerer.generate(prompt, max_new_tokens=16).token_ids == expected
 
 
-def test_pictures_and_videos_mix_in_any_order(engine_model, answerer, make_picture):
+def test_pictures_and_videos_mix_in_any_order(answering_model, answerer, make_picture):
     pictures, videos = [make_picture(1), make_picture(2)], [frames(make_picture, 3), frames(make_picture, 2)]
     question = "Is <video> before <image> or <image> after <video>?"
-    expected = pytorch_tokens(engine_model, pictures, question, videos=videos, do_sample=False, max_new_tokens=16)
+    expected = pytorch_tokens(answering_model, pictures, question, videos=videos, do_sample=False, max_new_tokens=16)
     prompt = answerer.prompter.prepare(pictures, question, videos=videos)
     assert answerer.generate(prompt, max_new_tokens=16).token_ids == expected
 

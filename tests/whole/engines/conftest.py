@@ -16,10 +16,10 @@ import pytest
 
 from ...engines.fixtures import (  # noqa: F401 - fixtures
     answerer,
+    answering_model,
     bundle,
     bundle_folder,
     engine_cache,
-    engine_model,
     make_picture,
     picture_file,
     rewritten,
