@@ -28,7 +28,7 @@ from published_bundles import published_bundles
 from published_towers import pixel_shape, published_tower
 
 from laco_engines.bench.plot import DepthPoint, draw_by_depth
-from laco_engines.building.build_device import BuildTarget
+from laco_engines.building.build_device import BuildDevice
 from laco_engines.building.builder import BuildOptions, build_bundle
 from laco_engines.building.verification import open_engines
 from laco_engines.cost.graph_cost import graph_cost
@@ -64,10 +64,10 @@ def runtimes(bundle, device, cache: EngineCache, notes: list[str]) -> Iterator[t
             notes.append(f"{name}: {'no device' if installed else 'not installed'}")
             continue
         capabilities = (device.capability,) if library == "tensorrt_rtx" else ()
-        target = BuildTarget(library, installed, device, capabilities, device_profile(device))
+        build_device = BuildDevice(library, installed, device, capabilities, device_profile(device))
         try:
-            results = build_bundle(bundle, target, BuildOptions(), cache=cache)
-            yield name, open_engines(bundle, target, results).encode
+            results = build_bundle(bundle, build_device, BuildOptions(), cache=cache)
+            yield name, open_engines(bundle, build_device, results).encode
         except LacoError as error:
             notes.append(f"{name}: {error.failed}: {error.given}")
 
@@ -147,7 +147,7 @@ def measure(arguments, device) -> dict:
         records[key] |= {
             "p50_ms": series.quantile(0.5),
             "p95_ms": series.quantile(0.95),
-            "samples": len(series.kept),
+            "samples": len(series.accepted),
             "rejected": series.rejected,
         }
     _add_ratios(records)

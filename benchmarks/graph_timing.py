@@ -77,7 +77,7 @@ def summary(series: Series) -> dict:
 
 def median_ratio(series: Series, base: Series) -> float:
     """The median over rounds of the ratio to ``base`` in the same round; rounds in which either stalled are out."""
-    rounds = zip(series.samples, base.samples, series.is_kept, base.is_kept)
+    rounds = zip(series.samples, base.samples, series.is_accepted, base.is_accepted)
     return float(np.median([one.ms / other.ms for one, other, kept, also in rounds if kept and also]))
 
 
