@@ -1,6 +1,6 @@
-"""`laco-train`: run a recipe, or show what it would do.
+"""``laco-train``: run a recipe, or show what it would do.
 
-torch and transformers are imported when training starts, so `--help` and usage errors come at once.
+torch and transformers are imported when training starts, so ``--help`` and usage errors come at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Several processes: torchrun --nproc-per-node 8 -m laco_training --recipe … (or
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of `laco-train`."""
+    """The options of ``laco-train``."""
     parser = argparse.ArgumentParser(
         prog="laco-train", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -29,7 +29,7 @@ _BATCH = 50
 
 @dataclass(frozen=True)
 class Answer:
-    """One held-out question with the model's answer; `kind` is empty where the file names none."""
+    """One held-out question with the model's answer; ``kind`` is empty where the file names none."""
 
     id: str
     kind: str
@@ -63,7 +63,7 @@ class Evaluation:
         }
 
     def to_dict(self) -> dict:
-        """For `training.json`: overall and per kind, as shares of 1."""
+        """For ``training.json``: overall and per kind, as shares of 1."""
         kinds = {kind: {"accuracy": right, "shuffled": guessed} for kind, (right, guessed) in self.by_kind().items()}
         return {"accuracy": self.accuracy, "shuffled": accuracy(self.shuffled), "kinds": kinds}
 
@@ -79,7 +79,7 @@ def evaluate(
     """Ask every question of a LLaVA-style JSON file (its first turn) with its pictures and with others'.
 
     Args:
-        data_file: pictures are found relative to its folder; `kind` of a sample names its kind.
+        data_file: pictures are found relative to its folder; ``kind`` of a sample names its kind.
         seed: of the shuffle.
     """
     entries = read_entries(data_file)

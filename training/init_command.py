@@ -1,4 +1,4 @@
-"""`laco-train init`: a checkpoint from an encoder folder and a language-model folder, before any training."""
+"""``laco-train init``: a checkpoint from an encoder folder and a language-model folder, before any training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of `laco-train init`."""
+    """The options of ``laco-train init``."""
     parser = argparse.ArgumentParser(
         prog="laco-train init",
         description="Start a LaCo checkpoint from a pretrained encoder and a pretrained LLM. The merge layer "
@@ -111,7 +111,7 @@ def _grid(text: str) -> tuple[int, int]:
 
 
 def _tiling(arguments: argparse.Namespace) -> dict | None:
-    """The `tiling` field of the model; its tile is the encoder's input."""
+    """The ``tiling`` field of the model; its tile is the encoder's input."""
     if arguments.tiling is None:
         return None
     from laco_export.models import weight_files

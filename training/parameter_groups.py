@@ -50,7 +50,7 @@ def set_trainable(model: LacoForConditionalGeneration, names: Mapping[str, objec
 def optimizer_groups(
     model: LacoForConditionalGeneration, learning_rates: Mapping[str, float], weight_decay: float
 ) -> list[dict]:
-    """PyTorch's parameter groups, in the order of `GROUPS`, each with its name, peak rate and weight decay.
+    """PyTorch's parameter groups, each with its name, peak rate and weight decay; in the order of ``GROUPS``.
 
     Weights decay and vectors (biases, norms, scales, the newline) do not. HF's Trainer means the same, but goes by
     names and misses some norms. With a weight decay a part has two groups of one name.

@@ -1,10 +1,13 @@
-"""Recipes in YAML: read with overrides (`--set compression.at=1/4`), and written back in full.
+"""Recipes in YAML: read with overrides (``--set compression.at=1/4``), and written back in full.
 
-name, seed, data_folder
-model:        encoder, language_model, …      (recipe.ModelRecipe)
-compression:  method, at, ratio, …            (recipe.CompressionRecipe)
-all_stages:   keys of every stage that does not say otherwise
-stages:       "1", "1.5", "2-si", "2-ov"      (recipe.StageRecipe)
+::
+
+    name, seed, data_folder
+    model:        encoder, language_model, …      (recipe.ModelRecipe)
+    compression:  method, at, ratio, …            (recipe.CompressionRecipe)
+    all_stages:   keys of every stage that does not say otherwise
+    stages:       "1", "1.5", "2-si", "2-ov"      (recipe.StageRecipe)
+    tiny:         data, encoder, language_model   (tiny.recipe.TinyStart)
 """
 
 from __future__ import annotations
@@ -33,10 +36,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a built-in recipe by name or a YAML file by path.
 
     Args:
-        overrides: `KEY=VALUE` each, KEY with dots (`stages.1.epochs`), VALUE in YAML.
+        overrides: ``KEY=VALUE`` each, KEY with dots (``stages.1.epochs``), VALUE in YAML.
 
     Raises:
-        UsageError: neither a built-in name nor a file, or an override without `=`.
+        UsageError: neither a built-in name nor a file, or an override without ``=``.
         ConfigError: not YAML, an unknown key, a wrong type, or a value out of range.
     """
     builtin = name.removesuffix(".yaml")
@@ -54,7 +57,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def recipe_from_mapping(values: Any, *, source: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Build a recipe from parsed YAML; `source` names it in errors."""
+    """Build a recipe from parsed YAML; ``source`` names it in errors."""
     try:
         values = _copy(_mapping(values, "the recipe"))
         for override in overrides:
@@ -80,7 +83,7 @@ def resolved_recipe(recipe: Recipe) -> dict:
 
 
 def recipe_yaml(recipe: Recipe, *, seed: int, stage: str | None = None) -> str:
-    """The resolved recipe as a YAML file that `load_recipe` reads again, headed by what trained a checkpoint."""
+    """The resolved recipe as a YAML file that :func:`load_recipe` reads again, headed by what trained a checkpoint."""
     import yaml
 
     head = f"# Stage {stage} of this recipe" if stage else "# This recipe"
@@ -89,7 +92,7 @@ def recipe_yaml(recipe: Recipe, *, seed: int, stage: str | None = None) -> str:
 
 
 def differing_keys(found: Any, given: Any, path: str = "") -> list[str]:
-    """Keys at which two resolved recipes differ, `machine` keys apart, each with both values."""
+    """Keys at which two resolved recipes differ, ``machine`` keys apart, each with both values."""
     if isinstance(found, Mapping) and isinstance(given, Mapping):
         names = [*found, *(name for name in given if name not in found)]
         return [
@@ -105,7 +108,7 @@ _MACHINE_KEYS = {key.name for key in fields(StageRecipe) if key.metadata.get("ma
 
 
 def build(kind: type, values: Any, path: str) -> Any:
-    """A dataclass from a mapping: unknown keys, missing keys and wrong types are errors that name `path`."""
+    """A dataclass from a mapping: unknown keys, missing keys and wrong types are errors that name ``path``."""
     values = _mapping(values, path)
     known = {key.name: key for key in fields(kind)}
     for name in values:
@@ -133,7 +136,7 @@ def _stage(values: Any, shared: Mapping, name: str) -> StageRecipe:
 
 
 def _override(values: dict, text: str) -> None:
-    """Set one `KEY=VALUE` in the parsed recipe; keys that do not exist are found when it is built."""
+    """Set one ``KEY=VALUE`` in the parsed recipe; keys that do not exist are found when it is built."""
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise UsageError("--set takes KEY=VALUE", given=text, allowed="such as compression.at=1/4")
@@ -184,7 +187,7 @@ def _mapping(values: Any, path: str) -> Mapping[str, Any]:
 
 
 def _typed(value: Any, annotation: str, path: str) -> Any:
-    """YAML's value as the annotated simple type; YAML 1.1 reads `1e-3` as a string, so numbers are tried from text."""
+    """YAML's value as the annotated simple type. YAML 1.1 reads ``1e-3`` as a string: numbers are tried from text."""
     if value is None and "None" in annotation:
         return None
     if annotation == "Mapping[str, float]":

@@ -1,7 +1,7 @@
-"""`--force` where a run stands: the new one is trained beside it and takes its place when it is complete.
+"""``--force`` where a run stands: the new one is trained beside it and takes its place when it is complete.
 
-The folder beside it, `<output>.new`, outlives an interruption: `--resume` goes on there. A mark in it says whose it is,
-so that no folder is touched that only happens to have this name.
+The folder beside it, ``<output>.new``, outlives an interruption: ``--resume`` goes on there. A mark in it says whose it
+is, so that no folder is touched that only happens to have this name.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ MARK = "replaces.json"
 
 
 def beside(output: Path) -> Path:
-    """Where the run that is to replace `output` is trained."""
+    """Where the run that is to replace ``output`` is trained."""
     output = Path(os.path.abspath(output))
     return output.with_name(f"{output.name}.new")
 
 
 def is_begun(output: Path) -> bool:
-    """Whether a replacement of `output` was begun and not finished."""
+    """Whether a replacement of ``output`` was begun and not finished."""
     return (beside(output) / MARK).is_file()
 
 
 def begin(output: Path) -> None:
-    """A new folder beside `output`; one that an interrupted replacement left is given up.
+    """A new folder beside ``output``; one that an interrupted replacement left is given up.
 
     Raises:
         OutputExistsError: something else has this name.

@@ -1,8 +1,8 @@
 """Checkpoints inside a stage, to resume from: HF's own, and a mark on those that are complete.
 
-HF's Trainer writes `checkpoint-<step>` file by file (weights, optimiser, schedule, one random state per process,
-`trainer_state.json`). A run killed in between leaves a part of one. Here the mark `complete.json` is written when all
-processes are done and all files are on the disk, and only then the checkpoint before it is removed.
+HF's Trainer writes ``checkpoint-<step>`` file by file (weights, optimiser, schedule, one random state per process,
+``trainer_state.json``). A run killed in between leaves a part of one. Here the mark ``complete.json`` is written when
+all processes are done and all files are on the disk, and only then the checkpoint before it is removed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CheckpointKeeper(TrainerCallback):
 
     Args:
         dataset: the stage's data, whose position is kept where it is a stream.
-        origin: what the stage is made from, see `check_origin`.
+        origin: what the stage is made from, see :func:`check_origin`.
     """
 
     def __init__(self, dataset, origin: dict):
@@ -67,8 +67,8 @@ def check_origin(found: Mapping, given: Mapping, *, where: Path) -> None:
     """What a stage is made from is what it was when it was interrupted.
 
     Args:
-        found: as the mark has it: `start`, the SHA-256 of the checkpoint it starts from, and `data`, from
-            `stage_data.identity_of`.
+        found: as the mark has it: ``start``, the SHA-256 of the checkpoint it starts from, and ``data``, from
+            :func:`.stage_data.identity_of`.
         given: the same of now.
 
     Raises:

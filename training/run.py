@@ -1,18 +1,20 @@
 """Running a recipe: every part is written in one step, and what stands in the run's folder is not made again.
 
-OUT/recipe.json            the resolved recipe and seed: a resumed run must have the same (`machine` keys apart)
-OUT/data/                  drawn data (tiny)
-OUT/stage-0/encoder, llm   pretrained parts (tiny), ordinary transformers folders
-OUT/stage-0/checkpoint     encoder, fresh merge layer, fresh projector, LLM: where stage 1 starts
-OUT/stage-1 … stage-2-ov   the checkpoint that each stage left, with `recipe.yaml`
-OUT/stage-…-progress       while that stage runs: what an interrupted run is resumed from
-OUT/checkpoint             the last of them: what `laco-export` takes
-OUT/training.json          recipe, seconds, losses, accuracy
-OUT/losses.png             the loss curves
-OUT/tensorboard            metrics of every step, where TensorBoard is installed
-OUT.new                    while `--force` replaces a run: the new one
+::
 
-Under torchrun or `accelerate launch` every process runs this: the main one writes, all train.
+    OUT/recipe.json            the resolved recipe and seed: a resumed run must have the same (machine keys apart)
+    OUT/data/                  drawn data (tiny)
+    OUT/stage-0/encoder, llm   pretrained parts (tiny), ordinary transformers folders
+    OUT/stage-0/checkpoint     encoder, fresh merge layer, fresh projector, LLM: where stage 1 starts
+    OUT/stage-1 … stage-2-ov   the checkpoint that each stage left, with recipe.yaml
+    OUT/stage-…-progress       while that stage runs: what an interrupted run is resumed from
+    OUT/checkpoint             the last of them: what laco-export takes
+    OUT/training.json          recipe, seconds, losses, accuracy
+    OUT/losses.png             the loss curves
+    OUT/tensorboard            metrics of every step, where TensorBoard is installed
+    OUT.new                    while --force replaces a run: the new one
+
+Under torchrun or ``accelerate launch`` every process runs this: the main one writes, all train.
 """
 
 from __future__ import annotations
@@ -42,17 +44,18 @@ _SHOWN_DIFFERENCES = 8
 def run_recipe(
     recipe: Recipe, output: Path, *, seed: int, only: str | None = None, resume: bool = False, force: bool = False
 ) -> dict:
-    """Run all stages of a recipe, or the stage `only`, and return what `training.json` holds.
+    """Run all stages of a recipe, or the stage ``only``, and return what ``training.json`` holds.
 
     Args:
-        resume: keep what stands in `output`, and go on inside the stage that was interrupted.
-        force: replace `output` (with `only`: that stage's checkpoint) once the new one is complete; see `replacing`.
+        resume: keep what stands in ``output``, and go on inside the stage that was interrupted.
+        force: replace ``output`` (with ``only``: that stage's checkpoint) once the new one is complete; see
+            :mod:`.replacing`.
 
     Raises:
-        OutputExistsError: `output` stands already, and neither `resume`, `force` nor `only` was given; or what would
-            be replaced is no run's.
-        UsageError: `only` needs a stage that was not run, `output` was made by another recipe or seed, or the launcher
-            asks for what is not installed.
+        OutputExistsError: ``output`` stands already, and neither ``resume``, ``force`` nor ``only`` was given; or what
+            would be replaced is no run's.
+        UsageError: ``only`` needs a stage that was not run, ``output`` was made by another recipe or seed, or the
+            launcher asks for what is not installed.
         ConfigError: a global batch that the processes cannot share; found before anything is trained.
     """
     processes.check_launcher()
@@ -77,7 +80,7 @@ def run_recipe(
 
 
 def _begin_replacement(output: Path) -> bool:
-    """Begin to replace the run that stands at `output`; False where nothing does, and nothing is to be replaced."""
+    """Begin to replace the run that stands at ``output``; False where nothing does, and nothing is to be replaced."""
     if not processes.agree((output / "recipe.json").is_file()):
         processes.check(lambda: replacing.give_up(output))
         return False
@@ -86,7 +89,7 @@ def _begin_replacement(output: Path) -> bool:
 
 
 def _replace(recipe: Recipe, output: Path, seed: int, *, resume: bool) -> dict:
-    """Train the run that replaces `output`, and let it take its place."""
+    """Train the run that replaces ``output``, and let it take its place."""
     folder = replacing.beside(output)
     if processes.is_main():
         console().print(
@@ -100,7 +103,7 @@ def _replace(recipe: Recipe, output: Path, seed: int, *, resume: bool) -> dict:
 
 
 class _Run:
-    """One run folder; each `make_*` does nothing where its part stands already."""
+    """One run folder; each ``make_*`` does nothing where its part stands already."""
 
     def __init__(self, recipe: Recipe, folder: Path, seed: int, *, resume: bool = False):
         self.recipe, self.folder, self.seed, self.resume = recipe, folder, seed, resume
@@ -221,7 +224,7 @@ class _Run:
             )
 
     def finish(self, *, force: bool = True) -> None:
-        """Copy the last stage to `checkpoint`, evaluate it, and draw the losses."""
+        """Copy the last stage to ``checkpoint``, evaluate it, and draw the losses."""
         if not processes.is_main():
             return
         from .loss_curves import draw_losses
@@ -300,7 +303,7 @@ def _naming(stage: str) -> Iterator[None]:
 
 
 def _refuse_to_replace_others(output: Path, *, whole: bool) -> None:
-    """Only what an earlier run left is replaced: its folder (`whole`), or the copy of its last checkpoint."""
+    """Only what an earlier run left is replaced: its folder (``whole``), or the copy of its last checkpoint."""
     from laco_export.models import checkpoint
 
     if not whole:

@@ -40,14 +40,14 @@ def train_stage(
     prepare: Callable[[Checkpoint], None] = lambda loaded: None,
     shown: Shown = lambda steps: nullcontext(lambda done: None),
 ) -> list[float]:
-    """Train one stage from the checkpoint `start` and write the checkpoint `output` in one step.
+    """Train one stage from the checkpoint ``start`` and write the checkpoint ``output`` in one step.
 
-    With `stage.save_every` the stage leaves checkpoints in `<output>-progress`, which goes when `output` stands.
+    With ``stage.save_every`` the stage leaves checkpoints in ``<output>-progress``, which goes when ``output`` stands.
 
     Args:
         resume: go on from the last of them; the losses are those that an uninterrupted run would have had.
         tensorboard: folder for metrics.
-        record: the resolved recipe, stored with the checkpoint as `recipe.yaml`.
+        record: the resolved recipe, stored with the checkpoint as ``recipe.yaml``.
         steps: optimiser steps in place of the stage's epochs.
         prepare: called with the loaded checkpoint before anything else, to refuse it or to change how it computes.
         shown: opens a progress bar of so many steps.
@@ -57,11 +57,11 @@ def train_stage(
 
     Raises:
         DataError: the data cannot be read, or holds more broken samples than allowed.
-        ConfigError: fewer samples than a global batch, one that the processes cannot share, or a `max_length` beyond
+        ConfigError: fewer samples than a global batch, one that the processes cannot share, or a ``max_length`` beyond
             the language model's context.
-        UsageError: the stage was interrupted, and neither `resume` nor `force` was given, or its start or its data
+        UsageError: the stage was interrupted, and neither ``resume`` nor ``force`` was given, or its start or its data
             were changed since then.
-        OutputExistsError: `output` holds something that is no checkpoint; found before anything is trained.
+        OutputExistsError: ``output`` holds something that is no checkpoint; found before anything is trained.
         TrainingError: out of memory, or the loss is not finite any more.
     """
     import transformers
@@ -139,7 +139,7 @@ def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor
 
 
 def _decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | None:
-    """The checkpoint inside the stage to go on from, as the main process finds it; with `force` it is cleared away."""
+    """The checkpoint inside the stage to go on from, as the main process sees it; ``force`` clears it away."""
     from .resuming import last_complete
 
     found = processes.agree(last_complete(folder))
@@ -219,7 +219,7 @@ def _save(trainer, model, processor, stage: StageRecipe, output: Path, *, files:
 
 
 def trains(stage: StageRecipe, part: str) -> bool:
-    """Whether a stage trains a part that `config.untrained` may name."""
+    """Whether a stage trains a part that ``config.untrained`` may name."""
     group = {"compressors": "compressor", "projector": "projector", "image_newline": "projector"}[part]
     # Without tiles no row ends, and the newline gets no gradient.
     return group in stage.learning_rates and (part != "image_newline" or stage.tiling is not None)

@@ -60,9 +60,10 @@ class StageTrainer(Trainer):
     and forward passes it is dealt out to. It is logged after every step, unrounded.
 
     Args:
-        stage: the stage's recipe; the model's frozen groups must be set before (`parameter_groups.set_trainable`).
+        stage: the stage's recipe; the model's frozen groups must be set before
+            (:func:`.parameter_groups.set_trainable`).
         sampler: the order of the samples; None with a stream, which has its own.
-        broken: keeps count of broken samples (`data.BrokenSamples`).
+        broken: keeps count of broken samples (:class:`.data.BrokenSamples`).
         image_tokens: tokens of one tile in the prompt.
     """
 

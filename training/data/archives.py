@@ -1,8 +1,8 @@
 """Files inside a zip or a tar, read in any order without extracting them.
 
-The archive's table of contents is read once, by `zipfile` or `tarfile`, and kept as flat arrays: 48 bytes and the name
-for each file, where `zipfile` keeps half a kilobyte. Worker processes that are forked share them. A file is read at its
-own offset on a handle that each process opens for itself, so no position is shared.
+The archive's table of contents is read once, by ``zipfile`` or ``tarfile``, and kept as flat arrays: 48 bytes and the
+name for each file, where ``zipfile`` keeps half a kilobyte. Worker processes that are forked share them. A file is read
+at its own offset on a handle that each process opens for itself, so no position is shared.
 """
 
 from __future__ import annotations

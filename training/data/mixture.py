@@ -1,11 +1,14 @@
 """LLaVA-OneVision's mixture files: which data files, and how much of each.
 
+::
+
     datasets:
       - json_path: llava_558k.json          # or .jsonl, .parquet, a folder; relative to the mixture's own folder
         sampling_strategy: all              # first:N, end:N, random:N; N or N% (rounded up, as LLaVA does)
         images: pictures.zip                # LaCo's own, optional: where its pictures lie, relative likewise
 
-`random` draws by the run's seed and the entry's place in the file, so every process and every resumed run draws alike.
+``random`` draws by the run's seed and the entry's place in the file, so every process and every resumed run draws
+alike.
 """
 
 from __future__ import annotations
@@ -81,7 +84,7 @@ def open_parts(path: Path, *, seed: int = 0) -> list[Part]:
 
 
 def read_mixture(path: Path) -> list[dict]:
-    """The entries of a mixture file, each with a `json_path`.
+    """The entries of a mixture file, each with a ``json_path``.
 
     Raises:
         DataError: no such file, no YAML, or an entry of another shape.
@@ -116,7 +119,7 @@ def read_mixture(path: Path) -> list[dict]:
 
 
 def sampled_rows(count: int, strategy: str, *, seed: tuple[int, ...] = (0,)) -> np.ndarray:
-    """The rows, ascending, that a sampling strategy takes of `count`.
+    """The rows, ascending, that a sampling strategy takes of ``count``.
 
     Raises:
         DataError: there is no such strategy.

@@ -1,10 +1,10 @@
 """Parquet as the Hub publishes it: columns id, image (or images, video), conversations, data_source.
 
 Rows are read by row group, the unit that parquet can be entered at: pictures lie in it as bytes, and nothing is
-unpacked to disk (`datasets.load_dataset` would first copy all of it to Arrow). The last groups read are kept, and the
+unpacked to disk (``datasets.load_dataset`` would first copy all of it to Arrow). The last groups read are kept, and the
 sampler takes rows in such an order that each reader (a process, or each of its workers) reads a group about once a pass
-(`ConversationDataset.shuffled`). A global batch is dealt out to all readers, so many readers read most groups each.
-Start-up reads the footers.
+(:meth:`.dataset.ConversationDataset.shuffled`). A global batch is dealt out to all readers, so many readers read most
+groups each. Start-up reads the footers.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class ParquetSource:
     """The rows of parquet files, in the order given.
 
     Attributes:
-        group_starts: int64 `[groups + 1]`, the first row of each row group, and the number of rows.
-        group_bytes: int64 `[groups]`, unpacked.
+        group_starts: int64 ``[groups + 1]``, the first row of each row group, and the number of rows.
+        group_bytes: int64 ``[groups]``, unpacked.
 
     Raises:
-        DataError: no such file, not parquet, no column `conversations`, or one of another shape.
+        DataError: no such file, not parquet, no column ``conversations``, or one of another shape.
     """
 
-    pictures = text_lengths = None  # not known before the rows are read: see `lengths_of`
+    pictures = text_lengths = None  # not known before the rows are read: see ``lengths_of``
 
     def __init__(self, paths: Sequence[Path]):
         self.paths = list(paths)
@@ -131,10 +131,10 @@ class ParquetSource:
 
 
 def lengths_of_conversations(table: pa.Table, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (int16, by the user's marks) and text lengths (int32, bytes) of the rows of a column `conversations`.
+    """Pictures (int16, by the user's marks) and text lengths (int32, bytes) of the rows of a column ``conversations``.
 
     Args:
-        names: all columns of the data; without one for videos, `<video>` is a word.
+        names: all columns of the data; without one for videos, ``<video>`` is a word.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -189,7 +189,14 @@ def _open(path: Path) -> pq.ParquetFile:
 
 
 def check_columns(schema: pa.Schema, what: str) -> None:
-    """Raise `DataError` unless the data called `what` has a column `conversations` that holds lists of turns."""
+    """The data has a column ``conversations`` that holds lists of turns.
+
+    Args:
+        what: what the data is called in the error.
+
+    Raises:
+        DataError: it has not.
+    """
     import pyarrow.types as kinds
 
     if "conversations" not in schema.names:

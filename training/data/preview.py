@@ -1,4 +1,4 @@
-"""A sample as the model will read it, with what it learns from in colour, for `--dry-run`."""
+"""A sample as the model will read it, with what it learns from in colour, for ``--dry-run``."""
 
 from __future__ import annotations
 

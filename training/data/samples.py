@@ -1,9 +1,10 @@
 """One sample as the model's inputs, with the labels of exactly the tokens that count.
 
-Pictures are placed, tiled and counted by the checkpoint's own processor (`LacoProcessor.place`, `.tiles`), the one that
-inference uses; so is the text, piece by piece: the pieces end where tokens end, and the tokens before an answer are the
-tokens of the prompt that it will answer. Labels are the tokens of the answers and of the `<|im_end|>` that closes each.
-In the plain form (stage 1) there is no chat template: the picture, a newline, and the caption, which alone counts.
+Pictures are placed, tiled and counted by the checkpoint's own processor (``LacoProcessor.place``, ``.tiles``), the one
+that inference uses; so is the text, piece by piece: the pieces end where tokens end, and the tokens before an answer
+are the tokens of the prompt that it will answer. Labels are the tokens of the answers and of the ``<|im_end|>`` that
+closes each. In the plain form (stage 1) there is no chat template: the picture, a newline, and the caption, which alone
+counts.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class SampleEncoder:
     """Samples to tensors.
 
     Args:
-        processor: the checkpoint's; its `tiling` says whether a single picture is tiled.
+        processor: the checkpoint's; its ``tiling`` says whether a single picture is tiled.
         plain: stage 1's form, see the module.
-        max_length: tokens of a sample at most; see `cut`.
+        max_length: tokens of a sample at most; see :func:`cut`.
         tiled: False keeps a single picture one tile.
         max_frames: frames taken of a video; None takes the processor's.
     """
@@ -71,11 +72,11 @@ class SampleEncoder:
         return {name: value for name, value in self.__dict__.items() if name != "_cached"}  # it cannot be pickled
 
     def __call__(self, entry: Mapping, pictures: Pictures) -> tuple[dict[str, torch.Tensor], bool]:
-        """A sample's tensors, and whether it was cut to `max_length`.
+        """A sample's tensors, and whether it was cut to ``max_length``.
 
         Returns:
-            `input_ids`, `labels` int64 `[T]` and, with pictures, `pixel_values` float32 `[tiles, 3, H, W]` and
-            `image_sizes` int64 `[num_images, 2]`.
+            ``input_ids``, ``labels`` int64 ``[T]`` and, with pictures, ``pixel_values`` float32 ``[tiles, 3, H, W]``
+            and ``image_sizes`` int64 ``[num_images, 2]``.
 
         Raises:
             LacoError: the sample cannot be used; the message says why.
@@ -126,7 +127,11 @@ class SampleEncoder:
                     raise DataError(f"its text holds the special token {token}, which would end or forge a turn")
 
     def estimated_tokens(self, pictures: np.ndarray, text_lengths: np.ndarray) -> np.ndarray:
-        """About how many tokens samples have, from `pictures_of` and the bytes of their texts; opens no picture.
+        """About how many tokens samples have; opens no picture.
+
+        Args:
+            pictures: as :func:`~.conversations.pictures_of` counts them.
+            text_lengths: bytes of the conversations.
 
         A tiled picture's tokens depend on its size; here it is taken for one of 2 x 2 tiles.
         """
@@ -153,7 +158,7 @@ _TYPICAL = "The picture shows a table with three rows; the second one lists 42 i
 
 
 def cut(runs: Sequence[Run], max_length: int) -> list[Run]:
-    """The longest beginning of at most `max_length` tokens that has no part of a picture.
+    """The longest beginning of at most ``max_length`` tokens that has no part of a picture.
 
     A text may be cut anywhere; where a picture does not fit any more, the sample ends before it.
 

@@ -1,9 +1,11 @@
-"""Parquet as it comes, for data that is not on this machine's disk: `hf://datasets/…/*.parquet`, `s3://…`, or local.
+"""Parquet as it comes, for data that is not on this machine's disk.
 
-`datasets` reads the rows, deals them out to processes and workers, and tells where it stands. The order: the files are
-shuffled by seed and pass, and within each run of `shuffle_buffer` rows the rows are. Such a run can be read again from
-where it began, so a resumed stream goes on with exactly the sample that comes next; what `datasets`' own shuffle buffer
-holds is lost on resuming. There is no grouping by length, and the order depends on the number of processes and workers.
+A path is local or a URL that fsspec knows: ``hf://datasets/…/*.parquet``, ``s3://…``.
+``datasets`` reads the rows, deals them out to processes and workers, and tells where it stands. The order: the files
+are shuffled by seed and pass, and within each run of ``shuffle_buffer`` rows the rows are. Such a run can be read again
+from where it began, so a resumed stream goes on with exactly the sample that comes next; what ``datasets``' own shuffle
+buffer holds is lost on resuming. There is no grouping by length, and the order depends on the number of processes and
+workers.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class ConversationStream:
         rank, world_size: this process, of how many.
         seed: of the order.
         shuffle_buffer: rows that are held and shuffled together by each worker.
-        encoding: see `SampleEncoder`.
+        encoding: see :class:`~.samples.SampleEncoder`.
 
     Raises:
         DataError: there are no such files, or no parquet.
@@ -105,7 +107,7 @@ class ConversationStream:
             self._next_worker = (worker + 1) % self.workers
 
     def state_dict(self) -> dict:
-        """This process's position behind the last batch that was `consumed`; plain values."""
+        """This process's position behind the last batch that was :meth:`consumed`; plain values."""
         return {
             "world_size": self.world_size,
             "workers": self.workers,
@@ -114,7 +116,7 @@ class ConversationStream:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from where `state_dict` was taken; before `loader` is called.
+        """Go on from where :meth:`state_dict` was taken; before :meth:`loader` is called.
 
         Raises:
             DataError: it was taken with another number of processes.
@@ -181,7 +183,7 @@ class _Share(torch.utils.data.IterableDataset):
             broken = []
 
     def _rows(self, *, epoch: int, block: int, taken: int, before: dict | None) -> Iterator[tuple[dict, dict]]:
-        """Rows, each with the position behind it, from a position: `taken` rows of the block that began at `before`."""
+        """Rows from a position (``taken`` rows of the block that began at ``before``), each with the place behind it."""
         while True:
             rows = self._pass(epoch)
             if before is not None:

@@ -31,7 +31,7 @@ def draw_chart(rng: Random) -> Sample:
 
 
 def _rank(value: int, values: list[int]) -> str:
-    """`highest` and `lowest` where a single bar is."""
+    """``highest`` and ``lowest`` where a single bar is."""
     if value == max(values) and values.count(value) == 1:
         return "highest"
     return "lowest" if value == min(values) and values.count(value) == 1 else "between"

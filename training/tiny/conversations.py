@@ -1,7 +1,7 @@
-"""Samples as LLaVA-style JSON entries: `{id, image, conversations: [{from, value}, …], …}`.
+"""Samples as LLaVA-style JSON entries: ``{id, image, conversations: [{from, value}, …], …}``.
 
-One picture gives `image` as a string, two as a list; each picture is marked `<image>` in the first human turn. Extra
-keys (`kind`) are for evaluation; the trainer ignores them.
+One picture gives ``image`` as a string, two as a list; each picture is marked ``<image>`` in the first human turn.
+Extra keys (``kind``) are for evaluation; the trainer ignores them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ORDINALS = ("first", "second")
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture on disk and what can be said about it: a `scene.Sample` without its pixels."""
+    """A picture on disk and what can be said about it: a :class:`.scene.Sample` without its pixels."""
 
     id: str
     image: str
@@ -77,7 +77,7 @@ def pair_questions(pair: tuple[Entry, Entry], rng: Random) -> list[tuple[str, st
 
 
 def questions_of(questions: tuple[Question, ...], rng: Random) -> list[tuple[str, str]]:
-    """At most `QUESTIONS_PER_SAMPLE` of them, as (question, answer)."""
+    """At most :data:`QUESTIONS_PER_SAMPLE` of them, as (question, answer)."""
     chosen = rng.sample(questions, min(QUESTIONS_PER_SAMPLE, len(questions)))
     return [(question.text, question.answer) for question in chosen]
 

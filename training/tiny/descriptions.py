@@ -1,7 +1,7 @@
 """Words that stand in for a picture: what the small LLM is pretrained on before it sees any.
 
-A description gives each place of the merged token grid, row by row, the words for what is there: `K blue second`,
-`circle red top left 1` (one shape in all), `bar green 4 highest`, or `nothing`. The LLM reads a place as one
+A description gives each place of the merged token grid, row by row, the words for what is there: ``K blue second``,
+``circle red top left 1`` (one shape in all), ``bar green 4 highest``, or ``nothing``. The LLM reads a place as one
 position that holds the sum of its words' embeddings, so it learns where to look and how to answer in the very form in
 which the projector will hand it a picture.
 """
@@ -21,7 +21,7 @@ _CAPTION_SHARE = 0.25
 
 
 def text_entry(id: str, sample: Sample, rng: Random) -> dict:
-    """A conversation about `sample` without its picture: `cells` replaces it; a caption or questions."""
+    """A conversation about ``sample`` without its picture: ``cells`` replaces it; a caption or questions."""
     turns = questions_of(sample.questions, rng)
     caption = not sample.questions or rng.random() < _CAPTION_SHARE
     if caption:

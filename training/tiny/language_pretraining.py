@@ -1,7 +1,7 @@
 """Stage 0 of the language model: transformers' Qwen2ForCausalLM on text alone.
 
-It reads descriptions (`descriptions`) where pictures will stand, so that it has learnt to look things up there, to
-caption, and to answer in ChatML before the first picture comes.
+It reads descriptions (:mod:`.descriptions`) where pictures will stand, so that it has learnt to look things up there,
+to caption, and to answer in ChatML before the first picture comes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def pretrain_language_model(
     force: bool = False,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> list[float]:
-    """Train on `texts.json` and write an ordinary transformers folder with its tokenizer; returns the losses."""
+    """Train on ``texts.json`` and write an ordinary transformers folder with its tokenizer; returns the losses."""
     tokenizer = train_tokenizer()
     pieces = cache(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
     samples = [tokenize(entry, pieces) for entry in read_entries(data_folder / "texts.json")]
@@ -60,7 +60,7 @@ def pretrain_language_model(
 
 
 def new_language_model(recipe: Pretraining, tokenizer) -> torch.nn.Module:
-    """A fresh `Qwen2ForCausalLM` that ends its answers with `<|im_end|>`."""
+    """A fresh ``Qwen2ForCausalLM`` that ends its answers with ``<|im_end|>``."""
     from transformers import GenerationConfig, Qwen2ForCausalLM
 
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -75,7 +75,7 @@ def new_language_model(recipe: Pretraining, tokenizer) -> torch.nn.Module:
 
 
 def language_config(recipe: Pretraining, vocab_size: int):
-    """The `Qwen2Config` of the recipe's sizes, with tied embeddings as Qwen2.5-0.5B's."""
+    """The ``Qwen2Config`` of the recipe's sizes, with tied embeddings as Qwen2.5-0.5B's."""
     from transformers import Qwen2Config
 
     return Qwen2Config(

@@ -1,7 +1,8 @@
 """What a drawn sample is: a picture, what stands where in it, and the questions that it answers.
 
-Every drawer of the tiny recipe (`shapes`, `writing`, `charts`) returns a `Sample`; `dataset` writes it to disk.
-A sample's random numbers come from a `random.Random` that the caller seeds, so it does not depend on the others.
+Every drawer of the tiny recipe (:mod:`.shapes`, :mod:`.writing`, :mod:`.charts`) returns a :class:`Sample`;
+:mod:`.dataset` writes it to disk. A sample's random numbers come from a ``random.Random`` that the caller seeds, so it
+does not depend on the others.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def draw_shapes(rng: Random) -> Sample:
 
 
 def draw_shape(rng: Random, pen: ImageDraw.ImageDraw, shape: str, colour: str, x: float, y: float, half: float) -> Box:
-    """Draw a shape of width 2·`half` around (x, y) [px]; returns its box."""
+    """Draw a shape of width 2·``half`` around (x, y) [px]; returns its box."""
     box = (x - half, y - half, x + half, y + half)
     fill = paint(rng, colour)
     if shape == "circle":
@@ -76,7 +76,7 @@ def draw_shape(rng: Random, pen: ImageDraw.ImageDraw, shape: str, colour: str, x
 
 
 def ask_shapes(rng: Random, shape: str, colour: str, number: int, place: str | None) -> list[Question]:
-    """The questions that have one right answer, in random order; `place` is that of a single shape."""
+    """The questions that have one right answer, in random order; ``place`` is that of a single shape."""
     counted = rng.choice((f"{shape}s", "shapes"))
     asked = f"is the {shape}" if place else f"are the {shape}s"
     questions = [

@@ -15,7 +15,7 @@ PAGE_ROWS = 4
 
 
 def draw_writing(rng: Random, text: str) -> Sample:
-    """`text` (three letters or digits) somewhere in the picture, in one colour."""
+    """``text`` (three letters or digits) somewhere in the picture, in one colour."""
     image, pen = new_canvas(rng)
     colour = rng.choice(list(COLOURS))
     regions = write_line(rng, pen, text, colour, row=rng.randrange(PAGE_ROWS))
@@ -38,7 +38,7 @@ def draw_page(rng: Random, texts: list[str]) -> Sample:
 
 
 def write_line(rng: Random, pen: ImageDraw.ImageDraw, text: str, colour: str, *, row: int) -> list[Region]:
-    """Write one line in `row` (0..3), a letter about each merged patch; returns a region per character."""
+    """Write one line in ``row`` (0..3), a letter about each merged patch; returns a region per character."""
     face = font(rng.randint(*_SIZES))
     edge = face.getbbox("H")
     top = ADVANCE * (row + 0.5) - (edge[3] - edge[1]) / 2 + rng.uniform(-_JITTER, _JITTER)
