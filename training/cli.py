@@ -60,12 +60,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    given = sys.argv[1:] if argv is None else list(argv)
-    if given[:1] == ["init"]:
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["init"]:
         from .init_command import main as init
 
-        return init(given[1:])
-    arguments = build_parser().parse_args(given)
+        return init(words[1:])
+    arguments = build_parser().parse_args(words)
     return run_command(lambda: _run(arguments), debug=arguments.debug)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-IGNORED = -100
+from .data.samples import IGNORED
 
 
 def keep_counted_positions(labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -24,5 +24,5 @@ def keep_counted_positions(labels: torch.Tensor) -> dict[str, torch.Tensor]:
     """
     following = labels[:, 1:]  # [B, T-1]
     positions = (following != IGNORED).any(0).nonzero().squeeze(1)  # [K]
-    kept = following[:, positions]  # [B, K]
-    return {"logits_to_keep": positions, "labels": kept, "shift_labels": kept}
+    counted = following[:, positions]  # [B, K]
+    return {"logits_to_keep": positions, "labels": counted, "shift_labels": counted}

@@ -9,7 +9,7 @@ from pathlib import Path
 from laco_export.console import console, run_command
 from laco_export.errors import UsageError
 
-DTYPES = ("float32", "bfloat16", "float16")
+_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--max-tiles", type=int, default=9, metavar="N", help="a larger grid is scaled down to N tiles (default: 9)"
     )
     parser.add_argument("--feature-layer", type=int, metavar="N", help="-2: without the last block and the norm")
-    parser.add_argument("--dtype", choices=DTYPES, help="of all weights (default: the language model's)")
+    parser.add_argument("--dtype", choices=_DTYPES, help="of all weights (default: the language model's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the new layers (default: 0)")
     parser.add_argument("--force", action="store_true", help="replace --output once the new checkpoint is complete")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from laco_export.models.encoders import encoder_spec
 from laco_export.token_grid import merged_grid
 
-from .counted_positions import IGNORED
+from .data.samples import IGNORED
 
 
 def add_padding_picture(batch: dict, config) -> dict:

@@ -55,17 +55,17 @@ def optimizer_groups(
     Weights decay and vectors (biases, norms, scales, the newline) do not. HF's Trainer means the same, but goes by
     names and misses some norms. With a weight decay a part has two groups of one name.
     """
-    groups = parameters_by_group(model)
-    found = []
+    parameters = parameters_by_group(model)
+    groups = []
     for name in GROUPS:
         if name not in learning_rates:
             continue
-        group = {"name": name, "params": groups[name], "lr": learning_rates[name], "weight_decay": weight_decay}
-        vectors = [parameter for parameter in groups[name] if parameter.ndim < 2] if weight_decay else []
+        group = {"name": name, "params": parameters[name], "lr": learning_rates[name], "weight_decay": weight_decay}
+        vectors = [parameter for parameter in parameters[name] if parameter.ndim < 2] if weight_decay else []
         if vectors:
-            group["params"] = [parameter for parameter in groups[name] if parameter.ndim >= 2]
+            group["params"] = [parameter for parameter in parameters[name] if parameter.ndim >= 2]
         if group["params"] or not vectors:
-            found.append(group)
+            groups.append(group)
         if vectors:
-            found.append({**group, "params": vectors, "weight_decay": 0.0})
-    return found
+            groups.append({**group, "params": vectors, "weight_decay": 0.0})
+    return groups

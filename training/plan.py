@@ -115,7 +115,7 @@ def _longest_forward(stage: StageRecipe, dataset):
     spread = np.linspace(0, len(dataset) - 1, min(len(dataset), _MEASURED_SAMPLES)).astype(int)
     sample = dataset[int(spread[np.argmax(dataset.lengths(spread))])]
     if "input_ids" not in sample:
-        broken = [asdict(found) for found in sample["notes"].broken]
+        broken = [asdict(tried) for tried in sample["notes"].broken]
         raise DataError(
             f"none of the {len(broken)} samples that were tried can be used",
             given=named(broken),

@@ -75,16 +75,16 @@ def agree(value: Any) -> Any:
     return broadcast_object_list([value])[0]
 
 
-def check(look: Callable[[], None]) -> None:
-    """Let the main process look at something, and raise the error that it found in every process."""
-    error = None
+def run_on_main(check: Callable[[], None]) -> None:
+    """Let the main process check or change something on the disk; every process raises the error that it meets."""
+    failure = None
     if is_main():
         try:
-            look()
-        except LacoError as found:
-            error = found
-    if error := agree(error):
-        raise error
+            check()
+        except LacoError as error:
+            failure = error
+    if failure := agree(failure):
+        raise failure
 
 
 def leave() -> None:

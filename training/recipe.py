@@ -309,7 +309,7 @@ def check_stage(name: str) -> str:
     return name
 
 
-def nearest(name: str, known: Sequence[str]) -> str | None:
+def nearest(name: str, choices: Sequence[str]) -> str | None:
     """A question that suggests what was meant, where something is close enough."""
-    match = get_close_matches(name, known, n=1, cutoff=0.5)
+    match = get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"did you mean '{match[0]}'?" if match else None

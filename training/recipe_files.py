@@ -91,17 +91,17 @@ def recipe_yaml(recipe: Recipe, *, seed: int, stage: str | None = None) -> str:
     return f"{head} trained the checkpoint.\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def differing_keys(found: Any, given: Any, path: str = "") -> list[str]:
+def differing_keys(then: Any, now: Any, path: str = "") -> list[str]:
     """Keys at which two resolved recipes differ, ``machine`` keys apart, each with both values."""
-    if isinstance(found, Mapping) and isinstance(given, Mapping):
-        names = [*found, *(name for name in given if name not in found)]
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        names = [*then, *(name for name in now if name not in then)]
         return [
             line
             for name in names
             if not ("stages." in path and name in _MACHINE_KEYS)
-            for line in differing_keys(found.get(name), given.get(name), f"{path}{name}.")
+            for line in differing_keys(then.get(name), now.get(name), f"{path}{name}.")
         ]
-    return [] if found == given else [f"{path.rstrip('.')}: {found} then, {given} now"]
+    return [] if then == now else [f"{path.rstrip('.')}: {then} then, {now} now"]
 
 
 _MACHINE_KEYS = {key.name for key in fields(StageRecipe) if key.metadata.get("machine")}
@@ -110,19 +110,19 @@ _MACHINE_KEYS = {key.name for key in fields(StageRecipe) if key.metadata.get("ma
 def build(kind: type, values: Any, path: str) -> Any:
     """A dataclass from a mapping: unknown keys, missing keys and wrong types are errors that name ``path``."""
     values = _mapping(values, path)
-    known = {key.name: key for key in fields(kind)}
+    keys = {key.name: key for key in fields(kind)}
     for name in values:
-        if name not in known:
+        if name not in keys:
             raise ConfigError(
                 f"unknown key '{name}' in {path}",
-                allowed=", ".join([*known, "all_stages"] if kind is Recipe else known),
-                todo=nearest(str(name), [*known, "all_stages"]),
+                allowed=", ".join([*keys, "all_stages"] if kind is Recipe else keys),
+                todo=nearest(str(name), [*keys, "all_stages"]),
             )
-    needed = [name for name, key in known.items() if key.default is MISSING and key.default_factory is MISSING]
+    needed = [name for name, key in keys.items() if key.default is MISSING and key.default_factory is MISSING]
     if missing := [name for name in needed if name not in values]:
-        raise ConfigError(f"{path} lacks {' and '.join(missing)}", allowed=", ".join(known))
+        raise ConfigError(f"{path} lacks {' and '.join(missing)}", allowed=", ".join(keys))
     try:
-        return kind(**{name: _typed(value, str(known[name].type), f"{path}.{name}") for name, value in values.items()})
+        return kind(**{name: _typed(value, str(keys[name].type), f"{path}.{name}") for name, value in values.items()})
     except LacoError as error:
         named = error.failed if error.failed.startswith(path) else f"{path}: {error.failed}"
         raise ConfigError(named, given=error.given, allowed=error.allowed, todo=error.todo) from None
@@ -144,8 +144,8 @@ def _override(values: dict, text: str) -> None:
     done: list[str] = []
     while len(parts) > 1:
         # A stage's name may hold a dot: the longest name that stands here is meant.
-        known = (*target, *STAGES) if done == ["stages"] else tuple(target)
-        taken = next((n for n in range(len(parts) - 1, 1, -1) if ".".join(parts[:n]) in known), 1)
+        names = (*target, *STAGES) if done == ["stages"] else tuple(target)
+        taken = next((n for n in range(len(parts) - 1, 1, -1) if ".".join(parts[:n]) in names), 1)
         name = ".".join(parts[:taken])
         if not done and name not in values and name not in _SECTIONS:
             raise ConfigError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from laco_export.atomic import exchange, new_directory, recover, write_json
 from laco_export.errors import OutputExistsError
 
-MARK = "replaces.json"
+_MARK = "replaces.json"
 
 
 def beside(output: Path) -> Path:
@@ -24,7 +24,7 @@ def beside(output: Path) -> Path:
 
 def is_begun(output: Path) -> bool:
     """Whether a replacement of ``output`` was begun and not finished."""
-    return (beside(output) / MARK).is_file()
+    return (beside(output) / _MARK).is_file()
 
 
 def begin(output: Path) -> None:
@@ -41,7 +41,7 @@ def begin(output: Path) -> None:
             todo="rename or remove it, or choose another --output",
         )
     with new_directory(folder) as new:
-        write_json(new / MARK, {"replaces": Path(os.path.abspath(output)).name})
+        write_json(new / _MARK, {"replaces": Path(os.path.abspath(output)).name})
 
 
 def give_up(output: Path) -> None:
@@ -53,7 +53,7 @@ def give_up(output: Path) -> None:
 def finish(output: Path) -> None:
     """Put the complete new run in the place of the old one, which is removed then."""
     exchange(beside(output), output)
-    (output / MARK).unlink()
+    (output / _MARK).unlink()
 
 
 def recover_exchange(output: Path) -> None:

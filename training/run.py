@@ -59,7 +59,7 @@ def run_recipe(
         ConfigError: a global batch that the processes cannot share; found before anything is trained.
     """
     processes.check_launcher()
-    processes.check(lambda: replacing.recover_exchange(output))
+    processes.run_on_main(lambda: replacing.recover_exchange(output))
     exists, begun = processes.agree((output.exists(), replacing.is_begun(output)))
     if only is None and not resume and not force and exists:
         raise OutputExistsError(
@@ -69,7 +69,7 @@ def run_recipe(
     _check_stages(recipe, only)
     _quiet_transformers()
     anew = only is None and force and not resume
-    processes.check(lambda: _refuse_to_replace_others(output, whole=anew))
+    processes.run_on_main(lambda: _refuse_to_replace_others(output, whole=anew))
     if only is None and (_begin_replacement(output) if anew else resume and begun):
         return _replace(recipe, output, seed, resume=resume)
     if processes.is_main():
@@ -82,9 +82,9 @@ def run_recipe(
 def _begin_replacement(output: Path) -> bool:
     """Begin to replace the run that stands at ``output``; False where nothing does, and nothing is to be replaced."""
     if not processes.agree((output / "recipe.json").is_file()):
-        processes.check(lambda: replacing.give_up(output))
+        processes.run_on_main(lambda: replacing.give_up(output))
         return False
-    processes.check(lambda: replacing.begin(output))
+    processes.run_on_main(lambda: replacing.begin(output))
     return True
 
 
@@ -98,7 +98,7 @@ def _replace(recipe: Recipe, output: Path, seed: int, *, resume: bool) -> dict:
         )
     result = _Run(recipe, folder, seed, resume=resume).everything()
     processes.wait()
-    processes.check(lambda: replacing.finish(output))
+    processes.run_on_main(lambda: replacing.finish(output))
     return result
 
 
@@ -109,8 +109,8 @@ class _Run:
         self.recipe, self.folder, self.seed, self.resume = recipe, folder, seed, resume
         described = {"recipe": resolved_recipe(recipe), "seed": seed}
         record, log = folder / "recipe.json", folder / "training.json"
-        found = processes.agree(read_json(record) if processes.is_main() and record.exists() else None)
-        if found and (differing := differing_keys(found, described)):
+        earlier = processes.agree(read_json(record) if processes.is_main() and record.exists() else None)
+        if earlier and (differing := differing_keys(earlier, described)):
             more = f" and {len(differing) - _SHOWN_DIFFERENCES} more" if len(differing) > _SHOWN_DIFFERENCES else ""
             raise UsageError(
                 f"the run in '{folder}' was started with another recipe or seed",
@@ -195,7 +195,7 @@ class _Run:
         stage, output = self.recipe.stages[name], self._stage_folder(name)
 
         if processes.agree(output.exists()) and not force:
-            processes.check(lambda: self._check_start(name, before))
+            processes.run_on_main(lambda: self._check_start(name, before))
             return
         train = partial(
             train_stage,

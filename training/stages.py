@@ -71,10 +71,10 @@ def train_stage(
     from laco_export.models.weight_files import read_json
 
     from .parameter_groups import set_trainable
-    from .resuming import MARK, CheckpointKeeper, check_origin
+    from .resuming import COMPLETE_MARK, CheckpointKeeper, check_origin
     from .trainer import DepthSampler, StepProgress
 
-    processes.check(lambda: checkpoint.refuse_to_replace_others(output))
+    processes.run_on_main(lambda: checkpoint.refuse_to_replace_others(output))
     folder = output.parent / f"{output.name}-progress"
     resumed = _decide_resumption(folder, resume=resume, force=force)
     unset_hf_deepspeed_config()  # the stage before left ZeRO-3's: models would be built from empty shards
@@ -93,7 +93,7 @@ def train_stage(
     )
     trainer.add_callback(keeper)
     if resumed:
-        check_origin(read_json(resumed / MARK), keeper.origin, where=resumed)
+        check_origin(read_json(resumed / COMPLETE_MARK), keeper.origin, where=resumed)
         load_position(trainer.train_dataset, resumed)
     if len(model.vision_model.compression.blocks) > 1:
         trainer.add_callback(DepthSampler(model.vision_model, seed))
@@ -142,10 +142,10 @@ def _decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | Non
     """The checkpoint inside the stage to go on from, as the main process sees it; ``force`` clears it away."""
     from .resuming import last_complete
 
-    found = processes.agree(last_complete(folder))
-    if found and resume:
-        return found
-    if found and not force:
+    resumable = processes.agree(last_complete(folder))
+    if resumable and resume:
+        return resumable
+    if resumable and not force:
         raise UsageError(
             f"this stage was interrupted; what it had done stands in '{folder}'",
             todo="add --resume to go on from there, or --force to start the stage again",

@@ -65,7 +65,7 @@ def alternating_turns_of(entry: Mapping) -> list[Turn]:
     turns = turns_of(entry)
     roles = [role for role, _ in turns]
     spoken = roles[1:] if roles[0] == "system" else roles
-    if spoken[:1] != ["user"] or "system" in spoken or any(one == next_one for one, next_one in pairwise(spoken)):
+    if spoken[:1] != ["user"] or "system" in spoken or any(role == following for role, following in pairwise(spoken)):
         raise DataError("its conversation does not alternate", given=", ".join(roles[:8]), allowed="user, assistant, …")
     if "assistant" not in spoken:
         raise DataError("it has no answer to learn")
@@ -103,19 +103,19 @@ def pieces_of(entry: Mapping, *, plain: bool = False) -> list[Piece]:
         DataError: as :func:`alternating_turns_of`; with ``plain``, as :func:`plain_pieces`.
     """
     if plain:
-        pieces, marks = plain_pieces(entry), [IMAGE_MARK, VIDEO_MARK]
+        spans, marks = plain_pieces(entry), [IMAGE_MARK, VIDEO_MARK]
     else:
         turns = _with_video_marks(entry, alternating_turns_of(entry))
-        pieces, marks = render_with_mask(turns), _marks_in(entry, turns)
+        spans, marks = render_with_mask(turns), _marks_in(entry, turns)
     divided = re.compile(f"({'|'.join(marks)})") if marks else None
-    found = []
-    for text, counts in pieces:
+    pieces = []
+    for text, counts in spans:
         if divided is None or counts or text.startswith(f"{IM_START}system"):
-            found.append(Piece(text, counts))
+            pieces.append(Piece(text, counts))
             continue
         parts = divided.split(text)  # text and mark by turns
-        found += [Piece(part, False, is_mark=place % 2 == 1) for place, part in enumerate(parts) if part]
-    return found
+        pieces += [Piece(part, False, is_mark=place % 2 == 1) for place, part in enumerate(parts) if part]
+    return pieces
 
 
 def plain_pieces(entry: Mapping) -> list[tuple[str, bool]]:

@@ -100,10 +100,10 @@ class ConversationDataset(torch.utils.data.Dataset):
 
     def _id(self, index: int, entry: object) -> str:
         """The sample's own id, or its file and row."""
-        found = entry.get("id") if isinstance(entry, dict) else None
+        name = entry.get("id") if isinstance(entry, dict) else None
         part = self._part(index)
         row = int(self.parts[part].rows[index - self._starts[part]])
-        return str(found) if found not in (None, "") else f"{self.parts[part].name}:{row}"
+        return str(name) if name not in (None, "") else f"{self.parts[part].name}:{row}"
 
     def _candidates(self, index: int, broken: list[BrokenSample]) -> Iterator[int]:
         """A sample, then those to try in its place: its own kind first, judged by their texts, without a picture."""

@@ -160,5 +160,5 @@ def _not_json(path: Path, reason: str, place: int) -> DataError:
     return DataError(f"data file '{path}' is not JSON: {reason} at byte {place:,}", todo="the file may be cut off")
 
 
-def _no_list(path: Path, given: str, kind: type[DataError] = DataError) -> DataError:
-    return kind(f"data file '{path}' is not a list of samples", given=given, allowed="[{id, image, conversations}, …]")
+def _no_list(path: Path, shape: str, kind: type[DataError] = DataError) -> DataError:
+    return kind(f"data file '{path}' is not a list of samples", given=shape, allowed="[{id, image, conversations}, …]")

@@ -124,22 +124,22 @@ def sampled_rows(count: int, strategy: str, *, seed: tuple[int, ...] = (0,)) -> 
     Raises:
         DataError: there is no such strategy.
     """
-    found = _STRATEGY.fullmatch(str(strategy).strip())
-    if not found or found["name"] not in STRATEGIES or (found["number"] is None) != (found["name"] == "all"):
+    match = _STRATEGY.fullmatch(str(strategy).strip())
+    if not match or match["name"] not in STRATEGIES or (match["number"] is None) != (match["name"] == "all"):
         raise DataError(
             "sampling_strategy is unknown", given=strategy, allowed="all, first:N, end:N, random:N, each also as N%"
         )
-    if found["name"] == "all":
+    if match["name"] == "all":
         return np.arange(count)
-    if found["percent"]:
-        number = ceil(round(float(found["number"]) * count / 100, 9))  # rounded first: 28.000000000000004 is 28
-    elif "." in found["number"]:
+    if match["percent"]:
+        number = ceil(round(float(match["number"]) * count / 100, 9))  # rounded first: 28.000000000000004 is 28
+    elif "." in match["number"]:
         raise DataError("sampling_strategy takes whole samples", given=strategy, allowed="N, or N% for a share")
     else:
-        number = int(found["number"])
+        number = int(match["number"])
     number = min(count, number)
-    if found["name"] == "first":
+    if match["name"] == "first":
         return np.arange(number)
-    if found["name"] == "end":
+    if match["name"] == "end":
         return np.arange(count - number, count)
     return np.sort(np.random.default_rng(seed).permutation(count)[:number])

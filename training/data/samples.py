@@ -31,7 +31,7 @@ _CACHED_TEXTS, _CACHED_LENGTH = 65_536, 120
 tokens: some 30 MB a process."""
 
 
-class Run(NamedTuple):
+class TokenRun(NamedTuple):
     """Consecutive tokens that are alike: of one text, or of one picture."""
 
     ids: Sequence[int]
@@ -105,15 +105,15 @@ class SampleEncoder:
             sample["image_sizes"] = torch.tensor([size for _, size in shown])  # [num_images, 2]
         return sample, sum(len(run.ids) for run in runs) < sum(len(run.ids) for run in whole)
 
-    def _runs(self, pieces: Sequence[Piece], placed: PlacedPrompt) -> list[Run]:
+    def _runs(self, pieces: Sequence[Piece], placed: PlacedPrompt) -> list[TokenRun]:
         runs, picture = [], 0
         for piece, marks in zip(pieces, placed.pieces, strict=True):
             if not piece.is_mark:
                 tokenize = self._cached if len(piece.text) <= _CACHED_LENGTH else self._tokenize
-                runs.append(Run(tokenize(piece.text), piece.counts))
+                runs.append(TokenRun(tokenize(piece.text), piece.counts))
                 continue
             for _ in range(marks.count(IMAGE_MARK)):  # a video's mark has become one for each frame
-                runs.append(Run([self.processor.image_token_id] * placed.tokens[picture], False, picture))
+                runs.append(TokenRun([self.processor.image_token_id] * placed.tokens[picture], False, picture))
                 picture += 1
         return runs
 
@@ -129,11 +129,11 @@ class SampleEncoder:
     def estimated_tokens(self, pictures: np.ndarray, text_lengths: np.ndarray) -> np.ndarray:
         """About how many tokens samples have; opens no picture.
 
+        A tiled picture's tokens depend on its size; here it is taken for one of 2 x 2 tiles.
+
         Args:
             pictures: as :func:`~.conversations.pictures_of` counts them.
             text_lengths: bytes of the conversations.
-
-        A tiled picture's tokens depend on its size; here it is taken for one of 2 x 2 tiles.
         """
         single, tile, frame = self._tokens_of_a_picture
         shown = np.where(pictures < 0, -pictures * self.max_frames * frame, pictures * tile)
@@ -157,7 +157,7 @@ class SampleEncoder:
 _TYPICAL = "The picture shows a table with three rows; the second one lists 42 items, more than both of the others."
 
 
-def cut(runs: Sequence[Run], max_length: int) -> list[Run]:
+def cut(runs: Sequence[TokenRun], max_length: int) -> list[TokenRun]:
     """The longest beginning of at most ``max_length`` tokens that has no part of a picture.
 
     A text may be cut anywhere; where a picture does not fit any more, the sample ends before it.
@@ -165,19 +165,19 @@ def cut(runs: Sequence[Run], max_length: int) -> list[Run]:
     Raises:
         DataError: nothing that counts is left.
     """
-    kept, room = [], max_length
+    beginning, room = [], max_length
     for run in runs:
         if len(run.ids) > room:
             if run.picture is None and room:
-                kept.append(run._replace(ids=run.ids[:room]))
+                beginning.append(run._replace(ids=run.ids[:room]))
             break
-        kept.append(run)
+        beginning.append(run)
         room -= len(run.ids)
-    if not any(run.counts and run.ids for run in kept):
+    if not any(run.counts and run.ids for run in beginning):
         shown = sum(len(run.ids) for run in runs if run.picture is not None)
         raise DataError(
             "no answer fits into max_length",
             given=f"{sum(len(run.ids) for run in runs)} tokens, {shown} of them of pictures",
             allowed=f"max_length {max_length}",
         )
-    return kept
+    return beginning

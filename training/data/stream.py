@@ -183,23 +183,23 @@ class _Share(torch.utils.data.IterableDataset):
             broken = []
 
     def _rows(self, *, epoch: int, block: int, taken: int, before: dict | None) -> Iterator[tuple[dict, dict]]:
-        """Rows from a position (``taken`` rows of the block that began at ``before``), each with the place behind it."""
+        """Rows from a position (``taken`` rows of the block that began at ``before``), each with the place after it."""
         while True:
             rows = self._pass(epoch)
             if before is not None:
                 rows.load_state_dict(before)
-            reader, found = iter(rows), False
+            reader, is_empty = iter(rows), True
             while True:
                 before = rows.state_dict()
                 held = list(islice(reader, self.stream.shuffle_buffer))
                 if not held:
                     break
-                found = True
+                is_empty = False
                 order = np.random.default_rng((self.stream.seed, epoch, self._part, block)).permutation(len(held))
                 for place in range(taken, len(held)):
                     yield held[order[place]], {"epoch": epoch, "block": block, "taken": place + 1, "before": before}
                 block, taken = block + 1, 0
-            if not found and block == 0:
+            if is_empty and block == 0:
                 return  # this share is empty: there are fewer rows than shares
             epoch, block, taken, before = epoch + 1, 0, 0, None
 
@@ -239,18 +239,18 @@ def stream_files(path: str) -> list[str]:
     try:
         system, inner = fsspec.url_to_fs(path)
         if any(character in inner for character in "*?["):
-            found = system.glob(inner)
+            names = system.glob(inner)
         elif system.isdir(inner):
-            found = system.glob(inner.rstrip("/") + "/**/*.parquet")
+            names = system.glob(inner.rstrip("/") + "/**/*.parquet")
         else:
-            found = [inner] if system.exists(inner) else []
+            names = [inner] if system.exists(inner) else []
     except (OSError, ValueError, ImportError) as error:
         raise DataError(f"data '{path}' cannot be reached: {' '.join(str(error).split())[:200]}") from None
-    if not found:
+    if not names:
         raise DataError(f"there are no parquet files in '{path}'", todo="check data_folder and stages.*.data")
-    if wrong := [name for name in found if not name.endswith(".parquet")]:
+    if wrong := [name for name in names if not name.endswith(".parquet")]:
         raise DataError(f"only parquet can be streamed, and '{wrong[0]}' is none", todo="set streaming: false")
-    return sorted(system.unstrip_protocol(name) for name in found)
+    return sorted(system.unstrip_protocol(name) for name in names)
 
 
 def _count_rows(file: str) -> int:
@@ -260,9 +260,9 @@ def _count_rows(file: str) -> int:
 
     try:
         with fsspec.open(file, "rb") as handle:
-            found = pq.ParquetFile(handle)
-            check_columns(found.schema_arrow, f"parquet '{file}'")
-            return found.metadata.num_rows
+            parquet = pq.ParquetFile(handle)
+            check_columns(parquet.schema_arrow, f"parquet '{file}'")
+            return parquet.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"data file '{file}' is not parquet, or cut off: {reason}") from None

@@ -11,7 +11,7 @@ from random import Random
 
 from laco_export.conversation import IMAGE_MARK
 
-from .scene import Question, Region
+from .scene import DrawnQuestion, Region
 from .writing import noun_of
 
 CAPTION_PROMPT = "Describe the picture."
@@ -26,7 +26,7 @@ class Entry:
     id: str
     image: str
     caption: str
-    questions: tuple[Question, ...]
+    questions: tuple[DrawnQuestion, ...]
     regions: tuple[Region, ...]
     text: str
 
@@ -47,7 +47,7 @@ def questions_entry(entry: Entry, rng: Random) -> dict:
     return _entry(entry.id, entry.image, questions_of(entry.questions, rng))
 
 
-def held_out_entry(entry: Entry, question: Question) -> dict:
+def held_out_entry(entry: Entry, question: DrawnQuestion) -> dict:
     """One question of a named kind about a picture of its own."""
     return {**_entry(entry.id, entry.image, [(question.text, question.answer)]), "kind": question.kind}
 
@@ -76,7 +76,7 @@ def pair_questions(pair: tuple[Entry, Entry], rng: Random) -> list[tuple[str, st
     return turns or [(CAPTION_PROMPT, f"{pair[0].caption} {pair[1].caption}")]
 
 
-def questions_of(questions: tuple[Question, ...], rng: Random) -> list[tuple[str, str]]:
+def questions_of(questions: tuple[DrawnQuestion, ...], rng: Random) -> list[tuple[str, str]]:
     """At most :data:`QUESTIONS_PER_SAMPLE` of them, as (question, answer)."""
     chosen = rng.sample(questions, min(QUESTIONS_PER_SAMPLE, len(questions)))
     return [(question.text, question.answer) for question in chosen]

@@ -46,7 +46,7 @@ from .writing import PAGE_ROWS, draw_page, draw_writing
 
 HELD_OUT_KINDS = ("shape-colour", "shape-count", "shape-position", "digits", "words", "bar-chart")
 _FAMILY_OF_KIND = {"digits": "writing", "words": "writing", "bar-chart": "charts"}  # the others: shapes
-FAMILIES = ("shapes", "writing", "charts")
+DRAWN_FAMILIES = ("shapes", "writing", "charts")
 _FAMILY_WEIGHTS = (4, 4, 3)
 _PAIR_SHARE = 0.3  # of the one-vision samples
 _PAGE_SHARES = {"texts": 0.25, "captions": 0.6, "recaptions": 0.4}  # of the samples: pages of writing, to be read out
@@ -176,7 +176,7 @@ def _write_picture(
 
 
 def _draw_any(rng: Random) -> Sample:
-    return draw(rng.choices(FAMILIES, _FAMILY_WEIGHTS)[0], rng)
+    return draw(rng.choices(DRAWN_FAMILIES, _FAMILY_WEIGHTS)[0], rng)
 
 
 def _draw_page(rng: Random) -> Sample:

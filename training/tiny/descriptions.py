@@ -11,11 +11,10 @@ from __future__ import annotations
 from random import Random
 
 from .conversations import CAPTION_PROMPT, questions_of
-from .scene import SIZE, Region, Sample
+from .scene import NOTHING, SIZE, Region, Sample
 
 CELLS = 4  # per side: the 8x8 patches after the merge
-NOTHING = "nothing"
-ORDINALS = ("first", "second", "third")
+_ORDINALS = ("first", "second", "third")
 _LEAST_COVER = 0.12  # of a cell, for its thing to be named
 _CAPTION_SHARE = 0.25
 
@@ -56,7 +55,7 @@ def phrases_of(region: Region) -> list[str]:
     if "total" in labels:
         place = [labels["place"]] if "place" in labels else []
         return [f" {thing}", colour, *place, str(labels["total"])]
-    return [thing, colour, ORDINALS[int(labels["number"]) - 1]]
+    return [thing, colour, _ORDINALS[int(labels["number"]) - 1]]
 
 
 def _overlap(region: Region, left: float, top: float, edge: float) -> float:

@@ -28,12 +28,11 @@ from ..data import IGNORED, read_entries
 from .charts import HIGHEST
 from .optimizers import PretrainingOptimizer, batches
 from .recipe import Pretraining
-from .scene import COLOURS, SIZE
+from .scene import COLOURS, NOTHING, SIZE
 from .shapes import MOST, PLACES, SHAPES
 
 PATCH = 14
 GRID = SIZE // PATCH
-NOTHING = "nothing"
 FIELDS: dict[str, tuple] = {
     "thing": (NOTHING, "bar", *SHAPES, *ascii_uppercase, *digits),
     "colour": tuple(COLOURS),

@@ -22,6 +22,7 @@ COLOURS = {
     "purple": (150, 50, 185),
 }
 BACKGROUNDS = ((255, 255, 255), (250, 246, 232), (236, 240, 248), (240, 248, 238), (232, 232, 232))
+NOTHING = "nothing"  # what stands where no region lies, in the words of both pretrainings
 _COLOUR_JITTER = 14  # per channel: no two reds are alike, and none is taken for orange
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
@@ -36,7 +37,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Question:
+class DrawnQuestion:
     """One question of a named kind with its only right answer."""
 
     kind: str
@@ -50,7 +51,7 @@ class Sample:
 
     image: Image.Image
     caption: str
-    questions: tuple[Question, ...]
+    questions: tuple[DrawnQuestion, ...]
     regions: tuple[Region, ...]
     text: str = ""
 

@@ -6,7 +6,7 @@ from random import Random
 
 from PIL import ImageDraw
 
-from .scene import COLOURS, SIZE, Question, Region, Sample, font, new_canvas, paint
+from .scene import COLOURS, SIZE, DrawnQuestion, Region, Sample, font, new_canvas, paint
 
 ADVANCE = 28  # pixels from letter to letter: one merged patch
 _JITTER = 3  # pixels that each letter stands off its place, left or right; and the line, up or down
@@ -21,8 +21,8 @@ def draw_writing(rng: Random, text: str) -> Sample:
     regions = write_line(rng, pen, text, colour, row=rng.randrange(PAGE_ROWS))
     noun = noun_of(text)
     questions = [
-        Question("digits" if noun == "number" else "words", f"What {noun} is written?", text),
-        Question("text-colour", f"What colour is the {noun}?", colour),
+        DrawnQuestion("digits" if noun == "number" else "words", f"What {noun} is written?", text),
+        DrawnQuestion("text-colour", f"What colour is the {noun}?", colour),
     ]
     rng.shuffle(questions)
     return Sample(image, f"The {noun} {text} in {colour}.", tuple(questions), tuple(regions), text)
