@@ -22,7 +22,15 @@ from pathlib import Path
 
 import graph_timing
 import numpy as np
-from graph_timing import device, median_ratio, merge_results, open_session, random_pixels, summary, time_in_turn
+from graph_timing import (
+    graphs_measured_on,
+    median_ratio,
+    merge_results,
+    open_session,
+    random_pixels,
+    summary,
+    time_in_turn,
+)
 from published_towers import DEPTHS, pixel_shape, published_config, published_tower
 
 RESULT = "encode_by_depth"
@@ -69,7 +77,7 @@ def measure(folder: Path, depths: list[str], rounds: int) -> None:
         runs = {"1": lambda: full.run(None, pixels), depth: lambda session=session: session.run(None, pixels)}
         series = time_in_turn(runs, rounds=rounds)
         ratio, flops = median_ratio(series[depth], series["1"]), flop_ratio(depth)
-        found = {
+        times = {
             "ratio_to_1": round(ratio, 4),
             "flop_ratio": round(flops, 4),
             "above_flops": round(ratio / flops - 1, 4),
@@ -77,7 +85,7 @@ def measure(folder: Path, depths: list[str], rounds: int) -> None:
             "at_1": summary(series["1"]),
             "at_depth": summary(series[depth]),
         }
-        merge_results(RESULT, **device(), times={depth: found})
+        merge_results(RESULT, **graphs_measured_on(), times={depth: times})
         print(f"@{depth}: {ratio:.3f} of @1, FLOPs {flops:.3f}: {ratio / flops - 1:+.1%}", flush=True)
         del session, runs, series
         gc.collect()
@@ -86,8 +94,8 @@ def measure(folder: Path, depths: list[str], rounds: int) -> None:
 def profile(folder: Path, depths: list[str], repeats: int = 5) -> None:
     """Time every node at each depth; keep what each part of the tower took and computed."""
     for depth in depths:
-        found = profiled_parts(graph_path(folder, depth), repeats)
-        parts = {name: {"ms": round(ms, 2), "gflop": round(flops / 1e9, 2)} for name, (ms, flops) in found.items()}
+        profiled = profiled_parts(graph_path(folder, depth), repeats)
+        parts = {name: {"ms": round(ms, 2), "gflop": round(flops / 1e9, 2)} for name, (ms, flops) in profiled.items()}
         merge_results(RESULT, profile={depth: parts})
 
 
@@ -138,11 +146,11 @@ def profiled_parts(path: Path, repeats: int) -> dict[str, tuple[float, float]]:
     for event in events:
         if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time") or event["ts"] < first:
             continue
-        node, given = event["name"], event["args"]
+        node, facts = event["name"], event["args"]
         taken[node].append(event["dur"] / 1e3)
-        inputs = [next(iter(shape.values())) for shape in given["input_type_shape"]]
-        outputs = [next(iter(shape.values())) for shape in given["output_type_shape"]]
-        flops[node], part_of[node] = node_flops(given["op_name"], inputs, outputs), part(node, given["op_name"], inputs)
+        inputs = [next(iter(shape.values())) for shape in facts["input_type_shape"]]
+        outputs = [next(iter(shape.values())) for shape in facts["output_type_shape"]]
+        flops[node], part_of[node] = node_flops(facts["op_name"], inputs, outputs), part(node, facts["op_name"], inputs)
     parts: dict[str, tuple[float, float]] = {}
     for node, samples in taken.items():
         ms, work = parts.get(part_of[node], (0.0, 0.0))
@@ -188,18 +196,18 @@ def kernels(threads: int, rounds: int = 9) -> None:
     }
     speeds = defaultdict(list)
     for _ in range(rounds):
-        for (tokens, inputs, outputs), (session, given) in cases.items():
+        for (tokens, inputs, outputs), (session, features) in cases.items():
             work = 2 * tokens * inputs * outputs
             repeats = max(1, round(4e9 / work))
             start = time.perf_counter()
             for _ in range(repeats):
-                session.run(None, {"x": given})
+                session.run(None, {"x": features})
             speeds[tokens, inputs, outputs].append(work * repeats / (time.perf_counter() - start) / 1e9)
-    found = {" x ".join(map(str, case)): round(float(np.median(values)), 1) for case, values in speeds.items()}
+    medians = {" x ".join(map(str, case)): round(float(np.median(values)), 1) for case, values in speeds.items()}
     bandwidth = streaming_gb_per_s(threads)
     block_bytes = 4 * sum(count * inputs * outputs for count, inputs, outputs in BLOCK_LAYERS)
     facts = {
-        "gflops_per_s_by_tokens_inputs_outputs": found,
+        "gflops_per_s_by_tokens_inputs_outputs": medians,
         "weights_streamed_gb_per_s": round(bandwidth, 1),
         "block_weights_mb": round(block_bytes / 1e6, 1),
         "block_weights_streamed_ms": round(block_bytes / bandwidth / 1e6, 2),

@@ -1,1 +1,1 @@
-"""The small-scale reproduction of the paper's ordering; `reproduce_ordering.py` runs it."""
+"""The small-scale reproduction of the paper's ordering; ``reproduce_ordering.py`` runs it."""
