@@ -34,6 +34,7 @@ from graph_timing import (
 from published_towers import DEPTHS, pixel_shape, published_config, published_tower
 
 RESULT = "encode_by_depth"
+PROFILED_RUNS, KERNEL_ROUNDS = 5, 9
 ALLOWED = {"1/2": 0.03, "1/4": 0.05, "1/6": 0.08, "1/12": 0.08}
 """How far above the FLOP ratio the time's ratio may be."""
 CHANNELS, WIDTH, TOKENS, MERGED = 1024, 2816, 576, 144  # of AIMv2-L/336
@@ -91,10 +92,10 @@ def measure(folder: Path, depths: list[str], rounds: int) -> None:
         gc.collect()
 
 
-def profile(folder: Path, depths: list[str], repeats: int = 5) -> None:
+def profile(folder: Path, depths: list[str]) -> None:
     """Time every node at each depth; keep what each part of the tower took and computed."""
     for depth in depths:
-        profiled = profiled_parts(graph_path(folder, depth), repeats)
+        profiled = profiled_parts(graph_path(folder, depth))
         parts = {name: {"ms": round(ms, 2), "gflop": round(flops / 1e9, 2)} for name, (ms, flops) in profiled.items()}
         merge_results(RESULT, profile={depth: parts})
 
@@ -132,11 +133,11 @@ def account() -> None:
     merge_results(RESULT, accounting=accounting)
 
 
-def profiled_parts(path: Path, repeats: int) -> dict[str, tuple[float, float]]:
+def profiled_parts(path: Path) -> dict[str, tuple[float, float]]:
     """``part → (milliseconds, FLOPs)`` of one run: each node's median over the runs, added up by part."""
     session = open_session(path, profile=path.parent / "profile")
     pixels = random_pixels(session)
-    for _ in range(1 + repeats):
+    for _ in range(1 + PROFILED_RUNS):
         session.run(None, pixels)
     trace = Path(session.end_profiling())
     events = json.loads(trace.read_text())
@@ -187,7 +188,7 @@ def part(node: str, op: str, inputs: list[list[int]]) -> str:
     return f"blocks on {tokens} tokens: {kinds.get(op, 'norms, activation, additions')}"
 
 
-def kernels(threads: int, rounds: int = 9) -> None:
+def kernels(threads: int) -> None:
     """GFLOP/s of a block's Linear layers by tokens; what streaming their weights takes at the least."""
     cases = {
         (tokens, *layer[1:]): linear_session(tokens, *layer[1:])
@@ -195,7 +196,7 @@ def kernels(threads: int, rounds: int = 9) -> None:
         for layer in BLOCK_LAYERS
     }
     speeds = defaultdict(list)
-    for _ in range(rounds):
+    for _ in range(KERNEL_ROUNDS):
         for (tokens, inputs, outputs), (session, features) in cases.items():
             work = 2 * tokens * inputs * outputs
             repeats = max(1, round(4e9 / work))
@@ -233,14 +234,14 @@ def linear_session(tokens: int, inputs: int, outputs: int):
     return open_session(model.SerializeToString()), random.standard_normal((1, tokens, inputs), np.float32)
 
 
-def streaming_gb_per_s(threads: int, repeats: int = 7) -> float:
+def streaming_gb_per_s(threads: int) -> float:
     """Reading 512 MB, far more than the caches hold (a matrix by a vector)."""
     import torch
 
     torch.set_num_threads(threads)
     matrix, vector = torch.ones(16384, 8192), torch.ones(8192)
     taken = []
-    for _ in range(repeats):
+    for _ in range(KERNEL_ROUNDS):
         start = time.perf_counter()
         torch.mv(matrix, vector)
         taken.append(time.perf_counter() - start)

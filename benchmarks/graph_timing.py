@@ -21,6 +21,7 @@ from laco_export import onnx_session
 from laco_export.machine import library_versions
 
 THREADS = 2
+WARM_UP = 2  # runs of each before the first round
 SETTLE_S = 0.02
 """ONNX Runtime's threads spin for a few milliseconds after a run."""
 
@@ -49,11 +50,11 @@ def random_pixels(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray
     return {pixels.name: np.random.default_rng(0).standard_normal(pixels.shape, np.float32)}
 
 
-def time_in_turn(runs: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 2) -> dict[str, Series]:
+def time_in_turn(runs: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, Series]:
     """Time ``runs`` in turn, in another order each round."""
     series, order = {name: Series(on_cpu=True) for name in runs}, np.random.default_rng(0)
     for run in runs.values():
-        for _ in range(warmup):
+        for _ in range(WARM_UP):
             run()
     for _ in range(rounds):
         for name in order.permutation(list(runs)):

@@ -53,9 +53,9 @@ def tiny_processor(tiling: bool = False):
     )
 
 
-def entries(count: int, seed: int = 0):
+def entries(count: int):
     """Conversations of 1 … 8 rounds and answers of 5 … 120 words; a fifth shows no picture, a tenth three."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     for number in range(count):
         pictures = [0, 0, 1, 1, 1, 1, 1, 1, 1, 3][number % 10]
         turns = []
@@ -78,11 +78,12 @@ def write_json_file(path: Path, count: int) -> None:
         file.write("]")
 
 
-def write_parquet_files(folder: Path, rows: int, picture_bytes: int = 2000, files: int = 8) -> None:
+def write_parquet_files(folder: Path, rows: int) -> None:
     """Row groups of 100 rows, as ``datasets`` writes data with pictures; these are noise that is never decoded."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    picture_bytes, files = 2000, 8
     folder.mkdir()
     random = np.random.default_rng(0)
     turns = [entry["conversations"] for entry in entries(1000)]

@@ -73,23 +73,20 @@ def accuracy(answers: Sequence[ScoredAnswer]) -> float:
     return sum(answer.right for answer in answers) / len(answers)
 
 
-def evaluate(
-    model: LacoForConditionalGeneration, processor: LacoProcessor, data_file: Path, *, seed: int = 0
-) -> Evaluation:
+def evaluate(model: LacoForConditionalGeneration, processor: LacoProcessor, data_file: Path) -> Evaluation:
     """Ask every question of a LLaVA-style JSON file (its first turn) with its pictures and with others'.
 
     Args:
         data_file: pictures are found relative to its folder; ``kind`` of a sample names its kind.
-        seed: of the shuffle.
     """
     entries = read_entries(data_file)
     pictures = [tuple(image_names(entry)) for entry in entries]
     own = answer_questions(model, processor, data_file.parent, entries, pictures)
-    others = answer_questions(model, processor, data_file.parent, entries, shuffle_pictures(entries, seed))
+    others = answer_questions(model, processor, data_file.parent, entries, shuffle_pictures(entries))
     return Evaluation(tuple(own), tuple(others))
 
 
-def shuffle_pictures(entries: Sequence[dict], seed: int) -> list[tuple[str, ...]]:
+def shuffle_pictures(entries: Sequence[dict]) -> list[tuple[str, ...]]:
     """For each sample the pictures of another sample of its kind: a random cycle through each kind.
 
     Raises:
@@ -102,7 +99,7 @@ def shuffle_pictures(entries: Sequence[dict], seed: int) -> list[tuple[str, ...]
     for kind, members in by_kind.items():
         if len(members) < 2:
             raise DataError(f"kind '{kind}' has a single question: its picture cannot be shuffled")
-        Random(f"{seed} {kind}").shuffle(members)
+        Random(f"0 {kind}").shuffle(members)  # the same for every checkpoint: they can be compared
         for index, other in zip(members, members[1:] + members[:1], strict=True):
             shuffled[index] = tuple(image_names(entries[other]))
     return shuffled

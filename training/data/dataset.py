@@ -14,7 +14,7 @@ from laco_export.errors import LacoError
 
 from .broken import BatchNotes, BrokenSample
 from .conversations import KINDS, kinds_of
-from .mixture import Part, open_parts
+from .mixture import MixturePart, open_parts
 from .parquet_files import HANDFUL_BYTES, ParquetSource
 from .pictures import Pictures, PicturesInRows
 from .samples import SampleEncoder
@@ -67,7 +67,7 @@ class ConversationDataset(torch.utils.data.Dataset):
         images: where pictures lie, for parts that do not say.
     """
 
-    def __init__(self, parts: list[Part], images: Path, encoder: SampleEncoder):
+    def __init__(self, parts: list[MixturePart], images: Path, encoder: SampleEncoder):
         self.parts, self.encoder = parts, encoder
         self.tokenizer = encoder.tokenizer
         self._starts = np.cumsum([0, *(len(part.rows) for part in parts)])

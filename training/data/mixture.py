@@ -31,7 +31,7 @@ _KEYS = ("json_path", "sampling_strategy", "images")
 
 
 @dataclass(frozen=True)
-class Part:
+class MixturePart:
     """One data file of a mixture with the rows that are used of it.
 
     Attributes:
@@ -47,7 +47,7 @@ class Part:
     name: str
 
 
-def open_parts(path: Path, *, seed: int = 0) -> list[Part]:
+def open_parts(path: Path, *, seed: int = 0) -> list[MixturePart]:
     """The parts of a mixture file, or any other data path as one part.
 
     Raises:
@@ -55,7 +55,7 @@ def open_parts(path: Path, *, seed: int = 0) -> list[Part]:
     """
     if path.suffix not in (".yaml", ".yml"):
         source = open_source(path)
-        return [Part(source, np.arange(len(source)), None, str(path))]
+        return [MixturePart(source, np.arange(len(source)), None, str(path))]
     parts, taken = [], []
     for place, entry in enumerate(read_mixture(path)):
         try:
@@ -72,7 +72,7 @@ def open_parts(path: Path, *, seed: int = 0) -> list[Part]:
                 todo=error.todo,
             ) from None
         images = entry.get("images")
-        parts.append(Part(source, rows, path.parent / images if images else None, entry["json_path"]))
+        parts.append(MixturePart(source, rows, path.parent / images if images else None, entry["json_path"]))
         taken.append(f"{entry['json_path']}: {len(rows)} of {len(source)}")
     if not sum(len(part.rows) for part in parts):
         raise DataError(

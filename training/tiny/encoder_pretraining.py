@@ -55,7 +55,6 @@ def pretrain_encoder(
     recipe: Pretraining,
     *,
     seed: int,
-    force: bool = False,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> list[float]:
     """Train on ``regions.json`` and write an ordinary transformers folder; returns the losses."""
@@ -73,7 +72,7 @@ def pretrain_encoder(
         optimizer.step(loss)
         losses.append(round(loss.item(), 4))
         advance(1)
-    with new_directory(output, force=force) as partial:
+    with new_directory(output) as partial:
         encoder.eval().save_pretrained(partial)
     return losses
 

@@ -32,7 +32,6 @@ def pretrain_language_model(
     recipe: Pretraining,
     *,
     seed: int,
-    force: bool = False,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> list[float]:
     """Train on ``texts.json`` and write an ordinary transformers folder with its tokenizer; returns the losses."""
@@ -53,7 +52,7 @@ def pretrain_language_model(
         optimizer.step(loss)
         losses.append(round(loss.item(), 4))
         advance(1)
-    with new_directory(output, force=force) as partial:
+    with new_directory(output) as partial:
         model.eval().save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     return losses
