@@ -86,8 +86,8 @@ def main() -> int:
     for encoder in arguments.encoder:
         for depth in arguments.depth:
             title = f"{encoder} @{depth}"
-            known = () if arguments.force else read_results()["results"]
-            wanted = [precision for precision in arguments.precision if f"{title} {precision}" not in known]
+            measured = () if arguments.force else read_results()["results"]
+            wanted = [precision for precision in arguments.precision if f"{title} {precision}" not in measured]
             if not wanted:
                 continue
             with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

@@ -41,8 +41,8 @@ def published_bundles(
         if precision != "fp32":
             form = HALF_FORMATS[precision]
             picture = np.random.default_rng(0).standard_normal(shape, np.float32)
-            kept = choose_fp32(traced.graph, measure_ranges(traced.graph, [picture], form.torch), form)
-            (graph,) = vision_graph.in_half([traced], kept, form)
+            kept_fp32 = choose_fp32(traced.graph, measure_ranges(traced.graph, [picture], form.torch), form)
+            (graph,) = vision_graph.in_half([traced], kept_fp32, form)
         inside = folder / precision
         inside.mkdir(parents=True)
         formed = vision_graph.for_target(graph, TARGET, batches)

@@ -8,11 +8,8 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from laco_export.conversation import CHAT_TEMPLATE, render
-from laco_training.evaluation import shuffle_pictures
 from laco_training.tiny.dataset import HELD_OUT_KINDS, DataSizes, write_data
-from laco_training.tiny.texts import held_out_words, is_held_out
-from laco_training.tiny.tokenizer import SPECIAL_TOKENS, train_tokenizer
+from laco_training.tiny.texts import is_held_out
 
 SIZES = DataSizes(
     pages=40, pictures=120, texts=60, captions=100, recaptions=80, single_image=80, one_vision=80, held_out=60
@@ -64,12 +61,6 @@ def test_no_held_out_word_or_number_is_trained_on(data):
         assert not any(is_held_out(w) for w in written if w.isalpha()), name
 
 
-def test_the_held_out_words_do_not_depend_on_the_seed():
-    words = held_out_words()
-    assert len(words) > 50
-    assert words == held_out_words()
-
-
 def test_the_same_seed_draws_the_same(data, tmp_path):
     write_data(tmp_path, SIZES, seed=0)
     for name in ("heldout.json", "captions.json", "texts.json"):
@@ -83,38 +74,3 @@ def test_one_vision_has_pairs(data):
     pairs = [entry for entry in entries if isinstance(entry["image"], list)]
     assert 0.2 < len(pairs) / len(entries) < 0.6
     assert all(entry["conversations"][0]["value"].count("<image>") == 2 for entry in pairs)
-
-
-def test_every_picture_is_shuffled_within_its_kind(data):
-    entries = read(data, "heldout.json")
-    given = shuffle_pictures(entries, seed=0)
-    kind_of = {entry["image"]: entry["kind"] for entry in entries}
-    for entry, (picture,) in zip(entries, given, strict=True):
-        assert picture != entry["image"]
-        assert kind_of[picture] == entry["kind"]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer()
-
-
-def test_unseen_words_are_spelled(tokenizer):
-    for word in held_out_words()[:20]:
-        ids = tokenizer(word, add_special_tokens=False)["input_ids"]
-        assert [tokenizer.decode([i]) for i in ids] == list(word)
-
-
-def test_the_tokenizer_round_trips(tokenizer):
-    text = render([("user", "<image>\nWhat word is written? Ünïcode 漢字"), ("assistant", "CAT")])
-    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
-    for token in SPECIAL_TOKENS:
-        assert len(tokenizer(token, add_special_tokens=False)["input_ids"]) == 1
-
-
-def test_its_chat_template_is_the_rendering(tokenizer):
-    assert tokenizer.chat_template == CHAT_TEMPLATE
-    turns = [("user", "hello"), ("assistant", "yes"), ("user", "sure?")]
-    messages = [{"role": role, "content": text} for role, text in turns]
-    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert rendered == render(turns, add_generation_prompt=True)

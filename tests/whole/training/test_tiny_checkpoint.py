@@ -10,7 +10,7 @@ from laco_training.data import read_entries
 from laco_training.evaluation import evaluate
 from laco_training.tiny.dataset import HELD_OUT_KINDS
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
 QUESTIONS = ASSETS / "tiny-heldout" / "heldout.json"
 
 
