@@ -260,7 +260,7 @@ def open_bundle(folder: Path | str) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def refuse_to_replace_others(output: Path | str) -> None:
+def refuse_to_replace_non_bundle(output: Path | str) -> None:
     """Let ``--force`` replace a bundle (whole or damaged) and an empty folder, and nothing else that a person may have.
 
     Raises:

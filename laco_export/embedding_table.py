@@ -27,7 +27,7 @@ import numpy as np
 
 from .errors import BundleError
 
-DTYPES = ("float32", "float16", "uint8")
+STORED_DTYPES = ("float32", "float16", "uint8")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StoredTensor:
 
     Attributes:
         file: path in the bundle; ``offset`` in bytes from the file's begin.
-        dtype: one of :data:`DTYPES`.
+        dtype: one of :data:`STORED_DTYPES`.
     """
 
     file: str
@@ -46,7 +46,7 @@ class StoredTensor:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
-        if self.dtype not in DTYPES or self.offset < 0 or min(self.shape, default=0) < 1:
+        if self.dtype not in STORED_DTYPES or self.offset < 0 or min(self.shape, default=0) < 1:
             raise ValueError(f"no stored tensor: dtype {self.dtype}, offset {self.offset}, shape {self.shape}")
 
 

@@ -74,7 +74,7 @@ def train_stage(
     from .resuming import MARK, CheckpointKeeper, check_origin
     from .trainer import DepthSampler, StepProgress
 
-    processes.check(lambda: checkpoint.refuse_to_replace_others(output))
+    processes.check(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
     folder = output.parent / f"{output.name}-progress"
     resumed = _decide_resumption(folder, resume=resume, force=force)
     unset_hf_deepspeed_config()  # the stage before left ZeRO-3's: models would be built from empty shards

@@ -14,7 +14,7 @@ from ..bundle import VisionGraph
 from ..errors import ExportError
 from .engine_builder import EngineBuildError, EngineRequest, build_engine
 
-TIMEOUT = 600.0
+GATE_TIMEOUT = 600.0
 """Seconds: a 24-block FP16 encoder takes seconds on two cores; a builder that hangs must not hang the export."""
 
 
@@ -54,10 +54,10 @@ def compile_graph(path: Path, builder: str) -> dict:
         ``{"builder", "version", "seconds", "plan_bytes"}``.
 
     Raises:
-        ExportError: it was refused, crashed or took longer than :data:`TIMEOUT`.
+        ExportError: it was refused, crashed or took longer than :data:`GATE_TIMEOUT`.
     """
     try:
-        built = build_engine(EngineRequest(str(path), builder), timeout=TIMEOUT)
+        built = build_engine(EngineRequest(str(path), builder), timeout=GATE_TIMEOUT)
     except EngineBuildError as error:
         raise ExportError(
             f"{builder} does not build the exported graph",

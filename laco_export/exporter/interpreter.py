@@ -23,7 +23,7 @@ from ..errors import ExportError
 from .half_formats import BF16
 from .kernels import KERNELS
 
-Observer = Callable[[str, Tensor], None]
+TensorObserver = Callable[[str, Tensor], None]
 _MIXED = ("Cast", "QuantizeLinear", "DequantizeLinear")  # the operators whose output dtype is not that of their inputs
 
 
@@ -78,7 +78,7 @@ class GraphInterpreter(KernelGraph):
         self,
         feeds: Mapping[str, np.ndarray],
         wanted: Iterable[str],
-        observe: Observer | None = None,
+        observe: TensorObserver | None = None,
         forced: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
         """Compute the tensors named ``wanted``; every other one is freed after its last use.

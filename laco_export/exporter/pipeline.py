@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import __version__
 from ..atomic import new_directory
-from ..bundle import Manifest, refuse_to_replace_others, write_manifest
+from ..bundle import Manifest, refuse_to_replace_non_bundle, write_manifest
 from ..console import Steps, console
 from ..conversation import IM_END
 from ..depth import Depth
@@ -30,7 +30,7 @@ from ..token_grid import tokens_per_image
 from . import compile_gate, decoder, vision_graph
 from .golden_pictures import golden_pictures
 from .options import ExportOptions
-from .report import Report
+from .report import ExportReport
 
 if TYPE_CHECKING:
     from .proof import Proof
@@ -63,7 +63,7 @@ _LIBRARIES = (
 )
 
 
-def export_bundle(options: ExportOptions) -> Report:
+def export_bundle(options: ExportOptions) -> ExportReport:
     """Export a checkpoint as a bundle.
 
     Raises:
@@ -74,7 +74,7 @@ def export_bundle(options: ExportOptions) -> Report:
     steps = Steps()
     depth, output = _resolve(options)
     if options.force:
-        refuse_to_replace_others(output)
+        refuse_to_replace_non_bundle(output)
     with new_directory(output, force=options.force) as folder:
         report = _Export(options, depth, output, folder, steps).run()
     if options.force and not options.bisect:
@@ -106,7 +106,7 @@ class _Export:
         self.options, self.depth, self.output, self.folder, self.steps = options, depth, output, folder, steps
         self.notes: list[str] = []
 
-    def run(self) -> Report:
+    def run(self) -> ExportReport:
         step = self.steps.step
         with step("load and audit the checkpoint"):
             self._load()
@@ -128,7 +128,7 @@ class _Export:
             self._export_decoder()
         with step("write the manifest"):
             manifest = self._finish()
-        return Report(self.output, manifest, self.steps.seconds, self.compiled)
+        return ExportReport(self.output, manifest, self.steps.seconds, self.compiled)
 
     def _load(self) -> None:
         with quiet():
@@ -203,7 +203,9 @@ class _Export:
         if self.form is not None:
             traced = vision_graph.in_half(traced, self.kept_fp32, self.form)
         traced = vision_graph.for_target(traced[0], self.options.reader, self.options.batches)
-        written = vision_graph.write(traced, self.folder, precision=self.options.precision, target=self.options.reader)
+        written = vision_graph.write_vision(
+            traced, self.folder, precision=self.options.precision, target=self.options.reader
+        )
         self.vision = replace(written, **self._token_layout(), flops=self._flops())
         del traced
         gc.collect()  # the half weights: graphs are circular

@@ -27,7 +27,7 @@ from ..errors import CheckpointError, ExportError
 from ..onnx_session import open_session
 from .boundaries import STRICTNESS, BoundaryComparison, boundary_of
 from .external_data import graph_from_file
-from .interpreter import GraphInterpreter, Observer
+from .interpreter import GraphInterpreter, TensorObserver
 from .runners import (
     ARITHMETIC,
     ONNXRUNTIME,
@@ -175,7 +175,7 @@ def _in_words(found: Agreement) -> str:
     return f"cosine ≥ {allowed.cosine:.7g}, norms within {allowed.norm_drift:.2g}, max abs ≤ {largest:.3g}"
 
 
-def prove_rewrites(reference: Reference, graph: gs.Graph, observe: Observer | None = None) -> Proof:
+def prove_rewrites(reference: Reference, graph: gs.Graph, observe: TensorObserver | None = None) -> Proof:
     """Compare the rewritten FP32 graph with PyTorch, every block from PyTorch's own input.
 
     Args:

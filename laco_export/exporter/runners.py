@@ -19,7 +19,7 @@ from polygraphy.common import TensorMetadata
 from ..bundle import IMAGE_FEATURES, PIXEL_VALUES
 from ..onnx_session import open_session, session_options
 from .external_data import graph_from_file
-from .interpreter import GraphInterpreter, Observer
+from .interpreter import GraphInterpreter, TensorObserver
 from .tower import VisionTower
 
 PYTORCH, ONNXRUNTIME, SHIPPED = "PyTorch", "ONNX Runtime", "ONNX Runtime, as shipped"
@@ -74,7 +74,7 @@ class GraphRunner(_TowerRunner):
         boundary_names: Sequence[str],
         pixel_shape: tuple[int, ...],
         *,
-        observe: Observer | None = None,
+        observe: TensorObserver | None = None,
         forced: Sequence[Mapping[str, np.ndarray]] | None = None,
     ):
         super().__init__(name, pixel_shape)

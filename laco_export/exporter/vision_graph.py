@@ -79,7 +79,7 @@ def for_target(traced: TracedGraph, target: Target, batches: Sequence[int]) -> l
         ]
 
 
-def write(traced: Sequence[TracedGraph], folder: Path, *, precision: str, target: Target) -> Vision:
+def write_vision(traced: Sequence[TracedGraph], folder: Path, *, precision: str, target: Target) -> Vision:
     """Write each graph over the one weight file, and the first with its boundaries marked beside it.
 
     Returns:

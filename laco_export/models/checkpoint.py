@@ -63,7 +63,7 @@ def save(
     if state_dict is not None and model.config.tie_word_embeddings:
         # Gathered weights share no memory, by which transformers would know a tied head.
         state_dict = {name: value for name, value in state_dict.items() if name not in model._tied_weights_keys}
-    refuse_to_replace_others(folder)
+    refuse_to_replace_non_checkpoint(folder)
     with new_directory(folder, force=force) as partial:
         model.save_pretrained(partial, state_dict=state_dict)
         processor.save_pretrained(partial)
@@ -71,7 +71,7 @@ def save(
             (partial / name).write_text(text, encoding="utf-8")
 
 
-def refuse_to_replace_others(folder: Path | str) -> None:
+def refuse_to_replace_non_checkpoint(folder: Path | str) -> None:
     """Let ``force`` replace a LaCo checkpoint (its weights whole or damaged) and an empty folder, and nothing else.
 
     Raises:
@@ -120,7 +120,7 @@ def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoin
 def stated_sha256(folder: Path | str) -> str:
     """``Checkpoint.sha256`` as ``checksums.json`` says; the weights are read only where there is none."""
     folder = Path(folder)
-    path = folder / checksums.FILE_NAME
+    path = folder / checksums.CHECKSUMS_NAME
     digests = weight_files.read_json(path) if path.is_file() else checksums.verify(folder, weight_files.find(folder))[0]
     return _digest(folder, digests)
 

@@ -20,7 +20,7 @@ from .precision import DECODER_PRECISIONS
 
 
 @dataclass(frozen=True)
-class Tolerance:
+class LogitsTolerance:
     """How far logits may be from PyTorch's.
 
     Attributes:
@@ -35,14 +35,14 @@ class Tolerance:
     margin: float
 
 
-TOLERANCES = {
+LOGITS_TOLERANCES = {
     # FP32 against FP32: only the order of summation differs, so the gates are those of the FP32 vision graph.
-    "fp32": Tolerance(0.9999, 1e-3, 0.02),
+    "fp32": LogitsTolerance(0.9999, 1e-3, 0.02),
     # 10 bits of mantissa through the layers, as the FP16 vision graph.
-    "fp16": Tolerance(0.999, 1e-2, 0.1),
+    "fp16": LogitsTolerance(0.999, 1e-2, 0.1),
     # Activations of 8 bits, a scale for each block of them, against PyTorch with the same rounded weights.
-    "int8": Tolerance(0.99, 3e-2, 0.5),
-    "int4": Tolerance(0.99, 3e-2, 0.5),
+    "int8": LogitsTolerance(0.99, 3e-2, 0.5),
+    "int4": LogitsTolerance(0.99, 3e-2, 0.5),
 }
 
 
@@ -61,7 +61,7 @@ def verify_decoder(
 
     Raises:
         ExportError: the embedding rows are not the model's; or the logits are further from PyTorch's than
-            :data:`TOLERANCES` allows this precision.
+            :data:`LOGITS_TOLERANCES` allows this precision.
     """
     import torch
 
@@ -98,7 +98,7 @@ def verify_decoder(
         **rounding,
     }
     for name, given in (("whole", whole), ("cached", logits)):
-        _gate(name, report[name], expected, given, TOLERANCES[decoder.precision])
+        _gate(name, report[name], expected, given, LOGITS_TOLERANCES[decoder.precision])
     return report
 
 
@@ -176,7 +176,7 @@ def _compare(expected: np.ndarray, given: np.ndarray) -> dict:
     }
 
 
-def _gate(name: str, values: dict, expected: np.ndarray, given: np.ndarray, tolerance: Tolerance) -> None:
+def _gate(name: str, values: dict, expected: np.ndarray, given: np.ndarray, tolerance: LogitsTolerance) -> None:
     best_two = np.partition(expected, -2, axis=1)[:, -2:]
     decided = best_two[:, 1] - best_two[:, 0] > tolerance.margin * expected.std(1)
     same = (expected.argmax(1) == given.argmax(1))[decided].all()
