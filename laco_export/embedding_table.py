@@ -78,14 +78,14 @@ class StoredRows:
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
         """Rows ``[..., *row_shape]`` of ids ``[...]``."""
         wanted, places = np.unique(ids, return_inverse=True)
-        found = np.empty((len(wanted), self._row_bytes), np.uint8)
-        for row, number in zip(found, wanted.tolist()):  # by pread, since threads share the file and its position
+        raw_rows = np.empty((len(wanted), self._row_bytes), np.uint8)
+        for row, number in zip(raw_rows, wanted.tolist()):  # by pread, since threads share the file and its position
             data = os.pread(self._file.fileno(), self._row_bytes, self._offset + number * self._row_bytes)
             if len(data) != self._row_bytes:
                 reason = f"a row gave {len(data)} of {self._row_bytes} bytes"
                 raise _unreadable(Path(self._file.name), reason, self._tensor)
             row[:] = np.frombuffer(data, np.uint8)
-        return found.view(self._dtype)[places.reshape(-1)].reshape(*ids.shape, *self._shape)
+        return raw_rows.view(self._dtype)[places.reshape(-1)].reshape(*ids.shape, *self._shape)
 
 
 def _unreadable(path: Path, reason: str, tensor: StoredTensor) -> BundleError:

@@ -35,7 +35,7 @@ def draw_errors(runs: Mapping[str, Sequence[Agreement]], *, title: str) -> Image
 
     Branches (``… minus its input``) stand beside their blocks. An error that is no number is drawn at the top.
     """
-    names = list(dict.fromkeys(one.name for found in runs.values() for one in found))
+    names = list(dict.fromkeys(tensor.name for agreements in runs.values() for tensor in agreements))
     short = _short_names(names)
     font, small = ImageFont.load_default(14), ImageFont.load_default(11)
     labels = max(int(small.getlength(name)) for name in short) + 12
@@ -55,14 +55,14 @@ def draw_errors(runs: Mapping[str, Sequence[Agreement]], *, title: str) -> Image
     across = lambda position: _LEFT + (_WIDTH - _LEFT - _RIGHT) * (position + 0.5) / len(names)
     down = lambda error: bottom - (bottom - top) * (_decade(error) - _DECADES[0]) / (_DECADES[-1] - _DECADES[0])
     _draw_axes(pen, image, short, across, down, (top, bottom), small)
-    for index, found in enumerate(runs.values()):
+    for index, agreements in enumerate(runs.values()):
         colour = _COLOURS[index % len(_COLOURS)]
-        points = [(across(names.index(one.name)), down(one.relative_error), one) for one in found]
+        points = [(across(names.index(tensor.name)), down(tensor.relative_error), tensor) for tensor in agreements]
         pen.line([point[:2] for point in points], fill=colour, width=2)
-        for x, y, one in points:
-            allowed = down(min(2 * (1 - one.tolerance.cosine), 4.0) ** 0.5)
+        for x, y, tensor in points:
+            allowed = down(min(2 * (1 - tensor.tolerance.cosine), 4.0) ** 0.5)
             pen.line((x - 5, allowed, x + 5, allowed), fill=colour)
-            if one.within():
+            if tensor.within():
                 pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour)
             else:
                 pen.line((x - 6, y - 6, x + 6, y + 6), fill=_FAILED, width=3)
@@ -95,7 +95,7 @@ def _short_names(names: Sequence[str]) -> list[str]:
     short = []
     for name in names:
         path, _, rest = name.partition(" minus ")
-        kept = path.removeprefix("vision_model.").removeprefix("encoder.").removeprefix("vision_model.")
-        kept = kept.removeprefix("encoder.").removeprefix("compressors.")
-        short.append(f"what {kept} adds" if rest else kept)
+        shortened = path.removeprefix("vision_model.").removeprefix("encoder.").removeprefix("vision_model.")
+        shortened = shortened.removeprefix("encoder.").removeprefix("compressors.")
+        short.append(f"what {shortened} adds" if rest else shortened)
     return short

@@ -137,9 +137,9 @@ def read_config(folder: Path) -> LacoConfig:
     path = folder / "config.json"
     values = weight_files.read_json(path)
     if values.get("model_type") != LacoConfig.model_type:
-        found = values.get("model_type")
+        model_type = values.get("model_type")
         raise CheckpointError(
-            f"'{folder}' is not a LaCo checkpoint", given=f"model_type {found!r}", allowed="model_type 'laco'"
+            f"'{folder}' is not a LaCo checkpoint", given=f"model_type {model_type!r}", allowed="model_type 'laco'"
         )
     try:
         return LacoConfig.from_dict(values)

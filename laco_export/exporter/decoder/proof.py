@@ -97,17 +97,17 @@ def verify_decoder(
         "cached": _compare(expected, logits),
         **rounding,
     }
-    for name, given in (("whole", whole), ("cached", logits)):
-        _gate(name, report[name], expected, given, LOGITS_TOLERANCES[decoder.precision])
+    for name, actual in (("whole", whole), ("cached", logits)):
+        _gate(name, report[name], expected, actual, LOGITS_TOLERANCES[decoder.precision])
     return report
 
 
 def _check_embedding(weight, table: EmbeddingTable, precision: str, samples: int = 256) -> float:
     """The largest relative error of a row among evenly spaced ones; float32 rows must be the model's bit by bit."""
     ids = np.unique(np.linspace(0, len(weight) - 1, samples).astype(np.int64))
-    expected, given = weight.detach()[ids].float().numpy(), table.rows(ids)
+    expected, actual = weight.detach()[ids].float().numpy(), table.rows(ids)
     norms = np.maximum(np.linalg.norm(expected, axis=1), 1e-30)
-    error = float((np.linalg.norm(given - expected, axis=1) / norms).max())
+    error = float((np.linalg.norm(actual - expected, axis=1) / norms).max())
     # Rounding to float16 moves a value by 2^-11 at most; to 8 bits by half a step of 1/128 of a block's largest value.
     allowed = {"float32": 0.0, "float16": 2.0**-11, "uint8": 2e-2}[table.storage.rows.dtype]
     if not error <= allowed:  # so that NaN on disk is refused too
@@ -162,24 +162,24 @@ def _run(session, embeds: np.ndarray, cache: dict | None) -> tuple[np.ndarray, d
     return logits, {name.replace("present", "past_key_values"): value for name, value in named.items()}
 
 
-def _compare(expected: np.ndarray, given: np.ndarray) -> dict:
+def _compare(expected: np.ndarray, actual: np.ndarray) -> dict:
     """Two sets of logits ``[T, V]``: the worst position's cosine and norm ratio, and the largest error."""
-    expected, given = expected.astype(np.float64), given.astype(np.float64)
-    norms, norms_given = np.linalg.norm(expected, axis=1), np.linalg.norm(given, axis=1)
-    cosines = (expected * given).sum(1) / np.maximum(norms * norms_given, 1e-30)
-    ratios = norms_given / np.maximum(norms, 1e-30)
+    expected, actual = expected.astype(np.float64), actual.astype(np.float64)
+    norms, norms_actual = np.linalg.norm(expected, axis=1), np.linalg.norm(actual, axis=1)
+    cosines = (expected * actual).sum(1) / np.maximum(norms * norms_actual, 1e-30)
+    ratios = norms_actual / np.maximum(norms, 1e-30)
     return {
         "cosine": float(cosines.min()),
         "norm_ratio": float(ratios[np.abs(ratios - 1).argmax()]),
-        "max_abs": float(np.abs(expected - given).max()),
-        "same_best_token": float((expected.argmax(1) == given.argmax(1)).mean()),
+        "max_abs": float(np.abs(expected - actual).max()),
+        "same_best_token": float((expected.argmax(1) == actual.argmax(1)).mean()),
     }
 
 
-def _gate(name: str, values: dict, expected: np.ndarray, given: np.ndarray, tolerance: LogitsTolerance) -> None:
+def _gate(name: str, values: dict, expected: np.ndarray, actual: np.ndarray, tolerance: LogitsTolerance) -> None:
     best_two = np.partition(expected, -2, axis=1)[:, -2:]
     decided = best_two[:, 1] - best_two[:, 0] > tolerance.margin * expected.std(1)
-    same = (expected.argmax(1) == given.argmax(1))[decided].all()
+    same = (expected.argmax(1) == actual.argmax(1))[decided].all()
     close = values["cosine"] >= tolerance.cosine and abs(values["norm_ratio"] - 1) <= tolerance.norm_drift
     if close and same:
         return
