@@ -5,10 +5,10 @@ Two comparisons, of two questions:
 1. Is the rewritten graph PyTorch's (:func:`prove_rewrites`)? It runs in FP32, block by block from PyTorch's own input,
    so that nothing but the block itself can differ, and by no more than the order of sums. The ranges that the
    precision step needs are measured in the same run.
-2. What does the precision cost (:func:`prove`)? The file as shipped runs from the pixels on. A half-precision graph is
-   judged in real half arithmetic (:mod:`.interpreter`), an FP32 graph by ONNX Runtime on a copy whose boundaries
-   are outputs. ONNX Runtime then also runs the file as shipped, since marking outputs can change a runtime's fusion;
-   its CPU provider upcasts half, so that this proves the file but not the arithmetic.
+2. What does the precision cost (:func:`judge`)? The file as shipped runs from the pixels on. A half-precision graph is
+   judged in its own arithmetic (:mod:`.interpreter`), an FP32 graph by ONNX Runtime on a copy whose boundaries are
+   outputs. ONNX Runtime then also runs the file as shipped (:func:`prove_shipped`), since marking outputs can change a
+   runtime's fusion; its CPU provider upcasts half, so that this proves the file but not the arithmetic.
 """
 
 from __future__ import annotations
