@@ -7,7 +7,7 @@ A tied model keeps its embedding once: the rows are those of the decoder's head,
 the offset that the manifest records. In an integer precision they are quantised as ONNX Runtime's ``MatMulNBits`` keeps
 them, and a row is dequantised when it is looked up::
 
-    row of D weights = blocks of `block_size`, the last one padded
+    row of D weights = blocks of block_size, the last one padded
     8 bits: value = (byte - 128) * scale of its block
     4 bits: value = (nibble - 8) * scale, the even element in the low nibble
 

@@ -1,6 +1,6 @@
 """Frames of a video, the same for training and for inference.
 
-    read_frames("clip.mp4", 32)         PyAV (`pip install 'laco-export[video]'`)
+    read_frames("clip.mp4", 32)         PyAV (``pip install 'laco-export[video]'``)
     read_frames("clip.gif", 32)         an animated GIF, WebP, PNG, AVIF or TIFF, by Pillow
     read_frames("clip/", 32)            a folder of pictures, in natural order: frame2 before frame10
 

@@ -22,6 +22,8 @@ from .configuration import LacoConfig
 from .modeling import LacoForConditionalGeneration
 from .processing import LacoProcessor
 
+_NAMED_TENSORS = 3  # in an error, of those that do not fit
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -191,9 +193,9 @@ def audit_tensors(folder: Path, weights: list[Path], config: LacoConfig) -> None
         )
 
 
-def _some(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED_TENSORS} more" if len(names) > _NAMED_TENSORS else ""
+    return ", ".join(names[:_NAMED_TENSORS]) + more
 
 
 def _first_line(error: Exception) -> str:

@@ -18,6 +18,10 @@ from ...onnx_session import open_session
 from ...quiet import quiet_libraries
 from .precision import DECODER_PRECISIONS
 
+_PROMPT_TOKENS = 24  # a third of them noise, as pictures are to the model
+_CACHED_STEPS = 4
+_SAMPLED_ROWS = 256  # of the embedding
+
 
 @dataclass(frozen=True)
 class LogitsTolerance:
@@ -46,12 +50,10 @@ LOGITS_TOLERANCES = {
 }
 
 
-def verify_decoder(
-    language_model, output_folder: Path, decoder: Decoder, *, prompt_tokens: int = 24, steps: int = 4
-) -> dict:
+def verify_decoder(language_model, output_folder: Path, decoder: Decoder) -> dict:
     """Compare the exported decoder with PyTorch on one prompt of text and visual-like embeddings.
 
-    Twice: the whole prompt at once, and its last ``steps`` positions one by one through the KV cache.
+    Twice: the whole prompt at once, and its last four positions one by one through the KV cache.
 
     Returns:
         for the manifest's accuracy: ``{"prompt_tokens", "cached_steps", "embedding_error", "whole": {…}, "cached":
@@ -67,7 +69,7 @@ def verify_decoder(
 
     weight = language_model.get_input_embeddings().weight
     embedding_error = _check_embedding(weight, EmbeddingTable(output_folder, decoder.embedding), decoder.precision)
-    embeds = _prompt_embeds(weight, prompt_tokens)  # [1, T, D]
+    embeds = _prompt_embeds(weight)  # [1, T, D]
     inputs, graph = torch.from_numpy(embeds).to(weight.dtype), Path(output_folder) / decoder.graph
     precision, rounding = DECODER_PRECISIONS[decoder.precision], {}
     with torch.inference_mode(), quiet_libraries():
@@ -85,13 +87,13 @@ def verify_decoder(
             rounding, expected = {"rounding": _compare(expected, rounded)}, rounded
     session = _session(graph)
     whole, _ = _run(session, embeds, None)
-    logits, cache = _run(session, embeds[:, :-steps], None)
-    for position in range(prompt_tokens - steps, prompt_tokens):
+    logits, cache = _run(session, embeds[:, :-_CACHED_STEPS], None)
+    for position in range(_PROMPT_TOKENS - _CACHED_STEPS, _PROMPT_TOKENS):
         step, cache = _run(session, embeds[:, position : position + 1], cache)
         logits = np.concatenate([logits, step])
     report = {
-        "prompt_tokens": prompt_tokens,
-        "cached_steps": steps,
+        "prompt_tokens": _PROMPT_TOKENS,
+        "cached_steps": _CACHED_STEPS,
         "embedding_error": embedding_error,
         "whole": _compare(expected, whole),
         "cached": _compare(expected, logits),
@@ -102,9 +104,9 @@ def verify_decoder(
     return report
 
 
-def _check_embedding(weight, table: EmbeddingTable, precision: str, samples: int = 256) -> float:
+def _check_embedding(weight, table: EmbeddingTable, precision: str) -> float:
     """The largest relative error of a row among evenly spaced ones; float32 rows must be the model's bit by bit."""
-    ids = np.unique(np.linspace(0, len(weight) - 1, samples).astype(np.int64))
+    ids = np.unique(np.linspace(0, len(weight) - 1, _SAMPLED_ROWS).astype(np.int64))
     expected, actual = weight.detach()[ids].float().numpy(), table.rows(ids)
     norms = np.maximum(np.linalg.norm(expected, axis=1), 1e-30)
     error = float((np.linalg.norm(actual - expected, axis=1) / norms).max())
@@ -119,11 +121,11 @@ def _check_embedding(weight, table: EmbeddingTable, precision: str, samples: int
     return error
 
 
-def _prompt_embeds(weight, tokens: int) -> np.ndarray:
-    """Embeddings of random tokens, the middle third replaced by noise of their size: float32 ``[1, tokens, D]``."""
+def _prompt_embeds(weight) -> np.ndarray:
+    """Embeddings of random tokens, the middle third replaced by noise of their size: float32 ``[1, T, D]``."""
     generator = np.random.default_rng(0)
-    embeds = weight.detach()[generator.integers(0, len(weight), tokens)].float().numpy().copy()
-    third = tokens // 3
+    embeds = weight.detach()[generator.integers(0, len(weight), _PROMPT_TOKENS)].float().numpy().copy()
+    third = _PROMPT_TOKENS // 3
     embeds[third : 2 * third] = generator.normal(0, max(float(embeds.std()), 1e-3), (third, embeds.shape[1]))
     return embeds[None]
 
