@@ -1,6 +1,7 @@
 """The export as a whole, through the command line, on tiny checkpoints."""
 
 import json
+import weakref
 from importlib import import_module
 
 import numpy as np
@@ -134,6 +135,29 @@ def test_the_exported_graph_compiles(bundle):
         pytest.skip("needs TensorRT-RTX (pip install tensorrt-rtx), or TensorRT and a GPU")
     built = compile_gate.compile_graph(bundle.file("vision_b1.onnx"), builder)
     assert built["plan_bytes"] > 10_000
+
+
+@pytest.mark.parametrize("precision", ["--fp16", "--fp32"])
+def test_the_traced_graph_is_released_before_the_shipped_files_run(tiny_checkpoint, tmp_path, monkeypatch, precision):
+    """At full size it is another copy of the weights, beside the session's."""
+    from laco_export.exporter import pipeline, vision_graph
+
+    trace, confirm, traced_graphs, still_there = vision_graph.trace_and_rewrite, pipeline.confirm_shipped, [], []
+
+    def tracing(*arguments, **options):
+        traced = trace(*arguments, **options)
+        traced_graphs.append(weakref.ref(traced.graph))
+        return traced
+
+    def confirming(*arguments):
+        still_there.extend(graph for graph in traced_graphs if graph() is not None)
+        return confirm(*arguments)
+
+    monkeypatch.setattr(vision_graph, "trace_and_rewrite", tracing)
+    monkeypatch.setattr(pipeline, "confirm_shipped", confirming)
+    assert export(tiny_checkpoint, tmp_path / "bundle", precision, "--no-llm", "--no-compile") == 0
+    assert len(traced_graphs) == 1
+    assert still_there == []
 
 
 def test_given_pictures_are_used_and_named(tiny_checkpoint, tmp_path):
