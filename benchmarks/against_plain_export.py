@@ -58,7 +58,7 @@ def write_ours(tower, folder: Path) -> None:
 
     target = TARGETS["ort-cpu"]
     traced = vision_graph.trace_and_rewrite(tower, pixel_shape(tower), opset=target.opsets[-1])
-    vision_graph.write(vision_graph.for_target(traced, target, (1,)), folder, precision="fp32", target=target)
+    vision_graph.write_vision(vision_graph.for_target(traced, target, (1,)), folder, precision="fp32", target=target)
     (folder / "vision_b1.onnx").rename(folder / "ours.onnx")
     (folder / "vision_b1.marked.onnx").unlink()
 

@@ -58,7 +58,9 @@ def make(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         tower = published_tower("aimv2", depth)
         traced = vision_graph.trace_and_rewrite(tower, pixel_shape(tower), opset=target.opsets[-1])
-        vision_graph.write(vision_graph.for_target(traced, target, (1,)), path.parent, precision="fp32", target=target)
+        vision_graph.write_vision(
+            vision_graph.for_target(traced, target, (1,)), path.parent, precision="fp32", target=target
+        )
         (path.parent / vision_graph.marked(path.name)).unlink()
         del tower, traced
         gc.collect()

@@ -46,7 +46,7 @@ def published_bundles(
         inside = folder / precision
         inside.mkdir(parents=True)
         formed = vision_graph.for_target(graph, TARGET, batches)
-        record = vision_graph.write(formed, inside, precision=precision, target=TARGET)
+        record = vision_graph.write_vision(formed, inside, precision=precision, target=TARGET)
         (inside / vision_graph.marked(record.graphs[0].file)).unlink()
         manifest = Manifest("benchmark", {}, **facts, vision=record, preprocessing={}, golden="", accuracy={})
         write_manifest(inside, manifest)

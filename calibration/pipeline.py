@@ -16,7 +16,7 @@ from pathlib import Path
 
 from laco_export import __version__
 from laco_export.atomic import new_directory, refuse_existing
-from laco_export.bundle import Bundle, refuse_to_replace_others, write_manifest
+from laco_export.bundle import Bundle, refuse_to_replace_non_bundle, write_manifest
 from laco_export.charts import save_chart
 from laco_export.console import Steps
 from laco_export.disk_space import require_space
@@ -54,7 +54,7 @@ def calibrate(options: CalibrationOptions) -> Report:
     options, notes = with_recipe(options)
     output, steps = options.output_folder, Steps()
     refuse_existing(output, force=options.force)
-    refuse_to_replace_others(output)
+    refuse_to_replace_non_bundle(output)
     if options.bundle is not None and output.resolve() == options.bundle.resolve():
         raise UsageError(f"the output '{output}' is the bundle that it starts from", todo="choose another --output")
     with ExitStack() as stack:

@@ -1,6 +1,6 @@
 """Frames of a video, the same for training and for inference.
 
-    read_frames("clip.mp4", 32)         PyAV (`pip install 'laco-export[video]'`)
+    read_frames("clip.mp4", 32)         PyAV (``pip install 'laco-export[video]'``)
     read_frames("clip.gif", 32)         an animated GIF, WebP, PNG, AVIF or TIFF, by Pillow
     read_frames("clip/", 32)            a folder of pictures, in natural order: frame2 before frame10
 
@@ -20,7 +20,7 @@ from PIL import Image, ImageSequence
 
 from .errors import ImageError, VideoError
 from .picture_files import PICTURE_SUFFIXES
-from .preprocessing import FORMATS, MAX_PIXELS, load_image, open_picture, to_rgb
+from .preprocessing import MAX_PIXELS, PILLOW_FORMATS, load_image, open_picture, to_rgb
 from .tiling import sample_frames
 
 CODED = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv")
@@ -76,7 +76,7 @@ def _animation_frames(source, max_frames: int, name: str, max_pixels: int) -> li
             # Read in order: a GIF frame is drawn over the one before it.
             return [to_rgb(frame) for index, frame in enumerate(ImageSequence.Iterator(animation)) if index in wanted]
     except ImageError as error:
-        allowed = error.allowed and f"{', '.join(FORMATS)} by Pillow, {', '.join(CODED)} by PyAV"
+        allowed = error.allowed and f"{', '.join(PILLOW_FORMATS)} by Pillow, {', '.join(CODED)} by PyAV"
         reason = error.failed if name in error.failed else f"'{name}': {error.failed}"
         raise VideoError(f"video cannot be read: {reason}", given=error.given, allowed=allowed) from None
 

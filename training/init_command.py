@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> None:
         from laco_export.models.initialization import initialize
 
         if arguments.force:
-            checkpoint.refuse_to_replace_others(arguments.output)
+            checkpoint.refuse_to_replace_non_checkpoint(arguments.output)
         torch.manual_seed(arguments.seed)
         model = initialize(
             arguments.encoder,

@@ -308,7 +308,7 @@ def _refuse_to_replace_others(output: Path, *, whole: bool) -> None:
     from laco_export.models import checkpoint
 
     if not whole:
-        checkpoint.refuse_to_replace_others(output / "checkpoint")
+        checkpoint.refuse_to_replace_non_checkpoint(output / "checkpoint")
     elif os.path.lexists(output) and not (output / "recipe.json").is_file() and not _is_empty(output):
         raise OutputExistsError(
             f"the output '{output}' exists already and is no run of laco-train, so that --force does not replace it",

@@ -68,7 +68,7 @@ def train_stage(
 
     from .trainer import StepProgress
 
-    processes.run_on_main(lambda: checkpoint.refuse_to_replace_others(output))
+    processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
     folder = output.parent / f"{output.name}-progress"
     resumed = _decide_resumption(folder, resume=resume, force=force)
     loaded = _load(start, stage, seed, prepare)

@@ -51,10 +51,10 @@ class Bisection:
     @property
     def first(self) -> tuple[str, Agreement] | None:
         """The first run that leaves its tolerance and the first of its tensors that does; None if none does."""
-        for run, found in self.runs.items():
-            for one in found:
-                if not one.within():
-                    return run, one
+        for run, agreements in self.runs.items():
+            for tensor in agreements:
+                if not tensor.within():
+                    return run, tensor
         return None
 
     @property
@@ -63,8 +63,10 @@ class Bisection:
         if self.first is None:
             lowest = worst(self.runs[self.judge])
             return f"no block is out of tolerance; the furthest, in {self.judge}, is {lowest.name} ({lowest.numbers()})"
-        run, one = self.first
-        return f"the first block that drifts is {boundary_of(one.name)}, in {run}: {one.name} has {one.numbers()}"
+        run, tensor = self.first
+        return (
+            f"the first block that drifts is {boundary_of(tensor.name)}, in {run}: {tensor.name} has {tensor.numbers()}"
+        )
 
     def to_json(self) -> dict:
         return {
@@ -74,10 +76,10 @@ class Bisection:
             "precision": self.precision,
             "runs": {
                 run: [
-                    {**one.to_dict(), "relative_error": _finite(one.relative_error), "within": one.within()}
-                    for one in found
+                    {**tensor.to_dict(), "relative_error": _finite(tensor.relative_error), "within": tensor.within()}
+                    for tensor in agreements
                 ]
-                for run, found in self.runs.items()
+                for run, agreements in self.runs.items()
             },
         }
 

@@ -20,15 +20,15 @@ def bisection(rewritten, half):
 
 
 def test_a_wrong_rewrite_is_told_before_the_precision():
-    found = bisection([1, 1, 0.9999, 1], [1, 0.99, 0.98, 0.97])
-    assert found.first[0] == "rewritten"
-    assert found.to_json()["first_drifting"] == LAYER(1)
-    assert f"the first block that drifts is {LAYER(1)}, in rewritten" in found.sentence
+    bisected = bisection([1, 1, 0.9999, 1], [1, 0.99, 0.98, 0.97])
+    assert bisected.first[0] == "rewritten"
+    assert bisected.to_json()["first_drifting"] == LAYER(1)
+    assert f"the first block that drifts is {LAYER(1)}, in rewritten" in bisected.sentence
 
 
 def test_otherwise_the_first_block_that_half_cannot_follow():
-    found = bisection([1, 1, 1, 1], [1, 0.9995, math.nan, 0.97])
-    assert (found.first[0], found.first[1].name) == ("half", LAYER(1))
+    bisected = bisection([1, 1, 1, 1], [1, 0.9995, math.nan, 0.97])
+    assert (bisected.first[0], bisected.first[1].name) == ("half", LAYER(1))
 
 
 def test_a_branch_is_named_by_its_module():

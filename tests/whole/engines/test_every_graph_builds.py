@@ -55,7 +55,7 @@ def test_it_builds(rtx, make_tiny_model, tmp_path, engine_cache, encoder, compre
             kept_fp32 = choose_fp32(traced[0].graph, measure_ranges(traced[0].graph, [picture], form.torch), form)
             graphs = vision_graph.in_half(traced, kept_fp32, form)
         formed = vision_graph.for_target(graphs[0], target, [1])
-        vision = vision_graph.write(formed, folder, precision=precision, target=target)
+        vision = vision_graph.write_vision(formed, folder, precision=precision, target=target)
         write_manifest(folder, Manifest("test", {}, {}, {}, {}, vision, {}, "", {}))
         bundles.append(Bundle(folder, read_manifest(folder)))
     rtx_devices = resolve_device("rtx", (86,))

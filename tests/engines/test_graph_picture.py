@@ -7,20 +7,21 @@ from laco_engines.graph_picture import _boxes, _place, draw_merge, merge_nodes
 from laco_export.errors import BundleError
 from laco_export.exporter.half_conversion import convert_to_half
 from laco_export.exporter.precision import choose_fp32
-from laco_export.exporter.rewrites import apply_rewrites
+from laco_export.exporter.tower import VisionTower
+from laco_export.exporter.vision_graph import trace_and_rewrite
 
 
 @pytest.fixture(scope="module")
-def graph_file(trace, tmp_path_factory):
-    """``graph_file(half=…, **trace options)``: a rewritten graph on disk."""
+def graph_file(make_tiny_model, tmp_path_factory):
+    """``graph_file(half=…, **model options)``: a rewritten graph on disk."""
 
     def write(half=False, **options):
-        traced = trace(**options)
-        apply_rewrites(traced.graph, traced.merge)
+        tower = VisionTower(make_tiny_model(**options)).eval()
+        graph = trace_and_rewrite(tower, (1, 3, 56, 56), opset=20).graph
         if half:
-            convert_to_half(traced.graph, choose_fp32(traced.graph, {}))
+            convert_to_half(graph, choose_fp32(graph, {}))
         path = tmp_path_factory.mktemp("graphs") / "vision_b1.onnx"
-        onnx.save(gs.export_onnx(traced.graph), path)
+        onnx.save(gs.export_onnx(graph), path)
         return path
 
     return write

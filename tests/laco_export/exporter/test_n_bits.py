@@ -22,12 +22,12 @@ def test_errors_are_bounded_by_the_step(bits, block_size, columns):
     blocks, scales = quantize_blocks(matrix, bits, block_size)
     assert blocks.shape == (24, -(-columns // block_size), block_size * bits // 8)
     assert scales.shape == (24 * blocks.shape[1],)
-    given = dequantize_blocks(blocks, scales, bits, columns)
+    dequantized = dequantize_blocks(blocks, scales, bits, columns)
     step = np.abs(scales).reshape(24, -1).repeat(block_size, axis=1)[:, :columns]
     # Half a step where nothing is clipped; the searched scale clips at most a fifth of a value.
     allowed = step / 2 if bits == 8 else np.maximum(step / 2, 0.25 * np.abs(matrix) + step)
-    assert (np.abs(given - matrix) <= allowed + step * (bits == 8) / 2 + 1e-6).all()
-    assert np.linalg.norm(given - matrix) / np.linalg.norm(matrix) < {8: 0.01, 4: 0.13}[bits]
+    assert (np.abs(dequantized - matrix) <= allowed + step * (bits == 8) / 2 + 1e-6).all()
+    assert np.linalg.norm(dequantized - matrix) / np.linalg.norm(matrix) < {8: 0.01, 4: 0.13}[bits]
 
 
 @pytest.mark.parametrize("accuracy_level", [0, 4])
@@ -45,10 +45,10 @@ def test_onnx_runtime_reads_what_is_written(bits, block_size, accuracy_level):
     )
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
-    given = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": inputs})[0]
+    outputs = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": inputs})[0]
     expected = inputs @ dequantize_blocks(blocks, scales, bits, 200).T
     # Level 0 keeps the inputs FP32; level 4 rounds each to 8 bits of its block's largest.
-    error = np.linalg.norm(given - expected) / np.linalg.norm(expected)
+    error = np.linalg.norm(outputs - expected) / np.linalg.norm(expected)
     assert error < (1e-5 if accuracy_level == 0 else 0.015)
     assert accuracy_level == 0 or error > 1e-4  # it does round: the level is taken
 
@@ -58,7 +58,7 @@ def test_the_search_lowers_the_squared_error(monkeypatch):
     searched = dequantize_blocks(*quantize_blocks(matrix, 4, 32), 4, 256)
     monkeypatch.setitem(n_bits.SHRINK, 4, (1.0,))
     plain = dequantize_blocks(*quantize_blocks(matrix, 4, 32), 4, 256)
-    errors = [np.square(matrix - given).sum() for given in (searched, plain)]
+    errors = [np.square(matrix - dequantized).sum() for dequantized in (searched, plain)]
     assert errors[0] < 0.97 * errors[1]
 
 
@@ -66,10 +66,10 @@ def test_zeros_and_one_sided_blocks_are_exact():
     matrix = np.zeros((2, 64), np.float32)
     matrix[0, 3] = 2.5
     for bits in (4, 8):
-        given = dequantize_blocks(*quantize_blocks(matrix, bits, 32), bits, 64)
-        assert np.isfinite(given).all()
-        assert np.allclose(given, matrix, atol=2.5 * 0.11)
-        assert (given[1] == 0).all() and (given[0, 32:] == 0).all()
+        dequantized = dequantize_blocks(*quantize_blocks(matrix, bits, 32), bits, 64)
+        assert np.isfinite(dequantized).all()
+        assert np.allclose(dequantized, matrix, atol=2.5 * 0.11)
+        assert (dequantized[1] == 0).all() and (dequantized[0, 32:] == 0).all()
 
 
 def test_working_in_parts_changes_nothing(monkeypatch):

@@ -26,11 +26,13 @@ def test_a_killed_export_leaves_the_old_bundle_or_none(tiny_checkpoint, tmp_path
     runs = [line.split() for line in done.stdout.splitlines()]
     assert len(runs) == KILLS
     nothing_there, replacing = runs[: KILLS // 2], runs[KILLS // 2 :]
-    for (before, _, _), (found, _, how) in pairwise([("none", "0", "killed"), *nothing_there]):
-        assert found == "bundle" or (how == "killed" and found == before)
-    for found, left, _ in replacing:  # none: in the instant between two renames, the old folder set aside
-        assert found == "bundle" or (found, left) == ("none", "2")
-    assert all(int(left) <= 1 or found == "none" for found, left, _ in runs)  # its own: an earlier run's is gone
-    assert sum((left, how) == ("1", "killed") for _, left, how in runs) >= KILLS // 2  # killed in the midst of writing
+    for (before, _, _), (after, _, ended) in pairwise([("none", "0", "killed"), *nothing_there]):
+        assert after == "bundle" or (ended == "killed" and after == before)
+    for after, left, _ in replacing:  # none: in the instant between two renames, the old folder set aside
+        assert after == "bundle" or (after, left) == ("none", "2")
+    assert all(int(left) <= 1 or after == "none" for after, left, _ in runs)  # its own: an earlier run's is gone
+    assert (
+        sum((left, ended) == ("1", "killed") for _, left, ended in runs) >= KILLS // 2
+    )  # killed in the midst of writing
     assert sorted(path.name for path in output.parent.iterdir()) == ["bundle", "other"]
     open_bundle(output)

@@ -81,8 +81,8 @@ def residual_dropped(graph):
 @fault
 def weights_swapped(graph):
     """Blocks 0 and 1 exchange their value projections."""
-    one, other = (node_named(graph, f"{BLOCK(block)}.attention.v_proj/MatMul") for block in (0, 1))
-    one.inputs[1], other.inputs[1] = other.inputs[1], one.inputs[1]
+    first, second = (node_named(graph, f"{BLOCK(block)}.attention.v_proj/MatMul") for block in (0, 1))
+    first.inputs[1], second.inputs[1] = second.inputs[1], first.inputs[1]
 
 
 @fault
@@ -193,9 +193,9 @@ def test_without_a_fault_nothing_drifts(tower):
     apply_rewrites(traced.graph, traced.merge)
     proof = prove_rewrites(tower.reference, traced.graph)
     proof.require()
-    found = bisected(proof)
-    assert found.first is None
-    assert "no block is out of tolerance" in found.sentence
+    bisection = bisected(proof)
+    assert bisection.first is None
+    assert "no block is out of tolerance" in bisection.sentence
     assert len(proof.agreements[REWRITTEN]) == 14  # embeddings, 4 blocks, residual, merge, norm, features; 5 branches
 
 
@@ -203,11 +203,13 @@ def test_every_block_shows_its_own_error_alone(tower):
     """Block by block: weights swapped in block 0 leave the other blocks' numbers as they were."""
     traced = tower.fresh()
     apply_rewrites(traced.graph, traced.merge)
-    clean = {one.name: one.cosine for one in prove_rewrites(tower.reference, traced.graph).agreements[REWRITTEN]}
+    clean = {
+        tensor.name: tensor.cosine for tensor in prove_rewrites(tower.reference, traced.graph).agreements[REWRITTEN]
+    }
     up = node_named(traced.graph, f"{BLOCK(0)}.ffn.up_proj/MatMul")
     up.inputs[1] = gs.Constant("planted", -up.inputs[1].values)
-    for one in prove_rewrites(tower.reference, traced.graph).agreements[REWRITTEN]:
-        if one.name.startswith(BLOCK(0)):
-            assert one.cosine < 0.9999
+    for tensor in prove_rewrites(tower.reference, traced.graph).agreements[REWRITTEN]:
+        if tensor.name.startswith(BLOCK(0)):
+            assert tensor.cosine < 0.9999
         else:
-            assert one.cosine == clean[one.name]
+            assert tensor.cosine == clean[tensor.name]
