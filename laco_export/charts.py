@@ -15,7 +15,7 @@ from .atomic import write_bytes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#1e5ac8", "#d25a14", "#148c46", "#8c3ca0", "#5a5a5a", "#78641e", "#c81e50")
+SERIES_COLOURS = ("#1e5ac8", "#d25a14", "#148c46", "#8c3ca0", "#5a5a5a", "#78641e", "#c81e50")
 """Of series, in order; distinct in print too. Red is left for what failed."""
 
 GOOD, BAD, QUIET = "#14783c", "#c80000", "#aaaab4"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from laco_export.charts import COLOURS, QUIET, new_figure
+from laco_export.charts import QUIET, SERIES_COLOURS, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ def draw_losses(curves: Mapping[str, Sequence[float]]) -> Figure:
     for panel, (part, losses) in zip(panels, curves.items()):
         steps, means = _means(losses)
         panel.plot(range(1, len(losses) + 1), losses, color=QUIET, linewidth=0.6)
-        panel.plot(steps, means, color=COLOURS[0], linewidth=2)
+        panel.plot(steps, means, color=SERIES_COLOURS[0], linewidth=2)
         panel.set_ylim(0, 1.05 * max(*means, 1e-9))
         panel.set_title(f"{part}   last {losses[-1]:.3f}", loc="left", fontsize=10)
         panel.set_xlabel("step", fontsize=8)

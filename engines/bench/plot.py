@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from laco_export.charts import COLOURS, new_figure
+from laco_export.charts import SERIES_COLOURS, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def draw_by_depth(series: dict[str, Sequence[DepthPoint]], title: str) -> Figure
     figure = new_figure(960, 560)
     axes = figure.add_subplot()
     for index, (name, points) in enumerate(series.items()):
-        colour = COLOURS[index % len(COLOURS)]
+        colour = SERIES_COLOURS[index % len(SERIES_COLOURS)]
         points = sorted(points, key=lambda point: point.depth)
         depths, deepest = [point.depth for point in points], points[-1]
         by_flops = [deepest.ms * point.flops / deepest.flops for point in points]

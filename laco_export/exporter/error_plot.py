@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..agreement import Agreement
-from ..charts import BAD, COLOURS, new_figure
+from ..charts import BAD, SERIES_COLOURS, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def draw_errors(runs: Mapping[str, Sequence[Agreement]], *, title: str) -> Figur
     names = list(dict.fromkeys(agreement.name for agreements in runs.values() for agreement in agreements))
     figure = new_figure(max(1280, 60 + 22 * len(names)), 720)
     axes = figure.add_subplot()
-    for colour, (run, agreements) in zip(_cycled(COLOURS), runs.items()):
+    for colour, (run, agreements) in zip(_cycled(SERIES_COLOURS), runs.items()):
         places = [names.index(agreement.name) for agreement in agreements]
         errors = [_on_axis(agreement.relative_error) for agreement in agreements]
         allowed = [_allowed_error(agreement) for agreement in agreements]
