@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .blocks.block_errors import Error
+from .blocks.block_errors import FeatureError
 from .blocks.choice import BlockTime
 from .report import short_name
 
@@ -15,7 +15,7 @@ _CHOSEN, _LEFT_OUT, _BASE, _INK = (20, 120, 60), (200, 60, 40), (170, 170, 180),
 
 
 def draw_blocks(
-    errors: Mapping[str, Error],
+    errors: Mapping[str, FeatureError],
     times: Mapping[str, BlockTime] | None,
     chosen: tuple[str, ...],
     *,
@@ -49,7 +49,7 @@ def draw_blocks(
         pen.text((_WIDTH - _MARGIN - 90, y - 15), f"budget {max_drop:g}", _LEFT_OUT, small)
     if times:
         top += _PANEL
-        longest = max(max(one.base, one.eight_bit) for one in times.values())
+        longest = max(max(time.base, time.eight_bit) for time in times.values())
         _axis(pen, small, top, "milliseconds: grey in the base precision, coloured in eight bits", longest)
         for index, name in enumerate(names):
             _bar(pen, left(index) + 0.1 * step, 0.4 * step, top, times[name].base / longest, _BASE)
