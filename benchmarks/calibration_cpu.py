@@ -1,4 +1,4 @@
-"""An INT8 bundle of recipe cpu against the FP32 bundle that it came from, on this machine's CPU.
+"""An INT8 bundle for ONNX Runtime's CPU provider against the FP32 bundle that it came from, on this machine's CPU.
 
     python benchmarks/calibration_cpu.py FP32 INT8 [--bursts 10] [--profile]
 
@@ -16,26 +16,27 @@ import importlib.util
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from laco_calibration.blocks.block_errors import compare_features
+from laco_calibration.blocks.block_errors import feature_error
 from laco_calibration.graph.linear_layers import find_blocks
-from laco_calibration.quantizing import RECIPES, Placement
+from laco_calibration.quantizing import FORMS, Placement
 from laco_calibration.smoothing.fold import find_folds, fold_scales
 from laco_calibration.statistics.records import STATISTICS_NAME, Statistics
-from laco_engines.timing import interleaved
+from laco_engines.timing import interleave
 from laco_export.bundle import Bundle, open_bundle
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
+from laco_export.golden import read_golden
 from laco_export.machine import cpu_title, default_threads
 from laco_export.number_formats import INT8
 from laco_export.onnx_session import open_session
 
 RESULTS = Path(__file__).parent / "results" / "calibration_cpu.json"
 Run = Callable[[], np.ndarray]
+_BURST = 3
 
 
 def graph_of(bundle: Bundle) -> Path:
@@ -44,8 +45,7 @@ def graph_of(bundle: Bundle) -> Path:
 
 def golden_picture(bundle: Bundle) -> np.ndarray:
     """``pixel_values [1, 3, H, W]`` of the bundle's first golden picture."""
-    with np.load(bundle.file(bundle.manifest.golden), allow_pickle=False) as golden:
-        return bundle.manifest.image_preprocessing.normalize(golden["pictures"][0])[None]
+    return bundle.manifest.image_preprocessing.normalize(read_golden(bundle).pictures[0])[None]
 
 
 def with_pairs(base: Bundle, calibrated: Bundle, folder: Path) -> Path:
@@ -55,7 +55,7 @@ def with_pairs(base: Bundle, calibrated: Bundle, folder: Path) -> Path:
     scales = {name: np.asarray(values, np.float32) for name, values in statistics.scales.items()}
     fold_scales(graph, find_folds(graph, find_blocks(graph)), scales)
     chosen = [block["name"] for block in record["blocks"] if block["eight_bit"]]
-    RECIPES["tensorrt"].place(graph, Placement(INT8, chosen, statistics.ranges(record["method"]), {}))
+    FORMS["trt10.3"].place(graph, Placement(INT8, chosen, statistics.ranges(record["method"]), {}))
     with WeightFile(folder / "pairs.data") as weights:
         write_graph(graph, folder / "pairs.onnx", weights, ir_version=base.manifest.vision.ir_version)
     return folder / "pairs.onnx"
@@ -121,9 +121,11 @@ def main() -> None:
             runs["openvino fp32"] = on_openvino(graph_of(base), pixels)
             runs["openvino int8"] = on_openvino(with_pairs(base, calibrated, Path(folder)), pixels)
         expected = runs["fp32"]()
-        errors = {name: compare_features(expected, run()) for name, run in runs.items()}
-        found = interleaved(runs, bursts=args.bursts)
-    fastest = found["fp32"].milliseconds
+        errors = {name: feature_error(expected, run()) for name, run in runs.items()}
+        subjects = {name: (run, True) for name, run in runs.items()}
+        series = interleave(subjects, repeats=_BURST * args.bursts, warmup=1, burst=_BURST, settling_runs=1)
+    times = {name: samples.to_dict() for name, samples in series.items()}
+    fp32_ms = times["fp32"]["milliseconds"]
     record = {
         "device": cpu_title(),
         "versions": {name: version(name) for name in libraries},
@@ -131,15 +133,15 @@ def main() -> None:
         "target": base.manifest.vision.target,
         "bursts": args.bursts,
         "subjects": {
-            name: {**asdict(one), "times_faster": fastest / one.milliseconds, "points": errors[name].points}
-            for name, one in found.items()
+            name: {**time, "times_faster": fp32_ms / time["milliseconds"], "points": errors[name].points}
+            for name, time in times.items()
         },
         "by_operator": by_operator(graph_of(calibrated), pixels) if args.profile else {},
     }
-    for name, one in record["subjects"].items():
+    for name, subject in record["subjects"].items():
         print(
-            f"{name:16s} {one['milliseconds']:8.1f} ms  {one['times_faster']:.2f}x  cpu/wall {one['cpu_over_wall']:.2f}"
-            f"  {one['points']:.3f} points"
+            f"{name:16s} {subject['milliseconds']:8.1f} ms  {subject['times_faster']:.2f}x  "
+            f"cpu/wall {subject['cpu_over_wall']:.2f}  {subject['points']:.3f} points"
         )
     args.results.write_text(json.dumps(record, indent=1) + "\n")
 

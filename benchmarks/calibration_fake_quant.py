@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from laco_calibration.answers import ask
-from laco_calibration.blocks.block_errors import compare_features, worst_of
+from laco_calibration.blocks.block_errors import feature_error, worst_error
 from laco_calibration.options import CalibrationOptions
 from laco_calibration.pipeline import calibrate
-from laco_calibration.source.picture_set import Pictures, find_pictures, read_tiles
+from laco_calibration.source.picture_set import PictureSet, find_pictures, read_tiles
 from laco_engines.runtimes import open_runtime
 from laco_export.bundle import open_bundle
 from laco_export.exporter.options import ExportOptions
@@ -45,7 +45,7 @@ def in_few_bits(base: Path, run: Path, number_format: str, output: Path) -> Path
             base,
             images=pictures,
             limit=136,
-            recipe="tensorrt",
+            target="trt10.14" if number_format == "w4" else "trt10.3",
             number_format=number_format,
             all_int8=True,
             compile=False,
@@ -55,21 +55,21 @@ def in_few_bits(base: Path, run: Path, number_format: str, output: Path) -> Path
     return output
 
 
-def features_of(folder: Path, heldout: Pictures) -> list[np.ndarray]:
+def features_of(folder: Path, heldout: PictureSet) -> list[np.ndarray]:
     bundle = open_bundle(folder)
     runtime = open_runtime(bundle, name="onnxruntime")
-    return [runtime.encode(tile) for picture in heldout.found for tile in read_tiles(picture, bundle)]
+    return [runtime.encode(tile) for picture in heldout.pictures for tile in read_tiles(picture, bundle)]
 
 
-def judged(folder: Path, heldout: Pictures, expected: list[np.ndarray]) -> dict:
+def judged(folder: Path, heldout: PictureSet, expected: list[np.ndarray]) -> dict:
     """A bundle's right answers, and its features beside ``expected``."""
-    given = ask(folder, heldout.questions)
-    errors = [compare_features(a, b) for a, b in zip(expected, features_of(folder, heldout), strict=True)]
-    worst, calibration = worst_of(errors), open_bundle(folder).manifest.vision.calibration
+    answers = ask(folder, heldout.questions)
+    errors = [feature_error(a, b) for a, b in zip(expected, features_of(folder, heldout), strict=True)]
+    worst, calibration = worst_error(errors), open_bundle(folder).manifest.vision.calibration
     return {
         # What laco-calibrate held against --max-drop: this bundle beside the FP32 bundle that it was made from.
         "points_in_calibration": None if calibration is None else calibration["points"],
-        "right": sum(answer == question.truth for answer, question in zip(given, heldout.questions)),
+        "right": sum(answer == question.truth for answer, question in zip(answers, heldout.questions)),
         "questions": len(heldout.questions),
         "points": worst.points,
         "cosine": worst.cosine,

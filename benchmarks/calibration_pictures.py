@@ -1,11 +1,11 @@
-"""Time and peak memory of looking at many pictures, and that a killed run resumes to the same statistics.
+"""Time and peak memory of observing many pictures, and that a killed run resumes to the same statistics.
 
     python benchmarks/calibration_pictures.py make --folder PICTURES            # 512 crops of photographs
-    python benchmarks/calibration_pictures.py look --bundle FP32 --folder PICTURES [--limit N] [--kill-after SECONDS]
-    python benchmarks/calibration_pictures.py look --bundle FP32 --folder PICTURES --resume KEPT
+    python benchmarks/calibration_pictures.py observe --bundle FP32 --folder PICTURES [--limit N] [--kill-after SECONDS]
+    python benchmarks/calibration_pictures.py observe --bundle FP32 --folder PICTURES --resume KEPT
     python benchmarks/calibration_pictures.py compare
 
-``look`` is the statistics step of laco-calibrate on its own, without smoothing. ``--kill-after`` ends it by SIGKILL,
+``observe`` is that step of laco-calibrate on its own, without smoothing. ``--kill-after`` ends it by SIGKILL,
 wherever it is then; what it had written to ``--keep`` is what ``--resume`` goes on with. Digests are written down at
 round numbers of pictures, so that a run that was killed and resumed can be compared with one that was not.
 """
@@ -56,11 +56,15 @@ def make(folder: Path, count: int) -> None:
         image.crop((left, top, left + side, top + side)).resize((384, 384)).save(folder / f"{index:03}.jpg", quality=92)
 
 
-def look(bundle_folder: Path, folder: Path, limit: int | None, resume: Path | None, keep: Path) -> dict:
+def observe_folder(bundle_folder: Path, folder: Path, limit: int | None, resume: Path | None, keep: Path) -> dict:
     bundle = open_bundle(bundle_folder)
     graph = graph_from_file(bundle.file("vision_b1.onnx"))
-    pictures = find_pictures([folder])
-    statistics = Statistics.load(resume) if resume else empty_statistics(graph(bundle))
+    picture_set = find_pictures([folder])
+    statistics = (
+        Statistics.load(resume)
+        if resume
+        else empty_statistics(graph, bundle.graph_sha256(bundle.manifest.vision.graphs[0]))
+    )
     before, start, cpu = len(statistics.pictures), time.perf_counter(), time.process_time()
     marks: dict[int, dict] = {}
 
@@ -75,7 +79,7 @@ def look(bundle_folder: Path, folder: Path, limit: int | None, resume: Path | No
             }
             print(seen, marks[seen], flush=True)
 
-    observe(graph, bundle, pictures, pictures.found[:limit], statistics, keep=keep, advance=advance)
+    observe(graph, bundle, picture_set, picture_set.pictures[:limit], statistics, keep=keep, advance=advance)
     return {
         "pictures": len(statistics.pictures),
         "resumed_after": before,
@@ -90,8 +94,8 @@ def look(bundle_folder: Path, folder: Path, limit: int | None, resume: Path | No
 
 
 def compare(results: Path) -> None:
-    for name, found in json.loads(results.read_text()).items():
-        whole, resumed = found["uninterrupted"]["marks"], found["resumed"]["marks"]
+    for name, runs in json.loads(results.read_text()).items():
+        whole, resumed = runs["uninterrupted"]["marks"], runs["resumed"]["marks"]
         for seen in sorted(set(whole) & set(resumed), key=int):
             same = whole[seen]["statistics_sha256"] == resumed[seen]["statistics_sha256"]
             print(f"{name}, {seen} pictures: {'equal' if same else 'DIFFERENT'}")
@@ -99,7 +103,7 @@ def compare(results: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("make", "look", "compare"))
+    parser.add_argument("step", choices=("make", "observe", "compare"))
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--count", type=int, default=512)
@@ -111,14 +115,14 @@ def main() -> None:
     args = parser.parse_args()
     if args.step == "make":
         make(args.folder, args.count)
-    elif args.step == "look":
+    elif args.step == "observe":
         if args.kill_after is not None:
             threading.Timer(args.kill_after, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        record = look(args.bundle, args.folder, args.limit, args.resume, args.keep)
-        found = json.loads(args.results.read_text()) if args.results.exists() else {}
+        record = observe_folder(args.bundle, args.folder, args.limit, args.resume, args.keep)
+        results = json.loads(args.results.read_text()) if args.results.exists() else {}
         size = "{num_blocks} blocks of {hidden_size}".format(**record["encoder"])
-        found.setdefault(size, {})["resumed" if args.resume else "uninterrupted"] = record
-        args.results.write_text(json.dumps(found, indent=1) + "\n")
+        results.setdefault(size, {})["resumed" if args.resume else "uninterrupted"] = record
+        args.results.write_text(json.dumps(results, indent=1) + "\n")
     else:
         compare(args.results)
 

@@ -1,4 +1,4 @@
-"""What TensorRT-RTX makes of an INT8 bundle of recipe tensorrt: does it compile, and which products are eight-bit.
+"""What TensorRT-RTX makes of an INT8 bundle for TensorRT: does it compile, and which products are eight-bit.
 
     python benchmarks/calibration_tensorrt.py BUNDLE
 
@@ -27,18 +27,18 @@ def main() -> None:
     args = parser.parse_args()
     bundle = open_bundle(args.bundle)
     vision, path = bundle.manifest.vision, bundle.file(bundle.manifest.vision.graphs[0].file)
-    chosen = {f"{one['module']}/MatMul" for one in vision.calibration["linears"]}
-    found = quantized_matmuls(path)
-    int8 = {name for name, kinds in found.items() if kinds == ("INT8", "INT8")}
+    chosen = {f"{linear['module']}/MatMul" for linear in vision.calibration["linears"]}
+    products = quantized_matmuls(path)
+    int8 = {name for name, kinds in products.items() if kinds == ("INT8", "INT8")}
     record = {
         "device": cpu_title(),
         "versions": {"tensorrt_rtx": version("tensorrt_rtx")},
         "encoder": bundle.manifest.encoder,
-        "products": len(found),
+        "products": len(products),
         "chosen": len(chosen),
         "both_inputs_from_int8": len(int8),
         "exactly_the_chosen": int8 == chosen,
-        "no_other_from_int8": all(kinds == (None, None) for name, kinds in found.items() if name not in chosen),
+        "no_other_from_int8": all(kinds == (None, None) for name, kinds in products.items() if name not in chosen),
         "compiled": compile_graph(path, available()),
     }
     print(json.dumps(record, indent=1))

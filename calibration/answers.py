@@ -9,18 +9,37 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from laco_export.bundle import Bundle, open_bundle
 from laco_export.errors import ImageError, UsageError
 
-from .source.picture_set import Question
+from .source.picture_set import PictureQuestion
 
-MAX_NEW_TOKENS = 32
+if TYPE_CHECKING:
+    import torch
+
+_MAX_NEW_TOKENS = 32
 
 DEFAULT_QUESTION = "Describe the picture."
 """Asked about a judging picture that the data asks nothing about."""
+
+
+@dataclass(frozen=True)
+class ReferenceAnswer:
+    """What the language model says on FP32's features of a picture.
+
+    Attributes:
+        ids: ``[1, P + A - 1]``: the prompt, and the answer but for its last token.
+        image_positions: where the picture's tokens stand in the prompt.
+        answer: the answer's ids, ``[A]``.
+    """
+
+    ids: torch.Tensor
+    image_positions: torch.Tensor
+    answer: torch.Tensor
 
 
 class AnswerJudge:
@@ -30,65 +49,79 @@ class AnswerJudge:
     them: a first wrong token does not spoil those behind it, and a block costs a prefill and not an answer.
 
     Args:
-        bundle: with a language model.
-        pictures: each judging picture's file and the question about it; where that cannot be asked (it is too long, or
-            holds a special token), :data:`DEFAULT_QUESTION` is.
-        features: FP32's ``image_features [1, T, D]`` of each.
-
-    Raises:
-        BundleError, ProviderMissingError: the language model cannot be loaded.
+        decoder: the language model.
+        references: its answer on FP32's features, by picture.
     """
 
-    def __init__(self, bundle: Bundle, pictures: Sequence[tuple[Path, str]], features: Sequence[np.ndarray]):
-        import torch
+    def __init__(self, decoder, references: Sequence[ReferenceAnswer]):
+        self._decoder = decoder
+        self.references = list(references)
 
+    @classmethod
+    def on_features(
+        cls, bundle: Bundle, pictures: Sequence[tuple[Path, str]], features: Sequence[np.ndarray]
+    ) -> AnswerJudge:
+        """Answer a question about each picture on FP32's features: seconds a picture.
+
+        Args:
+            bundle: with a language model.
+            pictures: each judging picture's file and the question about it; where that cannot be asked (it is too
+                long, or holds a special token), :data:`DEFAULT_QUESTION` is.
+            features: FP32's ``image_features [1, T, D]`` of each.
+
+        Raises:
+            BundleError, ProviderMissingError: the language model cannot be loaded.
+        """
         from laco_engines.generation.decoder import open_decoder
         from laco_engines.prompts.prompter import Prompter
 
-        prompter = Prompter(bundle)
-        self._decoder = open_decoder(bundle)
-        self._rows = []
+        prompter, judge = Prompter(bundle), cls(open_decoder(bundle), [])
         for (path, question), expected in zip(pictures, features, strict=True):
             try:
-                prompt = self._prompt(prompter, question, path)
+                prompt = _prompt(prompter, question, path)
             except UsageError:  # too long, or it holds a special token
-                prompt = self._prompt(prompter, DEFAULT_QUESTION, path)
-            ids = torch.from_numpy(prompt.input_ids)[None]  # [1, P]
-            positions = torch.from_numpy(prompt.image_positions)
-            with torch.inference_mode():
-                whole = self._decoder.generate(
-                    input_ids=ids,
-                    inputs_embeds=self._embeds(ids, positions, expected),
-                    attention_mask=torch.ones_like(ids),
-                    max_new_tokens=MAX_NEW_TOKENS,
-                    do_sample=False,
-                    eos_token_id=list(bundle.manifest.decoder.eos_token_ids),
-                    pad_token_id=bundle.manifest.decoder.eos_token_ids[0],
-                )
-            answer = whole[0, ids.shape[1] :]
-            self._rows.append((torch.cat([ids, answer[None, :-1]], 1), positions, answer))
+                prompt = _prompt(prompter, DEFAULT_QUESTION, path)
+            judge.references.append(judge._answer(prompt, expected, bundle.manifest.decoder.eos_token_ids))
+        return judge
 
-    @staticmethod
-    def _prompt(prompter, question: str, path: Path):
-        return prompter.join([prompter.system_turn(None), prompter.user_turn(question, [path], alone=False)])
+    def _answer(self, prompt, features: np.ndarray, eos_token_ids: Sequence[int]) -> ReferenceAnswer:
+        import torch
+
+        ids = torch.from_numpy(prompt.input_ids)[None]  # [1, P]
+        positions = torch.from_numpy(prompt.image_positions)
+        with torch.inference_mode():
+            whole = self._decoder.generate(
+                input_ids=ids,
+                inputs_embeds=self._embeds(ids, positions, features),
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=_MAX_NEW_TOKENS,
+                do_sample=False,
+                eos_token_id=list(eos_token_ids),
+                pad_token_id=eos_token_ids[0],
+            )
+        answer = whole[0, ids.shape[1] :]
+        return ReferenceAnswer(torch.cat([ids, answer[None, :-1]], 1), positions, answer)
 
     def share_kept(self, index: int, features: np.ndarray) -> float:
         """The share for picture ``index`` with other ``features [1, T, D]``."""
         import torch
 
-        ids, positions, answer = self._rows[index]
+        reference = self.references[index]
+        embeds = self._embeds(reference.ids, reference.image_positions, features)
         with torch.inference_mode():
-            found = self._decoder.forward(
-                inputs_embeds=self._embeds(ids, positions, features), logits_to_keep=len(answer)
-            )
-        return float((found.logits[0].argmax(-1) == answer).float().mean())
+            output = self._decoder.forward(inputs_embeds=embeds, logits_to_keep=len(reference.answer))
+        return float((output.logits[0].argmax(-1) == reference.answer).float().mean())
 
-    def _embeds(self, ids, positions, features: np.ndarray):
+    def _embeds(self, ids: torch.Tensor, positions: torch.Tensor, features: np.ndarray) -> torch.Tensor:
         import torch
 
         embeds = self._decoder.embed(ids)
         embeds[0, positions] = torch.from_numpy(np.asarray(features[0], np.float32)).to(embeds)
         return embeds
+
+
+def _prompt(prompter, question: str, path: Path):
+    return prompter.join([prompter.system_turn(None), prompter.user_turn(question, [path], alone=False)])
 
 
 @dataclass(frozen=True)
@@ -117,7 +150,9 @@ class AnswerScore:
         return max(0.0, 100 * (self.right_base - self.right) / self.with_answer)
 
 
-def ask(folder: Path, questions: Sequence[Question], advance: Callable[[], None] = lambda: None) -> list[str | None]:
+def ask(
+    folder: Path, questions: Sequence[PictureQuestion], advance: Callable[[], None] = lambda: None
+) -> list[str | None]:
     """Greedy answers of the bundle in ``folder``; None to a question that cannot be asked: its picture cannot be read,
     or its text is empty, too long or holds a special token."""
     from laco_engines.answering import Answerer
@@ -126,7 +161,7 @@ def ask(folder: Path, questions: Sequence[Question], advance: Callable[[], None]
     answers: list[str | None] = []
     for question in questions:
         try:
-            answer = answerer.answer(list(question.images), question.text, max_new_tokens=MAX_NEW_TOKENS)
+            answer = answerer.answer(list(question.images), question.text, max_new_tokens=_MAX_NEW_TOKENS)
             answers.append(answer.text.strip())
         except (ImageError, UsageError):
             answers.append(None)
@@ -134,9 +169,12 @@ def ask(folder: Path, questions: Sequence[Question], advance: Callable[[], None]
     return answers
 
 
-def score(questions: Sequence[Question], base: Sequence[str | None], given: Sequence[str | None]) -> AnswerScore:
+def score(
+    questions: Sequence[PictureQuestion], base_answers: Sequence[str | None], answers: Sequence[str | None]
+) -> AnswerScore:
     """Compare the answers of two bundles, question by question where both have one."""
-    asked = [row for row in zip((one.truth for one in questions), base, given) if None not in row]
-    known = [row for row in asked if row[0]]
-    right = lambda index: sum(row[index] == row[0] for row in known) if known else None
-    return AnswerScore(len(asked), sum(row[1] == row[2] for row in asked), len(known), right(1), right(2))
+    truths = (question.truth for question in questions)
+    asked = [row for row in zip(truths, base_answers, answers) if None not in row]
+    with_truth = [row for row in asked if row[0]]
+    right = lambda index: sum(row[index] == row[0] for row in with_truth) if with_truth else None
+    return AnswerScore(len(asked), sum(row[1] == row[2] for row in asked), len(with_truth), right(1), right(2))

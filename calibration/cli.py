@@ -1,6 +1,6 @@
 """``laco-calibrate``: an FP32 bundle and real pictures in, a bundle that computes in eight bits out.
 
-laco-calibrate laco-at1_2-fp32 --images photos --recipe cpu
+laco-calibrate laco-at1_2-fp32 --images photos
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="laco-calibrate",
         description="Make an INT8 bundle that is faster than the one it comes from and as good, or say why there is "
         "none.",
-        epilog="example: laco-calibrate laco-at1_2-fp32 --images photos --recipe cpu; "
+        epilog="example: laco-calibrate laco-at1_2-fp32 --images photos; "
         "two calibrations: laco-calibrate --compare A/calibration.json B/calibration.json",
     )
     parser.add_argument("--version", action="version", version=f"laco-calibrate {__version__}")
@@ -36,11 +36,19 @@ def build_parser() -> argparse.ArgumentParser:
         help="real pictures: folders, files, a .txt list, or training data (.json, .jsonl)",
     )
     parser.add_argument("--questions", type=Path, metavar="JSON", help="questions to judge the answers by")
+    _add_choices(parser)
+    _add_runs(parser)
+    return parser
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """What the graph is for, and what may be lost or left out."""
     parser.add_argument(
-        "--recipe",
-        help="whose kernels: tensorrt (explicit Q/DQ) or cpu (ONNX Runtime); default: tensorrt, and cpu for a bundle "
-        "exported with --target ort-cpu",
+        "--target",
+        help="who will read the graph: trt10.3, trt10.14 (explicit Q/DQ) or ort-cpu (ONNX Runtime's integer kernels); "
+        "default: the bundle's own",
     )
+    parser.add_argument("--recipe", nargs="?", const="", help=argparse.SUPPRESS)  # the old spelling, refused by name
     parser.add_argument(
         "--method", default="mse", help="how ranges are chosen: mse (the default), max, percentile, entropy"
     )
@@ -52,15 +60,19 @@ def build_parser() -> argparse.ArgumentParser:
         help="what may be lost: 100·(1 - cosine) at the projector, and right answers in points (default: 1)",
     )
     numbers = parser.add_mutually_exclusive_group()
-    numbers.add_argument("--fp8", action="store_true", help="float8_e4m3fn in place of INT8 (tensorrt)")
+    numbers.add_argument("--fp8", action="store_true", help="float8_e4m3fn in place of INT8 (TensorRT)")
     numbers.add_argument("--weights-only", choices=("int8", "int4"), help="smaller weights, activations as they are")
     parser.add_argument("--all-int8", action="store_true", help="every block, whatever it costs or gains")
     parser.add_argument(
         "--attention",
         action="store_true",
-        help="attention's MatMuls too, in blocks of at most 512 tokens (tensorrt; a merge may make it so)",
+        help="attention's MatMuls too, in blocks of at most 512 tokens (TensorRT; a merge may make it so)",
     )
     parser.add_argument("--no-smoothing", dest="smoothing", action="store_false", help="leave outlier channels alone")
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    """Earlier and interrupted runs, and where the result goes."""
     parser.add_argument(
         "--statistics",
         type=Path,
@@ -76,8 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="use the smoothing of an earlier calibration.json, so that the two can be merged",
     )
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="do not let TensorRT try the graphs")
-    parser.add_argument("--limit", type=int, metavar="N", help="look at so many pictures at most, evenly spaced")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: ./<bundle>-int8-tensorrt")
+    parser.add_argument("--limit", type=int, metavar="N", help="take so many pictures at most, evenly spaced")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: ./<bundle>-int8")
     parser.add_argument("--force", action="store_true", help="replace the output once the new bundle is complete")
     parser.add_argument("--resume", action="store_true", help="go on with the pictures of an interrupted run")
     parser.add_argument(
@@ -85,13 +97,31 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = build_parser().parse_args(argv)
-    return run_command(lambda: _compare(args) if args.compare else _run(args), debug=args.debug)
+    return run_command(lambda: _dispatch(args), debug=args.debug)
+
+
+def _dispatch(args: argparse.Namespace) -> None:
+    if args.recipe is not None:
+        _refuse_recipe(args.recipe)
+    _compare(args) if args.compare else _run(args)
+
+
+def _refuse_recipe(recipe: str) -> None:
+    """The old spelling of ``--target``: say the new one."""
+    from laco_export.errors import UsageError
+
+    instead = {"tensorrt": "leave it out, or give --target trt10.3", "cpu": "give --target ort-cpu"}
+    raise UsageError(
+        "laco-calibrate has no --recipe any more: a recipe is a training recipe",
+        given=f"--recipe {recipe}".strip(),
+        allowed="--target trt10.3, trt10.14 or ort-cpu; without it the bundle's own",
+        todo=instead.get(recipe, "give --target, or leave it out"),
+    )
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -104,7 +134,7 @@ def _run(args: argparse.Namespace) -> None:
         at=args.at,
         images=args.images,
         questions=args.questions,
-        recipe=args.recipe,
+        target=args.target,
         method=args.method,
         max_drop=args.max_drop,
         number_format=number_format,
@@ -137,13 +167,13 @@ def _compare(args: argparse.Namespace) -> None:
 
     if args.method not in METHODS:
         raise UsageError("--method is not known", given=args.method, allowed=", ".join(METHODS))
-    found = compare(*(Statistics.load(path) for path in args.compare), args.method)
+    differences = compare(*(Statistics.load(path) for path in args.compare), args.method)
     if args.json:
-        print(json.dumps([asdict(one) for one in found], indent=2))
+        print(json.dumps([asdict(tensor) for tensor in differences], indent=2))
         return
-    for one in found:
-        reader = one.readers[0].rpartition("/")[0] if one.readers else one.name
-        print(f"range × {one.ratio:.3f}  distance {one.distance:.3f}  {one.region}: {reader}")
+    for tensor in differences:
+        reader = tensor.readers[0].rpartition("/")[0] if tensor.readers else tensor.name
+        print(f"range × {tensor.ratio:.3f}  distance {tensor.distance:.3f}  {tensor.region}: {reader}")
 
 
 if __name__ == "__main__":

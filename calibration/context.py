@@ -1,7 +1,8 @@
-"""What every part of a calibration is given."""
+"""What every step of a calibration is given."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,44 +11,56 @@ from laco_export.console import Steps
 from laco_export.number_formats import NumberFormat
 
 from .options import CalibrationOptions
-from .quantizing import Recipe
+from .quantizing import Placement, QuantizedForm
 from .source.held_out import Division
-from .source.picture_set import Pictures
+from .source.picture_set import PictureSet
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run of the command.
+class CalibrationContext:
+    """What a calibration starts from and where it goes.
 
     Attributes:
-        bundle: the FP32 bundle that it starts from.
+        bundle: the FP32 bundle.
         output, folder: the new bundle's name, and where it is built until it is complete.
-        notes: for the manifest and the user; every part adds its own.
+        picture_set, division: the pictures, and which of them judge and which are observed.
+        steps: the work as the user sees it.
+        notes: for the manifest and the user; every step adds its own.
     """
 
     options: CalibrationOptions
     bundle: Bundle
     output: Path
     folder: Path
-    pictures: Pictures
+    picture_set: PictureSet
     division: Division
     steps: Steps
     notes: list[str] = field(default_factory=list)
 
     @property
-    def recipe(self) -> Recipe:
-        return self.options.recipe_entry
+    def form(self) -> QuantizedForm:
+        """How the target's graphs are quantised."""
+        return self.options.form
 
     @property
     def number_format(self) -> NumberFormat:
-        return self.recipe.formats[self.options.number_format]
+        return self.form.formats[self.options.number_format]
+
+    @property
+    def weights_only(self) -> bool:
+        """Whether activations stay as they are, so that nothing about them is needed."""
+        return self.number_format.activations is None
 
     @property
     def half(self) -> bool:
         """Whether the new graph is in half precision where it is not in eight bits."""
-        return self.recipe.base == "fp16"
+        return self.form.base == "fp16"
 
     @property
     def base_graph(self) -> Path:
         """The FP32 graph's file, at batch 1."""
         return self.bundle.file(self.bundle.manifest.vision.graphs[0].file)
+
+    def placement(self, blocks: Collection[str], ranges: Mapping[str, tuple[float, float]]) -> Placement:
+        """What is quantised where ``blocks`` are, to ``ranges`` (input → the range that is kept of it)."""
+        return Placement(self.number_format, blocks, ranges, {}, self.options.attention)

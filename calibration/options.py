@@ -8,9 +8,9 @@ from pathlib import Path
 from laco_export.bundle import read_manifest
 from laco_export.console import console
 from laco_export.errors import UsageError
-from laco_export.exporter.targets import TARGETS
+from laco_export.exporter.targets import DEFAULT_TARGET, TARGETS
 
-from .quantizing import RECIPES, Recipe
+from .quantizing import FORMS, QuantizedForm
 from .statistics.thresholds import METHODS
 
 _ASKED_BY = {
@@ -30,23 +30,22 @@ class CalibrationOptions:
         bundle: an FP32 bundle; or ``model``: a checkpoint, exported in FP32 first (at depth ``at``).
         images: folders, files, lists, or training data (``--images``).
         questions: conversations to ask both bundles (``--questions``); None takes those of ``images`` where it has any.
-        recipe: whose kernels the graph is for (``--recipe``), a name of :data:`~.quantizing.RECIPES`; None leaves it
-            to the bundle (see :func:`~.options.with_recipe`).
+        target: who will read the graph (``--target``), a name of :data:`~laco_export.exporter.targets.TARGETS`; None
+            leaves it to the bundle (see :func:`with_target`).
         method: how ranges are chosen (``--method``), a name of :data:`~.statistics.thresholds.METHODS`.
         max_drop: points that may be lost (``--max-drop``): 100·(1 - cosine) and 100·|norm ratio - 1| at the projector
             on the worst judging picture, and right answers where there are questions with answers.
         number_format: ``int8``, ``fp8`` (``--fp8``), ``w8`` or ``w4`` (``--weights-only``).
         all_int8: every block in eight bits, whatever it costs or gains (``--all-int8``).
         attention: attention's MatMuls too, where the sequence is at most
-            :data:`~.graph.linear_layers.MAX_ATTENTION_TOKENS` long (``--attention``; recipe tensorrt).
+            :data:`~.graph.linear_layers.MAX_ATTENTION_TOKENS` long (``--attention``; TensorRT's targets).
         smoothing: look for outlier channels and fold them away (``--no-smoothing`` turns it off).
         statistics: what earlier calibrations of this bundle saw (``--statistics``), added up; pictures of ``images``
             that they have not seen are added to them.
         smoothing_of: the ``calibration.json`` whose smoothing is used (``--smoothing-of``), so that what two runs see
             can be merged.
         limit: at most so many pictures (``--limit``), evenly spaced; None takes all.
-        ask: at most so many questions.
-        compile: let TensorRT build the graphs of recipe tensorrt, where one is installed (``--no-compile``).
+        compile: let TensorRT build the graphs for it, where one is installed (``--no-compile`` turns it off).
     """
 
     bundle: Path | None = None
@@ -54,7 +53,7 @@ class CalibrationOptions:
     at: str | None = None
     images: list[Path] = field(default_factory=list)
     questions: Path | None = None
-    recipe: str | None = None
+    target: str | None = None
     method: str = "mse"
     max_drop: float = 1.0
     number_format: str = "int8"
@@ -64,7 +63,6 @@ class CalibrationOptions:
     statistics: list[Path] = field(default_factory=list)
     smoothing_of: Path | None = None
     limit: int | None = None
-    ask: int = 300
     compile: bool = True
     output: Path | None = None
     force: bool = False
@@ -80,11 +78,11 @@ class CalibrationOptions:
                 "calibration needs real pictures",
                 allowed="--images with a folder, picture files, a .txt list, or the training data's .json",
             )
-        for name, value, allowed in (("--recipe", self.recipe, [None, *RECIPES]), ("--method", self.method, METHODS)):
-            if value not in allowed:
-                raise UsageError(f"{name} is not known", given=value, allowed=", ".join(filter(None, allowed)))
-        if self.recipe is not None:
-            self._check_recipe()
+        for name, choice, allowed in (("--target", self.target, [None, *FORMS]), ("--method", self.method, METHODS)):
+            if choice not in allowed:
+                raise UsageError(f"{name} is not known", given=choice, allowed=", ".join(filter(None, allowed)))
+        if self.target is not None:
+            self._check_form()
         if self.smoothing_of is not None and (self.statistics or not self.smoothing):
             raise UsageError("--smoothing-of excludes --statistics, which bring their own, and --no-smoothing")
         if not 0 < self.max_drop <= 100:
@@ -94,29 +92,38 @@ class CalibrationOptions:
         if self.force and self.resume:
             raise UsageError("--resume goes on with what is there and --force starts over: give one of them")
 
-    def _check_recipe(self) -> None:
-        """Refuse what the recipe does not offer."""
-        if self.number_format not in self.recipe_entry.formats:
+    def _check_form(self) -> None:
+        """Refuse what is not offered for the target."""
+        if self.number_format not in self.form.formats:
             raise UsageError(
-                f"recipe {self.recipe} does not offer {_ASKED_BY[self.number_format]}",
-                allowed=", ".join(_ASKED_BY[name] for name in self.recipe_entry.formats),
+                f"--target {self.target} does not offer {_ASKED_BY[self.number_format]}",
+                allowed=", ".join(_ASKED_BY[name] for name in self.form.formats),
             )
-        if self.attention and not (self.recipe_entry.takes_attention and self.number_format in ("int8", "fp8")):
-            raise UsageError("--attention is for recipe tensorrt in INT8 or FP8", given=f"--recipe {self.recipe}")
+        if self.form.opset[self.number_format] > TARGETS[self.target].opsets[-1]:
+            raise UsageError(
+                f"--target {self.target} does not read the operators of {_ASKED_BY[self.number_format]}",
+                given=f"opset {self.form.opset[self.number_format]}",
+                allowed=", ".join(_targets_that_read(self.number_format)),
+            )
+        if self.attention and not (self.form.takes_attention and self.number_format in ("int8", "fp8")):
+            raise UsageError("--attention is for TensorRT in INT8 or FP8", given=f"--target {self.target}")
 
     @property
-    def recipe_entry(self) -> Recipe:
-        """The entry of :data:`~.quantizing.RECIPES` that ``recipe`` names, which is chosen by now."""
-        return RECIPES[self.recipe]
+    def form(self) -> QuantizedForm:
+        """How the target's graphs are quantised, of :data:`~.quantizing.FORMS`; the target is chosen by now."""
+        return FORMS[self.target]
 
     @property
     def output_folder(self) -> Path:
-        """``output``, or ``./<bundle's or checkpoint's name>-int8-tensorrt``, without what the name says of
-        the export's precision and target."""
+        """``output``, or ``./<bundle's or checkpoint's name>-int8``, without what the name says of the export's
+        precision and target (``-ort-cpu`` at the end for another target than the default)."""
         if self.output is not None:
             return self.output
-        name = (self.bundle or self.model).resolve().name.removesuffix("-ort-cpu").removesuffix("-fp32")
-        return Path(f"{name}-{self.number_format}-{self.recipe}")
+        name = (self.bundle or self.model).resolve().name
+        for target in TARGETS:
+            name = name.removesuffix(f"-{target}")
+        reader = "" if self.target == DEFAULT_TARGET else f"-{self.target}"
+        return Path(f"{name.removesuffix('-fp32')}-{self.number_format}{reader}")
 
     @property
     def progress_file(self) -> Path:
@@ -125,22 +132,44 @@ class CalibrationOptions:
         return output.parent / f".{output.name}.calibration.json"
 
 
-def with_recipe(options: CalibrationOptions) -> tuple[CalibrationOptions, list[str]]:
-    """The options with a recipe, and a note where the bundle chose it.
-
-    A graph that only ONNX Runtime reads gets ``cpu``; one that TensorRT reads, and a checkpoint, ``tensorrt``.
+def source_target_of(options: CalibrationOptions) -> str:
+    """Who reads the FP32 graph that is started from: the bundle's target, or what a checkpoint is exported for.
 
     Raises:
-        UsageError: the recipe does not offer what is asked for.
         BundleError: no bundle.
     """
-    if options.recipe is not None:
-        return options, []
     if options.model is not None:
-        return replace(options, recipe="tensorrt"), []
-    target = read_manifest(options.bundle).vision.target
-    if TARGETS[target].compiled:
-        return replace(options, recipe="tensorrt"), []
-    note = f"recipe cpu, since the bundle was exported with --target {target}"
+        return options.target or DEFAULT_TARGET
+    return read_manifest(options.bundle).vision.target
+
+
+def with_target(options: CalibrationOptions, source_target: str) -> tuple[CalibrationOptions, list[str]]:
+    """The options with a target, and a note where it was not asked for and is not the default.
+
+    Without ``--target`` it is ``source_target``, or where that does not read the number format's operators the first of
+    its family that does.
+
+    Raises:
+        UsageError: the target does not offer what is asked for.
+    """
+    if options.target is not None:
+        return options, []
+    form = FORMS[source_target]
+    family = [source_target, *(name for name in TARGETS if FORMS[name] is form)]
+    reads = _targets_that_read(options.number_format)
+    target = next((name for name in family if name in reads), source_target)
+    if target == DEFAULT_TARGET:
+        return replace(options, target=target), []
+    why = "the bundle's" if target == source_target else f"the first that reads {_ASKED_BY[options.number_format]}"
+    note = f"calibrated for --target {target}, {why}"
     console().print(note)
-    return replace(options, recipe="cpu"), [note]
+    return replace(options, target=target), [note]
+
+
+def _targets_that_read(number_format: str) -> list[str]:
+    """Targets whose form offers the number format, in an opset that they read."""
+    return [
+        name
+        for name, form in FORMS.items()
+        if number_format in form.formats and form.opset[number_format] <= TARGETS[name].opsets[-1]
+    ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from laco_export.charts import BAD, GOOD, QUIET, new_figure
 
-from .blocks.block_errors import Error
+from .blocks.block_errors import FeatureError
 from .blocks.choice import BlockTime
 from .report import short_name
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw_blocks(
-    errors: Mapping[str, Error],
+    errors: Mapping[str, FeatureError],
     times: Mapping[str, BlockTime] | None,
     chosen: tuple[str, ...],
     *,

@@ -6,54 +6,62 @@ module paths are PyTorch's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from laco_export.machine import cpu_title
 from laco_export.number_formats import scaling
 
-from .context import Run
+from .context import CalibrationContext
 from .graph.linear_layers import Block
-from .selection import Settling
-from .sensitivity import Weighing
+from .observation import Observation, SmoothedGraph
+from .selection import Selection
+from .sensitivity import Sensitivity
 from .statistics.records import STATISTICS_NAME
 
 
-def calibration_record(run: Run, weighed: Weighing, settled: Settling) -> dict:
-    """The record of a finished run."""
-    activations, seen = run.number_format.activations, weighed.seen
-    times, error = settled.times, settled.error
+def calibration_record(
+    context: CalibrationContext,
+    smoothed: SmoothedGraph,
+    observation: Observation,
+    sensitivity: Sensitivity,
+    selection: Selection,
+) -> dict:
+    """The record of a finished calibration."""
+    options, activations, statistics = context.options, context.number_format.activations, observation.statistics
+    times, error, smoothing_error = selection.times, selection.error, smoothed.error
     return {
-        "recipe": run.recipe.name,
-        "number_format": run.options.number_format,
+        "target": options.target,
+        "number_format": options.number_format,
         "activations": activations,
-        "weights": run.number_format.weights,
-        "half_scales": run.recipe.half_scales,
-        "attention": run.options.attention,
-        "method": run.options.method,
-        "max_drop": run.options.max_drop,
-        "base": run.recipe.base,
-        "source_graph_sha256": seen.digest,
-        "statistics": None if activations is None else STATISTICS_NAME,
-        "statistics_sha256": seen.statistics.digest(),
-        "pictures": len(seen.statistics.pictures),
-        "broken_pictures": len(run.pictures.broken),
-        "duplicate_pictures": run.pictures.duplicates,
-        "judged_on": [picture.sha256 for picture in run.division.judging],
+        "weights": context.number_format.weights,
+        "half_scales": context.form.half_scales,
+        "attention": options.attention,
+        "method": options.method,
+        "max_drop": options.max_drop,
+        "base": context.form.base,
+        "source_graph_sha256": smoothed.digest,
+        "statistics": None if context.weights_only else STATISTICS_NAME,
+        "statistics_sha256": statistics.digest(),
+        "pictures": len(statistics.pictures),
+        "broken_pictures": len(context.picture_set.broken),
+        "duplicate_pictures": context.picture_set.duplicates,
+        "judged_on": [picture.sha256 for picture in context.division.judging],
         "judged": asdict(error),
         "points": error.points,
-        "answers": None if settled.answers is None else asdict(settled.answers),
-        "smoothing_equal_in_fp32": None if seen.smoothing_error is None else asdict(seen.smoothing_error),
+        "answers": None if selection.answers is None else asdict(selection.answers),
+        "smoothing_equal_in_fp32": None if smoothing_error is None else asdict(smoothing_error),
         "time": "unmeasured" if times is None else "measured",
         "device": None if times is None else cpu_title(),
         "milliseconds": None if times is None else {name: series.to_dict() for name, series in times.items()},
-        "blocks": [_block(block, weighed, settled) for block in seen.blocks],
-        "linears": _linears(run, weighed, settled),
+        "blocks": [_block(block, smoothed.strengths, sensitivity, selection) for block in smoothed.blocks],
+        "linears": _linears(context, smoothed, observation, selection),
     }
 
 
-def _block(block: Block, weighed: Weighing, settled: Settling) -> dict:
-    times = None if weighed.times is None else weighed.times[block.name]
-    error, choice = weighed.errors[block.name], settled.choice
+def _block(block: Block, strengths: Mapping[str, float], sensitivity: Sensitivity, selection: Selection) -> dict:
+    times = None if sensitivity.times is None else sensitivity.times[block.name]
+    error, choice = sensitivity.errors[block.name], selection.choice
     return {
         "name": block.name,
         "region": block.region,
@@ -63,18 +71,21 @@ def _block(block: Block, weighed: Weighing, settled: Settling) -> dict:
         "points": error.points,
         "base_ms": None if times is None else times.base,
         "eight_bit_ms": None if times is None else times.eight_bit,
-        "smoothing": weighed.seen.strengths.get(block.name, 0.0),
+        "smoothing": strengths.get(block.name, 0.0),
     }
 
 
-def _linears(run: Run, weighed: Weighing, settled: Settling) -> list[dict]:
+def _linears(
+    context: CalibrationContext, smoothed: SmoothedGraph, observation: Observation, selection: Selection
+) -> list[dict]:
     """The quantised Linear layers: where each is, and how its input becomes numbers (nothing for weights alone)."""
-    kind, found = run.number_format.activations, []
-    for block in weighed.seen.blocks:
-        for linear in block.linears if block.name in settled.choice.blocks else ():
-            entry = {"module": linear.node.rpartition("/")[0], "input": linear.source}
+    kind, linears = context.number_format.activations, []
+    for block in smoothed.blocks:
+        for linear in block.linears if block.name in selection.choice.blocks else ():
+            record = {"module": linear.node.rpartition("/")[0], "input": linear.source}
             if kind is not None:
-                how = scaling(kind, *weighed.ranges[linear.source], half_scales=run.recipe.half_scales)
-                entry |= {"scale": float(how.scale), "zero_point": how.zero_point}
-            found.append(entry)
-    return found
+                bounds = observation.ranges[linear.source]
+                input_scaling = scaling(kind, *bounds, half_scales=context.form.half_scales)
+                record |= {"scale": float(input_scaling.scale), "zero_point": input_scaling.zero_point}
+            linears.append(record)
+    return linears

@@ -9,7 +9,7 @@ from .source.picture_set import SHOWN
 
 
 @dataclass(frozen=True)
-class Report:
+class CalibrationReport:
     """A finished calibration.
 
     Attributes:
@@ -42,7 +42,7 @@ class Report:
         console.print(_block_table(record))
         facts = Table(title=f"{self.output}", show_header=False, title_justify="left")
         chosen = sum(block["eight_bit"] for block in record["blocks"])
-        facts.add_row("recipe", f"{record['recipe']}, {record['number_format']}, {record['method']}")
+        facts.add_row("target", f"{record['target']}, {record['number_format']}, {record['method']}")
         facts.add_row("eight bits", f"{chosen} of {len(record['blocks'])} blocks")
         judged = record["judged"]
         facts.add_row(
@@ -61,10 +61,10 @@ class Report:
             facts.add_row("time", "unmeasured: chosen by accuracy alone; laco-engine build measures it on the device")
         if times and times["eight_bit"]["milliseconds"] >= times["base"]["milliseconds"]:
             facts.add_row("", "slower than what it came from; handed out because it was asked for")
-        looked = f"{record['pictures']} looked at, " if record["statistics"] else ""
+        observed = f"{record['pictures']} observed, " if record["statistics"] else ""
         facts.add_row(
             "pictures",
-            f"{looked}{len(record['judged_on'])} judged on, {record['duplicate_pictures']} equal ones left out",
+            f"{observed}{len(record['judged_on'])} judged on, {record['duplicate_pictures']} equal ones left out",
         )
         for name, reason in list(self.broken.items())[:SHOWN]:
             facts.add_row("broken", f"{name}: {reason}")
@@ -76,11 +76,11 @@ class Report:
         console.print(facts)
 
 
-def _answers(found: dict) -> str:
-    text = f"{found['same']} of {found['questions']} as the FP32 bundle's"
-    if found["right"] is None:
+def _answers(score: dict) -> str:
+    text = f"{score['same']} of {score['questions']} as the FP32 bundle's"
+    if score["right"] is None:
         return text
-    return f"{text}; {found['right']} of {found['with_answer']} right, {found['right_base']} in FP32"
+    return f"{text}; {score['right']} of {score['with_answer']} right, {score['right_base']} in FP32"
 
 
 def _block_table(record: dict):
@@ -97,7 +97,7 @@ def _block_table(record: dict):
         "8-bit ms": ("eight_bit_ms", number(2)),
         "smooth": ("smoothing", lambda value: f"{value:g}" if value else ""),
     }
-    shown = {head: (key, form) for head, (key, form) in shown.items() if any(one[key] for one in record["blocks"])}
+    shown = {head: (key, show) for head, (key, show) in shown.items() if any(block[key] for block in record["blocks"])}
     table = Table(title="blocks, each swapped alone", title_justify="left")
     table.add_column("block", no_wrap=True)
     table.add_column("8 bits")
@@ -110,7 +110,7 @@ def _block_table(record: dict):
             table.add_section()
             table.add_row(f"[dim]{region}[/dim]")
         chosen = "yes" if block["eight_bit"] else block["reason"] or "no"
-        table.add_row(short_name(block["name"]), chosen, *(form(block[key]) for key, form in shown.values()))
+        table.add_row(short_name(block["name"]), chosen, *(show(block[key]) for key, show in shown.values()))
     return table
 
 

@@ -1,4 +1,4 @@
-"""The third part of a calibration: the graph on disk, chosen again until the file itself is within the budget.
+"""Selection and quantization: blocks are chosen and written, until the file itself is within the budget.
 
 The errors of blocks were judged by torch's kernels in FP32. What is handed out is judged as it stands: its features,
 the answers that it gives, and its time. Where it is worse than its blocks promised, the budget for choosing shrinks.
@@ -6,7 +6,8 @@ the answers that it gives, and its time. Where it is worse than its blocks promi
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,96 +17,152 @@ from laco_export.onnx_session import open_session
 from laco_export.quiet import quiet
 
 from . import answers
-from .blocks.block_errors import Error
+from .blocks.block_errors import FeatureError
 from .blocks.block_times import time_sessions
-from .blocks.choice import Choice
-from .context import Run
+from .blocks.choice import Choice, choose_blocks
+from .context import CalibrationContext
+from .errors import NotWorthItError
+from .observation import Observation, SmoothedGraph
 from .quantizing.quantized_graphs import QuantizedGraphs, carry
-from .sensitivity import Weighing
+from .sensitivity import Sensitivity
+from .source.picture_set import PictureQuestion
 from .verification import judge_graph
 
-ATTEMPTS = 4
-"""Times that the choice is made before the command gives up."""
+_MOST_QUESTIONS = 300
+"""Asked of both bundles, evenly spaced: each answer takes up to a second."""
+
+_ATTEMPTS = 4
+"""Times that blocks are chosen before the command gives up."""
 
 
-class Settling:
-    """Writes the graphs into the run's folder.
+@dataclass(frozen=True)
+class Selection:
+    """The blocks in few bits, and the graphs that were written of them.
 
     Attributes:
-        choice: the blocks in eight bits.
-        vision: the manifest's record of the graphs.
+        choice: the blocks.
+        vision: the manifest's record of the graphs, which stand in the context's folder.
         error: of the file on the judging pictures.
         answers: of the new bundle beside FP32's; None where nothing could be asked.
-        times: ``base`` and ``eight_bit`` as a whole; None where the target device is not here.
+        times: ``base`` and ``eight_bit`` as a whole; None where the target's device is not here.
+    """
+
+    choice: Choice
+    vision: Vision
+    error: FeatureError
+    answers: answers.AnswerScore | None
+    times: dict[str, Series] | None
+
+
+def select(
+    context: CalibrationContext, smoothed: SmoothedGraph, observation: Observation, sensitivity: Sensitivity
+) -> Selection:
+    """Choose blocks, quantize them into the context's folder, judge the file; again with less budget where it is over.
 
     Raises:
         NotWorthItError: no choice is within the budget and faster.
     """
+    options = context.options
+    graphs = QuantizedGraphs(context.bundle, options.target, smoothed.scales, context.division.tiles)
+    comparison = _AnswerComparison(context)
+    budget = options.max_drop
+    for _ in range(_ATTEMPTS):
+        with context.steps.step("select the blocks"):
+            choice = _choose(context, sensitivity, budget)
+        with context.steps.step("quantize the graphs"):
+            vision = graphs.write(context.folder, context.placement(choice.blocks, observation.ranges))
+        error = _judge_file(context, sensitivity, vision)
+        score = comparison.score(vision) if error.points < 100 else None
+        points = max(error.points, score.points if score else 0.0)
+        if points <= options.max_drop or options.all_int8:
+            return Selection(choice, vision, error, score, _time_whole(context, sensitivity, vision))
+        budget *= min(0.7, 0.9 * options.max_drop / points)
+    reason = f"the graph loses {points:.3g} points even with {len(choice.blocks)} blocks"
+    raise _not_worth_it(context, sensitivity, reason)
 
-    def __init__(self, run: Run, weighed: Weighing):
-        self.run, self.weighed = run, weighed
-        self.answers: answers.AnswerScore | None = None
-        self._base_answers: list[str] | None = None
-        self.choice, self.vision, self.error = self._settle()
-        self.times = self._time_whole()
 
-    def _settle(self) -> tuple[Choice, Vision, Error]:
-        run, weighed, options = self.run, self.weighed, self.run.options
-        graphs = QuantizedGraphs(run.bundle, run.recipe, weighed.seen.scales, run.division.tiles)
-        allowed = options.max_drop
-        for _ in range(ATTEMPTS):
-            with run.steps.step("choose"):
-                choice = weighed.choose(allowed)
-            with run.steps.step("write the graphs"):
-                vision = graphs.write(run.folder, weighed.placement(choice.blocks))
-            error = self._judge(vision)
-            points = max(error.points, self._ask(vision, error))
-            if points <= options.max_drop or options.all_int8:
-                return choice, vision, error
-            allowed *= min(0.7, 0.9 * options.max_drop / points)
-        raise weighed.not_worth_it(f"the graph loses {points:.3g} points even with {len(choice.blocks)} blocks")
+def _choose(context: CalibrationContext, sensitivity: Sensitivity, budget: float) -> Choice:
+    """The fastest set of blocks within ``budget`` points, or all of them where that was asked for."""
+    if context.options.all_int8:
+        return Choice(tuple(sensitivity.errors), sensitivity.judge.together(list(sensitivity.errors)), {})
+    choice = choose_blocks(sensitivity.errors, sensitivity.times, budget, sensitivity.judge.together)
+    if not choice.blocks:
+        gains = "" if sensitivity.times is None else " and gains time"
+        raise _not_worth_it(context, sensitivity, f"no block stays within {budget:.3g} points{gains}")
+    return choice
 
-    def _judge(self, vision: Vision) -> Error:
-        run = self.run
-        with run.steps.step("judge the file", len(run.division.tiles)) as advance:
-            return judge_graph(
-                run.folder / vision.graphs[0].file,
-                run.division.tiles,
-                self.weighed.expected,
-                half=run.half,
-                agreement=self.weighed.judge.agreement,
-                advance=advance,
-            )
 
-    def _ask(self, vision: Vision, error: Error) -> float:
-        """Right answers lost, in points; 0 where there is nothing to ask or nobody to answer."""
-        run, asked = self.run, self.run.pictures.questions
-        if run.bundle.manifest.decoder is None or not asked or not error.points < 100:
-            return 0.0
-        if len(asked) > run.options.ask:
-            asked = [asked[i] for i in np.linspace(0, len(asked) - 1, run.options.ask).round().astype(int)]
-        with run.steps.step("ask both bundles", 2 * len(asked)) as advance, quiet():
-            if self._base_answers is None:
-                self._base_answers = answers.ask(run.bundle.path, asked, advance)
-            carry(run.bundle, run.folder)
-            write_manifest(run.folder, replace(run.bundle.manifest, vision=vision))
-            given = answers.ask(run.folder, asked, advance)
-        self.answers = answers.score(asked, self._base_answers, given)
-        left_out = len(asked) - self.answers.questions
-        note = f"{left_out} of {len(asked)} questions could not be asked (picture unreadable, text too long or special)"
-        if left_out and note not in run.notes:
-            run.notes.append(note)
-        return self.answers.points
+def _not_worth_it(context: CalibrationContext, sensitivity: Sensitivity, reason: str) -> NotWorthItError:
+    """The error that says so, with the worst block and what can be done."""
+    options, errors = context.options, sensitivity.errors
+    worst = max(errors, key=lambda name: errors[name].points)
+    progress = options.progress_file
+    hint = f"; --resume uses the statistics kept in '{progress}'" if progress.exists() else ""
+    return NotWorthItError(
+        f"there is no {options.number_format.upper()} graph of this model that is worth having: {reason}",
+        given=f"--max-drop {options.max_drop:g}; the worst block alone is {worst}, {errors[worst].points:.3g} points",
+        allowed="a faster graph within the budget, or --all-int8 to have it in any case",
+        todo=f"use the FP16 or FP32 bundle, allow more with --max-drop, or try another --method{hint}",
+    )
 
-    def _time_whole(self) -> dict[str, Series] | None:
-        """The new file against the FP32 file it came from, in turn: one that is not faster is not handed out."""
-        run = self.run
-        if run.half:
+
+def _judge_file(context: CalibrationContext, sensitivity: Sensitivity, vision: Vision) -> FeatureError:
+    tiles = context.division.tiles
+    with context.steps.step("judge the quantized file", len(tiles)) as advance:
+        return judge_graph(
+            context.folder / vision.graphs[0].file,
+            tiles,
+            sensitivity.fp32_features,
+            half=context.half,
+            answer_share=sensitivity.judge.answer_share,
+            advance=advance,
+        )
+
+
+class _AnswerComparison:
+    """Asks the new bundle what the FP32 bundle was asked, which answers once."""
+
+    def __init__(self, context: CalibrationContext):
+        self._context = context
+        self._questions = _evenly_spaced(context.picture_set.questions)
+        self._fp32_answers: list[str | None] | None = None
+
+    def score(self, vision: Vision) -> answers.AnswerScore | None:
+        """The answers of the bundle with the graphs ``vision``; None where there is nothing to ask or nobody to
+        answer."""
+        context, questions = self._context, self._questions
+        if context.bundle.manifest.decoder is None or not questions:
             return None
-        files = {"base": run.base_graph, "eight_bit": run.folder / self.vision.graphs[0].file}
-        with run.steps.step("time the whole"):
-            series = time_sessions({name: open_session(file) for name, file in files.items()})
-        base, eight_bit = (series[name].quantile(0.5) for name in files)
-        if eight_bit >= base and self.weighed.times is not None and not run.options.all_int8:
-            raise self.weighed.not_worth_it(f"the whole is not faster: {eight_bit:.1f} ms against {base:.1f} ms")
-        return series
+        with context.steps.step("ask both bundles", 2 * len(questions)) as advance, quiet():
+            if self._fp32_answers is None:
+                self._fp32_answers = answers.ask(context.bundle.path, questions, advance)
+            carry(context.bundle, context.folder)
+            write_manifest(context.folder, replace(context.bundle.manifest, vision=vision))
+            quantized_answers = answers.ask(context.folder, questions, advance)
+        score = answers.score(questions, self._fp32_answers, quantized_answers)
+        left_out = len(questions) - score.questions
+        reasons = "picture unreadable, text too long or special"
+        note = f"{left_out} of {len(questions)} questions could not be asked ({reasons})"
+        if left_out and note not in context.notes:
+            context.notes.append(note)
+        return score
+
+
+def _evenly_spaced(questions: Sequence[PictureQuestion]) -> list[PictureQuestion]:
+    if len(questions) <= _MOST_QUESTIONS:
+        return list(questions)
+    return [questions[i] for i in np.linspace(0, len(questions) - 1, _MOST_QUESTIONS).round().astype(int)]
+
+
+def _time_whole(context: CalibrationContext, sensitivity: Sensitivity, vision: Vision) -> dict[str, Series] | None:
+    """The new file against the FP32 file it came from, in turn: one that is not faster is not handed out."""
+    if context.half:
+        return None
+    files = {"base": context.base_graph, "eight_bit": context.folder / vision.graphs[0].file}
+    with context.steps.step("time the whole"):
+        series = time_sessions({name: open_session(file) for name, file in files.items()})
+    base, eight_bit = (series[name].quantile(0.5) for name in files)
+    if eight_bit >= base and sensitivity.times is not None and not context.options.all_int8:
+        reason = f"the whole is not faster: {eight_bit:.1f} ms against {base:.1f} ms"
+        raise _not_worth_it(context, sensitivity, reason)
+    return series

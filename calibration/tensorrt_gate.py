@@ -13,44 +13,45 @@ from pathlib import Path
 from laco_export.bundle import Vision
 from laco_export.exporter import compile_gate
 
-from .context import Run
+from .context import CalibrationContext
 from .errors import CalibrationError
 
 
-def compile_graphs(run: Run, vision: Vision, chosen: Collection[str]) -> list[dict]:
-    """Build an engine of each graph, where TensorRT is installed and the recipe is for it, and throw it away.
+def compile_quantized_graphs(context: CalibrationContext, vision: Vision, chosen: Collection[str]) -> list[dict]:
+    """Build an engine of each graph, where TensorRT is installed and the target is its, and throw it away.
 
     Args:
         chosen: the MatMuls that are in eight bits.
 
     Returns:
-        a record a graph; empty where nothing was compiled, and the run's notes say why.
+        a record a graph; empty where nothing was compiled, and the context's notes say why.
 
     Raises:
         CalibrationError: the parsed network has other eight-bit products than were chosen.
         ExportError: TensorRT refuses a graph.
     """
-    if not run.half:
+    if not context.half:
         return []
-    builder = compile_gate.available() if run.options.compile else None
+    wanted = context.options.compile
+    builder = compile_gate.available() if wanted else None
     if builder is None:
-        run.notes.append("the graphs were not compiled: " + ("no TensorRT" if run.options.compile else "--no-compile"))
+        context.notes.append("the graphs were not compiled: " + ("no TensorRT" if wanted else "--no-compile"))
         return []
-    with run.steps.step(f"compile with {builder}", len(vision.graphs)) as advance:
-        if run.number_format.activations is not None:
+    with context.steps.step(f"compile with {builder}", len(vision.graphs)) as advance:
+        if not context.weights_only:
             for graph in vision.graphs:
-                require_chosen(quantized_matmuls(run.folder / graph.file, builder), chosen, graph.file)
-        return compile_gate.compile_graphs(run.folder, vision.graphs, builder, advance)
+                require_chosen(quantized_matmuls(context.folder / graph.file, builder), chosen, graph.file)
+        return compile_gate.compile_graphs(context.folder, vision.graphs, builder, advance)
 
 
-def require_chosen(found: Mapping[str, tuple], chosen: Collection[str], file: str) -> None:
+def require_chosen(products: Mapping[str, tuple], chosen: Collection[str], file: str) -> None:
     """Raise :class:`CalibrationError` unless the chosen products, and no others, have two inputs in eight bits.
 
     Args:
-        found: what :func:`~.tensorrt_gate.quantized_matmuls` gives.
+        products: what :func:`quantized_matmuls` gives.
     """
-    wrong = [name for name, kinds in found.items() if any(kinds) != (name in chosen) or any(kinds) != all(kinds)]
-    missing = [name for name in chosen if name not in found]
+    wrong = [name for name, kinds in products.items() if any(kinds) != (name in chosen) or any(kinds) != all(kinds)]
+    missing = [name for name in chosen if name not in products]
     if wrong or missing:
         raise CalibrationError(
             f"TensorRT reads other products of {file} as eight-bit ones than were chosen",
@@ -77,12 +78,11 @@ def quantized_matmuls(path: Path, library: str | None = None) -> dict[str, tuple
         raise CalibrationError(f"TensorRT does not read {Path(path).name}", given=str(parser.get_error(0).desc()))
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     writer = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
-    found = {}
-    for layer in layers:
-        if layer.type == trt.LayerType.MATRIX_MULTIPLY:
-            kinds = tuple(_source(trt, writer, layer.get_input(index)) for index in range(2))
-            found[layer.name] = kinds
-    return found
+    return {
+        layer.name: tuple(_source(trt, writer, layer.get_input(index)) for index in range(2))
+        for layer in layers
+        if layer.type == trt.LayerType.MATRIX_MULTIPLY
+    }
 
 
 def _source(trt, writer: dict, tensor) -> str | None:

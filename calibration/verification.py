@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from laco_export.golden import read_golden
 from laco_export.onnx_session import open_session
 from laco_export.quiet import quiet
 
-from .blocks.block_errors import Error, compare_features, worst_of
+from .blocks.block_errors import FeatureError, feature_error, worst_error
 
 
 def judge_graph(
@@ -34,23 +34,23 @@ def judge_graph(
     expected: Sequence[np.ndarray],
     *,
     half: bool,
-    agreement: Callable[[int, np.ndarray], float] | None = None,
+    answer_share: Callable[[int, np.ndarray], float] | None = None,
     advance: Callable[[], None] = lambda: None,
-) -> Error:
+) -> FeatureError:
     """The shipped file's ``image_features`` on ``pictures [1, 3, H, W]`` against FP32's.
 
     Args:
-        agreement: as :class:`~.blocks.block_errors.BlockJudge` takes it.
+        answer_share: as :class:`~.blocks.block_errors.BlockJudge` takes it.
     """
     with quiet():
         run = interpreted_features(path) if half else onnxruntime_features(path)
-    found = []
-    for index, (picture, features) in enumerate(zip(pictures, expected, strict=True)):
-        given = run(picture)
-        error = compare_features(features, given)
-        found.append(error if agreement is None else replace(error, agreement=agreement(index, given)))
+    errors = []
+    for index, (picture, fp32_features) in enumerate(zip(pictures, expected, strict=True)):
+        features = run(picture)
+        error = feature_error(fp32_features, features)
+        errors.append(error if answer_share is None else replace(error, agreement=answer_share(index, features)))
         advance()
-    return worst_of(found)
+    return worst_error(errors)
 
 
 @contextmanager
@@ -86,33 +86,31 @@ def golden_proof(bundle: Bundle, path: Path, scales: Mapping[str, np.ndarray], i
     marked = [name for name in golden.samples if name in tensors]
     graph.outputs += [tensors[name] for name in marked if tensors[name] is not graph.outputs[0]]
     prepare = bundle.manifest.image_preprocessing
-    found: dict[str, list[Agreement]] = {name: [] for name in [*marked, IMAGE_FEATURES]}
+    agreements: dict[str, list[Agreement]] = {name: [] for name in [*marked, IMAGE_FEATURES]}
     with quiet(), _running(graph, [IMAGE_FEATURES, *marked], ir_version, half=half) as run:
         for index, picture in enumerate(golden.pictures):
             values = run(prepare.normalize(picture)[None])
-            found[IMAGE_FEATURES].append(agreement(IMAGE_FEATURES, golden.image_features[index][None], values[0]))
+            agreements[IMAGE_FEATURES].append(agreement(IMAGE_FEATURES, golden.image_features[index][None], values[0]))
             for name, value in zip(marked, values[1:]):
                 indices, expected = golden.samples[name]
                 rows = value.reshape(-1, value.shape[-1])[indices].astype(np.float32)  # [s, C]
                 if name in scales:
                     rows = rows * np.asarray(scales[name], np.float32)
-                found[name].append(agreement(name, expected[index], rows))
+                agreements[name].append(agreement(name, expected[index], rows))
     return {
         "reference": "PyTorch FP32",
         "judged_by": "half arithmetic, node by node" if half else "ONNX Runtime, as shipped",
         "pictures": golden.names,
-        "tensors": [worst_agreement(one).to_dict() for one in found.values()],
+        "tensors": [worst_agreement(by_picture).to_dict() for by_picture in agreements.values()],
     }
 
 
 def with_tolerance(proof: dict, tolerance: Tolerance) -> dict:
     """The record with what ``image_features`` are held to, for whoever checks the bundle later."""
-    from dataclasses import asdict
-
     return {**proof, "tolerance": asdict(tolerance)}
 
 
-def tolerance_of(max_drop: float, error: Error) -> Tolerance:
+def tolerance_of(max_drop: float) -> Tolerance:
     """What a later check of the bundle allows: the budget, with the largest difference bounded as for its error."""
     allowed = Tolerance.of_relative_error((2 * max_drop / 100) ** 0.5)
     return replace(allowed, cosine=1 - max_drop / 100, norm_drift=max(max_drop / 100, 1e-4))

@@ -45,8 +45,9 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if record := vision.calibration:
         blocks = record.get("blocks", [])
         narrow = sum(block.get("eight_bit", False) for block in blocks)
-        kind, recipe = record.get("number_format"), record.get("recipe")
-        yield "calibrated", f"{kind} for {recipe}, {record.get('method')}, {narrow} of {len(blocks)} parts of blocks"
+        # Records written before targets were named have a recipe, tensorrt or cpu.
+        kind, reader = record.get("number_format"), record.get("target") or record.get("recipe")
+        yield "calibrated", f"{kind} for {reader}, {record.get('method')}, {narrow} of {len(blocks)} parts of blocks"
     yield from _labelled("rewrites", _rewrites(vision.rewrites))
     yield from _labelled("FP32 islands", _islands(vision.kept_fp32))
     yield from _accuracy_lines(manifest.accuracy)

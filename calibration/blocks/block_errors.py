@@ -15,8 +15,8 @@ from .fake_quant import Swap
 
 
 @dataclass(frozen=True)
-class Error:
-    """How far ``image_features`` are from FP32's: the worst picture's cosine and norm ratio.
+class FeatureError:
+    """How far ``image_features`` are from FP32's: the worst picture's cosine and norm ratio. A measure, no exception.
 
     Attributes:
         agreement: the share of FP32's answer tokens that the language model still chooses, over all pictures; None
@@ -34,19 +34,19 @@ class Error:
         return 100 * drop if np.isfinite(drop) else float("inf")
 
 
-def worst_of(errors: Sequence[Error]) -> Error:
+def worst_error(errors: Sequence[FeatureError]) -> FeatureError:
     """The lowest cosine, the norm ratio that is furthest from 1 and the mean agreement; NaN stays NaN."""
-    ratios = [one.norm_ratio for one in errors]
+    ratios = [error.norm_ratio for error in errors]
     furthest = float("nan") if np.isnan(ratios).any() else max(ratios, key=lambda ratio: abs(ratio - 1))
-    agreements = [one.agreement for one in errors if one.agreement is not None]
-    agreement = float(np.mean(agreements)) if agreements else None
-    return Error(float(np.min([one.cosine for one in errors])), furthest, agreement)
+    agreements = [error.agreement for error in errors if error.agreement is not None]
+    mean_agreement = float(np.mean(agreements)) if agreements else None
+    return FeatureError(float(np.min([error.cosine for error in errors])), furthest, mean_agreement)
 
 
-def compare_features(expected: np.ndarray, given: np.ndarray) -> Error:
-    """The error of one picture's ``image_features``."""
-    found = agreement(IMAGE_FEATURES, expected, given)
-    return Error(found.cosine, found.norm_ratio)
+def feature_error(expected: np.ndarray, features: np.ndarray) -> FeatureError:
+    """The error of one picture's ``image_features [1, T, D]`` against FP32's."""
+    measured = agreement(IMAGE_FEATURES, expected, features)
+    return FeatureError(measured.cosine, measured.norm_ratio)
 
 
 class BlockJudge:
@@ -55,7 +55,8 @@ class BlockJudge:
     Args:
         runner: over the (smoothed) FP32 graph.
         pictures: ``pixel_values [1, 3, H, W]`` each.
-        agreement: ``agreement(index of the picture, image_features) -> share``, where there is a language model.
+        answer_share: ``answer_share(index of the picture, image_features)``: the share of FP32's answer tokens that
+            those features keep, where there is a language model.
     """
 
     def __init__(
@@ -63,14 +64,14 @@ class BlockJudge:
         runner: SegmentRunner,
         swap: Swap,
         pictures: Sequence[np.ndarray],
-        agreement: Callable[[int, np.ndarray], float] | None = None,
+        answer_share: Callable[[int, np.ndarray], float] | None = None,
     ):
-        self.runner, self.swap, self.pictures, self.agreement = runner, swap, pictures, agreement
+        self.runner, self.swap, self.pictures, self.answer_share = runner, swap, pictures, answer_share
         self._expected: list[np.ndarray] = []
 
-    def each(self, blocks: Sequence[str], advance: Callable[[], None] = lambda: None) -> dict[str, Error]:
+    def each(self, blocks: Sequence[str], advance: Callable[[], None] = lambda: None) -> dict[str, FeatureError]:
         """Every block swapped alone. Picture by picture, so that memory does not grow with their number."""
-        found: dict[str, list[Error]] = {name: [] for name in blocks}
+        errors: dict[str, list[FeatureError]] = {name: [] for name in blocks}
         self._expected = []
         for index, picture in enumerate(self.pictures):
             features, cuts = self.runner.run_with_cuts(picture, blocks)
@@ -78,22 +79,22 @@ class BlockJudge:
             self._expected.append(expected)
             for name in blocks:
                 self.swap.active = (name,)
-                given = self.runner.run_from(name, cuts.pop(name), self.swap).numpy()
-                error = compare_features(expected, given)
-                if self.agreement is not None:
-                    error = replace(error, agreement=self.agreement(index, given))
-                found[name].append(error)
+                swapped = self.runner.run_from(name, cuts.pop(name), self.swap).numpy()
+                error = feature_error(expected, swapped)
+                if self.answer_share is not None:
+                    error = replace(error, agreement=self.answer_share(index, swapped))
+                errors[name].append(error)
                 advance()
-        return {name: worst_of(errors) for name, errors in found.items()}
+        return {name: worst_error(by_picture) for name, by_picture in errors.items()}
 
-    def together(self, blocks: Collection[str]) -> Error:
+    def together(self, blocks: Collection[str]) -> FeatureError:
         """All of ``blocks`` swapped at once."""
         if not self._expected:
             self._expected = [self.runner.run(picture).numpy() for picture in self.pictures]
         self.swap.active = frozenset(blocks)
-        return worst_of(
+        return worst_error(
             [
-                compare_features(expected, self.runner.run(picture, self.swap).numpy())
+                feature_error(expected, self.runner.run(picture, self.swap).numpy())
                 for picture, expected in zip(self.pictures, self._expected)
             ]
         )

@@ -14,17 +14,17 @@ from laco_engines.timing import Series, interleave
 from laco_export.onnx_session import open_session
 
 from ..graph.linear_layers import Block, block_of
-from ..quantizing import Placement, Recipe
+from ..quantizing import Placement, QuantizedForm
 from .choice import BlockTime
 
-REPEATS, BURST = 15, 3
+_REPEATS, _BURST = 15, 3
 """Samples of each session, and how many of them in a row."""
 
 
 def measure_blocks(
     graph: gs.Graph,
     blocks: Sequence[Block],
-    recipe: Recipe,
+    form: QuantizedForm,
     placement: Placement,
     *,
     ir_version: int,
@@ -42,7 +42,7 @@ def measure_blocks(
         kind = tuple((node.op, *(str(tensor.shape) for tensor in node.inputs)) for node in base.nodes)
         if kind not in measured:
             swapped = base.copy()
-            recipe.place(swapped, Placement(placement.number_format, (block.name,), placement.ranges, {}))
+            form.place(swapped, Placement(placement.number_format, (block.name,), placement.ranges, {}))
             sessions = {"base": base, "eight_bit": swapped}
             series = time_sessions(
                 {name: open_session(serialized(part, ir_version)) for name, part in sessions.items()}
@@ -60,7 +60,7 @@ def cut_block(graph: gs.Graph, name: str) -> gs.Graph:
     indices = [index for index, node in enumerate(nodes) if block_of(node.name) == name]
     span = nodes[min(indices) : max(indices) + 1]
     inside = {tensor.name for node in span for tensor in node.outputs}
-    given = {
+    inputs = {
         tensor.name: tensor
         for node in span
         for tensor in node.inputs
@@ -74,9 +74,9 @@ def cut_block(graph: gs.Graph, name: str) -> gs.Graph:
         if any(id(reader) not in members for reader in tensor.outputs)
         or any(tensor is output for output in part.outputs)
     ]
-    for tensor in given.values():
+    for tensor in inputs.values():
         tensor.inputs.clear()
-    part.nodes, part.inputs, part.outputs = span, list(given.values()), outputs
+    part.nodes, part.inputs, part.outputs = span, list(inputs.values()), outputs
     for tensor in outputs:
         tensor.outputs = [reader for reader in tensor.outputs if id(reader) in members]
     return part.cleanup().toposort()
@@ -85,7 +85,7 @@ def cut_block(graph: gs.Graph, name: str) -> gs.Graph:
 def time_sessions(sessions: Mapping[str, object]) -> dict[str, Series]:
     """Sessions of ONNX Runtime's CPU provider in turn, on random inputs of their static shapes."""
     runs = {name: (_random_run(session), True) for name, session in sessions.items()}
-    return interleave(runs, repeats=REPEATS, warmup=1, burst=BURST, settling_runs=1)
+    return interleave(runs, repeats=_REPEATS, warmup=1, burst=_BURST, settling_runs=1)
 
 
 def _random_run(session) -> Callable[[], object]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from .block_errors import Error
+from .block_errors import FeatureError
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Choice:
     """
 
     blocks: tuple[str, ...]
-    error: Error | None
+    error: FeatureError | None
     reasons: dict[str, str]
 
 
 def choose_blocks(
-    errors: Mapping[str, Error],
+    errors: Mapping[str, FeatureError],
     times: Mapping[str, BlockTime] | None,
     max_drop: float,
-    measure: Callable[[Collection[str]], Error],
+    measure: Callable[[Collection[str]], FeatureError],
 ) -> Choice:
     """Choose within ``max_drop`` points.
 
@@ -66,7 +66,8 @@ def choose_blocks(
     gain = lambda name: times[name].gain if times is not None else 1.0
     order = sorted(candidates, key=lambda name: errors[name].points / gain(name))
     chosen, error = _longest_within(order, max_drop, measure)
-    for name in sorted((one for one in order if one not in chosen), key=lambda one: -gain(one)):
+    passed_over = [name for name in order if name not in chosen]
+    for name in sorted(passed_over, key=lambda name: -gain(name)):
         tried = measure([*chosen, name])
         if tried.points <= max_drop:
             chosen, error = [*chosen, name], tried
@@ -76,8 +77,8 @@ def choose_blocks(
 
 
 def _longest_within(
-    order: Sequence[str], max_drop: float, measure: Callable[[Collection[str]], Error]
-) -> tuple[list[str], Error | None]:
+    order: Sequence[str], max_drop: float, measure: Callable[[Collection[str]], FeatureError]
+) -> tuple[list[str], FeatureError | None]:
     """The longest prefix of ``order`` within the budget, by bisection."""
     if not order:
         return [], None

@@ -56,8 +56,8 @@ class Swap:
         return KERNELS["MatMul"]({}, [self._rounded(node, 0, x), _to_torch(self._weights[node.name])])
 
     def _rounded(self, node: gs.Node, index: int, tensor: Tensor) -> Tensor:
-        how = self._scalings.get(node.inputs[index].name)
-        return tensor if how is None else rounded(tensor, how)
+        input_scaling = self._scalings.get(node.inputs[index].name)
+        return tensor if input_scaling is None else rounded(tensor, input_scaling)
 
 
 def _to_torch(weight: QuantizedWeight) -> Tensor:

@@ -14,28 +14,25 @@ import onnx_graphsurgeon as gs
 _BLOCK = re.compile(r"vision_model\.compressors\.block_\d+|vision_model\.encoder\..*?\blayers?\.\d+|projector")
 
 BEFORE, MERGE, AFTER, PROJECTOR = "before the merge", "merge", "after the merge", "projector"
-REGIONS = (BEFORE, MERGE, AFTER, PROJECTOR)
 
 MAX_ATTENTION_TOKENS = 512
 """TensorRT's fused INT8 attention takes sequences up to 512; a merge may bring a block below that."""
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearLayer:
     """A MatMul with a constant matrix.
 
     Attributes:
         node: the node's name, ``…q_proj/MatMul``.
         block: the module path of the block that it belongs to.
-        source: the name of the tensor that it reads, ``[…, in_features]``.
+        source: the name of the tensor that it reads, ``[…, C]``.
         tokens: rows of one picture.
     """
 
     node: str
     block: str
     source: str
-    in_features: int
-    out_features: int
     tokens: int
 
 
@@ -59,20 +56,20 @@ class Block:
     """A block of the encoder, the merge, or the projector.
 
     Attributes:
-        region: one of :data:`REGIONS`.
+        region: :data:`BEFORE`, :data:`MERGE`, :data:`AFTER` or :data:`PROJECTOR`.
         products: of its attention, where they stand in the graph as MatMuls.
     """
 
     name: str
     region: str
-    linears: tuple[Linear, ...]
+    linears: tuple[LinearLayer, ...]
     products: tuple[Product, ...] = ()
 
 
 def block_of(node_name: str) -> str | None:
     """The block that a node belongs to by its name; None for embeddings, the final norm and reshapes in between."""
-    found = _BLOCK.match(node_name)
-    return found[0] if found else None
+    path = _BLOCK.match(node_name)
+    return path[0] if path else None
 
 
 def is_linear(node: gs.Node) -> bool:
@@ -101,7 +98,7 @@ def product_of_attention(node: gs.Node) -> Product | None:
 
 def find_blocks(graph: gs.Graph) -> list[Block]:
     """The blocks that hold Linear layers, in the order of the computation."""
-    members: dict[str, list[Linear]] = {}
+    members: dict[str, list[LinearLayer]] = {}
     products: dict[str, list[Product]] = {}
     for node in graph.toposort().nodes:
         product = product_of_attention(node)
@@ -109,12 +106,12 @@ def find_blocks(graph: gs.Graph) -> list[Block]:
             products.setdefault(product.block, []).append(product)
         if not is_linear(node):
             continue
-        weight, source = node.inputs[1], node.inputs[0]
+        source = node.inputs[0]
         tokens = 1
         for size in source.shape[1:-1]:
             tokens *= size
         block = block_of(node.name)
-        members.setdefault(block, []).append(Linear(node.name, block, source.name, *weight.shape, tokens))
+        members.setdefault(block, []).append(LinearLayer(node.name, block, source.name, tokens))
     blocks, merged = [], False
     for name, linears in members.items():
         if name.startswith("vision_model.compressors."):
@@ -127,9 +124,9 @@ def find_blocks(graph: gs.Graph) -> list[Block]:
     return blocks
 
 
-def sources_of(blocks: list[Block]) -> dict[str, list[Linear]]:
+def sources_of(blocks: list[Block]) -> dict[str, list[LinearLayer]]:
     """Tensor name → the Linear layers that read it: they share one set of quantisation parameters."""
-    readers: dict[str, list[Linear]] = {}
+    readers: dict[str, list[LinearLayer]] = {}
     for block in blocks:
         for linear in block.linears:
             readers.setdefault(linear.source, []).append(linear)

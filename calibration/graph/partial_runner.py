@@ -99,10 +99,11 @@ class SegmentRunner(KernelGraph):
         return values
 
 
-def rounded(tensor, how: Scaling):
-    """A torch tensor's values after a trip through ``how``: float32, same shape."""
-    scale = float(how.scale)
-    if how.kind == "fp8":
+def rounded(tensor: Tensor, scaling: Scaling) -> Tensor:
+    """A tensor's values after a trip through ``scaling``'s numbers: float32, same shape."""
+    scale = float(scaling.scale)
+    if scaling.kind == "fp8":
         return (tensor / scale).clamp(-LARGEST["fp8"], LARGEST["fp8"]).to(torch.float8_e4m3fn).float() * scale
-    lowest, highest = ACTIVATION_LIMITS[how.kind]
-    return ((tensor / scale).round_().add_(how.zero_point).clamp_(lowest, highest).sub_(how.zero_point)).mul_(scale)
+    lowest, highest = ACTIVATION_LIMITS[scaling.kind]
+    numbers = (tensor / scale).round_().add_(scaling.zero_point).clamp_(lowest, highest)
+    return numbers.sub_(scaling.zero_point).mul_(scale)

@@ -24,12 +24,12 @@ from laco_export.exporter.n_bits import quantize_blocks
 from laco_export.exporter.rewrites.rewiring import only_reader
 from laco_export.number_formats import ROWS_PER_SCALE, U8S7, U8S8, W4, W8, quantize_weight, scaling
 
-from .placement import Placement, Recipe
+from .placement import Placement, QuantizedForm
 
 _DOMAIN = "com.microsoft"
 
 
-def place(graph: gs.Graph, placement: Placement) -> None:
+def place_for_cpu(graph: gs.Graph, placement: Placement) -> None:
     """Exchange the chosen Linear layers for ONNX Runtime's integer kernels, in place."""
     if placement.number_format.activations is None:
         for node in placement.linears(graph):
@@ -46,9 +46,9 @@ def place(graph: gs.Graph, placement: Placement) -> None:
 
 
 def _quantized_input(graph: gs.Graph, source: gs.Tensor, bounds: tuple[float, float]):
-    how, name = scaling("uint8", *bounds), source.name
-    scale = gs.Constant(f"{name}/scale", np.asarray(how.scale, np.float32))
-    zero = gs.Constant(f"{name}/zero_point", np.asarray(how.zero_point, np.uint8))
+    input_scaling, name = scaling("uint8", *bounds), source.name
+    scale = gs.Constant(f"{name}/scale", np.asarray(input_scaling.scale, np.float32))
+    zero = gs.Constant(f"{name}/zero_point", np.asarray(input_scaling.zero_point, np.uint8))
     number = gs.Variable(f"{name}/quantized", dtype=np.uint8, shape=source.shape)
     graph.nodes.append(gs.Node("QuantizeLinear", f"{name}/QuantizeLinear", {}, [source, scale, zero], [number]))
     return number, scale, zero
@@ -101,8 +101,8 @@ def _to_n_bits(node: gs.Node, bits: int) -> None:
 def _import_domain(graph: gs.Graph) -> None:
     from onnx.helper import make_opsetid
 
-    domains = [one for one in graph.import_domains or [] if one.domain not in ("", "ai.onnx", _DOMAIN)]
-    graph.import_domains = [make_opsetid("", graph.opset), *domains, make_opsetid(_DOMAIN, 1)]
+    others = [opset for opset in graph.import_domains or [] if opset.domain not in ("", "ai.onnx", _DOMAIN)]
+    graph.import_domains = [make_opsetid("", graph.opset), *others, make_opsetid(_DOMAIN, 1)]
 
 
 @functools.cache
@@ -115,12 +115,10 @@ def has_vnni() -> bool:
     return "vnni" in text or "flags" not in text
 
 
-CPU = Recipe(
-    "cpu",
+INTEGER_KERNELS = QuantizedForm(
     {"int8": U8S8 if has_vnni() else U8S7, "w8": W8, "w4": W4},
     base="fp32",
-    target="ort-cpu",
     half_scales=False,
-    place=place,
+    place=place_for_cpu,
     opset={"int8": 10, "w8": 10, "w4": 10},
 )

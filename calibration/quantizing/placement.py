@@ -1,4 +1,4 @@
-"""What every recipe is given, and what it says of itself."""
+"""What is quantised (:class:`Placement`), and in which form for a target (:class:`QuantizedForm`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Placement:
         number_format: of the chosen Linear layers.
         blocks: the blocks whose Linear layers are quantised.
         ranges: Linear input → the range that is kept of it.
-        kept_fp32: nodes that stay FP32 in a half-precision graph, by name → reason; the recipe adds the Q/DQ nodes that
+        kept_fp32: nodes that stay FP32 in a half-precision graph, by name → reason; placing adds the Q/DQ nodes that
             serve them.
         attention: attention's MatMuls too, where the sequence is short enough.
     """
@@ -39,28 +39,29 @@ class Placement:
         """Attention's MatMuls to quantise, in the graph's order; none without ``attention``."""
         if not self.attention:
             return []
-        found = ((node, product_of_attention(node)) for node in graph.nodes if block_of(node.name) in self.blocks)
-        return [node for node, product in found if product is not None and product.tokens <= MAX_ATTENTION_TOKENS]
+        inside = ((node, product_of_attention(node)) for node in graph.nodes if block_of(node.name) in self.blocks)
+        return [node for node, product in inside if product is not None and product.tokens <= MAX_ATTENTION_TOKENS]
+
+    def node_names(self, graph: gs.Graph) -> list[str]:
+        """The names of all MatMuls of ``graph`` to quantise: Linear layers, then attention's."""
+        return [node.name for node in (*self.linears(graph), *self.products(graph))]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A form of quantised graph.
+class QuantizedForm:
+    """How a graph is quantised for a family of targets.
 
     Attributes:
-        formats: ``int8``, ``fp8``, ``w8``, ``w4`` → the number format; what is not there the recipe does not offer.
+        formats: ``int8``, ``fp8``, ``w8``, ``w4`` → the number format; what is not there the form does not offer.
         base: precision of everything that is not quantised.
-        target: whose graph it is, as ``laco-export --target`` spells it.
         half_scales: scales are stored in half precision.
         place: edits a graph in place.
         opset: number format → the opset that its operators need.
         takes_attention: it can quantise attention's MatMuls.
     """
 
-    name: str
     formats: Mapping[str, NumberFormat]
     base: str
-    target: str
     half_scales: bool
     place: Callable[[gs.Graph, Placement], None]
     opset: Mapping[str, int]

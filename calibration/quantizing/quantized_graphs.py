@@ -24,10 +24,10 @@ from laco_export.quiet import quiet
 
 from ..graph.linear_layers import find_blocks
 from ..smoothing.fold import find_folds, fold_scales
-from . import Placement, Recipe
+from . import FORMS, Placement
 
 FALLBACK_WEIGHTS = "vision.fp16.data"
-ISLAND_PICTURES = 4
+_ISLAND_PICTURES = 4
 """Pictures on which the ranges for FP32 islands are measured, node by node."""
 
 
@@ -36,29 +36,28 @@ class QuantizedGraphs:
 
     Args:
         bundle: the FP32 bundle.
+        target: who will read them, a name of :data:`~laco_export.exporter.targets.TARGETS`.
         scales: Linear input → smoothing scales.
         pictures: ``pixel_values [1, 3, H, W]`` for the FP32 islands of a half-precision base.
     """
 
-    def __init__(
-        self, bundle: Bundle, recipe: Recipe, scales: Mapping[str, np.ndarray], pictures: Sequence[np.ndarray]
-    ):
-        self.bundle, self.recipe, self.scales = bundle, recipe, scales
-        self.pictures = list(pictures[:ISLAND_PICTURES])
+    def __init__(self, bundle: Bundle, target: str, scales: Mapping[str, np.ndarray], pictures: Sequence[np.ndarray]):
+        self.bundle, self.target, self.form, self.scales = bundle, target, FORMS[target], scales
+        self.pictures = list(pictures[:_ISLAND_PICTURES])
         self._islands: dict[bool, dict[str, str]] = {}
 
     def write(self, folder: Path, placement: Placement) -> Vision:
         """Write the graphs and ``vision.data`` into ``folder``.
 
         Returns:
-            the manifest's record, with the FP16 graphs beside it where the recipe's base is half precision and
+            the manifest's record, with the FP16 graphs beside it where the form's base is half precision and
             activations are quantised too.
         """
         vision = self.bundle.manifest.vision
-        entries, opset, kept, nodes = [], 0, {}, {}
+        entries, opset, islands, nodes = [], 0, {}, {}
         with quiet(), WeightFile(folder / WEIGHTS) as weights:
             for graph in vision.graphs:
-                quantized, kept = self._quantized(graph, placement)
+                quantized, islands = self._quantized(graph, placement)
                 entries += self._write(graph.file, graph.batch, quantized, folder, weights)
                 opset, nodes = quantized.opset, count_nodes(quantized)
                 del quantized
@@ -69,23 +68,15 @@ class QuantizedGraphs:
             weights=WEIGHTS,
             opset=opset,
             precision=placement.number_format.name,
-            target=self._target(opset),
-            kept_fp32=[{"node": node, "reason": reason} for node, reason in kept.items()],
+            target=self.target,
+            kept_fp32=[{"node": node, "reason": reason} for node, reason in islands.items()],
             nodes=nodes,
         )
-        if self.recipe.base == "fp16":
+        if self.form.base == "fp16":
             self._check(folder, record)
             if placement.number_format.activations is not None:  # weights alone are for memory: not to be outrun
                 record = replace(record, fallback=self._write_fallback(folder))
         return record
-
-    def _target(self, opset: int) -> str:
-        """Whose graph it is: the source's own reader where the recipe is for it, one that reads its opset otherwise."""
-        given = self.bundle.manifest.vision.target
-        if not TARGETS[self.recipe.target].compiled:
-            return self.recipe.target
-        readers = [given, *(name for name, target in TARGETS.items() if target.compiled)]
-        return next(name for name in readers if TARGETS[name].opsets[-1] >= opset)
 
     def _write_fallback(self, folder: Path) -> dict:
         """The FP16 graphs of the same tower: what INT8 is timed against on the device."""
@@ -101,15 +92,15 @@ class QuantizedGraphs:
         return {"precision": "fp16", "weights": FALLBACK_WEIGHTS, "graphs": entries}
 
     def _quantized(self, graph: VisionGraph, placement: Placement) -> tuple[gs.Graph, dict[str, str]]:
-        kept = dict(self._islands_of(smoothed=True)) if self.recipe.base == "fp16" else {}
-        made = graph_from_file(self.bundle.file(graph.file))
-        fold_scales(made, find_folds(made, find_blocks(made)), self.scales)
-        if self.recipe.base != "fp16":
-            self.recipe.place(made, placement)
-            return made, kept
-        self.recipe.place(made, replace(placement, kept_fp32=kept))
-        convert_to_half(made, kept)
-        return made, kept
+        islands = dict(self._islands_of(smoothed=True)) if self.form.base == "fp16" else {}
+        quantized = graph_from_file(self.bundle.file(graph.file))
+        fold_scales(quantized, find_folds(quantized, find_blocks(quantized)), self.scales)
+        if self.form.base != "fp16":
+            self.form.place(quantized, placement)
+            return quantized, islands
+        self.form.place(quantized, replace(placement, kept_fp32=islands))
+        convert_to_half(quantized, islands)
+        return quantized, islands
 
     def _islands_of(self, *, smoothed: bool) -> dict[str, str]:
         if smoothed not in self._islands:

@@ -24,24 +24,25 @@ import onnx_graphsurgeon as gs
 
 from laco_export.number_formats import FP8, INT8, ROWS_PER_SCALE, W4, W8, Scaling, quantize_weight, scaling
 
-from .placement import Placement, Recipe
+from .placement import Placement, QuantizedForm
 
 _SERVES = "serves a MatMul that stays FP32"
 
 
-def place(graph: gs.Graph, placement: Placement) -> None:
+def place_for_tensorrt(graph: gs.Graph, placement: Placement) -> None:
     """Put Q/DQ before the chosen Linear layers, in place."""
     shared: dict[str, gs.Variable] = {}
-    kept: dict[str, str] = {}
+    islands: dict[str, str] = {}  # Q/DQ nodes that stay FP32 with the MatMul that they serve
     linears, products = placement.linears(graph), placement.products(graph)
 
     def quantize(node: gs.Node, index: int) -> None:
         source = node.inputs[index]
         if source.name not in shared:
-            how = scaling(placement.number_format.activations, *placement.ranges[source.name], half_scales=True)
-            shared[source.name] = _quantized_input(graph, source, how)
+            bounds = placement.ranges[source.name]
+            input_scaling = scaling(placement.number_format.activations, *bounds, half_scales=True)
+            shared[source.name] = _quantized_input(graph, source, input_scaling)
         if node.name in placement.kept_fp32:
-            kept.update({f"{source.name}/{op}": _SERVES for op in ("QuantizeLinear", "DequantizeLinear")})
+            islands.update({f"{source.name}/{op}": _SERVES for op in ("QuantizeLinear", "DequantizeLinear")})
         node.inputs[index] = shared[source.name]
 
     for node in linears:
@@ -49,20 +50,20 @@ def place(graph: gs.Graph, placement: Placement) -> None:
             quantize(node, 0)
         node.inputs[1] = _quantized_weight(graph, node, placement.number_format.weights)
         if node.name in placement.kept_fp32:
-            kept[f"{node.name}/weight/DequantizeLinear"] = _SERVES
+            islands[f"{node.name}/weight/DequantizeLinear"] = _SERVES
     for node in products:
         quantize(node, 0)
         quantize(node, 1)
     if isinstance(placement.kept_fp32, dict):
-        placement.kept_fp32.update(kept)
-    graph.opset = max(graph.opset, TENSORRT.opset[placement.number_format.name])
+        placement.kept_fp32.update(islands)
+    graph.opset = max(graph.opset, EXPLICIT_QDQ.opset[placement.number_format.name])
     graph.cleanup().toposort()
 
 
-def _quantized_input(graph: gs.Graph, source: gs.Tensor, how: Scaling) -> gs.Variable:
+def _quantized_input(graph: gs.Graph, source: gs.Tensor, input_scaling: Scaling) -> gs.Variable:
     name = source.name
-    scale = gs.Constant(f"{name}/scale", np.asarray(how.scale, np.float32))
-    zero = _zero_point(f"{name}/zero_point", how.kind)
+    scale = gs.Constant(f"{name}/scale", np.asarray(input_scaling.scale, np.float32))
+    zero = _zero_point(f"{name}/zero_point", input_scaling.kind)
     number = gs.Variable(f"{name}/quantized", dtype=zero.dtype, shape=source.shape)
     back = gs.Variable(f"{name}/dequantized", dtype=np.float32, shape=source.shape)
     graph.nodes.append(gs.Node("QuantizeLinear", f"{name}/QuantizeLinear", {}, [source, scale, zero], [number]))
@@ -96,13 +97,11 @@ def _zero_point(name: str, kind: str) -> gs.Constant:
 
 
 # ONNX: half-precision scales and float8 since opset 19, blocks of a weight and int4 since 21.
-TENSORRT = Recipe(
-    "tensorrt",
+EXPLICIT_QDQ = QuantizedForm(
     {"int8": INT8, "fp8": FP8, "w8": W8, "w4": W4},
     base="fp16",
-    target="trt10.3",
     half_scales=True,
-    place=place,
+    place=place_for_tensorrt,
     opset={"int8": 19, "fp8": 19, "w8": 19, "w4": 21},
     takes_attention=True,
 )

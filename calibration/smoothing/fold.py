@@ -55,7 +55,7 @@ def find_folds(graph: gs.Graph, blocks: Sequence[Block]) -> list[Fold]:
         for kind, find in _OWNERS.items():
             owner = find(graph, tensor)
             if owner is not None:
-                folds.append(Fold(source, linears[0].block, kind, tuple(one.node for one in linears), owner.name))
+                folds.append(Fold(source, linears[0].block, kind, tuple(linear.node for linear in linears), owner.name))
                 break
     return folds
 
@@ -119,15 +119,15 @@ def _norm_owner(graph: gs.Graph, tensor: gs.Tensor) -> gs.Node | None:
     if node is None:
         return None
     if node.op in ("LayerNormalization", "RMSNormalization"):
-        return node if all(isinstance(one, gs.Constant) for one in node.inputs[1:]) else None
-    constants = [one for one in node.inputs if isinstance(one, gs.Constant)]
+        return node if all(isinstance(tensor, gs.Constant) for tensor in node.inputs[1:]) else None
+    constants = [operand for operand in node.inputs if isinstance(operand, gs.Constant)]
     channels = tensor.shape[-1:]
     return node if node.op == "Mul" and len(constants) == 1 and list(constants[0].shape) == list(channels) else None
 
 
 def _gate_owner(graph: gs.Graph, tensor: gs.Tensor) -> gs.Node | None:
     node = producer(tensor)
-    if node is None or node.op != "Mul" or any(isinstance(one, gs.Constant) for one in node.inputs):
+    if node is None or node.op != "Mul" or any(isinstance(factor, gs.Constant) for factor in node.inputs):
         return None
     for factor in node.inputs:
         linear = _linear_behind(graph, factor)
@@ -171,8 +171,8 @@ def _linear_behind(graph: gs.Graph, tensor: gs.Tensor) -> gs.Node | None:
     node = producer(tensor)
     if node is None or not only_reader(graph, tensor):
         return None
-    if node.op == "Add" and sum(isinstance(one, gs.Constant) for one in node.inputs) == 1:
-        product = next(one for one in node.inputs if not isinstance(one, gs.Constant))
+    if node.op == "Add" and sum(isinstance(term, gs.Constant) for term in node.inputs) == 1:
+        product = next(term for term in node.inputs if not isinstance(term, gs.Constant))
         return _linear_behind(graph, product)
     return node if is_linear(node) and block_of(node.name) else None
 

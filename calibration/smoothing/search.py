@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
 import torch
 
 from laco_export.exporter.kernels import KERNELS
-from laco_export.number_formats import NumberFormat, quantize_weight, scaling
+from laco_export.number_formats import NumberFormat, Scaling, quantize_weight, scaling
 
 from ..graph.linear_layers import Block, is_linear
 from ..graph.partial_runner import SegmentRunner, rounded
@@ -17,10 +18,10 @@ from ..statistics.histogram import Histogram
 from ..statistics.thresholds import clip_range
 from .fold import STRENGTHS, Fold, smoothing_scales
 
-PICTURES = 4
+SEARCH_PICTURES = 4
 """The search looks at a few pictures: which channels are outliers is the model's doing more than the picture's."""
 
-WORTH = 0.98
+_WORTH = 0.98
 """A strength above 0 must lower the squared error at least to this share, or the block is left as it is."""
 
 
@@ -49,24 +50,12 @@ def search_strengths(
     searched = [block for block in blocks if block.name in with_folds]
     cuts = [runner.run_with_cuts(picture, [block.name for block in searched])[1] for picture in pictures]
     weights = {node.name: node.inputs[1].values for node in runner.nodes if is_linear(node)}
+    rounding = _Rounding(number_format, method, half_scales)
     strengths, scales = {}, {}
     for block in searched:
-        trial = _Trial(runner, block, [cut[block.name] for cut in cuts], weights, number_format, method, half_scales)
+        trial = _Trial(runner, _run_plain(runner, block, [cut[block.name] for cut in cuts]), weights, rounding)
         own = [fold for fold in folds if fold.block == block.name]
-        best, least, chosen = 0.0, trial.error({}), {}
-        for strength in STRENGTHS[1:]:
-            tried = {
-                fold.source: smoothing_scales(
-                    trial.histogram_of(fold.source, None).channel_max,
-                    [weights[name] for name in fold.readers],
-                    strength,
-                )
-                for fold in own
-            }
-            error = trial.error(tried)
-            if error < least * (WORTH if best == 0.0 else 1.0):
-                best, least, chosen = strength, error, tried
-        strengths[block.name] = best
+        strengths[block.name], chosen = _best_strength(trial, own, weights)
         scales |= chosen
         for cut in cuts:
             del cut[block.name]
@@ -74,31 +63,78 @@ def search_strengths(
     return strengths, scales
 
 
+def _best_strength(
+    trial: _Trial, folds: Sequence[Fold], weights: Mapping[str, np.ndarray]
+) -> tuple[float, dict[str, np.ndarray]]:
+    """The strength with the least error of the block, and its scales; 0 and none where none is worth it."""
+    best, least, chosen = 0.0, trial.error({}), {}
+    for strength in STRENGTHS[1:]:
+        tried = {
+            fold.source: smoothing_scales(
+                trial.histogram_of(fold.source, None).channel_max, [weights[name] for name in fold.readers], strength
+            )
+            for fold in folds
+        }
+        error = trial.error(tried)
+        if error < least * (_WORTH if best == 0.0 else 1.0):
+            best, least, chosen = strength, error, tried
+    return best, chosen
+
+
+@dataclass(frozen=True)
+class _Rounding:
+    """How the block would be rounded: number format, method of the ranges, scales in half precision."""
+
+    number_format: NumberFormat
+    method: str
+    half_scales: bool
+
+
+@dataclass(frozen=True)
+class _PlainBlock:
+    """A block in FP32 on a few pictures.
+
+    Attributes:
+        cuts: of each picture, the tensors that are alive where the block begins.
+        inputs: Linear input → its values, a tensor a picture.
+        outputs: the block's output, a tensor a picture.
+    """
+
+    block: Block
+    cuts: list[dict[str, torch.Tensor]]
+    inputs: dict[str, list[torch.Tensor]]
+    outputs: list[torch.Tensor]
+
+
+def _run_plain(runner: SegmentRunner, block: Block, cuts: list[dict[str, torch.Tensor]]) -> _PlainBlock:
+    linears = {linear.node for linear in block.linears}
+    inputs: dict[str, list[torch.Tensor]] = {linear.source: [] for linear in block.linears}
+    outputs = []
+    for cut in cuts:
+        seen: set[str] = set()
+
+        def keep(node, x, weight, seen=seen):
+            name = node.inputs[0].name
+            if node.name in linears and name not in seen:
+                seen.add(name)
+                inputs[name].append(x)
+
+        outputs.append(runner.run_block(block.name, cut, keep))
+    return _PlainBlock(block, cuts, inputs, outputs)
+
+
 class _Trial:
     """One block on a few pictures, in eight bits, under candidate scales."""
 
     def __init__(
-        self, runner, block: Block, cuts, weights, number_format: NumberFormat, method: str, half_scales: bool
+        self, runner: SegmentRunner, plain: _PlainBlock, weights: Mapping[str, np.ndarray], rounding: _Rounding
     ):
-        self.runner, self.block, self.cuts, self.weights = runner, block, cuts, weights
-        self.number_format, self.method, self.half_scales = number_format, method, half_scales
-        self.linears = {linear.node: linear for linear in block.linears}
-        self.inputs: dict[str, list] = {linear.source: [] for linear in block.linears}
-        self.expected = []
-        for cut in cuts:
-            seen: set[str] = set()
-
-            def keep(node, x, weight, seen=seen):
-                name = node.inputs[0].name
-                if node.name in self.linears and name not in seen:
-                    seen.add(name)
-                    self.inputs[name].append(x)
-
-            self.expected.append(runner.run_block(block.name, cut, keep))
+        self.runner, self.plain, self.weights, self.rounding = runner, plain, weights, rounding
+        self.linears = {linear.node: linear for linear in plain.block.linears}
 
     def histogram_of(self, source: str, scale: np.ndarray | None) -> Histogram:
         histogram = Histogram()
-        for x in self.inputs[source]:
+        for x in self.plain.inputs[source]:
             histogram.add(x if scale is None else x / torch.from_numpy(scale))
         return histogram
 
@@ -108,20 +144,7 @@ class _Trial:
         Here a scaled input is divided where it is read. In the graph a fold divides columns of another Linear (or a
         norm): with one weight scale a column that changes no rounding.
         """
-        kind = self.number_format.activations
-        hows = {}
-        if kind is not None:
-            for source in self.inputs:
-                bounds = clip_range(self.histogram_of(source, scales.get(source)), self.method)
-                hows[source] = scaling(kind, *bounds, half_scales=self.half_scales)
-        matrices = {}
-        for name, linear in self.linears.items():
-            weight = self.weights[name]
-            if linear.source in scales:
-                weight = weight * scales[linear.source][:, None]
-            matrices[name] = torch.from_numpy(
-                quantize_weight(self.number_format.weights, weight, half_scales=self.half_scales).dequantized()
-            )
+        scalings, matrices = self._scalings(scales), self._rounded_weights(scales)
 
         def swapped(node, x, weight):
             if node.name not in self.linears:
@@ -129,10 +152,32 @@ class _Trial:
             source = self.linears[node.name].source
             if source in scales:
                 x = x / torch.from_numpy(scales[source])
-            return KERNELS["MatMul"]({}, [rounded(x, hows[source]) if source in hows else x, matrices[node.name]])
+            return KERNELS["MatMul"](
+                {}, [rounded(x, scalings[source]) if source in scalings else x, matrices[node.name]]
+            )
 
+        name, plain = self.plain.block.name, self.plain
         errors = [
-            float((self.runner.run_block(self.block.name, cut, swapped) - expected).square().sum())
-            for cut, expected in zip(self.cuts, self.expected)
+            float((self.runner.run_block(name, cut, swapped) - expected).square().sum())
+            for cut, expected in zip(plain.cuts, plain.outputs)
         ]
         return sum(errors) if np.isfinite(errors).all() else np.inf
+
+    def _scalings(self, scales: Mapping[str, np.ndarray]) -> dict[str, Scaling]:
+        """Linear input → how it is rounded, divided by ``scales``; nothing for weights alone."""
+        kind, scalings = self.rounding.number_format.activations, {}
+        for source in self.plain.inputs if kind is not None else ():
+            bounds = clip_range(self.histogram_of(source, scales.get(source)), self.rounding.method)
+            scalings[source] = scaling(kind, *bounds, half_scales=self.rounding.half_scales)
+        return scalings
+
+    def _rounded_weights(self, scales: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        """Linear → its matrix multiplied by ``scales`` and rounded, float32 ``[in, out]``."""
+        kind, half_scales = self.rounding.number_format.weights, self.rounding.half_scales
+        matrices = {}
+        for name, linear in self.linears.items():
+            weight = self.weights[name]
+            if linear.source in scales:
+                weight = weight * scales[linear.source][:, None]
+            matrices[name] = torch.from_numpy(quantize_weight(kind, weight, half_scales=half_scales).dequantized())
+        return matrices

@@ -2,5 +2,5 @@
 
 - :mod:`.source_bundle`: the FP32 bundle, given or exported first;
 - :mod:`.picture_set`: the pictures and the questions about them;
-- :mod:`.held_out`: which pictures judge and which are looked at.
+- :mod:`.held_out`: which pictures judge and which are observed.
 """

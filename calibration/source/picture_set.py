@@ -1,4 +1,4 @@
-"""The pictures that a calibration looks at: a folder, files, a list of paths, or training data.
+"""The pictures that a calibration observes: a folder, files, a list of paths, or training data.
 
 A picture is known by the SHA-256 of its file: what was seen is written down, equal files count once, and a resumed run
 knows where it stopped. A file that cannot be read is named and counted; it does not end the run unless none is left.
@@ -25,7 +25,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Question:
+class PictureQuestion:
     """A question about one or more pictures, from training data.
 
     Attributes:
@@ -46,19 +46,20 @@ class Picture:
 
 
 @dataclass
-class Pictures:
-    """What was found.
+class PictureSet:
+    """The pictures that ``--images`` names.
 
     Attributes:
+        pictures: each different file once, in the order of the sources.
         broken: files that could not be read, with the reason.
         duplicates: files left out because an equal one was there.
         questions: where the source was training data.
     """
 
-    found: list[Picture]
+    pictures: list[Picture]
     broken: dict[str, str] = field(default_factory=dict)
     duplicates: int = 0
-    questions: list[Question] = field(default_factory=list)
+    questions: list[PictureQuestion] = field(default_factory=list)
 
     def describe_broken(self) -> str:
         """``a.png (…), b.png (…) and 3 more``."""
@@ -67,7 +68,7 @@ class Pictures:
         return ", ".join(named) + (f" and {more} more" if more else "")
 
 
-def find_pictures(sources: Sequence[Path]) -> Pictures:
+def find_pictures(sources: Sequence[Path]) -> PictureSet:
     """Resolve ``--images`` to files; nothing is decoded yet.
 
     Args:
@@ -79,33 +80,33 @@ def find_pictures(sources: Sequence[Path]) -> Pictures:
         CalibrationError: a source that does not exist or holds no pictures.
     """
     files: list[Path] = []
-    questions: list[Question] = []
+    questions: list[PictureQuestion] = []
     for source in sources:
-        found, asked = _files_of(source)
-        if not found:
+        inside, asked = _files_of(source)
+        if not inside:
             kinds = ", ".join(sorted(PICTURE_SUFFIXES))
             raise CalibrationError(f"there are no pictures in '{source}'", allowed=f"files named {kinds}")
-        files += found
+        files += inside
         questions += asked
-    pictures, seen = Pictures([], questions=questions), set()
+    picture_set, seen = PictureSet([], questions=questions), set()
     for path in dict.fromkeys(files):
         if not path.is_file():
-            pictures.broken[str(path)] = "does not exist"
+            picture_set.broken[str(path)] = "does not exist"
             continue
         digest = sha256_of(path)
         if digest in seen:
-            pictures.duplicates += 1
+            picture_set.duplicates += 1
             continue
         seen.add(digest)
-        pictures.found.append(Picture(path, digest))
-    if not pictures.found:
+        picture_set.pictures.append(Picture(path, digest))
+    if not picture_set.pictures:
         raise CalibrationError(
-            "none of the pictures is there", given=pictures.describe_broken(), todo="check the list's paths"
+            "none of the pictures is there", given=picture_set.describe_broken(), todo="check the list's paths"
         )
-    return pictures
+    return picture_set
 
 
-def find_questions(source: Path) -> list[Question]:
+def find_questions(source: Path) -> list[PictureQuestion]:
     """The questions of training data (``--questions``).
 
     Raises:
@@ -133,21 +134,23 @@ def read_tiles(picture: Picture, bundle: Bundle) -> Iterator[np.ndarray]:
     yield from Tiling.from_mapping(tiling).split(image, prepare)[:, None]
 
 
-def readable(pictures: Pictures, bundle: Bundle, wanted: Sequence[Picture]) -> list[tuple[Picture, list[np.ndarray]]]:
-    """The tiles of the ``wanted`` pictures in memory; broken ones are noted in ``pictures`` and left out."""
-    kept = []
+def readable(
+    picture_set: PictureSet, bundle: Bundle, wanted: Sequence[Picture]
+) -> list[tuple[Picture, list[np.ndarray]]]:
+    """The tiles of the ``wanted`` pictures in memory; broken ones are noted in ``picture_set`` and left out."""
+    with_tiles = []
     for picture in wanted:
         try:
-            kept.append((picture, list(read_tiles(picture, bundle))))
+            with_tiles.append((picture, list(read_tiles(picture, bundle))))
         except (ImageError, OSError) as error:
-            pictures.broken[str(picture.path)] = reason_of(error)
-    return kept
+            picture_set.broken[str(picture.path)] = reason_of(error)
+    return with_tiles
 
 
-def questions_about(pictures: Pictures, wanted: Sequence[Picture], default: str) -> list[str]:
+def questions_about(picture_set: PictureSet, wanted: Sequence[Picture], default: str) -> list[str]:
     """The data's first question about each picture alone; ``default`` where it asks none."""
     asked: dict[Path, str] = {}
-    for question in pictures.questions:
+    for question in picture_set.questions:
         if len(question.images) == 1:
             asked.setdefault(question.images[0], question.text)
     return [asked.get(picture.path, default) for picture in wanted]
@@ -158,7 +161,7 @@ def reason_of(error: Exception) -> str:
     return str(getattr(error, "failed", error)).splitlines()[0][:160]
 
 
-def _files_of(source: Path) -> tuple[list[Path], list[Question]]:
+def _files_of(source: Path) -> tuple[list[Path], list[PictureQuestion]]:
     if source.is_dir():
         return pictures_inside(source), []
     if not source.exists():
@@ -174,7 +177,7 @@ def _files_of(source: Path) -> tuple[list[Path], list[Question]]:
     return [source], []
 
 
-def _conversations(source: Path) -> tuple[list[Path], list[Question]]:
+def _conversations(source: Path) -> tuple[list[Path], list[PictureQuestion]]:
     """Pictures and first questions of training data, read as the trainer reads it; videos are left out."""
     from laco_training.data import DataError, image_names, read_entries, turns_of
 
@@ -192,5 +195,5 @@ def _conversations(source: Path) -> tuple[list[Path], list[Question]]:
         if images and asked is not None:
             answered = turns[asked + 1 : asked + 2]
             truth = answered[0][1].strip() if answered and answered[0][0] == "assistant" else ""
-            questions.append(Question(images, turns[asked][1], truth))
+            questions.append(PictureQuestion(images, turns[asked][1], truth))
     return files, questions

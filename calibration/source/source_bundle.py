@@ -12,39 +12,49 @@ from laco_export.console import console
 from laco_export.exporter.targets import TARGETS
 
 from ..errors import CalibrationError
-from ..options import CalibrationOptions
 
 
 @contextmanager
-def exported(options: CalibrationOptions) -> Iterator[Path]:
-    """The checkpoint as an FP32 bundle in a temporary folder beside the output."""
+def exported(checkpoint: Path, *, at: str | None, target: str, beside: Path) -> Iterator[Path]:
+    """The checkpoint as an FP32 bundle in a temporary folder.
+
+    Args:
+        at: the depth of the merge; None takes the checkpoint's first.
+        target: who will read the graph, a name of :data:`~laco_export.exporter.targets.TARGETS`.
+        beside: the calibration's output: the temporary folder stands in the same folder.
+    """
     from laco_export.exporter.options import ExportOptions
     from laco_export.exporter.pipeline import export_bundle
 
-    output = options.output_folder.absolute()
+    output = beside.absolute()
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.export-", dir=output.parent) as folder:
-        export = ExportOptions(
-            options.model,
-            at=options.at,
-            target=options.recipe_entry.target,
+        options = ExportOptions(
+            checkpoint,
+            at=at,
+            target=target,
             precision="fp32",
-            output=Path(folder) / options.model.resolve().name,
+            output=Path(folder) / checkpoint.resolve().name,
             compile=False,
         )
-        yield export_bundle(export).output
+        yield export_bundle(options).output
 
 
-def open_source(folder: Path, options: CalibrationOptions) -> Bundle:
-    """A verified bundle that can be calibrated for the recipe.
+def open_source_bundle(folder: Path, target: str, *, asks_questions: bool) -> Bundle:
+    """A verified bundle that can be calibrated for ``target``.
+
+    Args:
+        target: a name of :data:`~laco_export.exporter.targets.TARGETS`.
+        asks_questions: questions were given, which a language model must answer.
 
     Raises:
-        CalibrationError: it is calibrated already, not FP32, or written for a reader that the recipe is not for.
+        CalibrationError: it is calibrated already, not FP32, or written for a reader with operators that ``target``
+            does not read.
         BundleError: it is damaged or no bundle, or its tokenizer cannot be used.
     """
     with console().status("verifying the bundle"):
         bundle = open_bundle(folder)
-    vision, recipe = bundle.manifest.vision, options.recipe_entry
+    vision = bundle.manifest.vision
     if vision.calibration is not None:
         raise CalibrationError(
             f"bundle '{folder}' is calibrated already: its vision graph is {vision.precision}",
@@ -56,24 +66,32 @@ def open_source(folder: Path, options: CalibrationOptions) -> Bundle:
             given=f"bundle '{folder}' is {vision.precision}",
             todo="export with --fp32, or give the checkpoint with --model",
         )
-    if TARGETS[recipe.target].compiled and not TARGETS[vision.target].compiled:
-        raise CalibrationError(
-            f"recipe {recipe.name} starts from a graph that TensorRT reads",
-            given=f"bundle '{folder}' was exported with --target {vision.target}",
-            todo=f"export with --fp32 --target {recipe.target}, or calibrate with --recipe cpu",
-        )
-    _check_language_model(bundle, options)
-    return bundle
-
-
-def _check_language_model(bundle: Bundle, options: CalibrationOptions) -> None:
-    """Before any picture is looked at: whether the bundle can be asked what it is to be asked."""
+    _require_readable(bundle, target)
     if bundle.manifest.decoder is not None:
         from laco_engines.prompts.prompter import Prompter
 
-        Prompter(bundle)  # a BundleError where its tokenizer cannot be used
-    elif options.questions is not None:
+        Prompter(bundle)  # before any picture is observed: a BundleError where its tokenizer cannot be used
+    elif asks_questions:
         raise CalibrationError(
             f"bundle '{bundle.path}' has no language model that --questions could be asked",
             todo="leave out --questions, or export again without --no-llm",
+        )
+    return bundle
+
+
+def _require_readable(bundle: Bundle, target: str) -> None:
+    """Refuse a graph that was written for another reader than ``target``, in an opset that ``target`` does not read.
+
+    ONNX Runtime reads the graphs of every target. TensorRT does not read those of ``ort-cpu``, whatever their opset.
+    """
+    vision, reader = bundle.manifest.vision, TARGETS[target]
+    if not reader.compiled:
+        return
+    by_tensorrt = TARGETS[vision.target].compiled
+    if not by_tensorrt or vision.opset > reader.opsets[-1]:
+        raise CalibrationError(
+            f"a calibration for --target {target} starts from a graph that {target} reads",
+            given=f"bundle '{bundle.path}' was exported with --target {vision.target} (opset {vision.opset})",
+            allowed=f"--target {vision.target} or ort-cpu" if by_tensorrt else f"--target {vision.target}",
+            todo=f"leave out --target, or export with --fp32 --target {target}",
         )

@@ -43,11 +43,6 @@ class Histogram:
     def total(self) -> int:
         return int(self.counts.sum())
 
-    @property
-    def centres(self) -> np.ndarray:
-        """The middle of each bin, float64 ``[BINS]``."""
-        return (np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit
-
     def add(self, values) -> None:
         """Take in a torch tensor ``[…, C]`` of FP32 values.
 

@@ -23,7 +23,7 @@ from laco_export.onnx_session import open_session, session_options
 
 from ..errors import CalibrationError
 from ..graph.linear_layers import MAX_ATTENTION_TOKENS, MERGE, find_blocks, residual_of_merge
-from ..source.picture_set import Picture, Pictures, read_tiles, reason_of
+from ..source.picture_set import Picture, PictureSet, read_tiles, reason_of
 from .records import MERGE_BRANCHES, Statistics, TensorStatistics
 
 SAVE_EVERY = 16
@@ -71,7 +71,7 @@ def watching(graph: gs.Graph, names: Sequence[str], ir_version: int) -> Iterator
 def observe(
     graph: gs.Graph,
     bundle: Bundle,
-    pictures: Pictures,
+    picture_set: PictureSet,
     wanted: Sequence[Picture],
     statistics: Statistics,
     *,
@@ -98,12 +98,12 @@ def observe(
     try:
         with watching(graph, list(statistics.tensors), bundle.manifest.vision.ir_version) as run:
             for count, picture in enumerate(todo, 1):
-                found = _tensors_of(run, bundle, picture, pictures, statistics)
+                by_tile = _tensors_of(run, bundle, picture, picture_set, statistics)
                 whole = False
-                for values in found:
-                    for name, one in statistics.tensors.items():
-                        one.histogram.add(torch.from_numpy(values[name]))
-                if found:
+                for tensors in by_tile:
+                    for name, watched in statistics.tensors.items():
+                        watched.histogram.add(torch.from_numpy(tensors[name]))
+                if by_tile:
                     statistics.pictures.append(picture.sha256)
                 whole = True
                 if keep is not None and count % SAVE_EVERY == 0:
@@ -114,17 +114,19 @@ def observe(
             statistics.save(keep)
 
 
-def _tensors_of(run, bundle: Bundle, picture: Picture, pictures: Pictures, statistics: Statistics) -> list[dict]:
+def _tensors_of(
+    run, bundle: Bundle, picture: Picture, picture_set: PictureSet, statistics: Statistics
+) -> list[dict[str, np.ndarray]]:
     """The watched tensors of each tile; of a picture that cannot be read none, and its name is noted."""
     try:
         tiles: list[np.ndarray] = list(read_tiles(picture, bundle))
     except (ImageError, OSError) as error:
-        pictures.broken[str(picture.path)] = statistics.broken[str(picture.path)] = reason_of(error)
+        picture_set.broken[str(picture.path)] = statistics.broken[str(picture.path)] = reason_of(error)
         return []
-    found = [run(tile) for tile in tiles]
-    if not all(np.isfinite(values).all() for one in found for values in one.values()):
+    by_tile = [run(tile) for tile in tiles]
+    if not all(np.isfinite(values).all() for tensors in by_tile for values in tensors.values()):
         raise CalibrationError(
             f"the model computes inf or NaN on '{picture.path}'",
             todo="the checkpoint is damaged or was trained into divergence; look at its training",
         )
-    return found
+    return by_tile

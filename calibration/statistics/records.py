@@ -20,7 +20,7 @@ from ..errors import CalibrationError
 from .histogram import Histogram
 from .thresholds import METHODS, clip_range
 
-FORMAT = 1
+_FORMAT = 1
 STATISTICS_NAME = "calibration.json"
 MERGE_BRANCHES = ("merge: MLP branch", "merge: residual branch")
 
@@ -62,7 +62,7 @@ class Statistics:
 
     def to_json(self) -> dict:
         return {
-            "format": FORMAT,
+            "format": _FORMAT,
             "graph_sha256": self.graph,
             "smoothing_sha256": self.smoothing,
             "pictures_sha256": self.pictures,
@@ -70,22 +70,22 @@ class Statistics:
             "smoothing_strengths": self.strengths,
             "smoothing_scales": self.scales,
             "tensors": {
-                name: {"region": one.region, "readers": one.readers, **one.histogram.to_json()}
-                for name, one in self.tensors.items()
+                name: {"region": seen.region, "readers": seen.readers, **seen.histogram.to_json()}
+                for name, seen in self.tensors.items()
             },
         }
 
     def digest(self) -> str:
         """SHA-256 over what was seen: equal for equal counts, whatever the order of the pictures."""
-        value = {**self.to_json(), "pictures_sha256": sorted(self.pictures)}
-        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        document = {**self.to_json(), "pictures_sha256": sorted(self.pictures)}
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
         """Replace ``path`` in one step, one line a tensor."""
         document = self.to_json()
         tensors = document.pop("tensors")
         head = json.dumps(document, indent=1, ensure_ascii=False).removesuffix("\n}")
-        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in tensors.items())
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(tensor)}" for name, tensor in tensors.items())
         write_text(path, f'{head},\n "tensors": {{\n{lines}\n }}\n}}\n')
 
     @classmethod
@@ -96,21 +96,21 @@ class Statistics:
             CalibrationError: no such file, or not one of ours.
         """
         try:
-            value = json.loads(Path(path).read_text(encoding="utf-8"))
-            if value["format"] != FORMAT:
-                raise ValueError(f"format {value['format']}, this version reads {FORMAT}")
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+            if document["format"] != _FORMAT:
+                raise ValueError(f"format {document['format']}, this version reads {_FORMAT}")
             tensors = {
-                name: TensorStatistics(one["region"], one["readers"], Histogram.from_json(one))
-                for name, one in value["tensors"].items()
+                name: TensorStatistics(stored["region"], stored["readers"], Histogram.from_json(stored))
+                for name, stored in document["tensors"].items()
             }
             return cls(
-                value["graph_sha256"],
+                document["graph_sha256"],
                 tensors,
-                value["smoothing_sha256"],
-                value["smoothing_scales"],
-                value["smoothing_strengths"],
-                value["pictures_sha256"],
-                value["broken"],
+                document["smoothing_sha256"],
+                document["smoothing_scales"],
+                document["smoothing_strengths"],
+                document["pictures_sha256"],
+                document["broken"],
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CalibrationError(
@@ -130,7 +130,7 @@ class Statistics:
 
     def ranges(self, method: str) -> dict[str, tuple[float, float]]:
         """Linear inputs → the range that ``method`` keeps."""
-        return {name: clip_range(one.histogram, method) for name, one in self.tensors.items() if one.readers}
+        return {name: clip_range(seen.histogram, method) for name, seen in self.tensors.items() if seen.readers}
 
 
 def scales_digest(scales: Mapping[str, Sequence[float]]) -> str | None:
@@ -151,7 +151,7 @@ def merge(parts: Sequence[Statistics]) -> Statistics:
     first = parts[0]
     merged = Statistics(
         first.graph,
-        {name: TensorStatistics(one.region, one.readers) for name, one in first.tensors.items()},
+        {name: TensorStatistics(seen.region, seen.readers) for name, seen in first.tensors.items()},
         first.smoothing,
         first.scales,
         first.strengths,
@@ -176,8 +176,8 @@ def merge(parts: Sequence[Statistics]) -> Statistics:
             )
         merged.pictures += part.pictures
         merged.broken |= part.broken
-        for name, one in part.tensors.items():
-            merged.tensors[name].histogram.merge(one.histogram)
+        for name, seen in part.tensors.items():
+            merged.tensors[name].histogram.merge(seen.histogram)
     return merged
 
 
@@ -215,15 +215,16 @@ def compare(first: Statistics, second: Statistics, method: str) -> list[Differen
             "there is nothing to compare: one of the calibrations has not seen a picture",
             given=f"{len(first.pictures)} and {len(second.pictures)} pictures",
         )
-    found = []
-    for name, one in first.tensors.items():
+    differences = []
+    for name, tensor in first.tensors.items():
         if name not in second.tensors:
             continue
-        other = second.tensors[name].histogram
-        ranges = [METHODS[method].threshold(histogram) for histogram in (one.histogram, other)]
+        histograms = tensor.histogram, second.tensors[name].histogram
+        ranges = [METHODS[method].threshold(histogram) for histogram in histograms]
         ratio = ranges[1] / ranges[0] if ranges[0] else float("inf") if ranges[1] else 1.0
-        found.append(Difference(name, one.region, tuple(one.readers), ratio, _total_variation(one.histogram, other)))
-    return sorted(found, key=lambda one: -one.distance)
+        distance = _total_variation(*histograms)
+        differences.append(Difference(name, tensor.region, tuple(tensor.readers), ratio, distance))
+    return sorted(differences, key=lambda difference: -difference.distance)
 
 
 def _total_variation(first: Histogram, second: Histogram) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .histogram import Histogram
 
-LEVELS = 127
+_LEVELS = 127
 """Magnitudes of a symmetric INT8 number."""
 
 PERCENTILE = 99.99
@@ -63,8 +63,8 @@ def _mean_squared_error(histogram: Histogram) -> float:
     magnitudes = (np.arange(len(counts)) + 0.5) * width
     largest, best, least = _maximum(histogram), 0.0, np.inf
     for threshold in largest * np.geomspace(1, 1 / 16, _CANDIDATES):
-        step = threshold / LEVELS
-        rounded = np.minimum(np.rint(magnitudes / step), LEVELS) * step if step else np.zeros_like(magnitudes)
+        step = threshold / _LEVELS
+        rounded = np.minimum(np.rint(magnitudes / step), _LEVELS) * step if step else np.zeros_like(magnitudes)
         # Around its middle a bin's values are spread evenly, which adds width²/12 for any threshold alike.
         error = (counts * (magnitudes - rounded) ** 2).sum()
         if error < least:
@@ -79,7 +79,7 @@ def _entropy(histogram: Histogram) -> float:
     """
     counts = _magnitudes(histogram).reshape(2048, -1).sum(1).astype(np.float64)  # [2048]
     filled = int(np.flatnonzero(counts)[-1]) + 1 if counts.any() else 0
-    bins, best, least = LEVELS + 1, filled, np.inf
+    bins, best, least = _LEVELS + 1, filled, np.inf
     for end in range(bins, filled + 1):
         reference = counts[:end].copy()
         reference[-1] += counts[end:].sum()
@@ -103,8 +103,8 @@ def _divergence(reference: np.ndarray, candidate: np.ndarray) -> float:
     if np.any((p > 0) & (q == 0)):
         # The clipped tail lands in a bin that held nothing: a little of every bin there, as TensorRT smooths.
         q = (q + 1e-6) / (q + 1e-6).sum()
-    kept = p > 0
-    return float((p[kept] * np.log(p[kept] / q[kept])).sum())
+    filled = p > 0
+    return float((p[filled] * np.log(p[filled] / q[filled])).sum())
 
 
 METHODS: dict[str, Method] = {

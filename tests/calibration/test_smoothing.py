@@ -2,7 +2,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from laco_calibration.blocks.block_errors import BlockJudge, compare_features
+from laco_calibration.blocks.block_errors import BlockJudge, feature_error
 from laco_calibration.blocks.fake_quant import Swap
 from laco_calibration.graph.linear_layers import find_blocks
 from laco_calibration.graph.partial_runner import SegmentRunner
@@ -65,19 +65,19 @@ def _inputs(graph, picture) -> dict[str, np.ndarray]:
 def test_scales_follow_the_paper_and_leave_dead_channels():
     channel_max = np.array([8.0, 2.0, 0.0, 1.0], np.float32)
     weight = np.array([[0.5], [2.0], [1.0], [0.0]], np.float32)
-    found = smoothing_scales(channel_max, [weight], 0.5)
+    scales = smoothing_scales(channel_max, [weight], 0.5)
     raw = np.sqrt(np.array([8.0 / 0.5, 2.0 / 2.0]))
-    assert np.allclose(found[:2], raw / np.sqrt(raw.prod()))
-    assert found[2] == found[3] == 1.0
+    assert np.allclose(scales[:2], raw / np.sqrt(raw.prod()))
+    assert scales[2] == scales[3] == 1.0
 
 
 @pytest.fixture(scope="module")
 def judged_with_and_without(make_tiny_model, make_fp32_bundle, plant_outliers, photographs):
     """Errors of all blocks together, of a model with planted outlier channels, as it is and smoothed."""
     folder = make_fp32_bundle(plant_outliers(make_tiny_model(blocks=4, grid=(8, 8)), 60.0))
-    bundle, pictures = open_bundle(folder), find_pictures([photographs])
-    tiles = [next(read_tiles(picture, bundle)) for picture in pictures.found[::5]]
-    found = []
+    bundle, picture_set = open_bundle(folder), find_pictures([photographs])
+    tiles = [next(read_tiles(picture, bundle)) for picture in picture_set.pictures[::5]]
+    points = []
     for smooth in (False, True):
         graph = graph_from_file(folder / "vision_b1.onnx")
         blocks = find_blocks(graph)
@@ -86,14 +86,14 @@ def judged_with_and_without(make_tiny_model, make_fp32_bundle, plant_outliers, p
         if smooth:
             before = SegmentRunner(graph).run(tiles[0]).numpy()
             fold_scales(graph, folds, scales)
-            assert compare_features(before, SegmentRunner(graph).run(tiles[0]).numpy()).points < 1e-3
+            assert feature_error(before, SegmentRunner(graph).run(tiles[0]).numpy()).points < 1e-3
         statistics = empty_statistics(graph, "")
-        observe(graph, bundle, pictures, pictures.found[:8], statistics)
+        observe(graph, bundle, picture_set, picture_set.pictures[:8], statistics)
         of_node = {linear.node: block.name for block in blocks for linear in block.linears}
         swap = Swap(INT8, statistics.ranges("mse"), of_node, half_scales=True)
         judge = BlockJudge(SegmentRunner(graph), swap, tiles)
-        found.append(judge.together([block.name for block in blocks]).points)
-    return found[0], found[1], strengths
+        points.append(judge.together([block.name for block in blocks]).points)
+    return *points, strengths
 
 
 def test_planted_outliers_are_smoothed_away(judged_with_and_without):

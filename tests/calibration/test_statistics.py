@@ -15,39 +15,45 @@ from laco_calibration.statistics.records import MERGE_BRANCHES, Statistics, comp
 
 
 @pytest.fixture(scope="module")
-def look(fp32_bundle, photographs):
+def digest(fp32_bundle) -> str:
+    return fp32_bundle.graph_sha256(fp32_bundle.manifest.vision.graphs[0])
+
+
+@pytest.fixture(scope="module")
+def look(fp32_bundle, digest, photographs):
     """``look(names, statistics=None, **options)``: the statistics of some of the photographs, by index."""
     from laco_export.exporter.external_data import graph_from_file
 
     graph = graph_from_file(fp32_bundle.file("vision_b1.onnx"))
-    pictures = find_pictures([photographs])
+    picture_set = find_pictures([photographs])
 
     def run(indices, statistics=None, **options) -> Statistics:
-        statistics = statistics or empty_statistics(graph(fp32_bundle))
-        observe(graph, fp32_bundle, pictures, [pictures.found[i] for i in indices], statistics, **options)
+        statistics = statistics or empty_statistics(graph, digest)
+        observe(graph, fp32_bundle, picture_set, [picture_set.pictures[i] for i in indices], statistics, **options)
         return statistics
 
     return run
 
 
 def test_sees_what_the_graph_computes(look, graph, fp32_bundle, photographs):
-    found = look([3, 7])
+    statistics = look([3, 7])
     seen: dict[str, list] = {}
     for index in (3, 7):
-        tile = next(read_tiles(find_pictures([photographs]).found[index], fp32_bundle))
+        tile = next(read_tiles(find_pictures([photographs]).pictures[index], fp32_bundle))
         SegmentRunner(graph).run(tile, lambda node, x, _: seen.setdefault(node.inputs[0].name, []).append(x))
-    for name, one in found.tensors.items():
-        if one.readers:
-            values = torch.cat(seen[name])
-            assert one.histogram.total == values.numel() / len(one.readers), "counted once, whoever reads it"
-            assert np.isclose(one.histogram.high, float(values.max()), rtol=1e-4, atol=1e-5)
-            assert np.allclose(one.histogram.channel_max, values.abs().flatten(0, -2).amax(0), rtol=1e-3, atol=1e-5)
+    for name, tensor in statistics.tensors.items():
+        if tensor.readers:
+            values, histogram = torch.cat(seen[name]), tensor.histogram
+            assert histogram.total == values.numel() / len(tensor.readers), "counted once, whoever reads it"
+            assert np.isclose(histogram.high, float(values.max()), rtol=1e-4, atol=1e-5)
+            assert np.allclose(histogram.channel_max, values.abs().flatten(0, -2).amax(0), rtol=1e-3, atol=1e-5)
 
 
 def test_keeps_the_regions_and_the_merges_branches_apart(look):
-    regions = [one.region for one in look([0]).tensors.values()]
+    tensors = look([0]).tensors.values()
+    regions = [tensor.region for tensor in tensors]
     assert set(regions) == {BEFORE, AFTER, PROJECTOR, *MERGE_BRANCHES}
-    (residual,) = [one for one in look([0]).tensors.values() if one.region == MERGE_BRANCHES[1]]
+    (residual,) = [tensor for tensor in tensors if tensor.region == MERGE_BRANCHES[1]]
     assert residual.readers == [] and residual.histogram.total == 16 * 32
 
 
@@ -55,7 +61,7 @@ def test_a_resumed_run_is_equal_to_an_uninterrupted_one(look, tmp_path, monkeypa
     import laco_calibration.statistics.observer as observer
 
     whole = look(range(6))
-    kept = tmp_path / "kept.json"
+    progress = tmp_path / "progress.json"
     monkeypatch.setattr(observer, "SAVE_EVERY", 2)
     count = iter(range(10))
 
@@ -64,12 +70,12 @@ def test_a_resumed_run_is_equal_to_an_uninterrupted_one(look, tmp_path, monkeypa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        look(range(6), keep=kept, advance=interrupt)
-    half = Statistics.load(kept)
+        look(range(6), keep=progress, advance=interrupt)
+    half = Statistics.load(progress)
     assert 2 <= len(half.pictures) < 6
 
-    resumed = look(range(6), half, keep=kept)
-    assert resumed.digest() == whole.digest() == Statistics.load(kept).digest()
+    resumed = look(range(6), half, keep=progress)
+    assert resumed.digest() == whole.digest() == Statistics.load(progress).digest()
 
 
 def test_an_interruption_inside_a_picture_leaves_the_last_write(look, tmp_path, monkeypatch):
@@ -77,7 +83,7 @@ def test_an_interruption_inside_a_picture_leaves_the_last_write(look, tmp_path, 
     from laco_calibration.statistics.histogram import Histogram
 
     monkeypatch.setattr(observer, "SAVE_EVERY", 2)
-    kept, calls, add = tmp_path / "kept.json", [], Histogram.add
+    progress, calls, add = tmp_path / "progress.json", [], Histogram.add
 
     def failing(self, values):
         calls.append(1)
@@ -87,9 +93,9 @@ def test_an_interruption_inside_a_picture_leaves_the_last_write(look, tmp_path, 
 
     monkeypatch.setattr(Histogram, "add", failing)
     with pytest.raises(KeyboardInterrupt):
-        look(range(6), keep=kept)
+        look(range(6), keep=progress)
     monkeypatch.setattr(Histogram, "add", add)
-    half = Statistics.load(kept)
+    half = Statistics.load(progress)
     assert len(half.pictures) == 2
     assert half.digest() == look(range(2)).digest()
 
@@ -99,25 +105,26 @@ def test_parts_merge_to_the_whole(look):
 
 
 def test_survives_the_file_and_is_readable(look, tmp_path):
-    found = look([0, 1])
-    found.save(tmp_path / "a.json")
-    assert Statistics.load(tmp_path / "a.json").digest() == found.digest()
-    assert len((tmp_path / "a.json").read_text().splitlines()) > len(found.tensors)
+    statistics = look([0, 1])
+    statistics.save(tmp_path / "a.json")
+    assert Statistics.load(tmp_path / "a.json").digest() == statistics.digest()
+    assert len((tmp_path / "a.json").read_text().splitlines()) > len(statistics.tensors)
 
 
 def test_two_calibrations_are_compared_by_tensor(look):
     first, second = look([0, 1]), look([0, 1])
-    assert all(one.distance == 0 and one.ratio == 1 for one in compare(first, second, "max"))
+    assert all(tensor.distance == 0 and tensor.ratio == 1 for tensor in compare(first, second, "max"))
     other = compare(first, look([8, 9]), "max")
     assert other[0].distance > 0.02
-    assert [one.distance for one in other] == sorted((one.distance for one in other), reverse=True)
+    distances = [tensor.distance for tensor in other]
+    assert distances == sorted(distances, reverse=True)
 
 
-def test_compares_what_both_have_watched(look, graph, fp32_bundle):
-    more = look([0, 1], empty_statistics(graph(fp32_bundle), attention=True))
+def test_compares_what_both_have_watched(look, graph, digest):
+    more = look([0, 1], empty_statistics(graph, digest, attention=True))
     assert len(compare(more, look([0, 1]), "max")) == len(look([0]).tensors) < len(more.tensors)
     with pytest.raises(CalibrationError, match="has not seen a picture"):
-        compare(more, empty_statistics(graph(fp32_bundle)), "max")
+        compare(more, empty_statistics(graph, digest), "max")
 
 
 def test_refuses_what_does_not_belong_together(look, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 import yaml
 
-from laco_calibration.blocks.block_errors import compare_features
+from laco_calibration.blocks.block_errors import feature_error
 from laco_calibration.graph.partial_runner import rounded
 from laco_calibration.options import CalibrationOptions
 from laco_calibration.pipeline import calibrate
@@ -21,7 +21,7 @@ from laco_training.recipe_files import load_recipe
 
 
 def _calibrated(folder, output, photographs, **options):
-    options = {"recipe": "cpu", "method": "max", "all_int8": True, **options}
+    options = {"target": "ort-cpu", "method": "max", "all_int8": True, **options}
     return open_bundle(calibrate(CalibrationOptions(folder, images=[photographs], output=output, **options)).output)
 
 
@@ -41,16 +41,16 @@ def test_rounds_as_calibration_does(half_scales):
     random = torch.Generator().manual_seed(0)
     x, weight = torch.randn(50, 70, generator=random), torch.randn(9, 70, generator=random)
     for kind, bounds in (("int8", (-2.5, 2.0)), ("uint8", (-1.0, 3.0)), ("fp8", (-2.5, 2.0))):
-        how = scaling(kind, *bounds, half_scales=half_scales)
-        numbers = Numbers(kind, "int8", half_scales, float(how.scale), how.zero_point)
-        assert torch.allclose(_rounded_input(x, numbers), rounded(x, how), atol=1e-6), kind
+        numbers_of = scaling(kind, *bounds, half_scales=half_scales)
+        numbers = Numbers(kind, "int8", half_scales, float(numbers_of.scale), numbers_of.zero_point)
+        assert torch.allclose(_rounded_input(x, numbers), rounded(x, numbers_of), atol=1e-6), kind
     for kind in ("int8", "int7", "int4", "fp8"):
         expected = quantize_weight(kind, weight.T.numpy(), half_scales=half_scales).dequantized().T
-        found = _rounded_weight(weight, Numbers(None, kind, half_scales))
-        assert np.allclose(found.numpy(), expected, atol=1e-6), kind
+        trained_on = _rounded_weight(weight, Numbers(None, kind, half_scales))
+        assert np.allclose(trained_on.numpy(), expected, atol=1e-6), kind
 
 
-@pytest.mark.parametrize("options, most", [({"recipe": "cpu"}, 0.02), ({"recipe": "tensorrt"}, 0.1)])
+@pytest.mark.parametrize("options, most", [({"target": "ort-cpu"}, 0.02), ({"target": "trt10.3"}, 0.1)])
 def test_computes_what_the_bundle_computes(options, most, model, fp32_folder, photographs, pixels, tmp_path):
     bundle = _calibrated(fp32_folder, tmp_path / "out", photographs, **options)
     plain, trained = model(), model()
@@ -59,10 +59,10 @@ def test_computes_what_the_bundle_computes(options, most, model, fp32_folder, ph
 
     shipped = open_runtime(bundle, name="onnxruntime", threads=1)
     for picture in pixels[:2]:
-        given, expected = _features(trained, picture), shipped.encode(picture)
-        cost = compare_features(_features(plain, picture), expected).points
-        assert compare_features(expected, given).points < max(most, 0.15 * cost)
-        assert compare_features(_features(plain, picture), given).points > 0.3 * cost
+        rounded_features, expected = _features(trained, picture), shipped.encode(picture)
+        cost = feature_error(_features(plain, picture), expected).points
+        assert feature_error(expected, rounded_features).points < max(most, 0.15 * cost)
+        assert feature_error(_features(plain, picture), rounded_features).points > 0.3 * cost
 
 
 def test_smoothing_of_the_merge_is_in_the_models_order(model, make_fp32_bundle, photographs, pixels, tmp_path):
@@ -74,10 +74,12 @@ def test_smoothing_of_the_merge_is_in_the_models_order(model, make_fp32_bundle, 
     real = module._smoothing_of
 
     def random_scales(bundle, record):
-        found = real(bundle, record)
+        smoothing = real(bundle, record)
         merge = next(e["input"] for e in record["linears"] if e["module"].endswith("mlp.linear_1"))
         # In the graph's order: four positions of 32 channels each.
-        return {merge: np.repeat([0.25, 1.0, 4.0, 16.0], 32).astype(np.float32)} | dict.fromkeys(found.keys() - {merge})
+        return {merge: np.repeat([0.25, 1.0, 4.0, 16.0], 32).astype(np.float32)} | dict.fromkeys(
+            smoothing.keys() - {merge}
+        )
 
     loaded = checkpoint.load(folder.parent / "checkpoint").model
     with pytest.MonkeyPatch.context() as patch:
@@ -90,7 +92,7 @@ def test_smoothing_of_the_merge_is_in_the_models_order(model, make_fp32_bundle, 
 
 def test_learns_around_the_rounding(model, fp32_folder, photographs, pixels, tmp_path):
     """Weights of four bits: a few steps towards FP32's features win back a good part of what rounding lost."""
-    bundle = _calibrated(fp32_folder, tmp_path / "out", photographs, recipe="tensorrt", number_format="w4")
+    bundle = _calibrated(fp32_folder, tmp_path / "out", photographs, target="trt10.14", number_format="w4")
     plain, trained = model(), model()
     attach(trained, bundle)
     pictures = torch.from_numpy(np.concatenate(pixels))
@@ -156,15 +158,15 @@ def test_fine_tunes_a_finished_run(finished_run, photographs, tmp_path):
         fine_tune(recipe, run, fp32, seed=0, steps=3)
     bundle = _calibrated(fp32, tmp_path / "int8", photographs)
 
-    found = fine_tune(recipe, run, bundle.path, seed=0, steps=5)
+    summary = fine_tune(recipe, run, bundle.path, seed=0, steps=5)
 
     before, after = checkpoint.load(run / "checkpoint"), checkpoint.load(run / "fake-quant")
-    assert found["steps"] == 5 == len(found["losses"]) and found["linears"] == 18
+    assert summary["steps"] == 5 == len(summary["losses"]) and summary["linears"] == 18
     assert not any(isinstance(module, FakeQuantizedLinear) for module in after.model.modules())
     moved = [
         name
-        for (name, one), other in zip(before.model.named_parameters(), after.model.parameters())
-        if not torch.equal(one, other)
+        for (name, parameter), tuned in zip(before.model.named_parameters(), after.model.parameters())
+        if not torch.equal(parameter, tuned)
     ]
     assert any("encoder" in name for name in moved) and not any(name.startswith("language_model") for name in moved)
     with pytest.raises(OutputExistsError):

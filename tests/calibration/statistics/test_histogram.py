@@ -31,14 +31,14 @@ def test_counts_every_value_in_its_bin():
     tensors = _tensors()
     values = torch.cat(tensors).numpy().ravel()
 
-    found = _histogram(tensors)
+    histogram = _histogram(tensors)
 
-    expected, _ = np.histogram(values, BINS, (-found.limit, found.limit))
-    assert found.total == values.size
-    assert found.limit / 2 < np.abs(values).max() <= found.limit
-    assert np.abs(np.cumsum(found.counts) - np.cumsum(expected)).max() <= 2  # values on a bin's edge
-    assert (found.low, found.high) == (values.min(), values.max())
-    assert np.array_equal(found.channel_max, torch.cat(tensors).abs().amax(0).numpy())
+    expected, _ = np.histogram(values, BINS, (-histogram.limit, histogram.limit))
+    assert histogram.total == values.size
+    assert histogram.limit / 2 < np.abs(values).max() <= histogram.limit
+    assert np.abs(np.cumsum(histogram.counts) - np.cumsum(expected)).max() <= 2  # values on a bin's edge
+    assert (histogram.low, histogram.high) == (values.min(), values.max())
+    assert np.array_equal(histogram.channel_max, torch.cat(tensors).abs().amax(0).numpy())
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
@@ -53,8 +53,8 @@ def test_parts_add_up_exactly_in_any_order(order):
 
 
 def test_survives_json():
-    found = _histogram(_tensors())
-    assert _same(Histogram.from_json(json.loads(json.dumps(found.to_json()))), found)
+    histogram = _histogram(_tensors())
+    assert _same(Histogram.from_json(json.loads(json.dumps(histogram.to_json()))), histogram)
     assert Histogram.from_json(json.loads(json.dumps(Histogram().to_json()))).exponent is None
 
 

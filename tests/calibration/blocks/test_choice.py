@@ -1,11 +1,11 @@
 import pytest
 
-from laco_calibration.blocks.block_errors import Error
+from laco_calibration.blocks.block_errors import FeatureError
 from laco_calibration.blocks.choice import BlockTime, choose_blocks
 
 
-def _error(points: float) -> Error:
-    return Error(1 - points / 100, 1.0)
+def _error(points: float) -> FeatureError:
+    return FeatureError(1 - points / 100, 1.0)
 
 
 def _sum_of(errors):
@@ -62,5 +62,5 @@ def test_without_times_accuracy_alone_decides():
 
 
 def test_what_is_not_finite_is_never_within():
-    errors = {"a": Error(float("nan"), 1.0), "b": _error(0.1)}
+    errors = {"a": FeatureError(float("nan"), 1.0), "b": _error(0.1)}
     assert choose_blocks(errors, None, 5.0, _sum_of(errors)).blocks == ("b",)

@@ -3,9 +3,10 @@
 import pytest
 
 from laco_calibration.graph.linear_layers import find_blocks
-from laco_calibration.quantizing import RECIPES, Placement
+from laco_calibration.quantizing import FORMS, Placement
 from laco_calibration.source.picture_set import find_pictures
 from laco_calibration.statistics.observer import empty_statistics, observe
+from laco_calibration.tensorrt_gate import quantized_matmuls
 from laco_export.exporter.compile_gate import available, compile_graph
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
 from laco_export.exporter.half_conversion import convert_to_half
@@ -22,18 +23,18 @@ pytestmark = [
 def written(fp32_bundle, photographs, pixels, tmp_path_factory):
     """``written(format, attention)``: the file of a half graph, and the names of the MatMuls that were chosen."""
     base = graph_from_file(fp32_bundle.file("vision_b1.onnx"))
-    pictures, statistics = find_pictures([photographs]), empty_statistics(base, "", attention=True)
-    observe(base, fp32_bundle, pictures, pictures.found[:4], statistics)
+    picture_set, statistics = find_pictures([photographs]), empty_statistics(base, "", attention=True)
+    observe(base, fp32_bundle, picture_set, picture_set.pictures[:4], statistics)
     ranges, islands = statistics.ranges("max"), choose_fp32(base, measure_ranges(base, pixels[:1]))
 
     def make(name, attention=False):
         graph = graph_from_file(fp32_bundle.file("vision_b1.onnx"))
-        recipe, kept = RECIPES["tensorrt"], dict(islands)
+        form, kept_fp32 = FORMS["trt10.3"], dict(islands)
         blocks = [block.name for block in find_blocks(graph) if not block.name.endswith("layers.1")]
-        placement = Placement(recipe.formats[name], blocks, ranges, kept, attention)
-        chosen = {node.name for node in [*placement.linears(graph), *placement.products(graph)]}
-        recipe.place(graph, placement)
-        convert_to_half(graph, kept)
+        placement = Placement(form.formats[name], blocks, ranges, kept_fp32, attention)
+        chosen = set(placement.node_names(graph))
+        form.place(graph, placement)
+        convert_to_half(graph, kept_fp32)
         folder = tmp_path_factory.mktemp(name)
         with WeightFile(folder / "vision.data") as weights:
             write_graph(graph, folder / "vision_b1.onnx", weights, ir_version=10)
@@ -50,10 +51,8 @@ def test_compiles(name, attention, written):
 
 @pytest.mark.parametrize("attention", [False, True])
 def test_in_the_parsed_network_both_inputs_of_each_chosen_matmul_are_int8_and_of_no_other(attention, written):
-    from laco_calibration.tensorrt_gate import quantized_matmuls
-
     path, chosen = written("int8", attention)
-    found = quantized_matmuls(path)
-    assert {name for name, kinds in found.items() if kinds == ("INT8", "INT8")} == chosen
-    assert {kinds for name, kinds in found.items() if name not in chosen} == {(None, None)}
-    assert len(found) > len(chosen)
+    products = quantized_matmuls(path)
+    assert {name for name, kinds in products.items() if kinds == ("INT8", "INT8")} == chosen
+    assert {kinds for name, kinds in products.items() if name not in chosen} == {(None, None)}
+    assert len(products) > len(chosen)

@@ -4,11 +4,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from laco_calibration.blocks.block_errors import compare_features
+from laco_calibration.blocks.block_errors import feature_error
 from laco_calibration.blocks.fake_quant import Swap
 from laco_calibration.graph.linear_layers import find_blocks, is_linear
 from laco_calibration.graph.partial_runner import SegmentRunner
-from laco_calibration.quantizing import RECIPES, Placement
+from laco_calibration.quantizing import FORMS, Placement
 from laco_calibration.source.picture_set import find_pictures
 from laco_calibration.statistics.observer import empty_statistics, observe
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
@@ -24,9 +24,9 @@ from laco_export.number_formats import U8S8
 @pytest.fixture(scope="module")
 def ranges(fp32_bundle, photographs):
     graph = graph_from_file(fp32_bundle.file("vision_b1.onnx"))
-    pictures = find_pictures([photographs])
+    picture_set = find_pictures([photographs])
     statistics = empty_statistics(graph, "", attention=True)
-    observe(graph, fp32_bundle, pictures, pictures.found[:6], statistics)
+    observe(graph, fp32_bundle, picture_set, picture_set.pictures[:6], statistics)
     return statistics.ranges("mse")
 
 
@@ -62,30 +62,30 @@ def _all_but(graph, left_out: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "recipe, name, attention",
+    "target, name, attention",
     [
-        ("cpu", "int8", False),
-        ("tensorrt", "int8", False),
-        ("tensorrt", "int8", True),
-        ("tensorrt", "fp8", False),
-        ("tensorrt", "w8", False),
-        ("tensorrt", "w4", False),
+        ("ort-cpu", "int8", False),
+        ("trt10.3", "int8", False),
+        ("trt10.3", "int8", True),
+        ("trt10.3", "fp8", False),
+        ("trt10.3", "w8", False),
+        ("trt10.14", "w4", False),
     ],
 )
-def test_the_graph_computes_what_was_judged(recipe, name, attention, graph, ranges, pixels, tmp_path):
-    recipe = RECIPES[recipe]
-    number_format = U8S8 if recipe.name == "cpu" else recipe.formats[name]  # whatever this machine's CPU
+def test_the_graph_computes_what_was_judged(target, name, attention, graph, ranges, pixels, tmp_path):
+    form = FORMS[target]
+    number_format = U8S8 if target == "ort-cpu" else form.formats[name]  # whatever this machine's CPU
     # One block: FP32 sums in another order move a value over a rounding boundary now and then, and every layer behind
     # multiplies that.
     (block,) = [block.name for block in find_blocks(graph) if block.name.endswith("layers.2")]
     placement = Placement(number_format, [block], ranges, {}, attention)
-    expected = _judged(graph, placement, recipe.half_scales, pixels[0])
+    expected = _judged(graph, placement, form.half_scales, pixels[0])
     plain = SegmentRunner(graph).run(pixels[0]).numpy()
 
-    recipe.place(graph, placement)
-    given = _shipped(graph, tmp_path, pixels[0], name)
+    form.place(graph, placement)
+    shipped = _shipped(graph, tmp_path, pixels[0], name)
 
-    error, cost = compare_features(expected, given).points, compare_features(plain, given).points
+    error, cost = feature_error(expected, shipped).points, feature_error(plain, shipped).points
     assert error < max(0.1 * cost, 1e-3), (error, cost)
     assert 1e-3 < cost < (10 if name == "w4" else 3)
 
@@ -95,15 +95,15 @@ def test_cpu_weights_alone_unpack_to_what_was_judged(graph, ranges, pixels, tmp_
     for name, most in (("w8", 0.3), ("w4", 20)):
         own = graph.copy()
         plain = SegmentRunner(own).run(pixels[0]).numpy()
-        placement = Placement(RECIPES["cpu"].formats[name], _all_but(own, "none"), {}, {})
-        RECIPES["cpu"].place(own, placement)
+        placement = Placement(FORMS["ort-cpu"].formats[name], _all_but(own, "none"), {}, {})
+        FORMS["ort-cpu"].place(own, placement)
         assert sum(node.op == "MatMulNBits" for node in own.nodes) == 32
-        assert compare_features(plain, _shipped(own, tmp_path, pixels[0], "cpu")).points < most
+        assert feature_error(plain, _shipped(own, tmp_path, pixels[0], "cpu")).points < most
 
 
 def test_cpu_leaves_no_stray_dequantisation(graph, ranges):
     blocks = find_blocks(graph)
-    RECIPES["cpu"].place(graph, Placement(U8S8, [block.name for block in blocks], ranges, {}))
+    FORMS["ort-cpu"].place(graph, Placement(U8S8, [block.name for block in blocks], ranges, {}))
     counts = {op: sum(node.op == op for node in graph.nodes) for op in {node.op for node in graph.nodes}}
     assert counts["MatMulIntegerToFloat"] == 32
     assert counts["QuantizeLinear"] == len({linear.source for block in blocks for linear in block.linears})
@@ -115,29 +115,29 @@ def test_cpu_leaves_no_stray_dequantisation(graph, ranges):
 
 def _q_dq_form(node) -> list[str]:
     """What each input of a MatMul comes from."""
-    found = []
+    sources = []
     for tensor in node.inputs:
         writer = tensor.inputs[0] if tensor.inputs else None
         if writer is None or writer.op != "DequantizeLinear":
-            found.append("plain")
+            sources.append("plain")
             continue
         number = writer.inputs[0]
         zero = writer.inputs[2].values if len(writer.inputs) > 2 else np.zeros(())
         source = "weight" if not number.inputs else number.inputs[0].op
         assert not np.asarray(zero, np.float32).any(), "TensorRT wants zero points of zero"
-        found.append(f"{source} {np.dtype(number.dtype).name}")
-    return found
+        sources.append(f"{source} {np.dtype(number.dtype).name}")
+    return sources
 
 
 @pytest.mark.parametrize("attention", [False, True])
 def test_tensorrt_quantises_both_inputs_of_what_was_chosen_and_nothing_else(attention, graph, ranges):
     chosen = _all_but(graph, "layers.1")
-    placement = Placement(RECIPES["tensorrt"].formats["int8"], chosen, ranges, {}, attention)
+    placement = Placement(FORMS["trt10.3"].formats["int8"], chosen, ranges, {}, attention)
     linears = {node.name for node in placement.linears(graph)}
     products = {node.name for node in placement.products(graph)}
     assert len(linears) == 25 and len(products) == (6 if attention else 0)
 
-    RECIPES["tensorrt"].place(graph, placement)
+    FORMS["trt10.3"].place(graph, placement)
 
     for node in graph.nodes:
         if node.op == "MatMul":
@@ -156,7 +156,7 @@ def test_attention_beyond_the_limit_stays(graph, ranges, monkeypatch):
     import laco_calibration.quantizing.placement as placement_module
 
     monkeypatch.setattr(placement_module, "MAX_ATTENTION_TOKENS", 32)
-    placement = Placement(RECIPES["tensorrt"].formats["int8"], _all_but(graph, "none"), ranges, {}, True)
+    placement = Placement(FORMS["trt10.3"].formats["int8"], _all_but(graph, "none"), ranges, {}, True)
     assert len(placement.products(graph)) == 4, "only the blocks after the merge are short enough"
 
 
@@ -164,19 +164,19 @@ def test_attention_beyond_the_limit_stays(graph, ranges, monkeypatch):
 @pytest.mark.parametrize("islands", [False, True])
 def test_in_half_precision_the_graph_is_strongly_typed_and_close(name, islands, graph, ranges, pixels, tmp_path):
     plain = SegmentRunner(graph).run(pixels[0]).numpy()
-    kept = choose_fp32(graph, measure_ranges(graph, pixels[:1]))
+    kept_fp32 = choose_fp32(graph, measure_ranges(graph, pixels[:1]))
     if islands:  # two Linear layers, and a norm before one, that must stay FP32
-        kept |= {node.name: "for this test" for node in graph.nodes if "layers.2" in node.name}
-    recipe = RECIPES["tensorrt"]
-    recipe.place(graph, Placement(recipe.formats[name], _all_but(graph, "none"), ranges, kept, name == "int8"))
-    convert_to_half(graph, kept)
+        kept_fp32 |= {node.name: "for this test" for node in graph.nodes if "layers.2" in node.name}
+    form = FORMS["trt10.3"]
+    form.place(graph, Placement(form.formats[name], _all_but(graph, "none"), ranges, kept_fp32, name == "int8"))
+    convert_to_half(graph, kept_fp32)
 
-    given = GraphInterpreter(graph).run({"pixel_values": pixels[0]}, ["image_features"])["image_features"]
-    assert compare_features(plain, given).points < (20 if name == "w4" else 3)
+    in_half = GraphInterpreter(graph).run({"pixel_values": pixels[0]}, ["image_features"])["image_features"]
+    assert feature_error(plain, in_half).points < (20 if name == "w4" else 3)
     _shipped(graph, tmp_path, pixels[0], name)
     by_runtime = _by_onnx_runtime(tmp_path, pixels[0], name)
     # ONNX Runtime computes half in FP32, so values round to other numbers now and then: by a sixteenth in FP8.
-    assert compare_features(given, by_runtime).points < {"fp8": 1.0, "w4": 3.0}.get(name, 0.3)
+    assert feature_error(in_half, by_runtime).points < {"fp8": 1.0, "w4": 3.0}.get(name, 0.3)
     target = TARGETS["trt10.14" if name == "w4" else "trt10.3"]
     check_structure(tmp_path / "vision_b1.onnx", target)
     half = [node for node in graph.nodes if node.op == "QuantizeLinear" and node.inputs[1].dtype == np.float16]
