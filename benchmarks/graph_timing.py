@@ -41,7 +41,8 @@ def open_session(graph: Path | bytes, *, profile: Path | None = None) -> onnxrun
     options.use_per_session_threads = False
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
-    return onnx_session.open_session(graph, options=options)
+    model = graph if isinstance(graph, bytes) else str(graph)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def random_pixels(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ class NumberFormat:
 
     Attributes:
         activations: ``int8`` (symmetric), ``uint8`` (with a zero point), ``fp8`` (float8_e4m3fn), or None: left alone.
-        weights: ``int8``, ``int7`` (one scale an output channel), ``fp8`` (one scale), ``int4`` (one scale each
+        weights: ``int8`` (one scale an output channel), ``fp8`` (one scale), ``int4`` (one scale each
             :data:`ROWS_PER_SCALE` rows of an output channel).
     """
 
@@ -34,15 +34,13 @@ class NumberFormat:
 
 INT8 = NumberFormat("int8", "int8", "int8")
 U8S8 = NumberFormat("int8", "uint8", "int8")
-U8S7 = NumberFormat("int8", "uint8", "int7")
-"""For x86 without VNNI: its vpmaddubsw adds two products in 16 bits, which saturate with eight-bit weights."""
-
 FP8 = NumberFormat("fp8", "fp8", "fp8")
 W8 = NumberFormat("w8", None, "int8")
 W4 = NumberFormat("w4", None, "int4")
 
 LARGEST = {"int8": 127, "int7": 63, "fp8": 448.0, "int4": 7}
-"""Magnitude of the largest number of a symmetric kind."""
+"""Magnitude of the largest number of a symmetric kind. ``int7`` stands in bundles of earlier versions alone: they gave
+it to processors whose eight-bit product saturates."""
 
 ACTIVATION_LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
 """Lowest and highest number of an activation's kind."""
@@ -66,7 +64,7 @@ class QuantizedWeight:
 
     Attributes:
         values: ``[in, out]``: int8 for int8 and int4, ml_dtypes' float8_e4m3fn for fp8.
-        scales: float32: ``[out]`` for int8 and int7, ``[]`` for fp8, ``[in / ROWS_PER_SCALE, out]`` for int4.
+        scales: float32: ``[out]`` for int8, ``[]`` for fp8, ``[in / ROWS_PER_SCALE, out]`` for int4.
     """
 
     kind: str

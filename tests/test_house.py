@@ -26,6 +26,9 @@ ROOMS = {
 EMPTY_WORDS = {"found", "one", "given", "how", "kept", "known"}
 """Locals are named by what they hold, and these say nothing of it."""
 
+SAYS_WHAT_IT_HOLDS = {("laco_export.errors", "given")}
+"""A :class:`LacoError`'s ``given`` is what the user gave."""
+
 WHOLE = "whole"
 """tests/whole: what tests a package, a command or the documentation as a whole."""
 
@@ -102,7 +105,7 @@ def empty_words(module: Module) -> list[str]:
             name = node.id
         elif isinstance(node, ast.arg):
             name = node.arg
-        if name in EMPTY_WORDS:
+        if name in EMPTY_WORDS and (module.name, name) not in SAYS_WHAT_IT_HOLDS:
             bound.append(f"{module.name}:{node.lineno} {name}")
     return bound
 

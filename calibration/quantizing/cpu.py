@@ -8,21 +8,19 @@ MLAS multiplies uint8 by int8; signed by signed is slower than FP32. ``MatMulInt
 kernel that ONNX Runtime's own optimiser would make of a Q/DQ pair around a MatMul: written directly it needs no fusion
 to fire, so no DequantizeLinear can be left over, and the product leaves the kernel as FP32 with its bias added.
 Softmax, norms and the attention MatMuls stay FP32. Measured beside other forms in docs/calibration.md.
+W's zero point is written down for sessions that make W uint8 (:mod:`laco_export.onnx_session`).
 
 Weight-only is ``MatMulNBits``: blocks of 32 rows, unpacked inside the kernel.
 """
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
-
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from laco_export.exporter.n_bits import quantize_blocks
 from laco_export.exporter.rewrites.rewiring import only_reader
-from laco_export.number_formats import ROWS_PER_SCALE, U8S7, U8S8, W4, W8, quantize_weight, scaling
+from laco_export.number_formats import ROWS_PER_SCALE, U8S8, W4, W8, quantize_weight, scaling
 
 from .placement import Placement, QuantizedForm
 
@@ -63,10 +61,11 @@ def _to_integer(graph: gs.Graph, node: gs.Node, kind: str, number, scale: gs.Con
         scale,
         gs.Constant(f"{name}/scale", weight.scales),
         zero,
+        gs.Constant(f"{name}/zero_point", np.zeros((), np.int8)),
     ]
     bias = _take_bias(graph, node)
     if bias is not None:
-        inputs += [gs.Variable.empty(), bias]
+        inputs.append(bias)
     node.op, node.domain, node.attrs, node.inputs = "MatMulIntegerToFloat", _DOMAIN, {}, inputs
 
 
@@ -105,18 +104,8 @@ def _import_domain(graph: gs.Graph) -> None:
     graph.import_domains = [make_opsetid("", graph.opset), *others, make_opsetid(_DOMAIN, 1)]
 
 
-@functools.cache
-def has_vnni() -> bool:
-    """Whether this machine multiplies uint8 by int8 without saturating (AVX-VNNI, AVX512-VNNI; ARM always does)."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "vnni" in text or "flags" not in text
-
-
 INTEGER_KERNELS = QuantizedForm(
-    {"int8": U8S8 if has_vnni() else U8S7, "w8": W8, "w4": W4},
+    {"int8": U8S8, "w8": W8, "w4": W4},
     base="fp32",
     half_scales=False,
     place=place_for_cpu,

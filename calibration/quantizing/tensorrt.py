@@ -9,7 +9,8 @@
 Symmetric, zero point 0, one scale an output channel of a weight; Linear inputs and weights alone. Norms, GELU, softmax,
 the merge's rearrangement and the attention MatMuls stay in the base precision: their traffic is small or their INT8
 kernels are slower (NVIDIA's ModelOpt leaves the same out by default). Linear layers that read one tensor share its Q/DQ
-pair, so that TensorRT quantises it once. ``com.microsoft`` operators are not used.
+pair, so that TensorRT quantises it once. ``com.microsoft`` operators are not used. An int8 weight's zero points are
+written down for sessions that make it uint8 (:mod:`laco_export.onnx_session`).
 
 Attention's two MatMuls are quantised where that is asked for and the sequence has at most 512 tokens, the limit of
 TensorRT's fused INT8 attention: both inputs of each get a Q/DQ pair.
@@ -83,6 +84,8 @@ def _quantized_weight(graph: gs.Graph, node: gs.Node, kind: str) -> gs.Variable:
     elif weight.scales.ndim:
         attributes = {"axis": 1}
     inputs = [gs.Constant(f"{name}/quantized", values), gs.Constant(f"{name}/scale", np.asarray(weight.scales))]
+    if kind == "int8":
+        inputs.append(gs.Constant(f"{name}/zero_point", np.zeros_like(weight.scales, np.int8)))
     back = gs.Variable(f"{name}/dequantized", dtype=np.float32, shape=list(values.shape))
     graph.nodes.append(gs.Node("DequantizeLinear", f"{name}/DequantizeLinear", attributes, inputs, [back]))
     return back

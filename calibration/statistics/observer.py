@@ -19,11 +19,11 @@ import onnx_graphsurgeon as gs
 from laco_export.bundle import PIXEL_VALUES, Bundle
 from laco_export.errors import ImageError
 from laco_export.exporter.external_data import WeightFile, write_graph
-from laco_export.onnx_session import open_session, session_options
+from laco_export.onnx_session import open_session
 
 from ..errors import CalibrationError
 from ..graph.linear_layers import MAX_ATTENTION_TOKENS, MERGE, find_blocks, residual_of_merge
-from ..source.picture_set import Picture, PictureSet, read_tiles, reason_of
+from ..source.picture_set import PictureFile, PictureSet, read_tiles, reason_of
 from .records import MERGE_BRANCHES, Statistics, TensorStatistics
 
 SAVE_EVERY = 16
@@ -62,7 +62,7 @@ def watching(graph: gs.Graph, names: Sequence[str], ir_version: int) -> Iterator
             with WeightFile(Path(folder) / "watched.data") as weights:
                 write_graph(graph, Path(folder) / "watched.onnx", weights, ir_version=ir_version)
             # Between two runs torch counts: threads that spin until the next run would take its cores.
-            session = open_session(Path(folder) / "watched.onnx", options=session_options(spin=False))
+            session = open_session(Path(folder) / "watched.onnx", spin=False)
             yield lambda pixel_values: dict(zip(names, session.run(list(names), {PIXEL_VALUES: pixel_values})))
     finally:
         graph.outputs = outputs
@@ -72,7 +72,7 @@ def observe(
     graph: gs.Graph,
     bundle: Bundle,
     picture_set: PictureSet,
-    wanted: Sequence[Picture],
+    wanted: Sequence[PictureFile],
     statistics: Statistics,
     *,
     keep: Path | None = None,
@@ -115,7 +115,7 @@ def observe(
 
 
 def _tensors_of(
-    run, bundle: Bundle, picture: Picture, picture_set: PictureSet, statistics: Statistics
+    run, bundle: Bundle, picture: PictureFile, picture_set: PictureSet, statistics: Statistics
 ) -> list[dict[str, np.ndarray]]:
     """The watched tensors of each tile; of a picture that cannot be read none, and its name is noted."""
     try:

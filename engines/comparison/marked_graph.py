@@ -10,7 +10,7 @@ import numpy as np
 
 from laco_export.bundle import Bundle
 from laco_export.errors import ExportError
-from laco_export.onnx_session import open_session, session_options
+from laco_export.onnx_session import open_session
 
 from ..runtimes import RuntimeMissingError
 
@@ -40,7 +40,7 @@ def boundary_tensors(bundle: Bundle, pixel_values: np.ndarray, names: list[str])
         raise ExportError(f"'{graph.file}' does not have the boundaries of its golden file", given=", ".join(missing))
     proto.graph.output.extend(value_infos[name] for name in names)
     try:
-        session = open_session(proto.SerializeToString(), options=session_options(weights_folder=bundle.path))
+        session = open_session(proto.SerializeToString(), weights_folder=bundle.path)
     except Exception as error:  # onnxruntime raises many kinds
         raise RuntimeMissingError(
             f"ONNX Runtime's CPU provider cannot run '{graph.file}' with its blocks marked",

@@ -7,7 +7,7 @@ import numpy as np
 from laco_export.bundle import Bundle, VisionGraph
 from laco_export.errors import BundleError
 from laco_export.machine import default_threads
-from laco_export.onnx_session import open_session, session_options
+from laco_export.onnx_session import open_session
 
 from ..providers import PROVIDERS, Provider, ProviderMissingError, check_provider, choose_provider
 from .protocol import RuntimeMissingError, check_pictures, encode_in_batches, split_batch
@@ -99,15 +99,16 @@ class OnnxRuntimeVision:
     def _session(self, batch: int):
         if batch not in self._sessions:
             # ONNX Runtime's Q/DQ passes would move float8 through a Transpose, which the CPU provider has not.
-            fp8 = self._bundle.manifest.vision.precision == "fp8"
-            entries = {"session.disable_quant_qdq": "1"} if fp8 else {}
+            config = {"session.disable_quant_qdq": "1"} if self.precision == "fp8" else {}
             graph = self._graphs[batch]
             try:
                 _load_cuda_libraries(self._onnxruntime, self._provider)
                 session = open_session(
                     self._bundle.file(graph.file),
-                    options=session_options(threads=self._threads, entries=entries),
                     providers=self._provider.session_providers(),
+                    threads=self._threads,
+                    exact_products=self.precision not in ("w8", "w4"),  # they multiply in floats
+                    config=config,
                 )
             except Exception as error:  # onnxruntime raises many kinds
                 raise BundleError(

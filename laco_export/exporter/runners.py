@@ -17,7 +17,7 @@ from polygraphy.backend.onnxrt import OnnxrtRunner
 from polygraphy.common import TensorMetadata
 
 from ..bundle import IMAGE_FEATURES, PIXEL_VALUES
-from ..onnx_session import open_session, session_options
+from ..onnx_session import open_session
 from .external_data import graph_from_file
 from .interpreter import GraphInterpreter, TensorObserver
 from .tower import VisionTower
@@ -161,4 +161,4 @@ def onnxruntime_runner(path: Path, name: str) -> OnnxrtRunner:
 
 def open_small_session(path: Path):
     """A session on the CPU that keeps no more memory than it needs between pictures."""
-    return open_session(path, options=session_options(keep_memory=False))
+    return open_session(path, keep_memory=False)

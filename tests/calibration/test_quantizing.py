@@ -1,7 +1,6 @@
 """The quantised graphs: their form, and that they compute what was judged."""
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from laco_calibration.blocks.block_errors import feature_error
@@ -18,7 +17,7 @@ from laco_export.exporter.precision import choose_fp32
 from laco_export.exporter.ranges import measure_ranges
 from laco_export.exporter.structural_gates import check_structure
 from laco_export.exporter.targets import TARGETS
-from laco_export.number_formats import U8S8
+from laco_export.onnx_session import open_session
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +48,8 @@ def _shipped(graph, folder, picture, name: str) -> np.ndarray:
 
 
 def _by_onnx_runtime(folder, picture, name: str) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if name == "fp8":  # as the engines open it
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = onnxruntime.InferenceSession(str(folder / "vision_b1.onnx"), options, providers=["CPUExecutionProvider"])
+    config = {"session.disable_quant_qdq": "1"} if name == "fp8" else {}  # as the engines open it
+    session = open_session(folder / "vision_b1.onnx", config=config)
     return session.run(None, {"pixel_values": picture})[0]
 
 
@@ -74,11 +70,10 @@ def _all_but(graph, left_out: str) -> list[str]:
 )
 def test_the_graph_computes_what_was_judged(target, name, attention, graph, ranges, pixels, tmp_path):
     form = FORMS[target]
-    number_format = U8S8 if target == "ort-cpu" else form.formats[name]  # whatever this machine's CPU
     # One block: FP32 sums in another order move a value over a rounding boundary now and then, and every layer behind
     # multiplies that.
     (block,) = [block.name for block in find_blocks(graph) if block.name.endswith("layers.2")]
-    placement = Placement(number_format, [block], ranges, {}, attention)
+    placement = Placement(form.formats[name], [block], ranges, {}, attention)
     expected = _judged(graph, placement, form.half_scales, pixels[0])
     plain = SegmentRunner(graph).run(pixels[0]).numpy()
 
@@ -103,7 +98,9 @@ def test_cpu_weights_alone_unpack_to_what_was_judged(graph, ranges, pixels, tmp_
 
 def test_cpu_leaves_no_stray_dequantisation(graph, ranges):
     blocks = find_blocks(graph)
-    FORMS["ort-cpu"].place(graph, Placement(U8S8, [block.name for block in blocks], ranges, {}))
+    FORMS["ort-cpu"].place(
+        graph, Placement(FORMS["ort-cpu"].formats["int8"], [block.name for block in blocks], ranges, {})
+    )
     counts = {op: sum(node.op == op for node in graph.nodes) for op in {node.op for node in graph.nodes}}
     assert counts["MatMulIntegerToFloat"] == 32
     assert counts["QuantizeLinear"] == len({linear.source for block in blocks for linear in block.linears})
@@ -111,6 +108,24 @@ def test_cpu_leaves_no_stray_dequantisation(graph, ranges):
     assert not any(is_linear(node) for node in graph.nodes)
     softmax_readers = [reader.op for node in graph.nodes if node.op == "Softmax" for reader in node.outputs[0].outputs]
     assert set(softmax_readers) == {"MatMul"}
+
+
+@pytest.mark.parametrize("target, name", [("ort-cpu", "int8"), ("trt10.3", "int8"), ("trt10.3", "w8")])
+def test_the_zero_point_of_an_int8_weight_is_written_down(target, name, graph, ranges):
+    """See laco_export.onnx_session: where weights are made uint8, ONNX Runtime does not get on without."""
+    form = FORMS[target]
+    form.place(graph, Placement(form.formats[name], _all_but(graph, "none"), ranges, {}))
+    readers = [
+        node
+        for node in graph.nodes
+        for tensor in node.inputs
+        if tensor.name.endswith("weight/quantized") and tensor.dtype == np.int8
+    ]
+    assert len(readers) == 32
+    for node in readers:
+        scales, zero = [node.inputs[index].values for index in ((3, 5) if target == "ort-cpu" else (1, 2))]
+        assert zero.dtype == np.int8 and not zero.any()
+        assert target == "ort-cpu" or zero.shape == scales.shape, "one zero point beside many scales is refused"
 
 
 def _q_dq_form(node) -> list[str]:

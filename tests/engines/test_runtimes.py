@@ -63,6 +63,29 @@ def test_another_shape_is_refused(runtime, shape):
     assert "[B, 3, 56, 56]" in str(caught.value)
 
 
+def test_integer_products_are_exact_on_processors_whose_own_are_not(bundle, monkeypatch):
+    from laco_engines.generation.decoder import open_decoder
+    from laco_export import onnx_session
+
+    monkeypatch.setattr(onnx_session, "products_saturate", lambda: True)
+    tower, decoder = open_runtime(bundle, name="onnxruntime-cpu"), open_decoder(bundle, provider="cpu")
+    for session in (tower._session(1), decoder.session):
+        assert session.get_session_options().get_session_config_entry(onnx_session.EXACT_PRODUCTS) == "1"
+
+
+@pytest.mark.parametrize("precision", ["w8", "w4"])
+def test_weights_alone_are_multiplied_in_floats_and_need_nothing(precision, bundle, monkeypatch):
+    """Bundles of earlier versions leave out their zero points, which the entry would ask for."""
+    from laco_export import onnx_session
+
+    monkeypatch.setattr(onnx_session, "products_saturate", lambda: True)
+    vision = dataclasses.replace(bundle.manifest.vision, precision=precision)
+    weights_only = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, vision=vision))
+    session = open_runtime(weights_only, name="onnxruntime-cpu")._session(1)
+    with pytest.raises(RuntimeError):
+        session.get_session_options().get_session_config_entry(onnx_session.EXACT_PRODUCTS)
+
+
 def test_a_graph_that_is_not_the_manifests_is_refused(bundle):
     vision = bundle.manifest.vision
     graph = dataclasses.replace(vision.graphs[0], output=dataclasses.replace(vision.graphs[0].output, shape=(1, 5, 48)))

@@ -14,17 +14,7 @@ MODULES = sorted(
 )
 
 
-OUTDATED = {"calibration_cpu": "imports laco_engines.timing.interleaved, which has become interleave"}
-"""Scripts that cannot be imported now; the mark fails, and goes, when they can again."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason=OUTDATED[name], strict=True)) if name in OUTDATED else name
-        for name in MODULES
-    ],
-)
+@pytest.mark.parametrize("name", MODULES)
 def test_a_script_says_how_it_is_used(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     before = results()
