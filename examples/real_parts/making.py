@@ -41,7 +41,8 @@ def make_parts(parts: Sequence[Part], root: Path) -> int:
             states[part.name] = "made"
         except LacoError as error:
             states[part.name], failures[part.name] = "missing", error
-    atomic.write_text(root / "README.md", licence_page(root))
+    if any(is_finished(root / part.name, part.record()) for part in PARTS.values()):
+        atomic.write_text(root / "README.md", licence_page(root))
     show_table(parts, states, root)
     if failures:
         reasons = "\n".join(f"{name}: {error}" for name, error in failures.items())

@@ -6,6 +6,7 @@ its content is the pinned one; a file that was put there by hand is as good, and
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,6 @@ def condensed(client_output: str) -> str:
     errors = [line for line in lines if line.startswith(("ERROR:", "E:"))] or lines[-1:] or ["it printed nothing"]
     reason = errors[0].split(":", 1)[-1].strip() if errors[0].startswith(("ERROR:", "E:")) else errors[0]
     if unreachable:
-        _, _, cause = unreachable[-1].partition("connection broken by ")
-        reason = f"no connection: {cause.strip()[:160] or unreachable[-1][:160]}"
+        cause = re.split(r"connection broken by |object at 0x\w+>: ", unreachable[-1])[-1]
+        reason = f"no connection: {cause.strip()[:160]}"
     return reason[:400]

@@ -104,7 +104,7 @@ QWEN_CODER_05B = Part(
 PICTURES = Part(
     name="pictures",
     holds="stamps of Tux Paint with questions in LLaVA's JSON: train.json and 60 held-out pictures in heldout.json",
-    licence="GPL 2 or later (the collection; many stamps are in the public domain)",
+    licence="GPL 2 or later",
     origin="Tux Paint's stamp collection, mostly photographs",
     packages=(
         Package(

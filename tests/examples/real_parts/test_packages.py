@@ -113,6 +113,10 @@ def test_apt_brings_another_file(tmp_path, plant_apt):
         ("/usr/bin/python: No module named pip", "/usr/bin/python: No module named pip"),
         ("", "it printed nothing"),
         (
+            "WARNING: Retrying after connection broken by 'E(<x object at 0x7f>: Failed: [Errno -3] y')': /simple/x",
+            "no connection: Failed: [Errno -3] y')': /simple/x",
+        ),
+        (
             "WARNING: Retrying (…) after connection broken by 'NewConnectionError(…)': /simple/x\nERROR: y",
             "no connection: 'NewConnectionError(…)': /simple/x",
         ),

