@@ -58,7 +58,7 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
     return Qwen2TokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=None,
-        eos_token="<|im_end|>",
+        eos_token=IM_END,
         pad_token="<|endoftext|>",
         unk_token=None,
         additional_special_tokens=list(SPECIAL_TOKENS[1:]),
