@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from graph_timing import (
     THREADS,
-    device,
+    graphs_measured_on,
     median_ratio,
     merge_results,
     open_session,
@@ -58,7 +58,7 @@ def write_ours(tower, folder: Path) -> None:
 
     target = TARGETS["ort-cpu"]
     traced = vision_graph.trace_and_rewrite(tower, pixel_shape(tower), opset=target.opsets[-1])
-    vision_graph.write(vision_graph.for_target(traced, target, (1,)), folder, precision="fp32", target=target)
+    vision_graph.write_vision(vision_graph.for_target(traced, target, (1,)), folder, precision="fp32", target=target)
     (folder / "vision_b1.onnx").rename(folder / "ours.onnx")
     (folder / "vision_b1.marked.onnx").unlink()
 
@@ -112,18 +112,18 @@ def measure(encoder: str, folder: Path, rounds: int) -> None:
     largest = float(np.abs(features["plain"]).max())
     apart = {name: float(np.abs(value - features["plain"]).max()) / largest for name, value in features.items()}
     series = time_in_turn(runs, rounds=rounds)
-    found = {
+    times = {
         name: {
-            **summary(one),
-            "of_plain": round(median_ratio(one, series["plain"]), 3),
+            **summary(samples),
+            "of_plain": round(median_ratio(samples, series["plain"]), 3),
             "max_abs_apart_from_plain": apart[name],
         }
-        for name, one in series.items()
+        for name, samples in series.items()
     }
-    merge_results(RESULT, **facts(), times={encoder: found})
-    for name, one in found.items():
+    merge_results(RESULT, **graphs_measured_on("openvino"), times={encoder: times})
+    for name, row in times.items():
         print(
-            f"{encoder} {name}: {one['median_ms']} ms, {one['of_plain']} of plain, apart {apart[name]:.1e}", flush=True
+            f"{encoder} {name}: {row['median_ms']} ms, {row['of_plain']} of plain, apart {apart[name]:.1e}", flush=True
         )
 
 
@@ -139,15 +139,6 @@ def openvino_run(path: Path, pixels: np.ndarray):
     compiled = openvino.Core().compile_model(str(path), "CPU", options)
     request = compiled.create_infer_request()
     return lambda: request.infer([pixels])[compiled.output(0)].copy()
-
-
-def facts() -> dict:
-    found = device()
-    if importlib.util.find_spec("openvino"):
-        import openvino
-
-        found["versions"]["openvino"] = openvino.__version__
-    return found
 
 
 def main() -> None:

@@ -138,11 +138,11 @@ def measure(folder: Path, llm: str, rounds: int) -> dict:
     answerer = Answerer(open_bundle(folder / f"bundle-{llm}"))
     conversation(answerer, 0)
     cpu, wall = time.process_time(), time.perf_counter()
-    found = [conversation(answerer, seed) for seed in range(1, rounds + 1)]
+    conversations = [conversation(answerer, seed) for seed in range(1, rounds + 1)]
     cpu_per_wall = (time.process_time() - cpu) / (time.perf_counter() - wall)
-    medians = [median([turns[number] for turns, _ in found]) for number in range(TURNS)]
-    forgotten = median([again for _, again in found])
-    shares = [turns[1]["first_token_ms"] / turns[0]["first_token_ms"] for turns, _ in found]
+    medians = [median([turns[number] for turns, _ in conversations]) for number in range(TURNS)]
+    forgotten = median([again for _, again in conversations])
+    shares = [turns[1]["first_token_ms"] / turns[0]["first_token_ms"] for turns, _ in conversations]
     return {
         "llm": llm,
         "rounds": rounds,
@@ -163,12 +163,11 @@ def median(records: list[dict]) -> dict:
 
 def machine() -> dict:
     import platform
-    from importlib.metadata import version
 
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    versions = {name: version(name) for name in ("torch", "transformers", "optimum-onnx", "onnxruntime")}
-    return {"device": "2 x86-64 cores", "cpu": model, "python": platform.python_version(), "versions": versions}
+    from measured_on import measured_on
+
+    libraries = ("torch", "transformers", "optimum-onnx", "onnxruntime")
+    return {**measured_on(*libraries), "python": platform.python_version()}
 
 
 def main() -> int:

@@ -52,7 +52,7 @@ def main() -> None:
                     assert torch.allclose(logits, expected, atol=1e-3), "the two do not compute the same"
                     if number:  # the first round warms up
                         rows[context][name].append(row)
-    contexts = {str(context): {name: medians(of) for name, of in found.items()} for context, found in rows.items()}
+    contexts = {str(context): {name: medians(of) for name, of in forms.items()} for context, forms in rows.items()}
     document = machine() | {
         "precision": arguments.precision,
         "threads": arguments.threads,
@@ -60,8 +60,8 @@ def main() -> None:
         "rounds": arguments.rounds,
         "contexts": contexts,
         "cpu_of_unbound_over_bound": {
-            context: round(found["unbound"]["cpu_ms_a_token"] / found["bound"]["cpu_ms_a_token"], 3)
-            for context, found in contexts.items()
+            context: round(forms["unbound"]["cpu_ms_a_token"] / forms["bound"]["cpu_ms_a_token"], 3)
+            for context, forms in contexts.items()
         },
         "rounds_measured": rows,
     }

@@ -67,12 +67,12 @@ def work(folder: Path, name: str) -> None:
     import laco_engines.generation.decoder  # noqa: F401 - what a running decoder has imported
     from laco_export.machine import peak_memory
 
-    found = {}
+    peaks = {}
     if name != IMPORTS:
         decoder, embeds = decoder_speed.load(folder, name)
-        found["peak_when_loaded_bytes"] = peak_memory()
+        peaks["peak_when_loaded_bytes"] = peak_memory()
         decoder_speed.generate(decoder, embeds)
-    print(json.dumps({**found, "peak_bytes": peak_memory()}))
+    print(json.dumps({**peaks, "peak_bytes": peak_memory()}))
 
 
 if __name__ == "__main__":

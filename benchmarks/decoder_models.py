@@ -81,12 +81,11 @@ class DecoderFolder:
 def machine() -> dict:
     """What figures were measured on and with, for every file of results."""
     import platform
-    from importlib.metadata import version
 
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    versions = {name: version(name) for name in ("torch", "transformers", "optimum-onnx", "onnxruntime")}
-    return {"device": "2 x86-64 cores", "cpu": cpu, "python": platform.python_version(), "versions": versions}
+    from measured_on import measured_on
+
+    libraries = ("torch", "transformers", "optimum-onnx", "onnxruntime")
+    return {**measured_on(*libraries), "python": platform.python_version()}
 
 
 def write(model, folder: Path, precision: str) -> None:
@@ -138,9 +137,9 @@ def make_dynamic(folder: Path) -> None:
             node.CopyFrom(
                 helper.make_node("DynamicQuantizeMatMul", inputs, node.output, name=node.name, domain=node.domain)
             )
-    kept = [tensor for tensor in graph.initializer if tensor.name not in gone]
+    remaining = [tensor for tensor in graph.initializer if tensor.name not in gone]
     del graph.initializer[:]
-    graph.initializer.extend([*kept, *added])
+    graph.initializer.extend([*remaining, *added])
     (folder / "model.onnx").write_bytes(model.SerializeToString())
 
 

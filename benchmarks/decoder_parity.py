@@ -53,17 +53,17 @@ def compare(model, decoder, number: int, ways: list[str]) -> dict:
     for way in ways:
         options = WAYS[way]
         tokens, logits = answer(model, ids, embeds, number, options)
-        given, given_logits = answer(decoder, ids, embeds, number, options)
-        row[way] = {"equal": tokens == given}
-        if tokens != given:
-            at = next(index for index, pair in enumerate(zip(tokens, given, strict=False)) if pair[0] != pair[1])
+        exported, exported_logits = answer(decoder, ids, embeds, number, options)
+        row[way] = {"equal": tokens == exported}
+        if tokens != exported:
+            at = next(index for index, pair in enumerate(zip(tokens, exported, strict=False)) if pair[0] != pair[1])
             best = logits[at].topk(2).values
             row[way] |= {"parted_at": at, "lead": float((best[0] - best[1]) / logits[at].std())}
         if way == "greedy":
             same = next(
-                (i for i, pair in enumerate(zip(tokens, given, strict=False)) if pair[0] != pair[1]), len(tokens)
+                (i for i, pair in enumerate(zip(tokens, exported, strict=False)) if pair[0] != pair[1]), len(tokens)
             )
-            row["max_logit_error"] = float((logits[:same] - given_logits[:same]).abs().max())
+            row["max_logit_error"] = float((logits[:same] - exported_logits[:same]).abs().max())
             row["distinct_tokens"] = len(set(tokens))
     return row
 

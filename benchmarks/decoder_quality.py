@@ -13,15 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import shutil
 import tempfile
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
+from measured_on import device_title
 
 from laco_engines.answering import Answerer
 from laco_export.bundle import open_bundle, write_manifest
@@ -29,6 +28,7 @@ from laco_export.conversation import IM_END
 from laco_export.exporter.decoder import DECODER_PRECISIONS, DecoderPrecision, export_decoder
 from laco_export.exporter.options import ExportOptions
 from laco_export.exporter.pipeline import export_bundle
+from laco_export.machine import library_versions
 from laco_export.models import checkpoint
 from laco_export.quiet import quiet_libraries
 
@@ -83,8 +83,8 @@ def main() -> None:
         "checkpoint": arguments.checkpoint.name,
         "questions": len(entries),
         "answer_tokens": int(sum(len(prompt["answer"]) for prompt in prompts)),
-        "device": f"2 x86-64 cores, {platform.processor() or platform.machine()}",
-        "versions": {name: metadata.version(name) for name in ("torch", "onnxruntime", "optimum-onnx", "transformers")},
+        "device": device_title(),
+        "versions": library_versions(("torch", "onnxruntime", "optimum-onnx", "transformers")),
         "precisions": rows,
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
@@ -135,14 +135,14 @@ def with_decoder(base: Path, folder: Path, model, precision: DecoderPrecision) -
     """A copy of a bundle with its decoder in another precision."""
     shutil.copytree(base, folder)
     shutil.rmtree(folder / "llm")
-    known = DECODER_PRECISIONS.setdefault(precision.name, precision)
+    registered = DECODER_PRECISIONS.setdefault(precision.name, precision)
     manifest = open_bundle(base).manifest
     decoder = export_decoder(
         model.language_model,
         image_token_id=manifest.decoder.image_token_id,
         eos_token_ids=manifest.decoder.eos_token_ids,
         output_folder=folder,
-        precision=known.name,
+        precision=registered.name,
         generation_config=model.generation_config,
     )
     write_manifest(folder, replace(manifest, decoder=decoder))
@@ -152,11 +152,11 @@ def with_decoder(base: Path, folder: Path, model, precision: DecoderPrecision) -
 def scores(logits: list[np.ndarray], reference: list[np.ndarray], prompts: list[dict]) -> dict:
     """Perplexity of the true answers, and the share of positions where the best token is the reference's."""
     losses, same = [], []
-    for given, expected, prompt in zip(logits, reference, prompts, strict=True):
-        shifted = given - given.max(-1, keepdims=True)
+    for tested, expected, prompt in zip(logits, reference, prompts, strict=True):
+        shifted = tested - tested.max(-1, keepdims=True)
         log_probabilities = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-        losses.append(-log_probabilities[np.arange(len(given)), prompt["answer"]])
-        same.append(given.argmax(-1) == expected.argmax(-1))
+        losses.append(-log_probabilities[np.arange(len(tested)), prompt["answer"]])
+        same.append(tested.argmax(-1) == expected.argmax(-1))
     return {
         "perplexity": round(math.exp(float(np.concatenate(losses).mean())), 5),
         "same_next_token": round(float(np.concatenate(same).mean()), 5),

@@ -192,7 +192,7 @@ def generate(model, embeds) -> dict:
 def llama(bench: Path, model: Path) -> dict:
     """One prefill, and one decode after a prompt of the same length; its CPU time is of the whole command."""
     common = [bench, "-m", model, "-t", str(THREADS), "-r", "1", "-o", "json"]
-    found = {}
+    figures = {}
     environment = os.environ | {"LD_LIBRARY_PATH": str(bench.parent)}
     for part, options in (
         ("prefill", ["-p", str(PROMPT), "-n", "0"]),
@@ -202,9 +202,9 @@ def llama(bench: Path, model: Path) -> dict:
         done = subprocess.run([*common, *options], check=True, capture_output=True, text=True, env=environment)
         after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        found[f"{part}_tokens_per_s"] = json.loads(done.stdout)[0]["avg_ts"]
-        found[f"{part}_cpu_per_wall"] = cpu / wall
-    return found
+        figures[f"{part}_tokens_per_s"] = json.loads(done.stdout)[0]["avg_ts"]
+        figures[f"{part}_cpu_per_wall"] = cpu / wall
+    return figures
 
 
 def summarise(rows: list[dict]) -> dict:

@@ -22,16 +22,17 @@ import platform
 import sysconfig
 import time
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
 from decoder_models import DecoderFolder
 from decoder_quality import RESULTS, TRIED, scores
+from measured_on import device_title
 
 from laco_engines.generation.decoder import open_decoder
 from laco_export.exporter.decoder import DECODER_PRECISIONS, export_decoder
+from laco_export.machine import library_versions
 from laco_export.quiet import quiet_libraries
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +43,7 @@ LEAST_WORDS = 5  # of a paragraph: shorter ones are signatures and headings
 NOT_PROSE = ("test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__")
 COMPARED = (
     *DECODER_PRECISIONS.values(),
-    next(one for one in TRIED if one.name.startswith("int4 block 32, head int8 b")),
+    next(precision for precision in TRIED if precision.name.startswith("int4 block 32, head int8 b")),
 )
 
 
@@ -58,19 +59,19 @@ def main() -> None:
     tokenizer, model, trained = trained_model(arguments.folder, training, arguments.steps)
     windows = {name: cut(tokenizer.encode(text).ids) for name, text in texts.items()}
     rows = {name: {} for name in windows}
-    references = {name: [pytorch_logits(model, ids) for ids in found] for name, found in windows.items()}
+    references = {name: [pytorch_logits(model, ids) for ids in parts] for name, parts in windows.items()}
     for precision in (None, *COMPARED):
         decoder = None if precision is None else exported(model, arguments.folder, precision)
-        for name, found in windows.items():
-            logits = references[name] if decoder is None else [decoder_logits(decoder, ids) for ids in found]
-            row = scores(logits, references[name], [{"answer": ids[1:]} for ids in found])
+        for name, parts in windows.items():
+            logits = references[name] if decoder is None else [decoder_logits(decoder, ids) for ids in parts]
+            row = scores(logits, references[name], [{"answer": ids[1:]} for ids in parts])
             rows[name]["PyTorch fp32" if precision is None else precision.name] = row
             print(name, precision and precision.name, json.dumps(row), flush=True)
     document = {
         "model": trained,
         "python": platform.python_version(),
-        "device": f"2 x86-64 cores, {platform.processor() or platform.machine()}",
-        "versions": {name: metadata.version(name) for name in ("torch", "onnxruntime", "optimum-onnx", "transformers")},
+        "device": device_title(),
+        "versions": library_versions(("torch", "onnxruntime", "optimum-onnx", "transformers")),
         "texts": {
             name: {
                 "sha256": hashlib.sha256(text.encode()).hexdigest(),
@@ -98,8 +99,8 @@ def prose() -> tuple[str, dict[str, str]]:
     held_out = files[::HELD_OUT_EVERY]
     training = [paragraph for path in files if path not in held_out for paragraph in docstrings(path)]
     training += [paragraph for topic in sorted(topics) for paragraph in paragraphs(topics[topic])]
-    known = set(training)
-    unseen = [paragraph for path in held_out for paragraph in docstrings(path) if paragraph not in known]
+    trained_on = set(training)
+    unseen = [paragraph for path in held_out for paragraph in docstrings(path) if paragraph not in trained_on]
     unique = "\n\n".join(dict.fromkeys(training))  # topics repeat each other
     return unique, {"docstrings": "\n\n".join(unseen), "license": (ROOT / "LICENSE").read_text(encoding="utf-8")}
 
@@ -110,14 +111,14 @@ def docstrings(path: Path) -> list[str]:
     except (SyntaxError, UnicodeDecodeError):
         return []
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    found = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, owners)]
-    return [paragraph for text in found for paragraph in paragraphs(text)]
+    texts = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, owners)]
+    return [paragraph for text in texts for paragraph in paragraphs(text)]
 
 
 def paragraphs(text: str) -> list[str]:
     """Paragraphs of some words, without examples at a prompt."""
-    found = (paragraph.strip() for paragraph in text.split("\n\n"))
-    return [one for one in found if len(one.split()) >= LEAST_WORDS and ">>>" not in one]
+    stripped = (paragraph.strip() for paragraph in text.split("\n\n"))
+    return [paragraph for paragraph in stripped if len(paragraph.split()) >= LEAST_WORDS and ">>>" not in paragraph]
 
 
 def trained_model(folder: Path, text: str, steps: int):

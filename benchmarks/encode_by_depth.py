@@ -22,10 +22,19 @@ from pathlib import Path
 
 import graph_timing
 import numpy as np
-from graph_timing import device, median_ratio, merge_results, open_session, random_pixels, summary, time_in_turn
+from graph_timing import (
+    graphs_measured_on,
+    median_ratio,
+    merge_results,
+    open_session,
+    random_pixels,
+    summary,
+    time_in_turn,
+)
 from published_towers import DEPTHS, pixel_shape, published_config, published_tower
 
 RESULT = "encode_by_depth"
+PROFILED_RUNS, KERNEL_ROUNDS = 5, 9
 ALLOWED = {"1/2": 0.03, "1/4": 0.05, "1/6": 0.08, "1/12": 0.08}
 """How far above the FLOP ratio the time's ratio may be."""
 CHANNELS, WIDTH, TOKENS, MERGED = 1024, 2816, 576, 144  # of AIMv2-L/336
@@ -49,7 +58,9 @@ def make(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         tower = published_tower("aimv2", depth)
         traced = vision_graph.trace_and_rewrite(tower, pixel_shape(tower), opset=target.opsets[-1])
-        vision_graph.write(vision_graph.for_target(traced, target, (1,)), path.parent, precision="fp32", target=target)
+        vision_graph.write_vision(
+            vision_graph.for_target(traced, target, (1,)), path.parent, precision="fp32", target=target
+        )
         (path.parent / vision_graph.marked(path.name)).unlink()
         del tower, traced
         gc.collect()
@@ -69,7 +80,7 @@ def measure(folder: Path, depths: list[str], rounds: int) -> None:
         runs = {"1": lambda: full.run(None, pixels), depth: lambda session=session: session.run(None, pixels)}
         series = time_in_turn(runs, rounds=rounds)
         ratio, flops = median_ratio(series[depth], series["1"]), flop_ratio(depth)
-        found = {
+        times = {
             "ratio_to_1": round(ratio, 4),
             "flop_ratio": round(flops, 4),
             "above_flops": round(ratio / flops - 1, 4),
@@ -77,17 +88,17 @@ def measure(folder: Path, depths: list[str], rounds: int) -> None:
             "at_1": summary(series["1"]),
             "at_depth": summary(series[depth]),
         }
-        merge_results(RESULT, **device(), times={depth: found})
+        merge_results(RESULT, **graphs_measured_on(), times={depth: times})
         print(f"@{depth}: {ratio:.3f} of @1, FLOPs {flops:.3f}: {ratio / flops - 1:+.1%}", flush=True)
         del session, runs, series
         gc.collect()
 
 
-def profile(folder: Path, depths: list[str], repeats: int = 5) -> None:
+def profile(folder: Path, depths: list[str]) -> None:
     """Time every node at each depth; keep what each part of the tower took and computed."""
     for depth in depths:
-        found = profiled_parts(graph_path(folder, depth), repeats)
-        parts = {name: {"ms": round(ms, 2), "gflop": round(flops / 1e9, 2)} for name, (ms, flops) in found.items()}
+        profiled = profiled_parts(graph_path(folder, depth))
+        parts = {name: {"ms": round(ms, 2), "gflop": round(flops / 1e9, 2)} for name, (ms, flops) in profiled.items()}
         merge_results(RESULT, profile={depth: parts})
 
 
@@ -124,11 +135,11 @@ def account() -> None:
     merge_results(RESULT, accounting=accounting)
 
 
-def profiled_parts(path: Path, repeats: int) -> dict[str, tuple[float, float]]:
+def profiled_parts(path: Path) -> dict[str, tuple[float, float]]:
     """``part → (milliseconds, FLOPs)`` of one run: each node's median over the runs, added up by part."""
     session = open_session(path, profile=path.parent / "profile")
     pixels = random_pixels(session)
-    for _ in range(1 + repeats):
+    for _ in range(1 + PROFILED_RUNS):
         session.run(None, pixels)
     trace = Path(session.end_profiling())
     events = json.loads(trace.read_text())
@@ -138,11 +149,11 @@ def profiled_parts(path: Path, repeats: int) -> dict[str, tuple[float, float]]:
     for event in events:
         if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time") or event["ts"] < first:
             continue
-        node, given = event["name"], event["args"]
+        node, facts = event["name"], event["args"]
         taken[node].append(event["dur"] / 1e3)
-        inputs = [next(iter(shape.values())) for shape in given["input_type_shape"]]
-        outputs = [next(iter(shape.values())) for shape in given["output_type_shape"]]
-        flops[node], part_of[node] = node_flops(given["op_name"], inputs, outputs), part(node, given["op_name"], inputs)
+        inputs = [next(iter(shape.values())) for shape in facts["input_type_shape"]]
+        outputs = [next(iter(shape.values())) for shape in facts["output_type_shape"]]
+        flops[node], part_of[node] = node_flops(facts["op_name"], inputs, outputs), part(node, facts["op_name"], inputs)
     parts: dict[str, tuple[float, float]] = {}
     for node, samples in taken.items():
         ms, work = parts.get(part_of[node], (0.0, 0.0))
@@ -179,7 +190,7 @@ def part(node: str, op: str, inputs: list[list[int]]) -> str:
     return f"blocks on {tokens} tokens: {kinds.get(op, 'norms, activation, additions')}"
 
 
-def kernels(threads: int, rounds: int = 9) -> None:
+def kernels(threads: int) -> None:
     """GFLOP/s of a block's Linear layers by tokens; what streaming their weights takes at the least."""
     cases = {
         (tokens, *layer[1:]): linear_session(tokens, *layer[1:])
@@ -187,19 +198,19 @@ def kernels(threads: int, rounds: int = 9) -> None:
         for layer in BLOCK_LAYERS
     }
     speeds = defaultdict(list)
-    for _ in range(rounds):
-        for (tokens, inputs, outputs), (session, given) in cases.items():
+    for _ in range(KERNEL_ROUNDS):
+        for (tokens, inputs, outputs), (session, features) in cases.items():
             work = 2 * tokens * inputs * outputs
             repeats = max(1, round(4e9 / work))
             start = time.perf_counter()
             for _ in range(repeats):
-                session.run(None, {"x": given})
+                session.run(None, {"x": features})
             speeds[tokens, inputs, outputs].append(work * repeats / (time.perf_counter() - start) / 1e9)
-    found = {" x ".join(map(str, case)): round(float(np.median(values)), 1) for case, values in speeds.items()}
+    medians = {" x ".join(map(str, case)): round(float(np.median(values)), 1) for case, values in speeds.items()}
     bandwidth = streaming_gb_per_s(threads)
     block_bytes = 4 * sum(count * inputs * outputs for count, inputs, outputs in BLOCK_LAYERS)
     facts = {
-        "gflops_per_s_by_tokens_inputs_outputs": found,
+        "gflops_per_s_by_tokens_inputs_outputs": medians,
         "weights_streamed_gb_per_s": round(bandwidth, 1),
         "block_weights_mb": round(block_bytes / 1e6, 1),
         "block_weights_streamed_ms": round(block_bytes / bandwidth / 1e6, 2),
@@ -225,14 +236,14 @@ def linear_session(tokens: int, inputs: int, outputs: int):
     return open_session(model.SerializeToString()), random.standard_normal((1, tokens, inputs), np.float32)
 
 
-def streaming_gb_per_s(threads: int, repeats: int = 7) -> float:
+def streaming_gb_per_s(threads: int) -> float:
     """Reading 512 MB, far more than the caches hold (a matrix by a vector)."""
     import torch
 
     torch.set_num_threads(threads)
     matrix, vector = torch.ones(16384, 8192), torch.ones(8192)
     taken = []
-    for _ in range(repeats):
+    for _ in range(KERNEL_ROUNDS):
         start = time.perf_counter()
         torch.mv(matrix, vector)
         taken.append(time.perf_counter() - start)

@@ -20,15 +20,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from fractions import Fraction
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 from published_bundles import published_bundles
 from published_towers import pixel_shape, published_tower
 
-from laco_engines.bench.plot import Point, draw_by_depth
-from laco_engines.building.build_device import BuildTarget
+from laco_engines.bench.plot import DepthPoint, draw_by_depth
+from laco_engines.building.build_device import BuildDevice
 from laco_engines.building.builder import BuildOptions, build_bundle
 from laco_engines.building.verification import open_engines
 from laco_engines.cost.graph_cost import graph_cost
@@ -42,9 +41,12 @@ from laco_engines.store.engine_cache import EngineCache
 from laco_engines.timing import interleave
 from laco_export.agreement import Tolerance, agreement
 from laco_export.atomic import write_json
+from laco_export.charts import save_chart
 from laco_export.errors import LacoError
+from laco_export.machine import library_versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "encode_by_depth_gpu.json"
+LIBRARIES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "onnx", "transformers")
 TOLERANCE = Tolerance(cosine=0.999, norm_drift=0.01, max_abs=0.05)
 """Of FP16 against FP32 PyTorch over 24 blocks; the exporter's own for FP16 graphs are tighter, on trained weights."""
 Encode = Callable[[np.ndarray], np.ndarray]
@@ -63,10 +65,10 @@ def runtimes(bundle, device, cache: EngineCache, notes: list[str]) -> Iterator[t
             notes.append(f"{name}: {'no device' if installed else 'not installed'}")
             continue
         capabilities = (device.capability,) if library == "tensorrt_rtx" else ()
-        target = BuildTarget(library, installed, device, capabilities, device_profile(device))
+        build_device = BuildDevice(library, installed, device, capabilities, device_profile(device))
         try:
-            results = build_bundle(bundle, target, BuildOptions(), cache=cache)
-            yield name, open_engines(bundle, target, results).encode
+            results = build_bundle(bundle, build_device, BuildOptions(), cache=cache)
+            yield name, open_engines(bundle, build_device, results).encode
         except LacoError as error:
             notes.append(f"{name}: {error.failed}: {error.given}")
 
@@ -99,7 +101,7 @@ def subjects(arguments, device, folder: Path, notes: list[str]) -> Iterator[tupl
         tower = published_tower("aimv2", depth)
         pixels = np.random.default_rng(0).standard_normal((largest, *pixel_shape(tower)[1:]), np.float32)
         with torch.inference_mode():
-            expected = np.concatenate([tower(one[None])[0].numpy() for one in torch.from_numpy(pixels)])
+            expected = np.concatenate([tower(tile[None])[0].numpy() for tile in torch.from_numpy(pixels)])
         inside = folder / depth.replace("/", "_")
         ((_, bundle),) = published_bundles("aimv2", depth, ["fp16"], inside, arguments.batch)
         costs = {graph.batch: graph_cost(bundle.file(graph.file)) for graph in bundle.manifest.vision.graphs}
@@ -118,8 +120,8 @@ def measure(arguments, device) -> dict:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         records, runs = {}, {}
         for name, depth, encode, facts in subjects(arguments, device, Path(folder), notes):
-            found = agreement("image_features", facts["expected"], encode(facts["pixels"]), TOLERANCE)
-            print(f"{name} @{depth}: {found.numbers()}", flush=True)
+            agrees = agreement("image_features", facts["expected"], encode(facts["pixels"]), TOLERANCE)
+            print(f"{name} @{depth}: {agrees.numbers()}", flush=True)
             for batch in arguments.batch:
                 cost, key = facts["costs"][batch], f"{name} @{depth} batch {batch}"
                 floor = profile and floor_of(
@@ -133,9 +135,9 @@ def measure(arguments, device) -> dict:
                     "floor_ms": floor.ms if floor else None,
                     "bound": floor.bound if floor else None,
                     "against_fp32_pytorch": {
-                        "cosine": found.cosine,
-                        "norm_ratio": found.norm_ratio,
-                        "within": found.within(),
+                        "cosine": agrees.cosine,
+                        "norm_ratio": agrees.norm_ratio,
+                        "within": agrees.within(),
                     },
                 }
                 pixels = facts["pixels"][:batch]
@@ -146,7 +148,7 @@ def measure(arguments, device) -> dict:
         records[key] |= {
             "p50_ms": series.quantile(0.5),
             "p95_ms": series.quantile(0.95),
-            "samples": len(series.kept),
+            "samples": len(series.accepted),
             "rejected": series.rejected,
         }
     _add_ratios(records)
@@ -178,16 +180,6 @@ def show(records: list[dict]) -> None:
         )  # fmt: skip
 
 
-def versions() -> dict[str, str]:
-    found = {}
-    for name in ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "onnx", "transformers"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--depth", nargs="+", default=["1", "1/2", "1/4"])
@@ -216,7 +208,7 @@ def main() -> int:
     before = machine_state()
     document = {
         "machine": before.to_dict(),
-        "versions": versions(),
+        "versions": library_versions(LIBRARIES),
         "warmup": arguments.warmup,
         "repeats": arguments.repeats,
         "tolerance": asdict(TOLERANCE),
@@ -230,12 +222,12 @@ def main() -> int:
         print("rehearsed on the CPU; nothing was written")
         return 0 if agrees else 1
     write_json(RESULTS, document)
-    series: dict[str, list[Point]] = {}
+    series: dict[str, list[DepthPoint]] = {}
     for record in document["results"]:
-        point = Point(float(Fraction(record["depth"])), record["p50_ms"] / record["batch"], record["gflops"])
+        point = DepthPoint(float(Fraction(record["depth"])), record["p50_ms"] / record["batch"], record["gflops"])
         series.setdefault(f"{record['runtime']}, batch {record['batch']}", []).append(point)
     shown = {name: points for name, points in series.items() if name.endswith("batch 5")} or series
-    draw_by_depth(shown, f"AIMv2-L/336 encode time by depth: {before.gpu}").save(RESULTS.with_suffix(".png"))
+    save_chart(draw_by_depth(shown, f"AIMv2-L/336 encode time by depth: {before.gpu}"), RESULTS.with_suffix(".png"))
     print(f"written: {RESULTS}, {RESULTS.with_suffix('.png').name}")
     return 0 if agrees else 1
 

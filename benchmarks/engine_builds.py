@@ -22,7 +22,7 @@ from pathlib import Path
 from published_bundles import published_bundles
 from published_towers import ENCODERS
 
-from laco_engines.building.build_device import resolve_target
+from laco_engines.building.build_device import resolve_device
 from laco_engines.building.builder import BuildOptions, build_bundle
 from laco_engines.cost.graph_cost import graph_cost
 from laco_engines.devices.state import machine_state
@@ -38,12 +38,12 @@ PRECISIONS = ("fp32", "fp16")
 def measure(bundle: Bundle, cache: EngineCache) -> dict:
     """Build, and build again."""
     (graph,) = bundle.manifest.vision.graphs
-    cost, target = graph_cost(bundle.file(graph.file)), resolve_target("rtx")
+    cost, device = graph_cost(bundle.file(graph.file)), resolve_device("rtx")
     before = os.times()
-    (first,) = build_bundle(bundle, target, BuildOptions(), cache=cache)
+    (first,) = build_bundle(bundle, device, BuildOptions(), cache=cache)
     after = os.times()
     start = time.perf_counter()
-    (second,) = build_bundle(bundle, target, BuildOptions(), cache=cache)
+    (second,) = build_bundle(bundle, device, BuildOptions(), cache=cache)
     seconds = time.perf_counter() - start
     if second.status != "cached":
         raise RuntimeError(f"the second build was {second.status}")
@@ -67,7 +67,7 @@ def measure(bundle: Bundle, cache: EngineCache) -> dict:
         "second_build": second.status,
         "second_build_s": round(seconds, 2),
         "compute_capabilities": list(first.stored.key.compute_capabilities),
-        "library": f"{target.library} {target.version}",
+        "library": f"{device.library} {device.version}",
     }
 
 
@@ -86,8 +86,8 @@ def main() -> int:
     for encoder in arguments.encoder:
         for depth in arguments.depth:
             title = f"{encoder} @{depth}"
-            known = () if arguments.force else read_results()["results"]
-            wanted = [precision for precision in arguments.precision if f"{title} {precision}" not in known]
+            measured = () if arguments.force else read_results()["results"]
+            wanted = [precision for precision in arguments.precision if f"{title} {precision}" not in measured]
             if not wanted:
                 continue
             with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

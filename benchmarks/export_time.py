@@ -18,8 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
+
+from measured_on import device_title
+
+from laco_export.machine import library_versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "export_time.json"
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnx-graphsurgeon", "polygraphy", "numpy")
@@ -49,11 +52,11 @@ def write_checkpoint(encoder: str, folder: Path) -> None:
 def export(arguments: list[str]) -> int:
     """In a process of its own: the command, then what it took, on stdout."""
     from laco_export.cli import main
+    from laco_export.machine import peak_memory
 
     start = time.perf_counter()
     code = main(arguments)
-    # getrusage would count the parent's memory from before the exec
-    peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    peak = peak_memory()
     used = os.times()
     print(json.dumps({"seconds": time.perf_counter() - start, "cpu_seconds": used.user + used.system, "peak": peak}))
     return code
@@ -88,16 +91,9 @@ def measure(checkpoint: Path, precision: str, compiled: bool) -> dict:
             "pictures": len(manifest["accuracy"]["pictures"]),
             "judged_by": manifest["accuracy"]["judged_by"],
             "compared_tensors": len(compared),
-            "lowest_cosine": min(compared, key=lambda one: one["cosine"]),
+            "lowest_cosine": min(compared, key=lambda tensor: tensor["cosine"]),
             "bytes": {name: entry["bytes"] for name, entry in manifest["files"].items() if entry["bytes"] > 100_000},
         }
-
-
-def device() -> str:
-    names = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return f"{os.cpu_count()} {platform.machine()} cores ({names[0] if names else 'unknown'})"
 
 
 def main() -> int:
@@ -114,12 +110,11 @@ def main() -> int:
         if not folder.exists():
             write_checkpoint(arguments.encoder, folder)
         result = measure(folder, arguments.precision, arguments.compile)
-    versions = {name: metadata.version(name) for name in LIBRARIES}
     result |= {
         "encoder": arguments.encoder,
-        "device": device(),
+        "device": device_title(),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": library_versions(LIBRARIES),
     }
     print(json.dumps(result, indent=1))
     earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

@@ -49,7 +49,7 @@ def export(checkpoint: Path, output: Path, target: str, precision: str | None, b
         "nodes": sum(vision["nodes"].values()),
         "rewrites": {record["name"]: record["fired"] for record in vision["rewrites"]},
         "kept_fp32": len(vision["kept_fp32"]),
-        "measured_islands": [kept for kept in vision["kept_fp32"] if "(rule)" not in kept["reason"]][:4],
+        "measured_islands": [node for node in vision["kept_fp32"] if "(rule)" not in node["reason"]][:4],
         "worst_boundary": worst,
         "image_features": tensors[-1],
         "compiled": report["compiled"],
@@ -85,10 +85,12 @@ def main() -> None:
                 continue
             if not checkpoint.exists():
                 write_checkpoint(encoder, depth, checkpoint, method, outliers=arguments.outliers)
-            found = export(checkpoint, arguments.folder / "bundle", target, precision, arguments.batch)
+            exported = export(checkpoint, arguments.folder / "bundle", target, precision, arguments.batch)
             shutil.rmtree(arguments.folder / "bundle")
-            RESULTS.write_text(json.dumps(_results() | {name: found}, indent=1) + "\n")
-            print(f"{name}: {found['nodes_before']} -> {found['nodes']} nodes, {found['wall_s']} s", flush=True)
+            RESULTS.write_text(json.dumps(_results() | {name: exported}, indent=1) + "\n")
+            print(
+                f"{name}: {exported['nodes_before']} -> {exported['nodes']} nodes, {exported['wall_s']} s", flush=True
+            )
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 

@@ -7,20 +7,21 @@ process sleeps until such spinning has ended.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from measured_on import device_title
 
 from laco_engines.timing import Series, time_run
+from laco_export import onnx_session
+from laco_export.machine import library_versions
 
 THREADS = 2
+WARM_UP = 2  # runs of each before the first round
 SETTLE_S = 0.02
 """ONNX Runtime's threads spin for a few milliseconds after a run."""
 
@@ -36,25 +37,24 @@ def _start_thread_pool() -> None:
 def open_session(graph: Path | bytes, *, profile: Path | None = None) -> onnxruntime.InferenceSession:
     """A session on the CPU provider; ``profile`` is the prefix of a trace of every node."""
     _start_thread_pool()
-    options = onnxruntime.SessionOptions()
-    options.use_per_session_threads, options.log_severity_level = False, 3
+    options = onnx_session.session_options()
+    options.use_per_session_threads = False
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
-    given = graph if isinstance(graph, bytes) else str(graph)
-    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    return onnx_session.open_session(graph, options=options)
 
 
 def random_pixels(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray]:
     """Feeds for the only input: standard normal, the same on every call."""
-    given = session.get_inputs()[0]
-    return {given.name: np.random.default_rng(0).standard_normal(given.shape, np.float32)}
+    (pixels,) = session.get_inputs()
+    return {pixels.name: np.random.default_rng(0).standard_normal(pixels.shape, np.float32)}
 
 
-def time_in_turn(runs: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 2) -> dict[str, Series]:
-    """TimedRun ``runs`` in turn, in another order each round."""
+def time_in_turn(runs: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, Series]:
+    """Time ``runs`` in turn, in another order each round."""
     series, order = {name: Series(on_cpu=True) for name in runs}, np.random.default_rng(0)
     for run in runs.values():
-        for _ in range(warmup):
+        for _ in range(WARM_UP):
             run()
     for _ in range(rounds):
         for name in order.permutation(list(runs)):
@@ -77,20 +77,14 @@ def summary(series: Series) -> dict:
 
 def median_ratio(series: Series, base: Series) -> float:
     """The median over rounds of the ratio to ``base`` in the same round; rounds in which either stalled are out."""
-    rounds = zip(series.samples, base.samples, series.is_kept, base.is_kept)
-    return float(np.median([one.ms / other.ms for one, other, kept, also in rounds if kept and also]))
+    rounds = zip(series.samples, base.samples, series.is_accepted, base.is_accepted)
+    return float(np.median([sample.ms / reference.ms for sample, reference, *steady in rounds if all(steady)]))
 
 
-def device() -> dict:
-    """What was measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    packages = ("onnxruntime", "torch", "transformers", "onnx", "numpy")
-    return {
-        "device": f"{os.cpu_count()} {platform.machine().replace('_', '-')} cores, {model}",
-        "threads": THREADS,
-        "versions": {name: metadata.version(name) for name in packages},
-    }
+def graphs_measured_on(*more: str) -> dict:
+    """What graphs were timed on; ``more`` names libraries besides those of every such benchmark."""
+    libraries = ("onnxruntime", "torch", "transformers", "onnx", "numpy", *more)
+    return {"device": device_title(), "threads": THREADS, "versions": library_versions(libraries)}
 
 
 def merge_results(name: str, **parts: dict) -> None:

@@ -40,9 +40,10 @@ def write_checkpoint(folder: Path, dtype: str) -> None:
 
 
 def peak_mib() -> float:
-    """Peak resident memory of this process; ``getrusage`` would count the parent's from before the exec."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    """Peak resident memory of this process."""
+    from laco_export.machine import peak_memory
+
+    return peak_memory() / 2**20
 
 
 def load(folder: Path, dtype: str) -> dict:

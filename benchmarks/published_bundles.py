@@ -41,12 +41,12 @@ def published_bundles(
         if precision != "fp32":
             form = HALF_FORMATS[precision]
             picture = np.random.default_rng(0).standard_normal(shape, np.float32)
-            kept = choose_fp32(traced.graph, measure_ranges(traced.graph, [picture], form.torch), form)
-            (graph,) = vision_graph.in_half([traced], kept, form)
+            kept_fp32 = choose_fp32(traced.graph, measure_ranges(traced.graph, [picture], form.torch), form)
+            (graph,) = vision_graph.in_half([traced], kept_fp32, form)
         inside = folder / precision
         inside.mkdir(parents=True)
         formed = vision_graph.for_target(graph, TARGET, batches)
-        record = vision_graph.write(formed, inside, precision=precision, target=TARGET)
+        record = vision_graph.write_vision(formed, inside, precision=precision, target=TARGET)
         (inside / vision_graph.marked(record.graphs[0].file)).unlink()
         manifest = Manifest("benchmark", {}, **facts, vision=record, preprocessing={}, golden="", accuracy={})
         write_manifest(inside, manifest)

@@ -19,24 +19,24 @@ ENCODERS = {
 DEPTHS = ("1", "1/2", "1/4", "1/6", "1/12")
 
 
-def published_config(encoder: str, depth: str | None, method: str | None = "laco") -> LacoConfig:
+def published_config(encoder: str, depth: str, method: str = "laco") -> LacoConfig:
     """``encoder`` by its short name, merged by ``method`` at ``depth``, in front of Qwen2.5-0.5B's width."""
     text = qwen2_5_0_5b_config()
     text.num_hidden_layers = text.vocab_size = 1  # the language model is not measured here
     text.layer_types = text.layer_types[:1]
-    compression = {"method": method, "depths": [depth] if method else []}
+    compression = {"method": method, "depths": [depth]}
     return LacoConfig(vision_config(ENCODERS[encoder]), text, compression)
 
 
-def published_tower(encoder: str, depth: str | None, method: str | None = "laco") -> VisionTower:
+def published_tower(encoder: str, depth: str) -> VisionTower:
     """The tower that the exporter traces: encoder, merge, projector; the same weights on every call."""
     torch.manual_seed(0)
-    return VisionTower(LacoForConditionalGeneration(published_config(encoder, depth, method)).eval()).eval()
+    return VisionTower(LacoForConditionalGeneration(published_config(encoder, depth)).eval()).eval()
 
 
-def pixel_shape(tower: VisionTower, batch: int = 1) -> tuple[int, ...]:
+def pixel_shape(tower: VisionTower) -> tuple[int, ...]:
     vision = tower.vision_model
-    return (batch, 3, *vision.spec.image_size(vision.encoder.config))
+    return (1, 3, *vision.spec.image_size(vision.encoder.config))
 
 
 _OUTLIER_BLOCK, _LARGEST_WEIGHT = 6, 6e4  # the weight fits into half, what it makes does not

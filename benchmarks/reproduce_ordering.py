@@ -6,10 +6,10 @@
 
 An encoder of twelve blocks is pretrained at its full token count until a small causal decoder reads at least 90 % of
 the letters on its pages; then arms with the same batches, steps and start put a merge into it: Table 1's compressors at
-1/4, Table 8's depths, and controls. `docs/reproduction.md` tells what came out.
+1/4, Table 8's depths, and controls. ``docs/reproduction.md`` tells what came out.
 
-A folder (`--output`) holds for each seed the pretrained parts and one JSON an arm; what stands there is not run again,
-and an arm that was stopped goes on at its step. `report` writes benchmarks/results/reproduce_ordering.json,
+A folder (``--output``) holds for each seed the pretrained parts and one JSON an arm; what stands there is not run
+again, and an arm that was stopped goes on at its step. ``report`` writes benchmarks/results/reproduce_ordering.json,
 reproduce_ordering.md and two pictures beside it.
 """
 
@@ -18,11 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+
+from measured_on import measured_on
 
 RESULTS = Path(__file__).resolve().parent / "results"
 STEPS = {"encoder": 600, "decoder": 200, "reader": 100, "stage_1": 100, "stage_2": 200}
@@ -41,7 +42,7 @@ class Seed:
     """One seed's folder: every part is made once.
 
     Args:
-        steps: of each part, as `STEPS`.
+        steps: of each part, as ``STEPS``.
         seconds: after which the run stops, at an arm's next step; None never.
     """
 
@@ -50,19 +51,19 @@ class Seed:
 
         self.folder, self.seed, self.steps, self.device = folder, seed, steps, device
         self.deadline = float("inf") if seconds is None else time.monotonic() + seconds
-        file, given = folder / "settings.json", settings_of(seed, steps)
+        file, settings = folder / "settings.json", settings_of(seed, steps)
         folder.mkdir(parents=True, exist_ok=True)
-        found = json.loads(file.read_text()) if file.exists() else {}
-        if other := [name for name in found if found[name] != given.get(name)]:  # an older record lacks some
+        earlier = json.loads(file.read_text()) if file.exists() else {}
+        if other := [name for name in earlier if earlier[name] != settings.get(name)]:  # an older record lacks some
             sys.exit(
                 f"error: '{folder}' was made with other settings: "
-                + "; ".join(f"{name} {found[name]} then, {given.get(name)} now" for name in other)
+                + "; ".join(f"{name} {earlier[name]} then, {settings.get(name)} now" for name in other)
                 + "; choose another --output"
             )
-        write_json(file, given)
+        write_json(file, settings)
 
     def run(self, wanted: list[str], *, exploratory: bool = False) -> bool:
-        """All arms that are missing, or the `wanted` of them; False where the time ran out."""
+        """All arms that are missing, or the ``wanted`` of them; False where the time ran out."""
         from ordering.arms import ARMS, ArmTraining, new_arm, stages_of
 
         from laco_export.atomic import write_json
@@ -188,9 +189,9 @@ def collect(folder: Path) -> dict[int, dict[str, dict]]:
     results: dict[int, dict[str, dict]] = {}
     for path in sorted(folder.glob("seed-*")):
         records = {arm.name: path / f"{arm.file}.json" for arm in ARMS}
-        found = {name: json.loads(file.read_text()) for name, file in records.items() if file.exists()}
-        if found:
-            results[int(path.name.removeprefix("seed-"))] = found
+        finished = {name: json.loads(file.read_text()) for name, file in records.items() if file.exists()}
+        if finished:
+            results[int(path.name.removeprefix("seed-"))] = finished
     return results
 
 
@@ -203,21 +204,21 @@ def report(arguments: argparse.Namespace) -> int:
     if not results:
         sys.exit(f"error: no finished arm in '{arguments.output}'; run the study first")
     readers = {seed: json.loads((arguments.output / f"seed-{seed}" / "reader.json").read_text()) for seed in results}
-    rows, found = rows_of(results), verdict(results, {seed: reader["accuracy"] for seed, reader in readers.items()})
+    rows, criteria = rows_of(results), verdict(results, {seed: reader["accuracy"] for seed, reader in readers.items()})
     settings = {seed: json.loads((arguments.output / f"seed-{seed}" / "settings.json").read_text()) for seed in results}
     values = {
-        **device(arguments.device),
+        **measured_on("torch", "transformers", device=arguments.device),
         "settings": settings,
         "readers": readers,
         "loudness": {seed: _loudness(arguments.output / f"seed-{seed}", seed) for seed in results},
         "arms": results,
         "rows": [asdict(row) for row in rows],
-        "verdict": [{"criterion": criterion, "holds": holds} for criterion, holds in found],
+        "verdict": [{"criterion": criterion, "holds": holds} for criterion, holds in criteria],
     }
     target = arguments.results
     target.mkdir(parents=True, exist_ok=True)
     (target / "reproduce_ordering.json").write_text(json.dumps(values, indent=1) + "\n")
-    text = table(rows, found)
+    text = table(rows, criteria)
     (target / "reproduce_ordering.md").write_text(text)
     draw_curves(results, rows).save(target / "reproduce_ordering.png", optimize=True)
     pages, _ = draw_pages(4, 0, 0)
@@ -237,7 +238,7 @@ def _loudness(folder: Path, seed: int) -> dict[str, list[float]]:
     return {method: [round(size, 3) for size in loudness(model, seed)] for method, model in arms.items()}
 
 
-def table(rows, found) -> str:
+def table(rows, criteria) -> str:
     """The result as Markdown."""
     lines = [
         "| group | arm | seeds | letters read | after stage 1 | R |",
@@ -248,21 +249,11 @@ def table(rows, found) -> str:
         cells = (row.group, row.name, row.seeds, _with_error(row.accuracy, row.accuracy_error, "{:.1%}"))
         lines.append(f"| {' | '.join(map(str, cells))} | {row.after_stage_1:.1%} | {retained} |")
     words = {True: "holds", False: "does not hold", None: "cannot be said yet"}
-    return "\n".join([*lines, "", *(f"- {criterion}: {words[holds]}" for criterion, holds in found)]) + "\n"
+    return "\n".join([*lines, "", *(f"- {criterion}: {words[holds]}" for criterion, holds in criteria)]) + "\n"
 
 
 def _with_error(value: float, error: float | None, form: str) -> str:
     return form.format(value) + (f" ± {form.format(error)}" if error is not None else "")
-
-
-def device(name: str) -> dict:
-    import torch
-    import transformers
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    used = torch.cuda.get_device_name() if name.startswith("cuda") else f"{os.cpu_count()} {platform.machine()} cores"
-    return {"device": used, "cpu": cpu, "versions": {m.__name__: m.__version__ for m in (torch, transformers)}}
 
 
 def main(argv: list[str] | None = None) -> int:

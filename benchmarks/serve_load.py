@@ -33,7 +33,6 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,22 +100,22 @@ def questions(bundle: Path) -> list[dict]:
     from laco_engines.answering import Answerer
     from laco_export.bundle import open_bundle
 
-    answerer, found = Answerer(open_bundle(bundle)), []
+    answerer, asked = Answerer(open_bundle(bundle)), []
     for entry in json.loads((ASSETS / "tiny-heldout" / "heldout.json").read_text()):
         path = ASSETS / "tiny-heldout" / entry["image"]
         text = entry["conversations"][0]["value"].replace("<image>\n", "")
         url = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
         content = [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": url}}]
-        found.append({"messages": [{"role": "user", "content": content}], "answer": answerer.answer([path], text).text})
-    return found
+        asked.append({"messages": [{"role": "user", "content": content}], "answer": answerer.answer([path], text).text})
+    return asked
 
 
-def plan(requests: int, seed: int = 0) -> list[str]:
+def plan(requests: int) -> list[str]:
     """What each request is: ``whole`` and ``stream`` by turns, with the broken ones spread among them."""
     broken = [BROKEN[index % len(BROKEN)] for index in range(round(requests * BROKEN_SHARE))]
     good = [("whole", "stream")[index % 2] for index in range(requests - len(broken))]
     kinds = broken + good
-    random.Random(seed).shuffle(kinds)
+    random.Random(0).shuffle(kinds)
     return kinds
 
 
@@ -212,15 +211,15 @@ async def run_clients(server: Server, kinds: list[str], asked: list[dict], clien
 
 def load(bundle: Path, asked: list[dict], requests: int, clients: int) -> dict:
     server, kinds = Server(bundle), plan(requests)
-    found = asyncio.run(run_clients(server, kinds, asked, clients, retries=0))
-    outcomes, left = found["outcomes"], kinds.count("leaves")
+    answered = asyncio.run(run_clients(server, kinds, asked, clients, retries=0))
+    outcomes, left = answered["outcomes"], kinds.count("leaves")
     end = time.monotonic() + 30
     while server.metric("laco_requests_held") and time.monotonic() < end:
         time.sleep(0.05)
     ended = server.metric('laco_answers_total{finish="cancelled"}')
     held = server.metric("laco_requests_held")
     alive, code, failures = server.process.poll() is None, server.stop(), server.failures()
-    memory = found["memory"]
+    memory = answered["memory"]
     tenth = memory[min(number for number in memory if number >= requests // 10)]["rss_mib"]
     growth = memory[max(memory)]["rss_mib"] - tenth
     good = [outcome for outcome in outcomes if outcome["kind"] in ("whole", "stream")]
@@ -239,8 +238,8 @@ def load(bundle: Path, asked: list[dict], requests: int, clients: int) -> dict:
         "wrong": [outcome for outcome in outcomes if not outcome["right"]][:10],
         "log": failures[:10],
         "clients": clients,
-        "seconds": found["seconds"],
-        "requests_per_s": len(outcomes) / found["seconds"],
+        "seconds": answered["seconds"],
+        "requests_per_s": len(outcomes) / answered["seconds"],
         "good_ms": quantiles([outcome["ms"] for outcome in good if "ms" in outcome]),
         "first_words_ms": quantiles(streams),
         "answers_ended_early": ended,
@@ -252,16 +251,16 @@ def load(bundle: Path, asked: list[dict], requests: int, clients: int) -> dict:
 
 def busy(bundle: Path, asked: list[dict], requests: int, clients: int) -> dict:
     server = Server(bundle, "--queue", "4")
-    found = asyncio.run(run_clients(server, ["whole"] * requests, asked, clients, retries=50))
+    answered = asyncio.run(run_clients(server, ["whole"] * requests, asked, clients, retries=50))
     sent_away = server.metric('laco_http_requests_total{method="POST",path="/v1/chat/completions",status="429"}')
     code = server.stop()
-    right = all(outcome["right"] for outcome in found["outcomes"])
+    right = all(outcome["right"] for outcome in answered["outcomes"])
     return {
         "checks": {"sent away, then answered": right and sent_away > 0, "exit code 0": code == 0},
         "requests": requests,
         "queue": 4,
         "sent_away_429": sent_away,
-        "wrong": [outcome for outcome in found["outcomes"] if not outcome["right"]][:10],
+        "wrong": [outcome for outcome in answered["outcomes"] if not outcome["right"]][:10],
     }
 
 
@@ -316,16 +315,12 @@ def make_bundle(folder: Path) -> Path:
 
 
 def machine() -> dict:
-    from laco_export.machine import cpu_name
+    from measured_on import measured_on
 
-    names = ("fastapi", "uvicorn", "starlette", "pydantic", "openai", "onnxruntime", "torch", "transformers")
-    cores = len(os.sched_getaffinity(0))
-    return {
-        "device": f"{cores} x86-64 cores, which the clients share with the server",
-        "cpu": cpu_name(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in names},
-    }
+    libraries = ("fastapi", "uvicorn", "starlette", "pydantic", "openai", "onnxruntime", "torch", "transformers")
+    facts = measured_on(*libraries)
+    shared = f"{facts['device']}, which the clients share with the server"
+    return {**facts, "device": shared, "python": platform.python_version()}
 
 
 def main() -> int:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,8 +21,10 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from measured_on import measured_on
 
 RESULTS = Path(__file__).resolve().parent / "results" / "training_data.json"
+LIBRARIES = ("torch", "transformers", "datasets", "pyarrow", "numpy")
 TEXT = "the picture shows a table with three rows and the second one lists more than both of the others 42"
 WORDS = TEXT.split()
 
@@ -53,9 +53,9 @@ def tiny_processor(tiling: bool = False):
     )
 
 
-def entries(count: int, seed: int = 0):
+def entries(count: int):
     """Conversations of 1 … 8 rounds and answers of 5 … 120 words; a fifth shows no picture, a tenth three."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     for number in range(count):
         pictures = [0, 0, 1, 1, 1, 1, 1, 1, 1, 3][number % 10]
         turns = []
@@ -78,11 +78,12 @@ def write_json_file(path: Path, count: int) -> None:
         file.write("]")
 
 
-def write_parquet_files(folder: Path, rows: int, picture_bytes: int = 2000, files: int = 8) -> None:
-    """Row groups of 100 rows, as `datasets` writes data with pictures; the pictures are noise that is never decoded."""
+def write_parquet_files(folder: Path, rows: int) -> None:
+    """Row groups of 100 rows, as ``datasets`` writes data with pictures; these are noise that is never decoded."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    picture_bytes, files = 2000, 8
     folder.mkdir()
     random = np.random.default_rng(0)
     turns = [entry["conversations"] for entry in entries(1000)]
@@ -288,18 +289,6 @@ def reading(folder: Path) -> dict:
     return results
 
 
-def device() -> dict:
-    import datasets
-    import pyarrow
-    import torch
-    import transformers
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    versions = {module.__name__: module.__version__ for module in (torch, transformers, datasets, pyarrow, np)}
-    return {"device": f"{os.cpu_count()} {platform.machine()} cores", "cpu": model, "versions": versions}
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("step", choices=["startup", "padding", "packing", "reading", "open"])
@@ -316,7 +305,7 @@ def main() -> int:
     result = json.loads(json.dumps(result), parse_float=lambda text: float(f"{float(text):.4g}"))
     print(json.dumps(result, indent=1))
     earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps({**earlier, **device(), arguments.step: result}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps({**earlier, **measured_on(*LIBRARIES), arguments.step: result}, indent=1) + "\n")
     return 0
 
 

@@ -7,9 +7,9 @@
 One model with random weights carries a merge layer at each depth (an elastic checkpoint), so that the depths share
 their weights and take turns. A step is what the trainer does between two optimiser steps: forward and backward of one
 per-device batch in bf16 autocast, frozen parts without gradients, the head at the counted positions alone, and in stage
-2 gradient checkpointing, as the recipe has it. The
-optimiser's own step is left out: at the recipe's global batch it comes once in 512 samples, and it is the same at every
-depth; on a CPU AdamW's states for 0.8 B parameters would take 6.5 GB more.
+2 gradient checkpointing, as the recipe has it. The optimiser's own step is left out: at the recipe's global batch it
+comes once in 512 samples, and it is the same at every depth; on a CPU AdamW's states for 0.8 B parameters would take
+6.5 GB more.
 
 Writes its part of benchmarks/results/training_steps.json after every round.
 """
@@ -20,14 +20,13 @@ import argparse
 import ctypes
 import gc
 import json
-import os
-import platform
 import sys
 import time
 from pathlib import Path
 from statistics import median
 
 import torch
+from measured_on import measured_on
 
 RESULTS = Path(__file__).resolve().parent / "results" / "training_steps.json"
 DEPTHS = ("1", "1/2", "1/4")
@@ -156,9 +155,9 @@ def count_flops() -> dict:
 
     from laco_training.parameter_groups import set_trainable
 
-    found: dict = {}
+    counted: dict = {}
     for stage in PAPER:
-        found[stage] = {}
+        counted[stage] = {}
         for depth in DEPTHS:
             with FakeTensorMode(allow_non_fake_inputs=True):
                 model = make_model("cpu")
@@ -169,14 +168,14 @@ def count_flops() -> dict:
                 features = make_batch(model, stage)
                 with FlopCounterMode(display=False) as counter:
                     _step_on_shapes(model, features)
-            found[stage][depth] = {"tflop": counter.get_total_flops() / 1e12}
+            counted[stage][depth] = {"tflop": counter.get_total_flops() / 1e12}
         for depth in DEPTHS:
-            found[stage][depth]["saving"] = 1 - found[stage][depth]["tflop"] / found[stage]["1"]["tflop"]
-    return found
+            counted[stage][depth]["saving"] = 1 - counted[stage][depth]["tflop"] / counted[stage]["1"]["tflop"]
+    return counted
 
 
 def _step_on_shapes(model, batch: dict[str, torch.Tensor]) -> None:
-    """`step` without what looks into the tensors: visual embeddings are added up, not placed."""
+    """``step`` without what looks into the tensors: visual embeddings are added up, not placed."""
     visual = model.get_image_features(batch["pixel_values"])
     embeddings = model.get_input_embeddings()(batch["input_ids"]) + visual.sum((0, 1))
     counted = CAPTION if len(batch["input_ids"]) > 1 else ANSWER
@@ -198,21 +197,14 @@ def _forget_peak() -> None:
 
 
 def _peak_gib() -> float:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**20
+    from laco_training.trainer import peak_device_memory
+
+    return peak_device_memory() / 2**30
 
 
 def _write(part: str, device: str, values: dict) -> None:
-    import transformers
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    used = torch.cuda.get_device_name() if device.startswith("cuda") else f"{os.cpu_count()} {platform.machine()} cores"
     head = {
-        "device": used,
-        "cpu": cpu,
-        "versions": {module.__name__: module.__version__ for module in (torch, transformers)},
+        **measured_on("torch", "transformers", device=device),
         "model": "AIMv2-L/336 and Qwen2.5-0.5B, random weights, bf16 autocast over FP32 weights; forward and backward",
     }
     values = json.loads(json.dumps(values), parse_float=lambda text: float(f"{float(text):.4g}"))

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from laco_export import __version__
 from laco_export.atomic import new_directory, refuse_existing
-from laco_export.bundle import Bundle, refuse_to_replace_others, write_manifest
+from laco_export.bundle import Bundle, refuse_to_replace_non_bundle, write_manifest
+from laco_export.charts import save_chart
 from laco_export.console import Steps
 from laco_export.disk_space import require_space
 from laco_export.errors import UsageError
@@ -85,7 +86,7 @@ def _calibrate(context: CalibrationContext) -> CalibrationReport:
 def _refuse_output(options: CalibrationOptions, output: Path) -> None:
     """Refuse an output that is there, before anything takes time."""
     refuse_existing(output, force=options.force)
-    refuse_to_replace_others(output)
+    refuse_to_replace_non_bundle(output)
     if options.bundle is not None and output.resolve() == options.bundle.resolve():
         raise UsageError(f"the output '{output}' is the bundle that it starts from", todo="choose another --output")
 
@@ -122,14 +123,15 @@ def _write_bundle(
     carry(context.bundle, context.folder)
     if not context.weights_only:
         observation.statistics.save(context.folder / STATISTICS_NAME)
-    draw_blocks(
+    chart = draw_blocks(
         sensitivity.errors,
         sensitivity.times,
         selection.choice.blocks,
         max_drop=options.max_drop,
         merge_at=next((i for i, block in enumerate(smoothed.blocks) if block.region == MERGE), None),
         title=f"{context.output.name}: {options.target}, {options.number_format}, {options.method}",
-    ).save(context.folder / _PLOT_NAME)
+    )
+    save_chart(chart, context.folder / _PLOT_NAME)
 
 
 def _write_manifest(

@@ -1,1 +1,44 @@
-"""Running bundles: pictures and questions in, answers out. Installed as ``laco_engines``; command ``laco-engine``."""
+"""Running bundles: pictures and questions in, answers out. Installed as ``laco_engines``; command ``laco-engine``.
+
+A Python user starts with four names::
+
+    from laco_export.bundle import open_bundle       # a bundle, verified against its hashes
+    from laco_engines.answering import Answerer      # a loaded one: answerer.answer(["cat.png"], "What is this?")
+    from laco_engines.chat import Chat               # a conversation with it: chat.ask("And its colour?")
+    from laco_engines.runtimes import open_runtime   # the vision tower alone: pictures to visual embeddings
+
+An *engine* is a TensorRT plan: one vision graph, built for one device. An import points down these floors, never up or
+sideways::
+
+    E7  cli
+    E6  commands
+    E5  serving · bench · chat · doctor             what is done with a loaded bundle
+    E4  answering · building                        questions to answers; bundles to engines
+    E3  picture_encoder · comparison                pictures to embeddings; a runtime beside PyTorch
+    E2  runtimes · generation                       the vision tower; the language model
+    E1  store · cost · prompts                      engines on disk; arithmetic on a graph; what the model reads
+    E0  devices · providers · packages · timing · graph_picture
+
+In reading order, the way of an answer first:
+
+- :mod:`.answering`: from a bundle to an answer;
+- :mod:`.prompts`: pictures, videos and words to what the model reads;
+- :mod:`.picture_encoder`: pictures to visual embeddings, each picture once;
+- :mod:`.runtimes`: the vision tower on TensorRT or ONNX Runtime;
+- :mod:`.generation`: a prompt's embeddings to text;
+- :mod:`.chat`: a conversation that computes each turn once;
+- :mod:`.serving`: ``laco-engine serve``, a bundle behind OpenAI's API;
+- :mod:`.building`: ``laco-engine build``, bundles to engines;
+- :mod:`.store`: engines on disk;
+- :mod:`.comparison`: ``laco-engine diff``, what runs here beside what PyTorch computed;
+- :mod:`.bench`: ``laco-engine bench``, bundles measured beside each other;
+- :mod:`.cost`: what a graph costs by arithmetic;
+- :mod:`.devices`: what machine this is, and what is known of others;
+- :mod:`.doctor`: ``laco-engine doctor``, what this machine has, lacks and would use;
+- :mod:`.providers`: ONNX Runtime's execution providers;
+- :mod:`.packages`: the packages that running a bundle can use;
+- :mod:`.timing`: times that can be compared;
+- :mod:`.graph_picture`: ``laco-engine inspect --graph``, the merge as a picture;
+- :mod:`.commands`: the subcommands of ``laco-engine``, one file each;
+- :mod:`.cli`: its entry point.
+"""

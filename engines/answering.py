@@ -205,12 +205,12 @@ class Answerer:
         show = (lambda index, text: on_text(text)) if on_text else None
         with self._one_at_a_time:
             watch = _Watch()
-            known = self.generator.known(prompt)
-            held = 0 if known is None else known.get_seq_length()
+            prefix = self.generator.cached_prefix(prompt)
+            held = 0 if prefix is None else prefix.get_seq_length()
             features = self._encode(_visuals_past(prompt, held), watch)
             (row,) = self.generator.rows([prompt], options, show)
             self.generator.generate_one(
-                prompt, features, row, options, known=known, best_two=best_two, cancelled=cancelled
+                prompt, features, row, options, prefix=prefix, best_two=best_two, cancelled=cancelled
             )
         scores = [StepScore(*first, *second) for first, second in best_two.steps] if best_two else None
         return self._answer(prompt, row, options, prompt.preprocess_ms, watch, scores, held)
@@ -243,8 +243,8 @@ class Answerer:
             watch = _Watch()
             features = self._encode([visual for prompt in prompts for visual in prompt.visuals], watch)
             rows = self.generator.rows(prompts, options, on_text)
-            found = iter(features)
-            by_prompt = [list(islice(found, len(prompt.visuals))) for prompt in prompts]
+            remaining = iter(features)
+            by_prompt = [list(islice(remaining, len(prompt.visuals))) for prompt in prompts]
             self.generator.generate_batch(prompts, by_prompt, rows, options, cancelled=cancelled)
         preprocess_ms = sum(prompt.preprocess_ms for prompt in prompts)
         return [

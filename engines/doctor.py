@@ -91,7 +91,7 @@ def diagnose(bundle: Bundle | None = None) -> Diagnosis:
     """
     machine, device = machine_state(), present_device()
     vision, passed_over = _vision(bundle, device)
-    found = Diagnosis(
+    diagnosis = Diagnosis(
         machine=machine,
         packages={package.name: installed_version(package) for package in PACKAGES},
         vision=vision,
@@ -99,9 +99,9 @@ def diagnose(bundle: Bundle | None = None) -> Diagnosis:
         language=_language(),
     )
     if bundle is not None:
-        found.fit = bundle_fit(bundle, device)
-    found.todo = _todo(found, device)
-    return found
+        diagnosis.fit = bundle_fit(bundle, device)
+    diagnosis.todo = _todo(diagnosis, device)
+    return diagnosis
 
 
 def bundle_fit(bundle: Bundle, device: CudaDevice | None) -> Fit:
@@ -160,22 +160,22 @@ def _language() -> str | None:
         return None
 
 
-def _todo(found: Diagnosis, device: CudaDevice | None) -> list[str]:
-    board = found.machine.board
-    missing = [package for package in PACKAGES if package.needed and found.packages[package.name] is None]
+def _todo(diagnosis: Diagnosis, device: CudaDevice | None) -> list[str]:
+    board = diagnosis.machine.board
+    missing = [package for package in PACKAGES if package.needed and diagnosis.packages[package.name] is None]
     lines = []
     if board is not None:
         jetpack = jetpack_of(board["jetpack"])
         if jetpack is None:
             lines.append(f"flash JetPack 6 or 7: JetPack {board['jetpack'] or 'unknown'} is not supported")
-        elif missing or found.packages["tensorrt"] is None:
+        elif missing or diagnosis.packages["tensorrt"] is None:
             lines += jetpack.commands
         if board["power_mode"] is None:
             lines.append("nvpmodel does not answer: power mode unknown")
-    elif missing or found.vision is None:
+    elif missing or diagnosis.vision is None:
         lines.append(f"pip install 'laco-export[{'gpu' if device is not None else 'cpu'}]'")
-    elif device is not None and found.packages["tensorrt"] is None and found.packages["tensorrt-rtx"] is None:
+    elif device is not None and diagnosis.packages["tensorrt"] is None and diagnosis.packages["tensorrt-rtx"] is None:
         lines.append("pip install tensorrt (or tensorrt-rtx), then: laco-engine build BUNDLE")
-    if found.fit is not None and found.fit.fits is False:
+    if diagnosis.fit is not None and diagnosis.fit.fits is False:
         lines.append("the bundle does not fit: close other programs, or export with --llm int4")
     return lines

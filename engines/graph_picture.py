@@ -88,8 +88,8 @@ def merge_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 def _boxes(proto: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> dict[str, _Box]:
     """Boxes by the name of the tensor that each gives, in the order of the graph."""
-    known = {value.name: _type(value) for value in onnx.shape_inference.infer_shapes(proto).graph.value_info}
-    known |= {value.name: _type(value) for value in (*proto.graph.input, *proto.graph.output)}
+    types = {value.name: _type(value) for value in onnx.shape_inference.infer_shapes(proto).graph.value_info}
+    types |= {value.name: _type(value) for value in (*proto.graph.input, *proto.graph.output)}
     weights = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
     makers = {output: node for node in proto.graph.node for output in node.output}
     inside = {output for node in nodes for output in node.output}
@@ -97,15 +97,15 @@ def _boxes(proto: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> dict[str, _Bo
     for node in nodes:
         for name in node.input:
             if name in makers and name not in inside and name not in boxes:
-                boxes[name] = _outside(makers[name], known.get(name, ""), "from ")
+                boxes[name] = _outside(makers[name], types.get(name, ""), "from ")
     for node in nodes:
         constants = [f"{_role(name)} {weights[name]}" for name in node.input if weights.get(name)]
-        gives = known.get(node.output[0], "") + (f", {', '.join(constants)}" if constants else "")
+        gives = types.get(node.output[0], "") + (f", {', '.join(constants)}" if constants else "")
         before = [name for name in node.input if name in makers]
         boxes[node.output[0]] = _Box(node.op_type, [_module(node), gives], _colour(node), before)
     for node in proto.graph.node:
         if not inside & set(node.output) and (read := [name for name in node.input if name in inside]):
-            boxes[f"after {node.output[0]}"] = box = _outside(node, known.get(node.output[0], ""), "to ")
+            boxes[f"after {node.output[0]}"] = box = _outside(node, types.get(node.output[0], ""), "to ")
             box.before = read
     return boxes
 

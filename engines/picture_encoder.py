@@ -12,8 +12,9 @@ from laco_export.tiling import pack_tokens
 from .prompts.visuals import Visual
 from .runtimes import VisionRuntime
 
-MAX_BYTES = 64 << 20
-"""Of the embeddings that are remembered: 130 pictures of 144 tokens of 896 values."""
+MAX_EMBEDDING_BYTES = 64 << 20
+"""Of the embeddings that are remembered: 130 pictures of 144 tokens of 896 values; those of one call are kept whatever
+their size."""
 
 
 class PictureEncoder:
@@ -22,17 +23,15 @@ class PictureEncoder:
     Args:
         vision: the loaded vision tower.
         newline: float32 ``[D]``, the embedding that ends a row of a tiled picture, where the bundle has one.
-        max_bytes: of the remembered embeddings; those of one call are kept whatever their size.
 
     Attributes:
         encoded: visuals that the vision tower has encoded so far.
     """
 
-    def __init__(self, vision: VisionRuntime, newline: np.ndarray | None = None, *, max_bytes: int = MAX_BYTES):
+    def __init__(self, vision: VisionRuntime, newline: np.ndarray | None = None):
         self.vision = vision
         self.encoded = 0
         self._newline = newline
-        self._max_bytes = max_bytes
         self._features: OrderedDict[bytes, np.ndarray] = OrderedDict()  # the least recently used first
 
     def prepare(self, visuals: Sequence[Visual]) -> None:
@@ -51,14 +50,14 @@ class PictureEncoder:
             self.encoded += len(unknown)
         for visual in visuals:
             self._features.move_to_end(visual.digest)
-        found = [self._features[visual.digest] for visual in visuals]
+        embeddings = [self._features[visual.digest] for visual in visuals]
         self._forget(keep=len({visual.digest for visual in visuals}))
-        return found
+        return embeddings
 
     def _unknown(self, visuals: Sequence[Visual]) -> list[Visual]:
         return list({v.digest: v for v in visuals if v.digest not in self._features}.values())
 
     def _forget(self, *, keep: int) -> None:
         total = sum(features.nbytes for features in self._features.values())
-        while total > self._max_bytes and len(self._features) > keep:
+        while total > MAX_EMBEDDING_BYTES and len(self._features) > keep:
             total -= self._features.popitem(last=False)[1].nbytes

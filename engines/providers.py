@@ -80,11 +80,11 @@ def choose_provider(name: str | None = None) -> Provider:
     built_in = installed_providers()
     if name is None:
         return next(p for p in PROVIDERS.values() if p.automatic and p.execution_provider in built_in)
-    others = [_other(found) for found in built_in if found not in _table_by_onnx_name()]
-    known = PROVIDERS | {provider.name: provider for provider in others}
-    if name.lower() not in known:
-        raise UsageError("there is no such execution provider", given=name, allowed=", ".join(known))
-    provider = known[name.lower()]
+    others = [_other(built) for built in built_in if built not in _table_by_onnx_name()]
+    selectable = PROVIDERS | {provider.name: provider for provider in others}
+    if name.lower() not in selectable:
+        raise UsageError("there is no such execution provider", given=name, allowed=", ".join(selectable))
+    provider = selectable[name.lower()]
     if provider.execution_provider not in built_in:
         raise _missing(provider, "is not in the installed ONNX Runtime")
     return provider
@@ -132,9 +132,9 @@ def _missing(provider: Provider, reason: str) -> ProviderMissingError:
     import onnxruntime
 
     table = _table_by_onnx_name()
-    known = [(table.get(name) or _other(name)).name for name in onnxruntime.get_available_providers()]
+    available = [(table.get(name) or _other(name)).name for name in onnxruntime.get_available_providers()]
     return ProviderMissingError(
         f"the execution provider '{provider.name}' ({provider.execution_provider}) {reason}",
-        given=f"--provider {provider.name}, onnxruntime {onnxruntime.__version__} with {', '.join(known)}",
+        given=f"--provider {provider.name}, onnxruntime {onnxruntime.__version__} with {', '.join(available)}",
         todo=f"{provider.install}; or leave --provider out, which takes the best that is there",
     )

@@ -39,7 +39,7 @@ class Series:
     samples: list[TimedRun] = field(default_factory=list)
 
     @property
-    def is_kept(self) -> list[bool]:
+    def is_accepted(self) -> list[bool]:
         """Which samples were not stalled, in order."""
         if not self.on_cpu or not self.samples:
             return [True] * len(self.samples)
@@ -47,22 +47,22 @@ class Series:
         return [sample.cpu_ratio >= STALLED_BELOW * usual for sample in self.samples]
 
     @property
-    def kept(self) -> list[TimedRun]:
+    def accepted(self) -> list[TimedRun]:
         """Without the stalled ones."""
-        return [sample for sample, is_kept in zip(self.samples, self.is_kept) if is_kept]
+        return [sample for sample, is_accepted in zip(self.samples, self.is_accepted) if is_accepted]
 
     @property
     def rejected(self) -> int:
-        return len(self.samples) - len(self.kept)
+        return len(self.samples) - len(self.accepted)
 
     def quantile(self, share: float) -> float:
         """Milliseconds."""
-        return float(np.quantile([sample.ms for sample in self.kept], share))
+        return float(np.quantile([sample.ms for sample in self.accepted], share))
 
     @property
     def cpu_ratio(self) -> float:
-        """The median of the kept samples."""
-        return float(np.median([sample.cpu_ratio for sample in self.kept]))
+        """The median of the accepted samples."""
+        return float(np.median([sample.cpu_ratio for sample in self.accepted]))
 
     def to_dict(self) -> dict:
         """For records: the median in milliseconds, the quartiles' distance over it, CPU time over wall time (well
@@ -96,7 +96,7 @@ def interleave(
 
     Args:
         subjects: name → (run, whether it computes on the CPU).
-        repeats: kept samples wanted of each.
+        repeats: accepted samples wanted of each.
         warmup: runs of each before the first sample.
         burst: samples of a subject before it is the next one's turn.
         settling_runs: runs before each burst that are no samples. The threads of the session that ran before go on
@@ -108,7 +108,7 @@ def interleave(
             run()
     rounds = -(-repeats // burst)
     for round_number in range(rounds * (1 + MAX_EXTRA)):
-        wanting = [name for name in subjects if len(series[name].kept) < repeats]
+        wanting = [name for name in subjects if len(series[name].accepted) < repeats]
         if not wanting:
             break
         for name in subjects if round_number < rounds else wanting:

@@ -1,8 +1,46 @@
 """LaCo Export: export vision-language models whose encoder merges its tokens half-way, with proof.
 
-This package holds three floors: the base (errors, depths, pictures, conversations, bundles; numpy and PIL only),
-the LaCo model in :mod:`laco_export.models` (torch and transformers) and the exporter in
-:mod:`laco_export.exporter`. Importing :mod:`laco_export` itself imports none of the heavy packages.
+Three floors: the base (numpy and PIL only), the LaCo model (torch and transformers) and the exporter. Importing
+:mod:`laco_export` itself imports none of the heavy packages.
+
+The command:
+
+- :mod:`.cli`: ``laco-export``, its options and its errors;
+- :mod:`.console`: what all commands share: progress, steps with their seconds, how an error reaches the user;
+- :mod:`.quiet`: other libraries' log lines held back;
+- :mod:`.errors`: errors that a person can act on;
+- :mod:`.charts`: charts as PNG files, in one palette.
+
+What a bundle is:
+
+- :mod:`.bundle`: the manifest's schema, a bundle written and verified;
+- :mod:`.golden`: ``golden.npz``, pictures with what PyTorch made of them;
+- :mod:`.embedding_table`: the decoder's input embeddings, read row by row;
+- :mod:`.number_formats`: the eight- and four-bit numbers of a calibrated graph;
+- :mod:`.agreement`: how far two tensors agree;
+- :mod:`.summary`: a bundle in two tables.
+
+From a picture and a question to tokens:
+
+- :mod:`.picture_files`: which files are pictures, how a folder is walked;
+- :mod:`.preprocessing`: a picture to the encoder's input;
+- :mod:`.tiling`: a picture of any resolution as tiles, and where their tokens go;
+- :mod:`.video`: frames of a video;
+- :mod:`.depth`: a depth of the merge, ``1/2`` or ``block:7``, and its block;
+- :mod:`.token_grid`: how many tokens a picture takes before and after the merge;
+- :mod:`.conversation`: turns, marks and special tokens.
+
+The machine:
+
+- :mod:`.machine`: processor, cores that may be used, memory;
+- :mod:`.onnx_session`: ONNX Runtime sessions on the CPU;
+- :mod:`.disk_space`: room on the disk, asked for before the work;
+- :mod:`.atomic`: outputs that are complete or absent.
+
+Above them:
+
+- :mod:`.models`: the LaCo model and its checkpoints;
+- :mod:`.exporter`: a checkpoint in, a proven bundle out.
 """
 
 __version__ = "0.1.0"

@@ -35,7 +35,7 @@ class Tolerance:
 
     @classmethod
     def of_relative_error(cls, error: float) -> Tolerance:
-        """The tolerance that a relative error ``‖given − expected‖ / ‖expected‖`` of ``error`` just meets.
+        """The tolerance that a relative error ``‖actual − expected‖ / ‖expected‖`` of ``error`` just meets.
 
         An error orthogonal to the tensor costs ``error²/2`` of cosine, one along it ``error`` of norm. The largest of
         many Gaussian values stands about as far above their RMS as the largest error above its own: twice the share
@@ -50,7 +50,7 @@ class Agreement:
 
     Attributes:
         cosine: over the whole tensor of a picture.
-        norm_ratio: the given norm over the expected one, the one furthest from 1.
+        norm_ratio: the actual norm over the expected one, the one furthest from 1.
         max_abs: largest absolute difference.
         largest: largest magnitude expected, of the picture with the largest share ``max_abs / largest``.
         worst_token_cosine: the least cosine of a single token, for the reader: a few large tokens rule the whole.
@@ -76,7 +76,7 @@ class Agreement:
 
     @property
     def relative_error(self) -> float:
-        """``‖given − expected‖ / ‖expected‖``, from cosine and norm ratio; NaN where either is."""
+        """``‖actual − expected‖ / ‖expected‖``, from cosine and norm ratio; NaN where either is."""
         squared = 1 + self.norm_ratio**2 - 2 * self.norm_ratio * self.cosine
         return math.sqrt(max(squared, 0.0))  # in this order: NaN is neither less nor more, and stays
 
@@ -92,7 +92,7 @@ class Agreement:
         }
 
 
-def agreement(name: str, expected: np.ndarray, given: np.ndarray, tolerance: Tolerance | None = None) -> Agreement:
+def agreement(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: Tolerance | None = None) -> Agreement:
     """Compare two tensors ``[…, tokens, C]``; inf or NaN anywhere gives NaN.
 
     Cosine and norm ratio are put together from sums over the *difference*, in float32 by token and then in float64.
@@ -102,11 +102,11 @@ def agreement(name: str, expected: np.ndarray, given: np.ndarray, tolerance: Tol
     Raises:
         ShapeMismatchError: the shapes differ.
     """
-    if expected.shape != given.shape:
-        raise ShapeMismatchError(f"{name} has another shape", given=list(given.shape), allowed=list(expected.shape))
+    if expected.shape != actual.shape:
+        raise ShapeMismatchError(f"{name} has another shape", given=list(actual.shape), allowed=list(expected.shape))
     left = np.ascontiguousarray(expected, np.float32).reshape(-1, expected.shape[-1])  # [tokens, C]
     with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.asarray(given, np.float32).reshape(left.shape) - left
+        difference = np.asarray(actual, np.float32).reshape(left.shape) - left
         squares = _by_token(left, left)
         cross = _by_token(left, difference)
         errors = _by_token(difference, difference)
@@ -118,25 +118,27 @@ def agreement(name: str, expected: np.ndarray, given: np.ndarray, tolerance: Tol
     )
 
 
-def worst_of(found: Sequence[Agreement]) -> Agreement:
+def worst_of(per_picture: Sequence[Agreement]) -> Agreement:
     """The worst of each number over several pictures of one tensor; NaN stays NaN."""
-    share = max(found, key=lambda one: one.max_abs / one.largest if one.largest else one.max_abs)
-    broken = next((one for one in found if not math.isfinite(one.norm_ratio)), None)
-    furthest = broken or max(found, key=lambda one: abs(one.norm_ratio - 1))
+    share = max(
+        per_picture, key=lambda picture: picture.max_abs / picture.largest if picture.largest else picture.max_abs
+    )
+    broken = next((picture for picture in per_picture if not math.isfinite(picture.norm_ratio)), None)
+    furthest = broken or max(per_picture, key=lambda picture: abs(picture.norm_ratio - 1))
     return Agreement(
-        found[0].name,
-        cosine=float(np.min([one.cosine for one in found])),
+        per_picture[0].name,
+        cosine=float(np.min([picture.cosine for picture in per_picture])),
         norm_ratio=furthest.norm_ratio,
         max_abs=(broken or share).max_abs,
         largest=(broken or share).largest,
-        worst_token_cosine=float(np.min([one.worst_token_cosine for one in found])),
-        tolerance=found[0].tolerance,
+        worst_token_cosine=float(np.min([picture.worst_token_cosine for picture in per_picture])),
+        tolerance=per_picture[0].tolerance,
     )
 
 
-def worst(found: Sequence[Agreement]) -> Agreement:
+def worst(tensors: Sequence[Agreement]) -> Agreement:
     """The tensor with the lowest cosine; NaN is lower than any."""
-    return min(found, key=lambda one: one.cosine if math.isfinite(one.cosine) else -2.0)
+    return min(tensors, key=lambda tensor: tensor.cosine if math.isfinite(tensor.cosine) else -2.0)
 
 
 def _by_token(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -149,11 +151,11 @@ def _largest(tensor: np.ndarray) -> float:
 
 def _cosine_and_ratio(squares, cross, errors):
     """From ``‖x‖²``, ``x·d`` and ``‖d‖²`` the cosine of x and x + d, and ``‖x + d‖ / ‖x‖``; zeros agree with zeros."""
-    given = squares + 2 * cross + errors  # ‖x + d‖²
+    actual_squares = squares + 2 * cross + errors  # ‖x + d‖²
     both_zero = (squares == 0) & (errors == 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        sine_squared = (squares * errors - cross**2) / (squares * given)
+        sine_squared = (squares * errors - cross**2) / (squares * actual_squares)
         cosine = np.where(both_zero, 1.0, np.sqrt(np.clip(1 - sine_squared, 0, 1)) * np.sign(squares + cross))
-        ratio = np.where(both_zero, 1.0, np.sqrt(np.maximum(given, 0)) / np.sqrt(squares))
-    finite = np.isfinite(squares) & np.isfinite(given) & (both_zero | (squares > 0) & (given > 0))
+        ratio = np.where(both_zero, 1.0, np.sqrt(np.maximum(actual_squares, 0)) / np.sqrt(squares))
+    finite = np.isfinite(squares) & np.isfinite(actual_squares) & (both_zero | (squares > 0) & (actual_squares > 0))
     return np.where(finite, cosine, np.nan), np.where(finite, ratio, np.nan)

@@ -260,7 +260,7 @@ def open_bundle(folder: Path | str) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def refuse_to_replace_others(output: Path | str) -> None:
+def refuse_to_replace_non_bundle(output: Path | str) -> None:
     """Let ``--force`` replace a bundle (whole or damaged) and an empty folder, and nothing else that a person may have.
 
     Raises:
@@ -304,8 +304,8 @@ def _damaged(path: Path, reason: str) -> BundleError:
 
 
 def _manifest_from(document: dict) -> Manifest:
-    known = {f.name for f in fields(Manifest)}
-    values = {name: value for name, value in document.items() if name in known}
+    field_names = {f.name for f in fields(Manifest)}
+    values = {name: value for name, value in document.items() if name in field_names}
     vision = dict(values["vision"])
     vision["graphs"] = [
         VisionGraph(**{**graph, "input": _tensor(graph["input"]), "output": _tensor(graph["output"])})

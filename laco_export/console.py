@@ -25,6 +25,7 @@ _EXTRA_OF = {
     "polygraphy": "cpu",
     "optimum": "cpu",
     "onnxruntime": "cpu",
+    "matplotlib": "plots",
     "accelerate": "train",
     "datasets": "train",
     "fastapi": "serve",

@@ -74,14 +74,14 @@ def question_turn(question: str, num_images: int, num_videos: int = 0) -> Turn:
         raise UsageError("the question is empty", todo="give one with --question TEXT")
     check_plain(question, "question")
     before = ""
-    for kind, mark, given in (("pictures", IMAGE_MARK, num_images), ("videos", VIDEO_MARK, num_videos)):
+    for kind, mark, count in (("pictures", IMAGE_MARK, num_images), ("videos", VIDEO_MARK, num_videos)):
         marks = question.count(mark)
-        if marks not in (0, given):
+        if marks not in (0, count):
             raise UsageError(
-                f"the question marks {marks} {kind} and {given} are given",
+                f"the question marks {marks} {kind} and {count} are given",
                 allowed=f"no {mark} at all ({kind} come first), or one for each",
             )
-        before += "" if marks else f"{mark}\n" * given
+        before += "" if marks else f"{mark}\n" * count
     return ("user", before + question)
 
 

@@ -7,7 +7,7 @@ A tied model keeps its embedding once: the rows are those of the decoder's head,
 the offset that the manifest records. In an integer precision they are quantised as ONNX Runtime's ``MatMulNBits`` keeps
 them, and a row is dequantised when it is looked up::
 
-    row of D weights = blocks of `block_size`, the last one padded
+    row of D weights = blocks of block_size, the last one padded
     8 bits: value = (byte - 128) * scale of its block
     4 bits: value = (nibble - 8) * scale, the even element in the low nibble
 
@@ -27,7 +27,7 @@ import numpy as np
 
 from .errors import BundleError
 
-DTYPES = ("float32", "float16", "uint8")
+STORED_DTYPES = ("float32", "float16", "uint8")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StoredTensor:
 
     Attributes:
         file: path in the bundle; ``offset`` in bytes from the file's begin.
-        dtype: one of :data:`DTYPES`.
+        dtype: one of :data:`STORED_DTYPES`.
     """
 
     file: str
@@ -46,7 +46,7 @@ class StoredTensor:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
-        if self.dtype not in DTYPES or self.offset < 0 or min(self.shape, default=0) < 1:
+        if self.dtype not in STORED_DTYPES or self.offset < 0 or min(self.shape, default=0) < 1:
             raise ValueError(f"no stored tensor: dtype {self.dtype}, offset {self.offset}, shape {self.shape}")
 
 
@@ -78,14 +78,14 @@ class StoredRows:
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
         """Rows ``[..., *row_shape]`` of ids ``[...]``."""
         wanted, places = np.unique(ids, return_inverse=True)
-        found = np.empty((len(wanted), self._row_bytes), np.uint8)
-        for row, number in zip(found, wanted.tolist()):  # by pread, since threads share the file and its position
+        raw_rows = np.empty((len(wanted), self._row_bytes), np.uint8)
+        for row, number in zip(raw_rows, wanted.tolist()):  # by pread, since threads share the file and its position
             data = os.pread(self._file.fileno(), self._row_bytes, self._offset + number * self._row_bytes)
             if len(data) != self._row_bytes:
                 reason = f"a row gave {len(data)} of {self._row_bytes} bytes"
                 raise _unreadable(Path(self._file.name), reason, self._tensor)
             row[:] = np.frombuffer(data, np.uint8)
-        return found.view(self._dtype)[places.reshape(-1)].reshape(*ids.shape, *self._shape)
+        return raw_rows.view(self._dtype)[places.reshape(-1)].reshape(*ids.shape, *self._shape)
 
 
 def _unreadable(path: Path, reason: str, tensor: StoredTensor) -> BundleError:

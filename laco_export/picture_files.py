@@ -7,7 +7,10 @@ from pathlib import Path
 
 from .errors import UsageError
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+PICTURE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2"}
+)
+"""In small letters; names are compared without regard to case."""
 
 
 def picture_files(paths: Iterable[Path]) -> list[Path]:

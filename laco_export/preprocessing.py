@@ -25,7 +25,7 @@ from .errors import ConfigError, ImageError, LacoError
 MAX_PIXELS = 100_000_000
 """Pictures above this many pixels are refused from their header, before decoding (100 megapixels: 300 MB as RGB)."""
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
+PILLOW_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
 """What is read, where this build of Pillow has it; MPO is a phone's JPEG.
 
 Not ICO: the picture inside is decoded on opening, before its size can be refused."""
@@ -40,7 +40,7 @@ def load_image(
     *,
     max_pixels: int = MAX_PIXELS,
     name: str | None = None,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = PILLOW_FORMATS,
 ) -> Image.Image:
     """Read a picture as upright 8-bit RGB.
 
@@ -65,7 +65,7 @@ def open_picture(
     *,
     max_pixels: int = MAX_PIXELS,
     name: str | None = None,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = PILLOW_FORMATS,
 ) -> Iterator[Image.Image]:
     """Pillow's picture with its header read and nothing decoded; what goes wrong inside the block is an ImageError.
 

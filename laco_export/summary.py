@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from .bundle import Manifest
+from .golden import GOLDEN_NAME
 
 _SHOWN_REFUSALS, _SHOWN_ISLANDS = 2, 8
 """Lines are for reading; ``laco.json`` has them all."""
@@ -75,9 +76,9 @@ def _rewrites(records: list[dict]) -> Iterator[str]:
             yield f"{record['name']} refused: {'; '.join(refused[:_SHOWN_REFUSALS])}{more}"
 
 
-def _islands(kept: list[dict]) -> Iterator[str]:
+def _islands(islands: list[dict]) -> Iterator[str]:
     """Rules are one line for all their nodes; a measured reason names its tensor and stands alone."""
-    reasons = Counter(entry["reason"] for entry in kept)
+    reasons = Counter(entry["reason"] for entry in islands)
     for reason, count in list(reasons.items())[:_SHOWN_ISLANDS]:
         yield f"{count} {'node' if count == 1 else 'nodes'}: {reason.removesuffix(' (rule)')}"
     if len(reasons) > _SHOWN_ISLANDS:
@@ -90,22 +91,22 @@ def bytes_by_part(manifest: Manifest) -> dict[str, int]:
     sizes: Counter = Counter()
     for path, entry in manifest.files.items():
         name = path.split("/")[0]
-        part = "vision" if name.startswith("vision") else name if name in ("llm", "golden.npz") else "other"
+        part = "vision" if name.startswith("vision") else name if name in ("llm", GOLDEN_NAME) else "other"
         sizes[part] += entry["bytes"]
     return dict(sorted(sizes.items(), key=lambda part: -part[1]))
 
 
-def comparison_line(found: dict, *, with_tolerance: bool = False) -> str:
+def comparison_line(comparison: dict, *, with_tolerance: bool = False) -> str:
     """One compared tensor in a line, each number with what was allowed if asked for; a missing one reads as ``nan``."""
     cosine, ratio, largest = (
-        float("nan") if found.get(key) is None else found[key] for key in ("cosine", "norm_ratio", "max_abs")
+        float("nan") if comparison.get(key) is None else comparison[key] for key in ("cosine", "norm_ratio", "max_abs")
     )
-    allowed = found.get("tolerance")
-    if not with_tolerance or allowed is None or "largest" not in found:
+    allowed = comparison.get("tolerance")
+    if not with_tolerance or allowed is None or "largest" not in comparison:
         return f"cosine {cosine:.7f}, norm ratio {ratio:.5f}, max abs {largest:.2e}"
     return (
         f"cosine {cosine:.7f} (≥ {allowed['cosine']:.7g}), norm ratio {ratio:.5f} (1 ± {allowed['norm_drift']:.2g}), "
-        f"max abs {largest:.2e} (≤ {allowed['max_abs'] * found['largest']:.2e})"
+        f"max abs {largest:.2e} (≤ {allowed['max_abs'] * comparison['largest']:.2e})"
     )
 
 
@@ -122,8 +123,8 @@ def _accuracy_lines(accuracy: dict) -> Iterator[tuple[str, str]]:
     pictures = f"{len(accuracy.get('pictures', []))} {accuracy.get('pictures_are', '')} pictures".replace("  ", " ")
     yield "judged by", f"{accuracy.get('judged_by')}, {pictures}"
     for label, key in (("worst boundary", "tensors"), ("worst block", "branches")):
-        if found := accuracy.get(key):
-            worst = _worst(found)
+        if tensors := accuracy.get(key):
+            worst = _worst(tensors)
             yield label, f"{worst['name']}: {comparison_line(worst)}"
     yield "image_features", comparison_line(accuracy["tensors"][-1])
     if rewritten := accuracy.get("rewritten"):
@@ -131,8 +132,8 @@ def _accuracy_lines(accuracy: dict) -> Iterator[tuple[str, str]]:
         yield "rewritten", f"{rewritten['judged_by']}: worst at {worst['name']}: {comparison_line(worst)}"
 
 
-def _worst(found: list[dict]) -> dict:
-    return min(found, key=lambda one: -2.0 if one["cosine"] is None else one["cosine"])
+def _worst(tensors: list[dict]) -> dict:
+    return min(tensors, key=lambda tensor: -2.0 if tensor["cosine"] is None else tensor["cosine"])
 
 
 def _size(count: int) -> str:

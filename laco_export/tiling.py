@@ -60,9 +60,9 @@ class Tiling:
 
     @classmethod
     def from_mapping(cls, values: Mapping) -> Tiling:
-        known = cls.__dataclass_fields__.keys()
-        if unknown := sorted(set(values) - set(known)):
-            raise ConfigError(f"tiling has unknown fields: {', '.join(unknown)}", allowed=", ".join(known))
+        field_names = cls.__dataclass_fields__.keys()
+        if unknown := sorted(set(values) - set(field_names)):
+            raise ConfigError(f"tiling has unknown fields: {', '.join(unknown)}", allowed=", ".join(field_names))
         if "tile" not in values:
             raise ConfigError("tiling has no field tile", allowed="the encoder's input in pixels, such as 336")
         return cls(**values)
@@ -191,11 +191,11 @@ def _without_padding(tokens: np.ndarray, height: int, width: int) -> np.ndarray:
     grid_height, grid_width = tokens.shape
     if width / height > grid_width / grid_height:
         # Rounded first: 0.1 + 0.2 must not lose a row. At least one row is kept of a picture however flat.
-        kept = max(1, int(round(height * (grid_width / width), 7)))
-        padding = (grid_height - kept) // 2
+        shown = max(1, int(round(height * (grid_width / width), 7)))
+        padding = (grid_height - shown) // 2
         return tokens[padding : grid_height - padding]
-    kept = max(1, int(round(width * (grid_height / height), 7)))
-    padding = (grid_width - kept) // 2
+    shown = max(1, int(round(width * (grid_height / height), 7)))
+    padding = (grid_width - shown) // 2
     return tokens[:, padding : grid_width - padding]
 
 
@@ -239,14 +239,14 @@ def layouts(
     Raises:
         ConfigError: a tiled picture where the model has no tiling.
     """
-    found = []
+    token_layouts = []
     for height, width in ((int(h), int(w)) for h, w in image_sizes):
         if (height, width) == SINGLE_TILE:
-            found.append(single_tile_layout(grid[0] * grid[1]))
+            token_layouts.append(single_tile_layout(grid[0] * grid[1]))
         elif (height, width) == VIDEO_FRAME:
-            found.append(video_frame_layout(grid, video_pooling))
+            token_layouts.append(video_frame_layout(grid, video_pooling))
         elif tiling is None:
             raise ConfigError("image_sizes asks for tiles and the model's config has no tiling", given=(height, width))
         else:
-            found.append(tiled_layout(tiling, height, width, grid))
-    return found
+            token_layouts.append(tiled_layout(tiling, height, width, grid))
+    return token_layouts

@@ -1,6 +1,6 @@
 """Frames of a video, the same for training and for inference.
 
-    read_frames("clip.mp4", 32)         PyAV (`pip install 'laco-export[video]'`)
+    read_frames("clip.mp4", 32)         PyAV (``pip install 'laco-export[video]'``)
     read_frames("clip.gif", 32)         an animated GIF, WebP, PNG, AVIF or TIFF, by Pillow
     read_frames("clip/", 32)            a folder of pictures, in natural order: frame2 before frame10
 
@@ -19,13 +19,12 @@ from typing import BinaryIO
 from PIL import Image, ImageSequence
 
 from .errors import ImageError, VideoError
-from .preprocessing import FORMATS, MAX_PIXELS, load_image, open_picture, to_rgb
+from .picture_files import PICTURE_SUFFIXES
+from .preprocessing import MAX_PIXELS, PILLOW_FORMATS, load_image, open_picture, to_rgb
 from .tiling import sample_frames
 
 CODED = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv")
 """File names with these endings are opened by PyAV, all others by Pillow."""
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm", ".jp2")
 
 
 def read_frames(
@@ -54,7 +53,7 @@ def read_frames(
 
 def frame_files(names: Sequence[str]) -> list[str]:
     """Those of the names that are pictures, in natural order: ``frame2.png`` before ``frame10.png``."""
-    return sorted((name for name in names if name.lower().endswith(_PICTURES)), key=_natural)
+    return sorted((name for name in names if name.lower().endswith(tuple(PICTURE_SUFFIXES))), key=_natural)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -65,7 +64,8 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def _folder_frames(folder: Path, max_frames: int, max_pixels: int) -> list[Image.Image]:
     files = frame_files(os.listdir(folder))
     if not files:
-        raise VideoError(f"folder '{folder}' holds no frames", allowed=f"pictures: {', '.join(_PICTURES)}")
+        kinds = ", ".join(sorted(PICTURE_SUFFIXES))
+        raise VideoError(f"folder '{folder}' holds no frames", allowed=f"pictures: {kinds}")
     return [load_image(folder / files[index], max_pixels=max_pixels) for index in sample_frames(len(files), max_frames)]
 
 
@@ -76,7 +76,7 @@ def _animation_frames(source, max_frames: int, name: str, max_pixels: int) -> li
             # Read in order: a GIF frame is drawn over the one before it.
             return [to_rgb(frame) for index, frame in enumerate(ImageSequence.Iterator(animation)) if index in wanted]
     except ImageError as error:
-        allowed = error.allowed and f"{', '.join(FORMATS)} by Pillow, {', '.join(CODED)} by PyAV"
+        allowed = error.allowed and f"{', '.join(PILLOW_FORMATS)} by Pillow, {', '.join(CODED)} by PyAV"
         reason = error.failed if name in error.failed else f"'{name}': {error.failed}"
         raise VideoError(f"video cannot be read: {reason}", given=error.given, allowed=allowed) from None
 

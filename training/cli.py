@@ -1,6 +1,6 @@
-"""`laco-train`: run a recipe, or show what it would do.
+"""``laco-train``: run a recipe, or show what it would do.
 
-torch and transformers are imported when training starts, so `--help` and usage errors come at once.
+torch and transformers are imported when training starts, so ``--help`` and usage errors come at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Several processes: torchrun --nproc-per-node 8 -m laco_training --recipe … (or
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of `laco-train`."""
+    """The options of ``laco-train``."""
     parser = argparse.ArgumentParser(
         prog="laco-train", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -60,12 +60,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    given = sys.argv[1:] if argv is None else list(argv)
-    if given[:1] == ["init"]:
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["init"]:
         from .init_command import main as init
 
-        return init(given[1:])
-    arguments = build_parser().parse_args(given)
+        return init(words[1:])
+    arguments = build_parser().parse_args(words)
     return run_command(lambda: _run(arguments), debug=arguments.debug)
 
 

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import torch
 
-IGNORED = -100
+from .data.samples import IGNORED
 
 
 def keep_counted_positions(labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Arguments for the language model's `forward` that restrict its head to the positions whose next token counts.
+    """Arguments for the language model's ``forward`` that restrict its head to the positions whose next token counts.
 
     Args:
         labels: int64 [B, T], -100 where no loss is taken; position t's logits answer for label t + 1.
 
     Returns:
-        `logits_to_keep`: int64 [K], the positions before a token that counts in any row; `labels` and `shift_labels`:
-        int64 [B, K], the label after each of them.
+        ``logits_to_keep``: int64 [K], the positions before a token that counts in any row; ``labels`` and
+        ``shift_labels``: int64 [B, K], the label after each of them.
     """
     following = labels[:, 1:]  # [B, T-1]
     positions = (following != IGNORED).any(0).nonzero().squeeze(1)  # [K]
-    kept = following[:, positions]  # [B, K]
-    return {"logits_to_keep": positions, "labels": kept, "shift_labels": kept}
+    counted = following[:, positions]  # [B, K]
+    return {"logits_to_keep": positions, "labels": counted, "shift_labels": counted}

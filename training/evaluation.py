@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from laco_export.models import LacoForConditionalGeneration
     from laco_export.models.processing import LacoProcessor
 
-MAX_NEW_TOKENS = 16  # the longest held-out answer has six
+_MAX_NEW_TOKENS = 16  # the longest held-out answer has six
 _BATCH = 50
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One held-out question with the model's answer; `kind` is empty where the file names none."""
+class ScoredAnswer:
+    """One held-out question with the model's answer beside the right one; ``kind`` is empty where the file has none."""
 
     id: str
     kind: str
@@ -47,8 +47,8 @@ class Answer:
 class Evaluation:
     """Answers with the right pictures and with shuffled ones, both in the file's order."""
 
-    answers: tuple[Answer, ...]
-    shuffled: tuple[Answer, ...]
+    answers: tuple[ScoredAnswer, ...]
+    shuffled: tuple[ScoredAnswer, ...]
 
     @property
     def accuracy(self) -> float:
@@ -63,33 +63,30 @@ class Evaluation:
         }
 
     def to_dict(self) -> dict:
-        """For `training.json`: overall and per kind, as shares of 1."""
+        """For ``training.json``: overall and per kind, as shares of 1."""
         kinds = {kind: {"accuracy": right, "shuffled": guessed} for kind, (right, guessed) in self.by_kind().items()}
         return {"accuracy": self.accuracy, "shuffled": accuracy(self.shuffled), "kinds": kinds}
 
 
-def accuracy(answers: Sequence[Answer]) -> float:
+def accuracy(answers: Sequence[ScoredAnswer]) -> float:
     """Share of exact matches."""
     return sum(answer.right for answer in answers) / len(answers)
 
 
-def evaluate(
-    model: LacoForConditionalGeneration, processor: LacoProcessor, data_file: Path, *, seed: int = 0
-) -> Evaluation:
+def evaluate(model: LacoForConditionalGeneration, processor: LacoProcessor, data_file: Path) -> Evaluation:
     """Ask every question of a LLaVA-style JSON file (its first turn) with its pictures and with others'.
 
     Args:
-        data_file: pictures are found relative to its folder; `kind` of a sample names its kind.
-        seed: of the shuffle.
+        data_file: pictures are found relative to its folder; ``kind`` of a sample names its kind.
     """
     entries = read_entries(data_file)
     pictures = [tuple(image_names(entry)) for entry in entries]
     own = answer_questions(model, processor, data_file.parent, entries, pictures)
-    others = answer_questions(model, processor, data_file.parent, entries, shuffle_pictures(entries, seed))
+    others = answer_questions(model, processor, data_file.parent, entries, shuffle_pictures(entries))
     return Evaluation(tuple(own), tuple(others))
 
 
-def shuffle_pictures(entries: Sequence[dict], seed: int) -> list[tuple[str, ...]]:
+def shuffle_pictures(entries: Sequence[dict]) -> list[tuple[str, ...]]:
     """For each sample the pictures of another sample of its kind: a random cycle through each kind.
 
     Raises:
@@ -98,14 +95,14 @@ def shuffle_pictures(entries: Sequence[dict], seed: int) -> list[tuple[str, ...]
     by_kind: dict[str, list[int]] = {}
     for index, entry in enumerate(entries):
         by_kind.setdefault(entry.get("kind", ""), []).append(index)
-    given: list[tuple[str, ...]] = [()] * len(entries)
+    shuffled: list[tuple[str, ...]] = [()] * len(entries)
     for kind, members in by_kind.items():
         if len(members) < 2:
             raise DataError(f"kind '{kind}' has a single question: its picture cannot be shuffled")
-        Random(f"{seed} {kind}").shuffle(members)
+        Random(f"0 {kind}").shuffle(members)  # the same for every checkpoint: they can be compared
         for index, other in zip(members, members[1:] + members[:1], strict=True):
-            given[index] = tuple(image_names(entries[other]))
-    return given
+            shuffled[index] = tuple(image_names(entries[other]))
+    return shuffled
 
 
 @torch.inference_mode()
@@ -115,7 +112,7 @@ def answer_questions(
     folder: Path,
     entries: Sequence[dict],
     pictures: Sequence[tuple[str, ...]],
-) -> list[Answer]:
+) -> list[ScoredAnswer]:
     """Greedy answers to the first question of each sample, about the given pictures.
 
     Prompts of equal length are answered together, so no padding can change an answer.
@@ -133,7 +130,7 @@ def answer_questions(
             for index, text in zip(group, texts, strict=True):
                 answers[index] = text
     return [
-        Answer(
+        ScoredAnswer(
             str(entry.get("id", index)),
             entry.get("kind", ""),
             pictures[index],
@@ -147,7 +144,7 @@ def answer_questions(
 
 def _generate(model, processor, images: list, prompts: list[str]) -> list[str]:
     inputs = processor(images=images or None, text=prompts, return_tensors="pt").to(model.device)
-    tokens = model.generate(**inputs, do_sample=False, max_new_tokens=MAX_NEW_TOKENS)
+    tokens = model.generate(**inputs, do_sample=False, max_new_tokens=_MAX_NEW_TOKENS)
     if tokens.shape[1] > inputs["input_ids"].shape[1]:  # some transformers versions return the prompt too
         tokens = tokens[:, inputs["input_ids"].shape[1] :]
     return [text.strip() for text in processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)]

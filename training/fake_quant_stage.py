@@ -1,7 +1,7 @@
-"""`laco-train --fake-quant BUNDLE`: a finished run fine-tuned for a few hundred steps under a bundle's numbers.
+"""``laco-train --fake-quant BUNDLE``: a finished run fine-tuned for a few hundred steps under a bundle's numbers.
 
-The last stage's recipe goes on from `OUT/checkpoint` with a tenth of its learning rates, and leaves
-`OUT/fake-quant`: an ordinary checkpoint, to be exported and calibrated again.
+The last stage's recipe goes on from ``OUT/checkpoint`` with a tenth of its learning rates, and leaves
+``OUT/fake-quant``: an ordinary checkpoint, to be exported and calibrated again.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ def fine_tune(
         lambda done: None
     ),
 ) -> dict:
-    """Fine-tune `output/checkpoint` into `output/fake-quant`.
+    """Fine-tune ``output/checkpoint`` into ``output/fake-quant``.
 
     Args:
         only: the stage whose recipe is followed; default: the recipe's last.
 
     Returns:
-        `{"steps", "linears", "losses"}`; linears: how many layers were rounded.
+        ``{"steps", "linears", "losses"}``; linears: how many layers were rounded.
 
     Raises:
         UsageError: the run is not finished or has no such stage; the bundle is not calibrated or not of its checkpoint.
-        OutputExistsError: `output/fake-quant` stands already.
+        OutputExistsError: ``output/fake-quant`` stands already.
         BundleError: the bundle is damaged.
     """
     if not processes.agree((output / "checkpoint").exists()):

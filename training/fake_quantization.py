@@ -114,7 +114,8 @@ def _in_the_models_order(scales: np.ndarray, module: str, bundle: Bundle) -> np.
     """The graph gathers a merge's windows position by position, the model channel by channel."""
     from laco_export.exporter.rewrites.merge_windows import channel_of_position
 
-    rearranged = any(one["name"] == "merge_windows" and one["fired"] for one in bundle.manifest.vision.rewrites)
+    rewrites = bundle.manifest.vision.rewrites
+    rearranged = any(rewrite["name"] == "merge_windows" and rewrite["fired"] for rewrite in rewrites)
     ratio = bundle.manifest.compression.get("ratio") or 1
     width = bundle.manifest.encoder["hidden_size"]
     if not (rearranged and module.startswith("vision_model.compressors.") and len(scales) == width * ratio**2):
@@ -136,25 +137,27 @@ def _rounded_input(x: Tensor, numbers: Numbers) -> Tensor:
 
 def _rounded_weight(weight: Tensor, numbers: Numbers) -> Tensor:
     """``[out, in]``, rounded with scales from its own magnitudes."""
-    if numbers.weights == "fp8":
-        return _through_fp8(weight, _stored(weight.detach().abs().max() / LARGEST["fp8"], numbers))
     rows, columns = weight.shape
-    if numbers.weights == "int4":
-        weight = F.pad(weight, (0, -columns % ROWS_PER_SCALE)).reshape(-1, ROWS_PER_SCALE)  # [out · groups, 32]
     largest = LARGEST[numbers.weights]
-    scales = _stored(weight.detach().abs().amax(1) / largest, numbers)
+    if numbers.weights == "fp8":
+        weight = weight.reshape(1, -1)  # [1, out · in]: one scale for all
+    elif numbers.weights == "int4":
+        weight = F.pad(weight, (0, -columns % ROWS_PER_SCALE)).reshape(-1, ROWS_PER_SCALE)  # [out · groups, 32]
+    scales = _stored(weight.detach().abs().amax(1) / largest, half=numbers.half_scales)  # one for each row
+    if numbers.weights == "fp8":
+        return _through_fp8(weight, scales).reshape(rows, columns)
     zeros = torch.zeros_like(scales, dtype=torch.int32)
     rounded = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -largest, largest)
     return rounded.reshape(rows, -1)[:, :columns]
 
 
 def _through_fp8(tensor: Tensor, scale: Tensor) -> Tensor:
-    clipped = (tensor / scale).clamp(-LARGEST["fp8"], LARGEST["fp8"])
+    largest = LARGEST["fp8"]
+    clipped = (tensor / scale).clamp(-largest, largest)
     rounded = clipped.to(torch.float8_e4m3fn).to(tensor.dtype)
     return (clipped + (rounded - clipped).detach()) * scale
 
 
-def _stored(scale: Tensor, numbers: Numbers) -> Tensor:
-    if numbers.half_scales:
-        return scale.clamp(min=SMALLEST_HALF).half().float()
-    return scale.clamp(min=SMALLEST_SCALE)
+def _stored(scale: Tensor, *, half: bool) -> Tensor:
+    """A scale as the graph holds it: what ``laco_export.number_formats`` does to NumPy's, for tensors on any device."""
+    return scale.clamp(min=SMALLEST_HALF).half().float() if half else scale.clamp(min=SMALLEST_SCALE)

@@ -1,4 +1,4 @@
-"""`laco-train init`: a checkpoint from an encoder folder and a language-model folder, before any training."""
+"""``laco-train init``: a checkpoint from an encoder folder and a language-model folder, before any training."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from laco_export.console import console, run_command
 from laco_export.errors import UsageError
 
-DTYPES = ("float32", "bfloat16", "float16")
+_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of `laco-train init`."""
+    """The options of ``laco-train init``."""
     parser = argparse.ArgumentParser(
         prog="laco-train init",
         description="Start a LaCo checkpoint from a pretrained encoder and a pretrained LLM. The merge layer "
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--max-tiles", type=int, default=9, metavar="N", help="a larger grid is scaled down to N tiles (default: 9)"
     )
     parser.add_argument("--feature-layer", type=int, metavar="N", help="-2: without the last block and the norm")
-    parser.add_argument("--dtype", choices=DTYPES, help="of all weights (default: the language model's)")
+    parser.add_argument("--dtype", choices=_DTYPES, help="of all weights (default: the language model's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the new layers (default: 0)")
     parser.add_argument("--force", action="store_true", help="replace --output once the new checkpoint is complete")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> None:
         from laco_export.models.initialization import initialize
 
         if arguments.force:
-            checkpoint.refuse_to_replace_others(arguments.output)
+            checkpoint.refuse_to_replace_non_checkpoint(arguments.output)
         torch.manual_seed(arguments.seed)
         model = initialize(
             arguments.encoder,
@@ -111,7 +111,7 @@ def _grid(text: str) -> tuple[int, int]:
 
 
 def _tiling(arguments: argparse.Namespace) -> dict | None:
-    """The `tiling` field of the model; its tile is the encoder's input."""
+    """The ``tiling`` field of the model; its tile is the encoder's input."""
     if arguments.tiling is None:
         return None
     from laco_export.models import weight_files

@@ -97,12 +97,12 @@ def kept_activations(model: LacoForConditionalGeneration, shape: ForwardShape, *
     vision = model.config.vision_config
     device = next(model.parameters()).device
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
+    storages: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            kept[storage._cdata] = storage
+            storages[storage._cdata] = storage
         return tensor
 
     autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
@@ -126,4 +126,4 @@ def kept_activations(model: LacoForConditionalGeneration, shape: ForwardShape, *
             logits_to_keep=positions,
             use_cache=False,
         )
-    return sum(storage.nbytes() for storage in kept.values())
+    return sum(storage.nbytes() for storage in storages.values())

@@ -2,8 +2,8 @@
 
 Muon (PyTorch's own) takes small models off the ground in a fraction of AdamW's steps: on an earlier form of the tiny
 drawings the encoder read 24 % of the letters per patch after 400 steps of 32 with AdamW at its best rate, and 56 %
-after 300 with Muon. In the stages its update is scaled to the size that AdamW's would have (`match_rms_adamw`), so that
-a learning rate means the same for both. Recipes for the real sizes use AdamW, as published.
+after 300 with Muon. In the stages its update is scaled to the size that AdamW's would have (``match_rms_adamw``), so
+that a learning rate means the same for both. Recipes for the real sizes use AdamW, as published.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
     """Muon and AdamW as one optimiser, so that HF's Trainer and a scheduler see ordinary parameter groups.
 
     Args:
-        groups: parameter groups with `params`, `lr` and `muon` (bool); a Muon group holds matrices only.
-        adjust_lr_fn: how Muon scales its update with a matrix's shape; see `torch.optim.Muon`.
+        groups: parameter groups with ``params``, ``lr`` and ``muon`` (bool); a Muon group holds matrices only.
+        adjust_lr_fn: how Muon scales its update with a matrix's shape; see ``torch.optim.Muon``.
     """
 
     def __init__(self, groups: Iterable[dict], weight_decay: float = 0.0, *, adjust_lr_fn: str = "match_rms_adamw"):
@@ -41,7 +41,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for part in self._parts:
-            # Each part works on the state and the groups that stand here now: a scheduler sets `lr` in these groups,
+            # Each part works on the state and the groups that stand here now: a scheduler sets ``lr`` in these groups,
             # and loading a state replaces them.
             part.state = self.state
             is_muon = isinstance(part, torch.optim.Muon)

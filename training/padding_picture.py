@@ -14,15 +14,15 @@ from torch.nn import functional as F
 from laco_export.models.encoders import encoder_spec
 from laco_export.token_grid import merged_grid
 
-from .counted_positions import IGNORED
+from .data.samples import IGNORED
 
 
 def add_padding_picture(batch: dict, config) -> dict:
     """A text-only batch with one blank tile behind its rows.
 
     Args:
-        batch: `input_ids`, `labels` [B, T], and `attention_mask` [B, T] or, packed, `position_ids` [1, T].
-        config: the model's `LacoConfig`.
+        batch: ``input_ids``, ``labels`` [B, T], and ``attention_mask`` [B, T] or, packed, ``position_ids`` [1, T].
+        config: the model's :class:`~laco_export.models.configuration.LacoConfig`.
     """
     vision, compression = config.vision_config, config.compression_config
     spec = encoder_spec(vision.model_type)

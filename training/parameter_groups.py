@@ -50,22 +50,22 @@ def set_trainable(model: LacoForConditionalGeneration, names: Mapping[str, objec
 def optimizer_groups(
     model: LacoForConditionalGeneration, learning_rates: Mapping[str, float], weight_decay: float
 ) -> list[dict]:
-    """PyTorch's parameter groups, in the order of `GROUPS`, each with its name, peak rate and weight decay.
+    """PyTorch's parameter groups, each with its name, peak rate and weight decay; in the order of ``GROUPS``.
 
     Weights decay and vectors (biases, norms, scales, the newline) do not. HF's Trainer means the same, but goes by
     names and misses some norms. With a weight decay a part has two groups of one name.
     """
-    groups = parameters_by_group(model)
-    found = []
+    parameters = parameters_by_group(model)
+    groups = []
     for name in GROUPS:
         if name not in learning_rates:
             continue
-        group = {"name": name, "params": groups[name], "lr": learning_rates[name], "weight_decay": weight_decay}
-        vectors = [parameter for parameter in groups[name] if parameter.ndim < 2] if weight_decay else []
+        group = {"name": name, "params": parameters[name], "lr": learning_rates[name], "weight_decay": weight_decay}
+        vectors = [parameter for parameter in parameters[name] if parameter.ndim < 2] if weight_decay else []
         if vectors:
-            group["params"] = [parameter for parameter in groups[name] if parameter.ndim >= 2]
+            group["params"] = [parameter for parameter in parameters[name] if parameter.ndim >= 2]
         if group["params"] or not vectors:
-            found.append(group)
+            groups.append(group)
         if vectors:
-            found.append({**group, "params": vectors, "weight_decay": 0.0})
-    return found
+            groups.append({**group, "params": vectors, "weight_decay": 0.0})
+    return groups

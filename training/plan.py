@@ -29,14 +29,14 @@ _DRAWN = 24  # samples of each kind that are drawn to look at, where a recipe dr
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan as plain values (for `--json`), and each stage's first sample as Rich text."""
+    """A plan as plain values (for ``--json``), and each stage's first sample as Rich text."""
 
     values: dict[str, Any]
     previews: dict[str, Any]
 
 
 def make_plan(recipe: Recipe, *, only: str | None = None) -> Plan:
-    """The plan of a recipe, or of its stage `only`.
+    """The plan of a recipe, or of its stage ``only``.
 
     Raises:
         LacoError: a folder or data file that the recipe names cannot be read, or a batch cannot be shared.
@@ -115,7 +115,7 @@ def _longest_forward(stage: StageRecipe, dataset):
     spread = np.linspace(0, len(dataset) - 1, min(len(dataset), _MEASURED_SAMPLES)).astype(int)
     sample = dataset[int(spread[np.argmax(dataset.lengths(spread))])]
     if "input_ids" not in sample:
-        broken = [asdict(found) for found in sample["notes"].broken]
+        broken = [asdict(tried) for tried in sample["notes"].broken]
         raise DataError(
             f"none of the {len(broken)} samples that were tried can be used",
             given=named(broken),

@@ -1,6 +1,6 @@
-"""The processes of a run, as torchrun or `accelerate launch` started them; alone without either.
+"""The processes of a run, as torchrun or ``accelerate launch`` started them; alone without either.
 
-accelerate's `PartialState` joins them (NCCL on CUDA, gloo on the CPU). Folders are written by the main process; the
+accelerate's ``PartialState`` joins them (NCCL on CUDA, gloo on the CPU). Folders are written by the main process; the
 others wait for it.
 """
 
@@ -32,7 +32,7 @@ def join():
 
 
 def on_cpu() -> bool:
-    """Whether there is no accelerator, or `accelerate launch --cpu` told to leave it alone."""
+    """Whether there is no accelerator, or ``accelerate launch --cpu`` told to leave it alone."""
     import torch
 
     return (
@@ -49,7 +49,7 @@ def check_launcher() -> None:
     """What the launcher asks for is there.
 
     Raises:
-        UsageError: `accelerate launch --use_deepspeed` without DeepSpeed; found before anything is loaded.
+        UsageError: ``accelerate launch --use_deepspeed`` without DeepSpeed; found before anything is loaded.
     """
     if by_deepspeed() and not find_spec("deepspeed"):
         raise UsageError(
@@ -75,16 +75,16 @@ def agree(value: Any) -> Any:
     return broadcast_object_list([value])[0]
 
 
-def check(look: Callable[[], None]) -> None:
-    """Let the main process look at something, and raise the error that it found in every process."""
-    error = None
+def run_on_main(check: Callable[[], None]) -> None:
+    """Let the main process check or change something on the disk; every process raises the error that it meets."""
+    failure = None
     if is_main():
         try:
-            look()
-        except LacoError as found:
-            error = found
-    if error := agree(error):
-        raise error
+            check()
+        except LacoError as error:
+            failure = error
+    if failure := agree(failure):
+        raise failure
 
 
 def leave() -> None:

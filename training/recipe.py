@@ -1,6 +1,6 @@
 """A training recipe as frozen dataclasses, checked where they are made; an error names the YAML key.
 
-`recipe_files` reads them from YAML and writes them back.
+:mod:`.recipe_files` reads them from YAML and writes them back.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TilingRecipe:
     """Which tile grids a single picture may take; the tile's side is the encoder's input.
 
     Attributes:
-        max_rows, max_columns, max_tiles, grids: see `laco_export.tiling.Tiling`.
+        max_rows, max_columns, max_tiles, grids: see :class:`~laco_export.tiling.Tiling`.
     """
 
     max_rows: int = 6
@@ -46,7 +46,7 @@ class TilingRecipe:
         object.__setattr__(self, "grids", Tiling.from_mapping(self.for_tile(1)).grids)
 
     def for_tile(self, tile: int) -> dict:
-        """The `tiling` field of a model whose encoder sees `tile` x `tile` pixels."""
+        """The ``tiling`` field of a model whose encoder sees ``tile`` x ``tile`` pixels."""
         return {"tile": tile, **asdict(self)}
 
 
@@ -67,7 +67,7 @@ class StageRecipe:
         per_device_batch_size: samples of one forward pass of one process; the accumulation follows from it.
         warmup_ratio: share of the steps in which the learning rates rise from zero.
         min_learning_rate: where the cosine of every group ends (the paper: 1e-7).
-        optimizer: adamw, or muon (see `optimizers`).
+        optimizer: adamw, or muon (see :mod:`.optimizers`).
         weight_decay, max_grad_norm: as in HF TrainingArguments; vectors (biases, norms) do not decay.
         precision: fp32, or bf16 (autocast over FP32 weights).
         group_by: length: batches of one kind and of like lengths; none: a plain shuffle.
@@ -171,10 +171,10 @@ class StageRecipe:
         )
 
     def steps(self, samples: int) -> int:
-        """Optimiser steps over `samples` samples, for any number of processes.
+        """Optimiser steps over ``samples`` samples, for any number of processes.
 
-        Each pass takes whole global batches; the rest of a pass (fewer than `global_batch_size` samples, others in each
-        pass) is left out.
+        Each pass takes whole global batches; the rest of a pass (fewer than ``global_batch_size`` samples, others in
+        each pass) is left out.
 
         Raises:
             ConfigError: fewer samples than one global batch.
@@ -191,7 +191,7 @@ class StageRecipe:
 
 @dataclass(frozen=True)
 class CompressionRecipe:
-    """Where and how the encoder's tokens are merged; see `laco_export.models.configuration.CompressionConfig`.
+    """Where and how the encoder's tokens are merged; see :class:`~laco_export.models.configuration.CompressionConfig`.
 
     Attributes:
         method: name of a compressor; null keeps all tokens (LLaVA-OneVision itself).
@@ -214,7 +214,7 @@ class CompressionRecipe:
             raise ConfigError("at is empty", allowed="a depth such as 1/2, or a list of depths")
 
     def options(self) -> dict:
-        """Keyword arguments of `LacoForConditionalGeneration.from_parts`."""
+        """Keyword arguments of ``LacoForConditionalGeneration.from_parts``."""
         return asdict(self)
 
 
@@ -223,8 +223,8 @@ class ModelRecipe:
     """What stage 1 starts from.
 
     Attributes:
-        encoder, language_model: folders of pretrained parts; both left out where the recipe makes its own (`tiny`).
-        feature_layer, video_pooling: see `laco_export.models.configuration.LacoConfig`.
+        encoder, language_model: folders of pretrained parts; both left out where the recipe makes its own (``tiny``).
+        feature_layer, video_pooling: see :class:`~laco_export.models.configuration.LacoConfig`.
     """
 
     encoder: str | None = None
@@ -238,7 +238,7 @@ class ModelRecipe:
         check_whole("video_pooling", self.video_pooling)
 
     def options(self) -> dict:
-        """Keyword arguments of `LacoForConditionalGeneration.from_parts`."""
+        """Keyword arguments of ``LacoForConditionalGeneration.from_parts``."""
         return {"feature_layer": self.feature_layer, "video_pooling": self.video_pooling}
 
 
@@ -247,12 +247,12 @@ class Recipe:
     """A whole recipe.
 
     Attributes:
-        name: for messages and `training.json`.
+        name: for messages and ``training.json``.
         model: what stage 1 starts from.
         compression: the merge.
         stages: by stage name; those left out are not run.
-        seed: of everything random, unless `--seed` is given.
-        data_folder: where `stages.*.data` and the pictures lie; None where the recipe draws its own.
+        seed: of everything random, unless ``--seed`` is given.
+        data_folder: where ``stages.*.data`` and the pictures lie; None where the recipe draws its own.
         tiny: present where the recipe draws its data and pretrains its own small parts (stage 0).
     """
 
@@ -309,7 +309,7 @@ def check_stage(name: str) -> str:
     return name
 
 
-def nearest(name: str, known: Sequence[str]) -> str | None:
+def nearest(name: str, choices: Sequence[str]) -> str | None:
     """A question that suggests what was meant, where something is close enough."""
-    match = get_close_matches(name, known, n=1, cutoff=0.5)
+    match = get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"did you mean '{match[0]}'?" if match else None

@@ -1,10 +1,13 @@
-"""Recipes in YAML: read with overrides (`--set compression.at=1/4`), and written back in full.
+"""Recipes in YAML: read with overrides (``--set compression.at=1/4``), and written back in full.
 
-name, seed, data_folder
-model:        encoder, language_model, …      (recipe.ModelRecipe)
-compression:  method, at, ratio, …            (recipe.CompressionRecipe)
-all_stages:   keys of every stage that does not say otherwise
-stages:       "1", "1.5", "2-si", "2-ov"      (recipe.StageRecipe)
+::
+
+    name, seed, data_folder
+    model:        encoder, language_model, …      (recipe.ModelRecipe)
+    compression:  method, at, ratio, …            (recipe.CompressionRecipe)
+    all_stages:   keys of every stage that does not say otherwise
+    stages:       "1", "1.5", "2-si", "2-ov"      (recipe.StageRecipe)
+    tiny:         data, encoder, language_model   (tiny.recipe.TinyStart)
 """
 
 from __future__ import annotations
@@ -33,10 +36,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a built-in recipe by name or a YAML file by path.
 
     Args:
-        overrides: `KEY=VALUE` each, KEY with dots (`stages.1.epochs`), VALUE in YAML.
+        overrides: ``KEY=VALUE`` each, KEY with dots (``stages.1.epochs``), VALUE in YAML.
 
     Raises:
-        UsageError: neither a built-in name nor a file, or an override without `=`.
+        UsageError: neither a built-in name nor a file, or an override without ``=``.
         ConfigError: not YAML, an unknown key, a wrong type, or a value out of range.
     """
     builtin = name.removesuffix(".yaml")
@@ -54,7 +57,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def recipe_from_mapping(values: Any, *, source: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Build a recipe from parsed YAML; `source` names it in errors."""
+    """Build a recipe from parsed YAML; ``source`` names it in errors."""
     try:
         values = _copy(_mapping(values, "the recipe"))
         for override in overrides:
@@ -80,7 +83,7 @@ def resolved_recipe(recipe: Recipe) -> dict:
 
 
 def recipe_yaml(recipe: Recipe, *, seed: int, stage: str | None = None) -> str:
-    """The resolved recipe as a YAML file that `load_recipe` reads again, headed by what trained a checkpoint."""
+    """The resolved recipe as a YAML file that :func:`load_recipe` reads again, headed by what trained a checkpoint."""
     import yaml
 
     head = f"# Stage {stage} of this recipe" if stage else "# This recipe"
@@ -88,38 +91,38 @@ def recipe_yaml(recipe: Recipe, *, seed: int, stage: str | None = None) -> str:
     return f"{head} trained the checkpoint.\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def differing_keys(found: Any, given: Any, path: str = "") -> list[str]:
-    """Keys at which two resolved recipes differ, `machine` keys apart, each with both values."""
-    if isinstance(found, Mapping) and isinstance(given, Mapping):
-        names = [*found, *(name for name in given if name not in found)]
+def differing_keys(then: Any, now: Any, path: str = "") -> list[str]:
+    """Keys at which two resolved recipes differ, ``machine`` keys apart, each with both values."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        names = [*then, *(name for name in now if name not in then)]
         return [
             line
             for name in names
             if not ("stages." in path and name in _MACHINE_KEYS)
-            for line in differing_keys(found.get(name), given.get(name), f"{path}{name}.")
+            for line in differing_keys(then.get(name), now.get(name), f"{path}{name}.")
         ]
-    return [] if found == given else [f"{path.rstrip('.')}: {found} then, {given} now"]
+    return [] if then == now else [f"{path.rstrip('.')}: {then} then, {now} now"]
 
 
 _MACHINE_KEYS = {key.name for key in fields(StageRecipe) if key.metadata.get("machine")}
 
 
 def build(kind: type, values: Any, path: str) -> Any:
-    """A dataclass from a mapping: unknown keys, missing keys and wrong types are errors that name `path`."""
+    """A dataclass from a mapping: unknown keys, missing keys and wrong types are errors that name ``path``."""
     values = _mapping(values, path)
-    known = {key.name: key for key in fields(kind)}
+    keys = {key.name: key for key in fields(kind)}
     for name in values:
-        if name not in known:
+        if name not in keys:
             raise ConfigError(
                 f"unknown key '{name}' in {path}",
-                allowed=", ".join([*known, "all_stages"] if kind is Recipe else known),
-                todo=nearest(str(name), [*known, "all_stages"]),
+                allowed=", ".join([*keys, "all_stages"] if kind is Recipe else keys),
+                todo=nearest(str(name), [*keys, "all_stages"]),
             )
-    needed = [name for name, key in known.items() if key.default is MISSING and key.default_factory is MISSING]
+    needed = [name for name, key in keys.items() if key.default is MISSING and key.default_factory is MISSING]
     if missing := [name for name in needed if name not in values]:
-        raise ConfigError(f"{path} lacks {' and '.join(missing)}", allowed=", ".join(known))
+        raise ConfigError(f"{path} lacks {' and '.join(missing)}", allowed=", ".join(keys))
     try:
-        return kind(**{name: _typed(value, str(known[name].type), f"{path}.{name}") for name, value in values.items()})
+        return kind(**{name: _typed(value, str(keys[name].type), f"{path}.{name}") for name, value in values.items()})
     except LacoError as error:
         named = error.failed if error.failed.startswith(path) else f"{path}: {error.failed}"
         raise ConfigError(named, given=error.given, allowed=error.allowed, todo=error.todo) from None
@@ -133,7 +136,7 @@ def _stage(values: Any, shared: Mapping, name: str) -> StageRecipe:
 
 
 def _override(values: dict, text: str) -> None:
-    """Set one `KEY=VALUE` in the parsed recipe; keys that do not exist are found when it is built."""
+    """Set one ``KEY=VALUE`` in the parsed recipe; keys that do not exist are found when it is built."""
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise UsageError("--set takes KEY=VALUE", given=text, allowed="such as compression.at=1/4")
@@ -141,8 +144,8 @@ def _override(values: dict, text: str) -> None:
     done: list[str] = []
     while len(parts) > 1:
         # A stage's name may hold a dot: the longest name that stands here is meant.
-        known = (*target, *STAGES) if done == ["stages"] else tuple(target)
-        taken = next((n for n in range(len(parts) - 1, 1, -1) if ".".join(parts[:n]) in known), 1)
+        names = (*target, *STAGES) if done == ["stages"] else tuple(target)
+        taken = next((n for n in range(len(parts) - 1, 1, -1) if ".".join(parts[:n]) in names), 1)
         name = ".".join(parts[:taken])
         if not done and name not in values and name not in _SECTIONS:
             raise ConfigError(
@@ -184,7 +187,7 @@ def _mapping(values: Any, path: str) -> Mapping[str, Any]:
 
 
 def _typed(value: Any, annotation: str, path: str) -> Any:
-    """YAML's value as the annotated simple type; YAML 1.1 reads `1e-3` as a string, so numbers are tried from text."""
+    """YAML's value as the annotated simple type. YAML 1.1 reads ``1e-3`` as a string: numbers are tried from text."""
     if value is None and "None" in annotation:
         return None
     if annotation == "Mapping[str, float]":

@@ -1,7 +1,7 @@
-"""`--force` where a run stands: the new one is trained beside it and takes its place when it is complete.
+"""``--force`` where a run stands: the new one is trained beside it and takes its place when it is complete.
 
-The folder beside it, `<output>.new`, outlives an interruption: `--resume` goes on there. A mark in it says whose it is,
-so that no folder is touched that only happens to have this name.
+The folder beside it, ``<output>.new``, outlives an interruption: ``--resume`` goes on there. A mark in it says whose it
+is, so that no folder is touched that only happens to have this name.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from pathlib import Path
 from laco_export.atomic import exchange, new_directory, recover, write_json
 from laco_export.errors import OutputExistsError
 
-MARK = "replaces.json"
+_MARK = "replaces.json"
 
 
 def beside(output: Path) -> Path:
-    """Where the run that is to replace `output` is trained."""
+    """Where the run that is to replace ``output`` is trained."""
     output = Path(os.path.abspath(output))
     return output.with_name(f"{output.name}.new")
 
 
 def is_begun(output: Path) -> bool:
-    """Whether a replacement of `output` was begun and not finished."""
-    return (beside(output) / MARK).is_file()
+    """Whether a replacement of ``output`` was begun and not finished."""
+    return (beside(output) / _MARK).is_file()
 
 
 def begin(output: Path) -> None:
-    """A new folder beside `output`; one that an interrupted replacement left is given up.
+    """A new folder beside ``output``; one that an interrupted replacement left is given up.
 
     Raises:
         OutputExistsError: something else has this name.
@@ -41,7 +41,7 @@ def begin(output: Path) -> None:
             todo="rename or remove it, or choose another --output",
         )
     with new_directory(folder) as new:
-        write_json(new / MARK, {"replaces": Path(os.path.abspath(output)).name})
+        write_json(new / _MARK, {"replaces": Path(os.path.abspath(output)).name})
 
 
 def give_up(output: Path) -> None:
@@ -53,7 +53,7 @@ def give_up(output: Path) -> None:
 def finish(output: Path) -> None:
     """Put the complete new run in the place of the old one, which is removed then."""
     exchange(beside(output), output)
-    (output / MARK).unlink()
+    (output / _MARK).unlink()
 
 
 def recover_exchange(output: Path) -> None:

@@ -1,8 +1,8 @@
 """Checkpoints inside a stage, to resume from: HF's own, and a mark on those that are complete.
 
-HF's Trainer writes `checkpoint-<step>` file by file (weights, optimiser, schedule, one random state per process,
-`trainer_state.json`). A run killed in between leaves a part of one. Here the mark `complete.json` is written when all
-processes are done and all files are on the disk, and only then the checkpoint before it is removed.
+HF's Trainer writes ``checkpoint-<step>`` file by file (weights, optimiser, schedule, one random state per process,
+``trainer_state.json``). A run killed in between leaves a part of one. Here the mark ``complete.json`` is written when
+all processes are done and all files are on the disk, and only then the checkpoint before it is removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from laco_export.errors import UsageError
 from . import processes
 from .stage_data import save_position
 
-MARK = "complete.json"
+COMPLETE_MARK = "complete.json"
 
 
 class CheckpointKeeper(TrainerCallback):
@@ -28,7 +28,7 @@ class CheckpointKeeper(TrainerCallback):
 
     Args:
         dataset: the stage's data, whose position is kept where it is a stream.
-        origin: what the stage is made from, see `check_origin`.
+        origin: what the stage is made from, see :func:`check_origin`.
     """
 
     def __init__(self, dataset, origin: dict):
@@ -51,7 +51,7 @@ class CheckpointKeeper(TrainerCallback):
             if path.is_file():
                 with open(path, "rb+") as file:
                     os.fsync(file.fileno())
-        write_json(newest / MARK, {"step": state.global_step, **self.origin})
+        write_json(newest / COMPLETE_MARK, {"step": state.global_step, **self.origin})
         for older in newest.parent.glob("checkpoint-*"):
             if older != newest:
                 shutil.rmtree(older)
@@ -59,31 +59,32 @@ class CheckpointKeeper(TrainerCallback):
 
 def last_complete(folder: Path) -> Path | None:
     """The newest complete checkpoint of a stage that was interrupted; None where there is none."""
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{MARK}")]
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE_MARK}")]
     return max(complete, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
 
 
-def check_origin(found: Mapping, given: Mapping, *, where: Path) -> None:
+def check_origin(then: Mapping, now: Mapping, *, where: Path) -> None:
     """What a stage is made from is what it was when it was interrupted.
 
     Args:
-        found: as the mark has it: `start`, the SHA-256 of the checkpoint it starts from, and `data`, from
-            `stage_data.identity_of`.
-        given: the same of now.
+        then: as the mark has it: ``start``, the SHA-256 of the checkpoint it starts from, and ``data``, from
+            :func:`.stage_data.identity_of`.
+        now: the same of now.
 
     Raises:
         UsageError: it is not: the step that was reached would mean other samples.
     """
     todo = "restore what was there, or start the stage again with --stage and --force and without --resume"
-    if found.get("start", given["start"]) != given["start"]:
+    if then.get("start", now["start"]) != now["start"]:
         raise UsageError(f"the checkpoint that this stage starts from is not what it was in '{where}'", todo=todo)
-    before, now = found.get("data", given["data"]), given["data"]
-    if before != now:
-        changed = next(((b, n) for b, n in zip(before, now) if b != n), (before[-1], now[-1]))
+    files_then, files_now = then.get("data", now["data"]), now["data"]
+    if files_then != files_now:
+        last = (files_then[-1], files_now[-1])
+        file_then, file_now = next((pair for pair in zip(files_then, files_now) if pair[0] != pair[1]), last)
         raise UsageError(
             f"the data of this stage is not what it was in '{where}'",
-            given=_said(changed[1], len(now)),
-            allowed=_said(changed[0], len(before)),
+            given=_said(file_now, len(files_now)),
+            allowed=_said(file_then, len(files_then)),
             todo=todo,
         )
 

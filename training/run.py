@@ -1,18 +1,20 @@
 """Running a recipe: every part is written in one step, and what stands in the run's folder is not made again.
 
-OUT/recipe.json            the resolved recipe and seed: a resumed run must have the same (`machine` keys apart)
-OUT/data/                  drawn data (tiny)
-OUT/stage-0/encoder, llm   pretrained parts (tiny), ordinary transformers folders
-OUT/stage-0/checkpoint     encoder, fresh merge layer, fresh projector, LLM: where stage 1 starts
-OUT/stage-1 … stage-2-ov   the checkpoint that each stage left, with `recipe.yaml`
-OUT/stage-…-progress       while that stage runs: what an interrupted run is resumed from
-OUT/checkpoint             the last of them: what `laco-export` takes
-OUT/training.json          recipe, seconds, losses, accuracy
-OUT/losses.png             the loss curves
-OUT/tensorboard            metrics of every step, where TensorBoard is installed
-OUT.new                    while `--force` replaces a run: the new one
+::
 
-Under torchrun or `accelerate launch` every process runs this: the main one writes, all train.
+    OUT/recipe.json            the resolved recipe and seed: a resumed run must have the same (machine keys apart)
+    OUT/data/                  drawn data (tiny)
+    OUT/stage-0/encoder, llm   pretrained parts (tiny), ordinary transformers folders
+    OUT/stage-0/checkpoint     encoder, fresh merge layer, fresh projector, LLM: where stage 1 starts
+    OUT/stage-1 … stage-2-ov   the checkpoint that each stage left, with recipe.yaml
+    OUT/stage-…-progress       while that stage runs: what an interrupted run is resumed from
+    OUT/checkpoint             the last of them: what laco-export takes
+    OUT/training.json          recipe, seconds, losses, accuracy
+    OUT/losses.png             the loss curves
+    OUT/tensorboard            metrics of every step, where TensorBoard is installed
+    OUT.new                    while --force replaces a run: the new one
+
+Under torchrun or ``accelerate launch`` every process runs this: the main one writes, all train.
 """
 
 from __future__ import annotations
@@ -42,21 +44,22 @@ _SHOWN_DIFFERENCES = 8
 def run_recipe(
     recipe: Recipe, output: Path, *, seed: int, only: str | None = None, resume: bool = False, force: bool = False
 ) -> dict:
-    """Run all stages of a recipe, or the stage `only`, and return what `training.json` holds.
+    """Run all stages of a recipe, or the stage ``only``, and return what ``training.json`` holds.
 
     Args:
-        resume: keep what stands in `output`, and go on inside the stage that was interrupted.
-        force: replace `output` (with `only`: that stage's checkpoint) once the new one is complete; see `replacing`.
+        resume: keep what stands in ``output``, and go on inside the stage that was interrupted.
+        force: replace ``output`` (with ``only``: that stage's checkpoint) once the new one is complete; see
+            :mod:`.replacing`.
 
     Raises:
-        OutputExistsError: `output` stands already, and neither `resume`, `force` nor `only` was given; or what would
-            be replaced is no run's.
-        UsageError: `only` needs a stage that was not run, `output` was made by another recipe or seed, or the launcher
-            asks for what is not installed.
+        OutputExistsError: ``output`` stands already, and neither ``resume``, ``force`` nor ``only`` was given; or what
+            would be replaced is no run's.
+        UsageError: ``only`` needs a stage that was not run, ``output`` was made by another recipe or seed, or the
+            launcher asks for what is not installed.
         ConfigError: a global batch that the processes cannot share; found before anything is trained.
     """
     processes.check_launcher()
-    processes.check(lambda: replacing.recover_exchange(output))
+    processes.run_on_main(lambda: replacing.recover_exchange(output))
     exists, begun = processes.agree((output.exists(), replacing.is_begun(output)))
     if only is None and not resume and not force and exists:
         raise OutputExistsError(
@@ -66,7 +69,7 @@ def run_recipe(
     _check_stages(recipe, only)
     _quiet_transformers()
     anew = only is None and force and not resume
-    processes.check(lambda: _refuse_to_replace_others(output, whole=anew))
+    processes.run_on_main(lambda: _refuse_to_replace_others(output, whole=anew))
     if only is None and (_begin_replacement(output) if anew else resume and begun):
         return _replace(recipe, output, seed, resume=resume)
     if processes.is_main():
@@ -77,16 +80,16 @@ def run_recipe(
 
 
 def _begin_replacement(output: Path) -> bool:
-    """Begin to replace the run that stands at `output`; False where nothing does, and nothing is to be replaced."""
+    """Begin to replace the run that stands at ``output``; False where nothing does, and nothing is to be replaced."""
     if not processes.agree((output / "recipe.json").is_file()):
-        processes.check(lambda: replacing.give_up(output))
+        processes.run_on_main(lambda: replacing.give_up(output))
         return False
-    processes.check(lambda: replacing.begin(output))
+    processes.run_on_main(lambda: replacing.begin(output))
     return True
 
 
 def _replace(recipe: Recipe, output: Path, seed: int, *, resume: bool) -> dict:
-    """Train the run that replaces `output`, and let it take its place."""
+    """Train the run that replaces ``output``, and let it take its place."""
     folder = replacing.beside(output)
     if processes.is_main():
         console().print(
@@ -95,19 +98,19 @@ def _replace(recipe: Recipe, output: Path, seed: int, *, resume: bool) -> dict:
         )
     result = _Run(recipe, folder, seed, resume=resume).everything()
     processes.wait()
-    processes.check(lambda: replacing.finish(output))
+    processes.run_on_main(lambda: replacing.finish(output))
     return result
 
 
 class _Run:
-    """One run folder; each `make_*` does nothing where its part stands already."""
+    """One run folder; each ``make_*`` does nothing where its part stands already."""
 
     def __init__(self, recipe: Recipe, folder: Path, seed: int, *, resume: bool = False):
         self.recipe, self.folder, self.seed, self.resume = recipe, folder, seed, resume
         described = {"recipe": resolved_recipe(recipe), "seed": seed}
         record, log = folder / "recipe.json", folder / "training.json"
-        found = processes.agree(read_json(record) if processes.is_main() and record.exists() else None)
-        if found and (differing := differing_keys(found, described)):
+        earlier = processes.agree(read_json(record) if processes.is_main() and record.exists() else None)
+        if earlier and (differing := differing_keys(earlier, described)):
             more = f" and {len(differing) - _SHOWN_DIFFERENCES} more" if len(differing) > _SHOWN_DIFFERENCES else ""
             raise UsageError(
                 f"the run in '{folder}' was started with another recipe or seed",
@@ -192,7 +195,7 @@ class _Run:
         stage, output = self.recipe.stages[name], self._stage_folder(name)
 
         if processes.agree(output.exists()) and not force:
-            processes.check(lambda: self._check_start(name, before))
+            processes.run_on_main(lambda: self._check_start(name, before))
             return
         train = partial(
             train_stage,
@@ -221,9 +224,11 @@ class _Run:
             )
 
     def finish(self, *, force: bool = True) -> None:
-        """Copy the last stage to `checkpoint`, evaluate it, and draw the losses."""
+        """Copy the last stage to ``checkpoint``, evaluate it, and draw the losses."""
         if not processes.is_main():
             return
+        from laco_export.charts import save_chart
+
         from .loss_curves import draw_losses
 
         last = self._stage_folder(self.recipe.ordered_stages()[-1][0])
@@ -232,9 +237,8 @@ class _Run:
         if self.recipe.tiny:
             self.result["evaluation"] = self._evaluate()
         write_json(self.folder / "training.json", self.result)
-        draw_losses({name: part["losses"] for name, part in self.result["parts"].items() if part["losses"]}).save(
-            self.folder / "losses.png"
-        )
+        curves = {name: part["losses"] for name, part in self.result["parts"].items() if part["losses"]}
+        save_chart(draw_losses(curves), self.folder / "losses.png")
 
     def _evaluate(self) -> dict:
         from laco_export.models import checkpoint
@@ -300,11 +304,11 @@ def _naming(stage: str) -> Iterator[None]:
 
 
 def _refuse_to_replace_others(output: Path, *, whole: bool) -> None:
-    """Only what an earlier run left is replaced: its folder (`whole`), or the copy of its last checkpoint."""
+    """Only what an earlier run left is replaced: its folder (``whole``), or the copy of its last checkpoint."""
     from laco_export.models import checkpoint
 
     if not whole:
-        checkpoint.refuse_to_replace_others(output / "checkpoint")
+        checkpoint.refuse_to_replace_non_checkpoint(output / "checkpoint")
     elif os.path.lexists(output) and not (output / "recipe.json").is_file() and not _is_empty(output):
         raise OutputExistsError(
             f"the output '{output}' exists already and is no run of laco-train, so that --force does not replace it",

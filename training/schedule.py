@@ -1,6 +1,6 @@
 """Warm-up and cosine decay with one absolute floor for all groups.
 
-transformers' `cosine_with_min_lr` scales every group by one ratio, taken from one base rate: a group that peaks at a
+transformers' ``cosine_with_min_lr`` scales every group by one ratio, taken from one base rate: a group that peaks at a
 fifth of the base would end at a fifth of the floor. Here each group has a factor of its own.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def cosine_factor(step: int, *, total_steps: int, warmup_steps: int, floor: float) -> float:
-    """The learning rate at `step` as a share of its peak: 0 → 1 in the warm-up, then a half cosine down to `floor`."""
+    """The learning rate as a share of its peak: 0 → 1 in the warm-up, then a half cosine down to ``floor``."""
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     progress = min(1.0, (step - warmup_steps) / max(1, total_steps - 1 - warmup_steps))
@@ -32,7 +32,7 @@ def warmup_steps(total_steps: int, ratio: float) -> int:
 def cosine_schedule(
     optimizer: Optimizer, *, total_steps: int, warmup_ratio: float, min_learning_rate: float
 ) -> LambdaLR:
-    """A `LambdaLR` whose last step has every group at `min_learning_rate`."""
+    """A ``LambdaLR`` whose last step has every group at ``min_learning_rate``."""
     from torch.optim.lr_scheduler import LambdaLR
 
     warmup = warmup_steps(total_steps, warmup_ratio)

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def data_path(stage: StageRecipe, data_folder: Path) -> Path | str:
-    """Where the stage's data is; a URL (`hf://datasets/…/*.parquet`) stands for itself."""
+    """Where the stage's data is; a URL (``hf://datasets/…/*.parquet``) stands for itself."""
     return stage.data if "://" in stage.data else data_folder / stage.data
 
 
 def open_stage_data(stage: StageRecipe, processor: LacoProcessor, data_folder: Path, *, seed: int):
-    """The stage's samples: `data.ConversationDataset`, or `data.ConversationStream` where the stage streams.
+    """The stage's samples: a :class:`.data.ConversationDataset`, where it streams a :class:`.data.ConversationStream`.
 
     Args:
-        processor: its `tiling` is what single pictures are tiled by, where the stage tiles.
+        processor: its ``tiling`` is what single pictures are tiled by, where the stage tiles.
         seed: of a mixture's draws and of a stream's order.
     """
     from .data import ConversationStream, open_dataset
@@ -76,7 +76,7 @@ def save_position(dataset, folder: Path) -> None:
 
 
 def load_position(dataset, folder: Path) -> None:
-    """Go on where `save_position` was called; before the first batch is read.
+    """Go on where :func:`save_position` was called; before the first batch is read.
 
     Raises:
         DataError: a stream was saved by another number of processes.

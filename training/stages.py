@@ -40,14 +40,14 @@ def train_stage(
     prepare: Callable[[Checkpoint], None] = lambda loaded: None,
     shown: Shown = lambda steps: nullcontext(lambda done: None),
 ) -> list[float]:
-    """Train one stage from the checkpoint `start` and write the checkpoint `output` in one step.
+    """Train one stage from the checkpoint ``start`` and write the checkpoint ``output`` in one step.
 
-    With `stage.save_every` the stage leaves checkpoints in `<output>-progress`, which goes when `output` stands.
+    With ``stage.save_every`` the stage leaves checkpoints in ``<output>-progress``, which goes when ``output`` stands.
 
     Args:
         resume: go on from the last of them; the losses are those that an uninterrupted run would have had.
         tensorboard: folder for metrics.
-        record: the resolved recipe, stored with the checkpoint as `recipe.yaml`.
+        record: the resolved recipe, stored with the checkpoint as ``recipe.yaml``.
         steps: optimiser steps in place of the stage's epochs.
         prepare: called with the loaded checkpoint before anything else, to refuse it or to change how it computes.
         shown: opens a progress bar of so many steps.
@@ -57,51 +57,30 @@ def train_stage(
 
     Raises:
         DataError: the data cannot be read, or holds more broken samples than allowed.
-        ConfigError: fewer samples than a global batch, one that the processes cannot share, or a `max_length` beyond
+        ConfigError: fewer samples than a global batch, one that the processes cannot share, or a ``max_length`` beyond
             the language model's context.
-        UsageError: the stage was interrupted, and neither `resume` nor `force` was given, or its start or its data
+        UsageError: the stage was interrupted, and neither ``resume`` nor ``force`` was given, or its start or its data
             were changed since then.
-        OutputExistsError: `output` holds something that is no checkpoint; found before anything is trained.
+        OutputExistsError: ``output`` holds something that is no checkpoint; found before anything is trained.
         TrainingError: out of memory, or the loss is not finite any more.
     """
-    import transformers
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-
     from laco_export.models import checkpoint
-    from laco_export.models.weight_files import read_json
 
-    from .parameter_groups import set_trainable
-    from .resuming import MARK, CheckpointKeeper, check_origin
-    from .trainer import DepthSampler, StepProgress
+    from .trainer import StepProgress
 
-    processes.check(lambda: checkpoint.refuse_to_replace_others(output))
+    processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
     folder = output.parent / f"{output.name}-progress"
     resumed = _decide_resumption(folder, resume=resume, force=force)
-    unset_hf_deepspeed_config()  # the stage before left ZeRO-3's: models would be built from empty shards
-    loaded = checkpoint.load(start)
-    check_context(loaded.model.config, stage)
-    prepare(loaded)
-    model, processor = loaded.model, loaded.processor
-    transformers.set_seed(seed)
-    prepare_tiling(model, processor, stage)
-    set_trainable(model, stage.learning_rates)
-    trainer = _make_trainer(
-        model, processor, stage, data_folder, folder, seed=seed, steps=steps, tensorboard=tensorboard
+    loaded = _load(start, stage, seed, prepare)
+    trainer = _make_trainer(loaded, stage, data_folder, folder, seed=seed, steps=steps, tensorboard=tensorboard)
+    _keep_checkpoints(
+        trainer, {"start": loaded.sha256, "data": identity_of(trainer.train_dataset, data_folder)}, resumed
     )
-    keeper = CheckpointKeeper(
-        trainer.train_dataset, {"start": loaded.sha256, "data": identity_of(trainer.train_dataset, data_folder)}
-    )
-    trainer.add_callback(keeper)
-    if resumed:
-        check_origin(read_json(resumed / MARK), keeper.origin, where=resumed)
-        load_position(trainer.train_dataset, resumed)
-    if len(model.vision_model.compression.blocks) > 1:
-        trainer.add_callback(DepthSampler(model.vision_model, seed))
     with shown(trainer.args.max_steps) as advance:
         trainer.add_callback(StepProgress(advance))
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     files = {STARTED_FROM: json.dumps({"sha256": loaded.sha256}) + "\n", **({"recipe.yaml": record} if record else {})}
-    _save(trainer, model, processor, stage, output, files=files, force=force)
+    _save(trainer, loaded, stage, output, files=files, force=force)
     return trainer.losses
 
 
@@ -139,13 +118,13 @@ def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor
 
 
 def _decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | None:
-    """The checkpoint inside the stage to go on from, as the main process finds it; with `force` it is cleared away."""
+    """The checkpoint inside the stage to go on from, as the main process sees it; ``force`` clears it away."""
     from .resuming import last_complete
 
-    found = processes.agree(last_complete(folder))
-    if found and resume:
-        return found
-    if found and not force:
+    resumable = processes.agree(last_complete(folder))
+    if resumable and resume:
+        return resumable
+    if resumable and not force:
         raise UsageError(
             f"this stage was interrupted; what it had done stands in '{folder}'",
             todo="add --resume to go on from there, or --force to start the stage again",
@@ -157,9 +136,27 @@ def _decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | Non
     return None
 
 
+def _load(start: Path, stage: StageRecipe, seed: int, prepare: Callable[[Checkpoint], None]) -> Checkpoint:
+    """The checkpoint that the stage starts from, seeded, tiled and frozen as the stage says."""
+    import transformers
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    from laco_export.models import checkpoint
+
+    from .parameter_groups import set_trainable
+
+    unset_hf_deepspeed_config()  # the stage before left ZeRO-3's: models would be built from empty shards
+    loaded = checkpoint.load(start)
+    check_context(loaded.model.config, stage)
+    prepare(loaded)
+    transformers.set_seed(seed)
+    prepare_tiling(loaded.model, loaded.processor, stage)
+    set_trainable(loaded.model, stage.learning_rates)
+    return loaded
+
+
 def _make_trainer(
-    model,
-    processor,
+    loaded: Checkpoint,
     stage: StageRecipe,
     data_folder: Path,
     folder: Path,
@@ -169,12 +166,12 @@ def _make_trainer(
     tensorboard: Path | None,
 ):
     from .data import BrokenSamples, Collator
-    from .trainer import StageTrainer, training_arguments
+    from .trainer import DepthSampler, StageTrainer, training_arguments
 
-    dataset = open_stage_data(stage, processor, data_folder, seed=seed)
+    dataset = open_stage_data(stage, loaded.processor, data_folder, seed=seed)
     of_epochs = stage.steps(len(dataset))
-    return StageTrainer(
-        model,
+    trainer = StageTrainer(
+        loaded.model,
         stage,
         dataset,
         training_arguments(
@@ -182,13 +179,32 @@ def _make_trainer(
             folder,
             seed=seed,
             steps=steps or of_epochs,
-            unused_parts=_may_leave_unused(model),
+            unused_parts=_may_leave_unused(loaded.model),
             tensorboard=tensorboard,
         ),
         sampler=sampler_of(stage, dataset, seed=seed),
         broken=BrokenSamples(_broken_log(folder), limit=stage.max_broken, total=len(dataset)),
-        data_collator=Collator(processor.tokenizer.pad_token_id, packed=stage.packed),
+        data_collator=Collator(loaded.processor.tokenizer.pad_token_id, packed=stage.packed),
     )
+    if len(loaded.model.vision_model.compression.blocks) > 1:
+        trainer.add_callback(DepthSampler(loaded.model.vision_model, seed))
+    return trainer
+
+
+def _keep_checkpoints(trainer, origin: dict, resumed: Path | None) -> None:
+    """Let the stage be resumed from its own checkpoints, and go to its place where it is resumed from one.
+
+    Args:
+        origin: what the stage is made from, see :func:`.resuming.check_origin`.
+    """
+    from laco_export.models.weight_files import read_json
+
+    from .resuming import COMPLETE_MARK, CheckpointKeeper, check_origin
+
+    trainer.add_callback(CheckpointKeeper(trainer.train_dataset, origin))
+    if resumed:
+        check_origin(read_json(resumed / COMPLETE_MARK), origin, where=resumed)
+        load_position(trainer.train_dataset, resumed)
 
 
 def _broken_log(folder: Path) -> Path:
@@ -203,23 +219,23 @@ def _may_leave_unused(model) -> bool:
     return len(vision.compression.blocks) > 1 or model.image_newline is not None or vision.final_norm is None
 
 
-def _save(trainer, model, processor, stage: StageRecipe, output: Path, *, files: dict[str, str], force: bool) -> None:
+def _save(trainer, loaded: Checkpoint, stage: StageRecipe, output: Path, *, files: dict[str, str], force: bool) -> None:
     """Write the trained checkpoint; all processes take part, because FSDP and DeepSpeed gather the weights from all."""
     from laco_export.models import checkpoint
 
     from .trainer import naming_failed_writes
 
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    model, weights = loaded.model, trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if processes.is_main():
         model.config.untrained = [part for part in model.config.untrained if not trains(stage, part)]
         with naming_failed_writes(f"the checkpoint '{output}'"):
-            checkpoint.save(model.eval(), processor, output, force=force, state_dict=weights, files=files)
+            checkpoint.save(model.eval(), loaded.processor, output, force=force, state_dict=weights, files=files)
         shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     processes.wait()
 
 
 def trains(stage: StageRecipe, part: str) -> bool:
-    """Whether a stage trains a part that `config.untrained` may name."""
+    """Whether a stage trains a part that ``config.untrained`` may name."""
     group = {"compressors": "compressor", "projector": "projector", "image_newline": "projector"}[part]
     # Without tiles no row ends, and the newline gets no gradient.
     return group in stage.learning_rates and (part != "image_newline" or stage.tiling is not None)

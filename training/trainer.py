@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from laco_export.errors import LacoError
+from laco_export.machine import peak_memory
 
 from . import processes
 from .counted_positions import keep_counted_positions
@@ -60,9 +61,10 @@ class StageTrainer(Trainer):
     and forward passes it is dealt out to. It is logged after every step, unrounded.
 
     Args:
-        stage: the stage's recipe; the model's frozen groups must be set before (`parameter_groups.set_trainable`).
+        stage: the stage's recipe; the model's frozen groups must be set before
+            (:func:`.parameter_groups.set_trainable`).
         sampler: the order of the samples; None with a stream, which has its own.
-        broken: keeps count of broken samples (`data.BrokenSamples`).
+        broken: keeps count of broken samples (:class:`.data.BrokenSamples`).
         image_tokens: tokens of one tile in the prompt.
     """
 
@@ -181,13 +183,14 @@ class StageTrainer(Trainer):
         loss, tokens, samples, truncated = totals.tolist()
         seconds = time.monotonic() - step.start
         groups = [group["name"] for group in self.optimizer.param_groups]
+        peak = peak_device_memory()
         return {
             "loss": loss / self.args.world_size,
             "tokens": tokens,
             "tokens_per_second": tokens / seconds,
             "samples_per_second": samples / seconds,
             "truncated_samples": truncated,
-            "peak_memory_gib": peak_memory() / 2**30,
+            **({} if peak is None else {"peak_memory_gib": peak / 2**30}),
             **{f"learning_rate/{name}": rate for name, rate in zip(groups, step.learning_rates, strict=True)},
         }
 
@@ -311,15 +314,9 @@ def training_arguments(
     return arguments
 
 
-def peak_memory() -> int:
-    """The most bytes this process has held: on its CUDA device, else in main memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+def peak_device_memory() -> int | None:
+    """The most bytes this process has held: on its CUDA device, else in main memory; None where nobody counts them."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
 
 
 def _is_out_of_memory(error: Exception) -> bool:

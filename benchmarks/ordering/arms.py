@@ -90,7 +90,7 @@ ARMS = (
 
 
 def stages_of(arm: Arm, stage_1_steps: int, stage_2_steps: int) -> tuple[Stage, Stage]:
-    """The two stages of an arm, at `FIRST_RATE`, `RATE` and a fifth of it for the encoder."""
+    """The two stages of an arm, at ``FIRST_RATE``, ``RATE`` and a fifth of it for the encoder."""
     encoder = RATE * ENCODER_SHARE
     merge = (encoder, encoder) if arm.slow_merge else (FIRST_RATE, RATE)
     first = Stage("1", stage_1_steps * arm.budget, {"compressor": merge[0], "projector": FIRST_RATE})
@@ -119,10 +119,10 @@ def new_arm(reader: LacoForConditionalGeneration, arm: Arm, seed: int) -> LacoFo
 def _match_scale(model: LacoForConditionalGeneration, seed: int) -> None:
     """Scale the last Linear of pixel-shuffle's MLP: fresh, it is hundreds of times quieter than the blocks are."""
     (compressor,) = model.vision_model.compressors.values()
-    taken, given = loudness(model, seed)
+    before, after = loudness(model, seed)
     with torch.no_grad():
         for parameter in compressor.mlp.linear_2.parameters():
-            parameter.mul_(taken / given)
+            parameter.mul_(before / after)
 
 
 @torch.no_grad()
@@ -131,7 +131,7 @@ def loudness(model: LacoForConditionalGeneration, seed: int) -> tuple[float, flo
     (compressor,) = model.vision_model.compressors.values()
     sizes: list[float] = []
     hook = compressor.register_forward_hook(
-        lambda _, taken, given: sizes.extend(tensor.square().mean().sqrt().item() for tensor in (*taken, given))
+        lambda _, inputs, output: sizes.extend(tensor.square().mean().sqrt().item() for tensor in (*inputs, output))
     )
     model.vision_model(draw_pages(BATCH, seed, _PART)[0].to(model.device))
     hook.remove()
@@ -142,7 +142,7 @@ class ArmTraining:
     """One arm on its way through both stages.
 
     Args:
-        state_file: where it stands; loaded if there, written by `save`.
+        state_file: where it stands; loaded if there, written by ``save``.
     """
 
     def __init__(self, model: LacoForConditionalGeneration, stages: tuple[Stage, ...], seed: int, state_file: Path):
@@ -186,7 +186,7 @@ class ArmTraining:
         os.replace(partial, self.state_file)
 
     def run(self, measure_every: int, advance: Callable[[], bool]) -> bool:
-        """Train to the end, measuring the accuracy on the way; False where `advance` has said to stop."""
+        """Train to the end, measuring the accuracy on the way; False where ``advance`` has said to stop."""
         while True:
             stage = self.stages[self.position]
             while self.done < stage.steps:

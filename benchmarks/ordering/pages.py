@@ -18,7 +18,6 @@ LETTERS = "ABCDEFGHKLMNPRSTUVWXYZ34"  # without I, J, O, Q, which this size and 
 CELL = 2 * PATCH  # pixels
 CELLS = GRID // 2  # a side
 PER_PAGE = CELLS * CELLS
-CHANCE = 1 / len(LETTERS)
 _FONT_SIZES = (21, 26)
 _TURN = 8  # degrees, to either side
 _JITTER = 3  # pixels off the cell's middle: a letter straddles the 2 x 2 windows that are merged

@@ -40,7 +40,7 @@ def pretraining_recipe(steps: int, muon_learning_rate: float) -> Pretraining:
 
 
 def pretrain_encoder(seed: int, steps: int, device: str) -> nn.Module:
-    """An `Aimv2VisionModel` that knows of each patch which letter and which cell it belongs to."""
+    """An ``Aimv2VisionModel`` that knows of each patch which letter and which cell it belongs to."""
     torch.manual_seed(seed)
     recipe = pretraining_recipe(steps, _ENCODER_RATE)
     pages, _ = draw_pages(_WHITENED_PAGES, seed, _PATCHES)
@@ -76,7 +76,7 @@ def pretrain_decoder(encoder: nn.Module, seed: int, steps: int) -> Qwen2ForCausa
 
 
 def loss_in_words(decoder: nn.Module, letters: torch.Tensor, tokens: int, generator: torch.Generator) -> torch.Tensor:
-    """The decoder's loss on pages in words, blurred: `tokens` is one for each patch or one for each cell."""
+    """The decoder's loss on pages in words, blurred: ``tokens`` is one for each patch or one for each cell."""
     embed, batch = decoder.get_input_embeddings(), batch_of(None, letters, tokens)
     ids, labels = (batch[name].to(decoder.device) for name in ("input_ids", "labels"))
     cells = cell_of_patch() if tokens == GRID * GRID else torch.arange(PER_PAGE)
@@ -95,7 +95,7 @@ def described(embed: nn.Embedding, letters: torch.Tensor, cells: torch.Tensor) -
 def pretrain_reader(
     encoder: nn.Module, decoder: nn.Module, seed: int, steps: int, device: str
 ) -> tuple[LacoForConditionalGeneration, float]:
-    """The full-token model and its share of letters read; rounds of `steps` until `READS`, at most three."""
+    """The full-token model and its share of letters read; rounds of ``steps`` until ``READS``, at most three."""
     torch.manual_seed(seed + 2)
     model = LacoForConditionalGeneration.from_parts(encoder, decoder, image_token_id=IMAGE, method=None)
     model.to(device).train()

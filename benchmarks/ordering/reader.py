@@ -46,7 +46,7 @@ def answer(model: LacoForConditionalGeneration, batch: dict[str, torch.Tensor]):
 
 @torch.inference_mode()
 def accuracy(model: LacoForConditionalGeneration, seed: int, *, shuffled: bool = False) -> float:
-    """Share of the letters of the test pages that the model reads; with `shuffled` each page is another one's."""
+    """Share of the letters of the test pages that the model reads; with ``shuffled`` each page is another one's."""
     model.eval()
     pixels, letters = draw_pages(_TEST_PAGES, seed, _TEST_KEY)
     if shuffled:

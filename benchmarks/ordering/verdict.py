@@ -38,7 +38,7 @@ def rows_of(results: Mapping[int, Mapping[str, dict]]) -> list[Row]:
     """One row for each arm that any seed has finished.
 
     Args:
-        results: seed → arm's name → its record (`accuracy`, `shuffled`, `curve`).
+        results: seed → arm's name → its record (``accuracy``, ``shuffled``, ``curve``).
     """
     rows = []
     for arm in ARMS:
@@ -81,7 +81,7 @@ def verdict(results: Mapping[int, Mapping[str, dict]], readers: Mapping[int, flo
     """Each criterion with what was found: True, False, or None where arms or seeds are missing.
 
     Args:
-        results: as `rows_of`.
+        results: as ``rows_of``.
         readers: seed → share of the letters that its full-token reader reads.
     """
     said: list[tuple[str, bool | None]] = []

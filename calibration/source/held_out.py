@@ -10,7 +10,7 @@ import numpy as np
 from laco_export.bundle import Bundle
 
 from ..errors import CalibrationError
-from .picture_set import Picture, PictureSet, readable
+from .picture_set import PictureFile, PictureSet, readable
 
 JUDGES = 8
 """Pictures that errors are judged on: each costs a pass from every block on."""
@@ -27,9 +27,9 @@ class Division:
         held_out: none is in both.
     """
 
-    judging: tuple[Picture, ...]
+    judging: tuple[PictureFile, ...]
     tiles: tuple[np.ndarray, ...]
-    observed: tuple[Picture, ...]
+    observed: tuple[PictureFile, ...]
     held_out: bool
 
 
@@ -48,7 +48,7 @@ def divide(picture_set: PictureSet, bundle: Bundle, *, limit: int | None, minimu
         pictures = [pictures[i] for i in _spread(len(pictures), limit)]
     first = _spread(len(pictures), min(JUDGES, len(pictures)))
     order = [pictures[i] for i in first] + [picture for i, picture in enumerate(pictures) if i not in set(first)]
-    judges: list[tuple[Picture, list[np.ndarray]]] = []
+    judges: list[tuple[PictureFile, list[np.ndarray]]] = []
     for picture in order:
         if len(judges) == min(JUDGES, len(pictures)):
             break

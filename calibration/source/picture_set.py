@@ -38,7 +38,7 @@ class PictureQuestion:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PictureFile:
     """A picture file and the SHA-256 of its bytes."""
 
     path: Path
@@ -56,7 +56,7 @@ class PictureSet:
         questions: where the source was training data.
     """
 
-    pictures: list[Picture]
+    pictures: list[PictureFile]
     broken: dict[str, str] = field(default_factory=dict)
     duplicates: int = 0
     questions: list[PictureQuestion] = field(default_factory=list)
@@ -98,7 +98,7 @@ def find_pictures(sources: Sequence[Path]) -> PictureSet:
             picture_set.duplicates += 1
             continue
         seen.add(digest)
-        picture_set.pictures.append(Picture(path, digest))
+        picture_set.pictures.append(PictureFile(path, digest))
     if not picture_set.pictures:
         raise CalibrationError(
             "none of the pictures is there", given=picture_set.describe_broken(), todo="check the list's paths"
@@ -120,7 +120,7 @@ def find_questions(source: Path) -> list[PictureQuestion]:
     return questions
 
 
-def read_tiles(picture: Picture, bundle: Bundle) -> Iterator[np.ndarray]:
+def read_tiles(picture: PictureFile, bundle: Bundle) -> Iterator[np.ndarray]:
     """The picture as the encoder sees it: one ``pixel_values`` ``[1, 3, H, W]`` a tile.
 
     Raises:
@@ -135,8 +135,8 @@ def read_tiles(picture: Picture, bundle: Bundle) -> Iterator[np.ndarray]:
 
 
 def readable(
-    picture_set: PictureSet, bundle: Bundle, wanted: Sequence[Picture]
-) -> list[tuple[Picture, list[np.ndarray]]]:
+    picture_set: PictureSet, bundle: Bundle, wanted: Sequence[PictureFile]
+) -> list[tuple[PictureFile, list[np.ndarray]]]:
     """The tiles of the ``wanted`` pictures in memory; broken ones are noted in ``picture_set`` and left out."""
     with_tiles = []
     for picture in wanted:
@@ -147,7 +147,7 @@ def readable(
     return with_tiles
 
 
-def questions_about(picture_set: PictureSet, wanted: Sequence[Picture], default: str) -> list[str]:
+def questions_about(picture_set: PictureSet, wanted: Sequence[PictureFile], default: str) -> list[str]:
     """The data's first question about each picture alone; ``default`` where it asks none."""
     asked: dict[Path, str] = {}
     for question in picture_set.questions:

@@ -23,7 +23,7 @@ from laco_export.onnx_session import open_session, session_options
 
 from ..errors import CalibrationError
 from ..graph.linear_layers import MAX_ATTENTION_TOKENS, MERGE, find_blocks, residual_of_merge
-from ..source.picture_set import Picture, PictureSet, read_tiles, reason_of
+from ..source.picture_set import PictureFile, PictureSet, read_tiles, reason_of
 from .records import MERGE_BRANCHES, Statistics, TensorStatistics
 
 SAVE_EVERY = 16
@@ -72,7 +72,7 @@ def observe(
     graph: gs.Graph,
     bundle: Bundle,
     picture_set: PictureSet,
-    wanted: Sequence[Picture],
+    wanted: Sequence[PictureFile],
     statistics: Statistics,
     *,
     keep: Path | None = None,
@@ -115,7 +115,7 @@ def observe(
 
 
 def _tensors_of(
-    run, bundle: Bundle, picture: Picture, picture_set: PictureSet, statistics: Statistics
+    run, bundle: Bundle, picture: PictureFile, picture_set: PictureSet, statistics: Statistics
 ) -> list[dict[str, np.ndarray]]:
     """The watched tensors of each tile; of a picture that cannot be read none, and its name is noted."""
     try:

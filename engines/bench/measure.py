@@ -197,7 +197,7 @@ def _encode_result(subject: _Subject, batch: int, series: Series) -> EncodeResul
         p50_ms=p50,
         p95_ms=series.quantile(0.95),
         images_per_s=1000 * batch / p50,
-        kept=len(series.kept),
+        kept=len(series.accepted),
         rejected=series.rejected,
         cpu_over_wall=series.cpu_ratio,
         flops_per_image=subject.costs[smallest].total_flops / smallest,
@@ -223,8 +223,8 @@ def _measure_answers(subjects: Sequence[_Subject], options: BenchOptions, report
     measured = interleave(runs, repeats=options.repeats, warmup=options.warmup)
     for name, series in measured.items():
         answers = askers[name].answers[-len(series.samples) :]  # without the warm-up
-        kept = [answer.timings for answer, is_kept in zip(answers, series.is_kept) if is_kept]
-        report.decode.append(_decode_result(asked[name], answers[0].prompt_tokens, kept, series))
+        timings = [answer.timings for answer, accepted in zip(answers, series.is_accepted) if accepted]
+        report.decode.append(_decode_result(asked[name], answers[0].prompt_tokens, timings, series))
 
 
 class _Asker:

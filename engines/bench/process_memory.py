@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-TIMEOUT = 900.0
+_TIMEOUT_S = 900.0
 """Seconds: a large bundle on a slow board loads for minutes; a process that hangs must not hang the benchmark."""
 
 
@@ -47,9 +47,9 @@ def bundle_memory(request: MemoryRequest) -> dict:
     """
     command = [sys.executable, "-m", __name__, json.dumps(asdict(request))]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        return {"error": f"not done after {TIMEOUT:.0f} s"}
+        return {"error": f"not done after {_TIMEOUT_S:.0f} s"}
     lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
     if done.returncode or not lines:
         return {"error": (lines or [f"exit code {done.returncode}"])[-1][:300]}

@@ -8,7 +8,7 @@ from laco_export import __version__
 
 from ..cost.roofline import Floor
 from ..devices.host_peaks import HostPeaks
-from .plot import Point
+from .plot import DepthPoint
 
 
 @dataclass
@@ -105,11 +105,11 @@ class BenchReport:
             "notes": self.notes,
         }
 
-    def points(self) -> dict[str, list[Point]]:
+    def points(self) -> dict[str, list[DepthPoint]]:
         """For :func:`.plot.draw_by_depth`: a series for each runtime, precision and number of pictures."""
-        series: dict[str, list[Point]] = {}
+        series: dict[str, list[DepthPoint]] = {}
         for result in self.encode:
             name = f"{result.runtime.split()[0]} {result.precision}, batch {result.batch}"
-            point = Point(result.depth, result.p50_ms / result.batch, result.flops_per_image)
+            point = DepthPoint(result.depth, result.p50_ms / result.batch, result.flops_per_image)
             series.setdefault(name, []).append(point)
         return series

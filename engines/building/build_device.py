@@ -1,4 +1,4 @@
-"""``--target``: the device that is here, TensorRT-RTX's compute capabilities, or a device that is only known of."""
+"""``--device``: the one that is here, TensorRT-RTX's compute capabilities, or one that is only known of."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TURING = 75
 FP32 GEMM is not supported"."""
 
 
-class TargetAbsentError(LacoError):
+class DeviceElsewhereError(LacoError):
     """An engine was asked for a device that is not here."""
 
 
@@ -30,13 +30,13 @@ class BuilderMissingError(LacoError):
 
 
 @dataclass(frozen=True)
-class BuildTarget:
+class BuildDevice:
     """What an engine is built for.
 
     Attributes:
         library: ``tensorrt`` or ``tensorrt_rtx``.
         version: of the library.
-        device: the CUDA device that is here and built for; None for TensorRT-RTX without a device.
+        cuda: what is here and built for; None for TensorRT-RTX without a device.
         compute_capabilities: for TensorRT-RTX.
         profile: peaks and memory where the device is a known one.
         all_capabilities: nobody named compute capabilities, so those that cannot hold a graph may be left out.
@@ -44,12 +44,12 @@ class BuildTarget:
 
     library: str
     version: str
-    device: CudaDevice | None
+    cuda: CudaDevice | None
     compute_capabilities: tuple[int, ...]
     profile: DeviceProfile | None
     all_capabilities: bool = False
 
-    def for_graph(self, cost: GraphCost) -> BuildTarget:
+    def for_graph(self, cost: GraphCost) -> BuildDevice:
         """The same without Turing where a graph multiplies in another type than FP16 or INT8."""
         if not self.all_capabilities or not _not_on_turing(cost):
             return self
@@ -63,21 +63,21 @@ class BuildTarget:
         )
 
     @property
-    def device_name(self) -> str:
+    def identity(self) -> str:
         """What goes into the key; empty without a device."""
-        return "" if self.device is None else self.device.identity
+        return "" if self.cuda is None else self.cuda.identity
 
     @property
     def system(self) -> str:
         """The JetPack that goes into the key; empty elsewhere."""
-        return "" if self.device is None else self.device.system
+        return "" if self.cuda is None else self.cuda.system
 
     @property
     def title(self) -> str:
         """For people."""
-        if self.device is not None:
-            here = f"{self.device.board or self.device.name} (compute capability {self.device.capability / 10:.1f})"
-            return f"{here}, {self.device.system}" if self.device.system else here
+        if self.cuda is not None:
+            here = f"{self.cuda.board or self.cuda.name} (compute capability {self.cuda.capability / 10:.1f})"
+            return f"{here}, {self.cuda.system}" if self.cuda.system else here
         return "compute capability " + ", ".join(f"{number / 10:.1f}" for number in self.compute_capabilities)
 
 
@@ -85,8 +85,8 @@ def _not_on_turing(cost: GraphCost) -> list[str]:
     return sorted(set(cost.flops) - {"fp16", "int8"})
 
 
-def resolve_target(name: str | None, capabilities: tuple[int, ...] = ()) -> BuildTarget | DeviceProfile:
-    """What ``--target`` asks for.
+def resolve_device(name: str | None, capabilities: tuple[int, ...] = ()) -> BuildDevice | DeviceProfile:
+    """What ``--device`` asks for.
 
     Args:
         name: None for the device that is here, ``rtx``, or a name of the device table.
@@ -102,9 +102,9 @@ def resolve_target(name: str | None, capabilities: tuple[int, ...] = ()) -> Buil
         DeviceMissingError: no name was given and there is no device.
     """
     if name not in (None, RTX, *PROFILES):
-        raise UsageError("--target is unknown", given=name, allowed=", ".join((*PROFILES, RTX)))
+        raise UsageError("--device is unknown", given=name, allowed=", ".join((*PROFILES, RTX)))
     if capabilities and name != RTX:
-        raise UsageError("--compute-capability belongs to --target rtx", given=", ".join(map(str, capabilities)))
+        raise UsageError("--compute-capability belongs to --device rtx", given=", ".join(map(str, capabilities)))
     if name == RTX:
         return _rtx(present_device(), capabilities)
     if name is None:
@@ -122,15 +122,15 @@ def _required_device() -> CudaDevice:
     except DeviceMissingError as error:
         raise DeviceMissingError(
             f"an engine is built on the device that will run it; {error.failed}",
-            todo="run this on the device, or: --target rtx builds for TensorRT-RTX without one, "
-            f"--target {'|'.join(PROFILES)} estimates",
+            todo="run this on the device, or: --device rtx builds for TensorRT-RTX without one, "
+            f"--device {'|'.join(PROFILES)} estimates",
         ) from None
 
 
-def _here(device: CudaDevice) -> BuildTarget:
+def _here(device: CudaDevice) -> BuildDevice:
     installed = library_version("tensorrt")
     if installed is not None:
-        return BuildTarget("tensorrt", installed, device, (), device_profile(device))
+        return BuildDevice("tensorrt", installed, device, (), device_profile(device))
     if device.capability in RTX_CAPABILITIES and library_version("tensorrt_rtx"):
         return _rtx(device, ())
     raise BuilderMissingError(
@@ -140,7 +140,7 @@ def _here(device: CudaDevice) -> BuildTarget:
     )
 
 
-def _rtx(device: CudaDevice | None, capabilities: tuple[int, ...]) -> BuildTarget:
+def _rtx(device: CudaDevice | None, capabilities: tuple[int, ...]) -> BuildDevice:
     wrong = [number for number in capabilities if number not in RTX_CAPABILITIES]
     if wrong:
         raise UsageError(
@@ -158,4 +158,4 @@ def _rtx(device: CudaDevice | None, capabilities: tuple[int, ...]) -> BuildTarge
         here = None  # built for devices elsewhere
     chosen = capabilities or ((here.capability,) if here is not None else RTX_CAPABILITIES)
     every = not capabilities and here is None
-    return BuildTarget("tensorrt_rtx", installed, here, tuple(sorted(set(chosen))), device_profile(here), every)
+    return BuildDevice("tensorrt_rtx", installed, here, tuple(sorted(set(chosen))), device_profile(here), every)

@@ -2,7 +2,7 @@
 
 ::
 
-    results = build_bundle(open_bundle(folder), resolve_target(None), BuildOptions())
+    results = build_bundle(open_bundle(folder), resolve_device(None), BuildOptions())
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from laco_export.machine import available_memory
 from ..cost.estimate import BUILD_TIMEOUT, CONTEXT_BYTES, MIB, Estimate, estimate
 from ..cost.graph_cost import graph_cost
 from ..store.engine_cache import EngineCache, EngineKey, StoredEngine
-from .build_device import BuildTarget
+from .build_device import BuildDevice
 
 HOST_WEIGHT_COPIES = 3.5
 """Of the builder's process, in the system's memory: TensorRT-RTX's took at most 3.4 times the weights over an empty
@@ -93,7 +93,7 @@ class BuildResult:
 
 def build_bundle(
     bundle: Bundle,
-    target: BuildTarget,
+    device: BuildDevice,
     options: BuildOptions,
     *,
     cache: EngineCache | None = None,
@@ -112,39 +112,39 @@ def build_bundle(
     """
     cache = cache or EngineCache()
     return [
-        _build_graph(bundle, graph, target, options, cache, on_message, on_start)
+        _build_graph(bundle, graph, device, options, cache, on_message, on_start)
         for graph in bundle.manifest.vision.graphs
     ]
 
 
-def engine_key(bundle: Bundle, graph: VisionGraph, target: BuildTarget, options: BuildOptions) -> EngineKey:
-    """The cache key of a graph's engine; of a target that :meth:`BuildTarget.for_graph` fitted to it."""
+def engine_key(bundle: Bundle, graph: VisionGraph, device: BuildDevice, options: BuildOptions) -> EngineKey:
+    """The cache key of a graph's engine, for a device that :meth:`BuildDevice.for_graph` fitted to it."""
     return EngineKey(
         graph_sha256=bundle.graph_sha256(graph),
-        library=target.library,
-        version=target.version,
-        device=target.device_name,
-        compute_capabilities=target.compute_capabilities,
+        library=device.library,
+        version=device.version,
+        device=device.identity,
+        compute_capabilities=device.compute_capabilities,
         # As asked for, not as capped: what is free changes from run to run and must not make a miss.
         options={"workspace": options.workspace_bytes, "level": options.level},
-        system=target.system,
+        system=device.system,
     )
 
 
-def _build_graph(bundle, graph, target, options, cache: EngineCache, on_message, on_start) -> BuildResult:
+def _build_graph(bundle, graph, device, options, cache: EngineCache, on_message, on_start) -> BuildResult:
     cost = graph_cost(bundle.file(graph.file))
-    every, target = target, target.for_graph(cost)
-    left_out = tuple(set(every.compute_capabilities) - set(target.compute_capabilities))
-    told = {"left_out": left_out, "left_out_reason": every.why_left_out(cost) if left_out else None}
-    key = engine_key(bundle, graph, target, options)
-    expected = estimate(cost, workspace_bytes=options.workspace_bytes, profile=target.profile)
-    found, damage = cache.find(key), None
-    if found is not None:
-        damage = found.damage()
+    asked_for, device = device, device.for_graph(cost)
+    left_out = tuple(set(asked_for.compute_capabilities) - set(device.compute_capabilities))
+    omission = {"left_out": left_out, "left_out_reason": asked_for.why_left_out(cost) if left_out else None}
+    key = engine_key(bundle, graph, device, options)
+    expected = estimate(cost, workspace_bytes=options.workspace_bytes, profile=device.profile)
+    stored, damage = cache.find(key), None
+    if stored is not None:
+        damage = stored.damage()
         if damage is None:
-            return BuildResult(graph, cache.annotate(found), "cached", expected, **told)
+            return BuildResult(graph, cache.annotate(stored), "cached", expected, **omission)
         cache.forget(key)
-    workspace = _fit(graph, cost, expected, target, options)
+    workspace = _workspace(graph, cost, expected, device, options)
     path = cache.path_of(key)
     _make_folder(path.parent)
     another = "set LACO_ENGINE_CACHE to another disk"
@@ -153,35 +153,35 @@ def _build_graph(bundle, graph, target, options, cache: EngineCache, on_message,
         on_start(graph)
     request = EngineRequest(
         graph=str(bundle.file(graph.file).absolute()),
-        library=target.library,
+        library=device.library,
         output=str(path),
         workspace_bytes=workspace,
         optimization_level=options.level,
-        compute_capabilities=target.compute_capabilities,
-        timing_cache=str(_timing_cache(cache, target)) if target.library == "tensorrt" else None,
+        compute_capabilities=device.compute_capabilities,
+        timing_cache=str(_timing_cache(cache, device)) if device.library == "tensorrt" else None,
     )
     built = build_engine(request, timeout=BUILD_TIMEOUT, on_message=on_message)
-    if built.version != target.version:
+    if built.version != device.version:
         cache.forget(key)
         raise LacoError(
-            f"{target.library} says another version than its package",
-            given=f"{built.version}, package {target.version}",
+            f"{device.library} says another version than its package",
+            given=f"{built.version}, package {device.version}",
             todo="reinstall it",
         )
-    stored = cache.seal(key, _facts(bundle, graph, target, workspace, built, expected))
-    return BuildResult(graph, stored, "rebuilt" if damage else "built", expected, built, damage, **told)
+    stored = cache.seal(key, _facts(bundle, graph, device, workspace, built, expected))
+    return BuildResult(graph, stored, "rebuilt" if damage else "built", expected, built, damage, **omission)
 
 
-def _fit(graph: VisionGraph, cost, expected: Estimate, target: BuildTarget, options: BuildOptions) -> int | None:
+def _workspace(graph: VisionGraph, cost, expected: Estimate, device: BuildDevice, options: BuildOptions) -> int | None:
     """The workspace to build with, capped to what is free; or a refusal, before memory runs out."""
-    device = target.device
-    if device is None or not device.integrated:  # the builder's process, which holds the weights several times over
+    cuda = device.cuda
+    if cuda is None or not cuda.integrated:  # the builder's process, which holds the weights several times over
         on_host = int(HOST_WEIGHT_COPIES * cost.weight_bytes) + CONTEXT_BYTES
         _require(graph, cost, on_host, available_memory(), "memory")
-    if device is None:
+    if cuda is None:
         return options.workspace_bytes
-    free = device.free_bytes
-    _require(graph, cost, expected.build_bytes, free, "memory" if device.integrated else "device memory")
+    free = cuda.free_bytes
+    _require(graph, cost, expected.build_bytes, free, "memory" if cuda.integrated else "device memory")
     room = free - (expected.build_bytes - min(options.workspace_bytes or cost.activation_bytes, cost.activation_bytes))
     return max(MIB, min(options.workspace_bytes or room, room))
 
@@ -209,17 +209,17 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
-def _timing_cache(cache: EngineCache, target: BuildTarget) -> Path:
+def _timing_cache(cache: EngineCache, device: BuildDevice) -> Path:
     """One per device, system and version: a tactic's time is good on no other."""
-    place = re.sub(r"[^A-Za-z0-9.]+", "-", f"{target.device_name} {target.system}").strip("-")
-    return cache.folder / f"{place}-tensorrt-{target.version}.timing"
+    place = re.sub(r"[^A-Za-z0-9.]+", "-", f"{device.identity} {device.system}").strip("-")
+    return cache.folder / f"{place}-tensorrt-{device.version}.timing"
 
 
-def _facts(bundle: Bundle, graph: VisionGraph, target: BuildTarget, workspace, built: BuiltEngine, expected) -> dict:
+def _facts(bundle: Bundle, graph: VisionGraph, device: BuildDevice, workspace, built: BuiltEngine, expected) -> dict:
     """What the sidecar says beside the key: for people and for the runtime's refusals."""
     return {
         "built_by": f"laco-export {__version__}",
-        "built_for": target.title,
+        "built_for": device.title,
         "bundle": {
             "source": bundle.manifest.source,
             "graph": graph.file,

@@ -40,10 +40,10 @@ class Finding:
 
     def summary(self, batch: int) -> str:
         """One line for people."""
-        kept = self.fallback_precision if self.kept == "fallback" else self.precision
+        faster = self.fallback_precision if self.kept == "fallback" else self.precision
         return (
             f"batch {batch}: {self.precision} {self.own_ms:.2f} ms, {self.fallback_precision} "
-            f"{self.fallback_ms:.2f} ms; {kept} will run"
+            f"{self.fallback_ms:.2f} ms; {faster} will run"
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from laco_export.bundle import Bundle
 
 from ..runtimes import RUNTIMES, TensorRTVision
-from .build_device import BuildTarget
+from .build_device import BuildDevice
 from .builder import BuildResult
 
 
@@ -33,18 +33,18 @@ class Comparison:
         return {"ran": self.ran, "passed": self.passed, "summary": self.summary, "details": self.details}
 
 
-def open_engines(bundle: Bundle, target: BuildTarget, results: Sequence[BuildResult]) -> TensorRTVision:
-    """The runtime of the target's library on exactly the engines of ``results``."""
+def open_engines(bundle: Bundle, device: BuildDevice, results: Sequence[BuildResult]) -> TensorRTVision:
+    """The runtime of the builder's library on exactly the engines of ``results``."""
     engines = {result.graph.batch: result.stored for result in results}
-    return RUNTIMES[target.library.replace("_", "-")](bundle, engines=engines)
+    return RUNTIMES[device.library.replace("_", "-")](bundle, engines=engines)
 
 
-def compare_after_build(bundle: Bundle, target: BuildTarget, results: Sequence[BuildResult]) -> list[Comparison]:
+def compare_after_build(bundle: Bundle, device: BuildDevice, results: Sequence[BuildResult]) -> list[Comparison]:
     """Run the engines on the bundle's golden pictures where their device is here, each batch size by itself.
 
     An engine for a device that is elsewhere is compared there: ``laco-engine diff BUNDLE``.
     """
-    if target.device is None:
+    if device.cuda is None:
         return [
             Comparison(
                 False,
@@ -54,10 +54,10 @@ def compare_after_build(bundle: Bundle, target: BuildTarget, results: Sequence[B
         ]
     from ..comparison.golden_check import check_golden
 
-    found = []
+    comparisons = []
     for result in results:
-        with closing(open_engines(bundle, target, [result])) as runtime:
+        with closing(open_engines(bundle, device, [result])) as runtime:
             check = check_golden(bundle, runtime)
         summary = f"{result.graph.file}: {check.summary()}"
-        found.append(Comparison(True, check.passed, summary, check.to_dict()))
-    return found
+        comparisons.append(Comparison(True, check.passed, summary, check.to_dict()))
+    return comparisons

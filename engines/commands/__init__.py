@@ -1,6 +1,18 @@
 """The subcommands of ``laco-engine``: one file each, one line each in :data:`COMMANDS`.
 
-A command's module imports nothing heavy at its top, since all of them are read for ``--help``.
+A command's module imports nothing heavy at its top, since all of them are read for ``--help``. In reading order:
+
+- :mod:`.command`: what a subcommand is, and the argument types that they share;
+- :mod:`.answer_arguments`: the arguments that ``run`` and ``chat`` share;
+- :mod:`.answer_output`: answers as text and as JSON;
+- :mod:`.run`: questions about pictures and videos, answered;
+- :mod:`.chat`: a conversation, on a terminal or through a pipe;
+- :mod:`.serve`: a bundle behind an HTTP endpoint;
+- :mod:`.inspect`: what a bundle says about itself;
+- :mod:`.diff`: the export's comparison again;
+- :mod:`.build`: vision graphs to TensorRT engines;
+- :mod:`.bench`: bundles measured beside each other;
+- :mod:`.doctor`: what is installed, missing, and would run here.
 """
 
 from __future__ import annotations

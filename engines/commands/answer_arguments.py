@@ -63,8 +63,8 @@ def generation_options(args: argparse.Namespace):
     from ..generation.options import GenerationOptions
 
     names = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return GenerationOptions(**given)
+    chosen = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return GenerationOptions(**chosen)
 
 
 def check_provider_name(args: argparse.Namespace) -> None:

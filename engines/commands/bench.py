@@ -63,17 +63,12 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _plot(report, path: Path) -> None:
-    import io
-
-    from laco_export.atomic import write_bytes
+    from laco_export.charts import save_chart
 
     from ..bench.plot import draw_by_depth
 
-    buffer = io.BytesIO()
-    draw_by_depth(report.points(), f"Encode time by depth: {report.machine['gpu'] or report.machine['cpu']}").save(
-        buffer, "PNG"
-    )
-    write_bytes(path, buffer.getvalue())
+    title = f"Encode time by depth: {report.machine['gpu'] or report.machine['cpu']}"
+    save_chart(draw_by_depth(report.points(), title), path)
 
 
 def _show(report) -> None:

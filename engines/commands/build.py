@@ -21,21 +21,29 @@ def size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
+class _NamesDevice(argparse.Action):
+    """The old spelling of ``--device``; a target is who reads a graph (``laco-export --target``)."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        parser.error(f"{option_string} is now --device: give --device {values or 'NAME'}")
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
     parser.add_argument(
-        "--target",
+        "--device",
         metavar="NAME",
-        help="default: the device that is here. rtx: TensorRT-RTX, needs no GPU. orin-nano, agx-orin, thor, h200: an "
+        help="default: the one that is here. rtx: TensorRT-RTX, needs no GPU. orin-nano, agx-orin, thor, h200: an "
         "estimate of memory, size and time, unless that device is here",
     )
+    parser.add_argument("--target", nargs="?", action=_NamesDevice, help=argparse.SUPPRESS)
     parser.add_argument(
         "--compute-capability",
         type=int,
         nargs="+",
         default=[],
         metavar="SM",
-        help="with --target rtx: 75, 80, 86, 89, 120, 121 (default: all of them, or the device that is here)",
+        help="with --device rtx: 75, 80, 86, 89, 120, 121 (default: all of them, or the device that is here)",
     )
     parser.add_argument(
         "--workspace",
@@ -53,19 +61,19 @@ def _run(args: argparse.Namespace) -> int:
     from laco_export.bundle import open_bundle
     from laco_export.console import console
 
-    from ..building.build_device import BuildTarget, resolve_target
+    from ..building.build_device import BuildDevice, resolve_device
     from ..building.builder import BuildOptions
 
     options = BuildOptions(workspace_bytes=args.workspace, level=args.level)
-    target = resolve_target(args.target, tuple(args.compute_capability))
+    device = resolve_device(args.device, tuple(args.compute_capability))
     with console().status("verifying the bundle"):
         bundle = open_bundle(args.bundle)
-    if isinstance(target, BuildTarget):
-        return _build(args, bundle, target, options)
-    return _estimate_only(args, bundle, target, options)
+    if isinstance(device, BuildDevice):
+        return _build(args, bundle, device, options)
+    return _estimate_only(args, bundle, device, options)
 
 
-def _build(args, bundle, target, options) -> int:
+def _build(args, bundle, device, options) -> int:
     from laco_export.console import console
 
     from ..building.builder import build_bundle
@@ -74,37 +82,37 @@ def _build(args, bundle, target, options) -> int:
     from ..store.engine_cache import EngineCache
     from ..store.fallback import fallback_of
 
-    status = console().status(f"building with {target.library} {target.version}")
+    status = console().status(f"building with {device.library} {device.version}")
 
     def on_message(line: str) -> None:
         if line.strip():
             console().print(line, markup=False, soft_wrap=True)
 
     def on_start(graph) -> None:
-        status.update(f"building {graph.file} for {target.title} with {target.library} {target.version}")
+        status.update(f"building {graph.file} for {device.title} with {device.library} {device.version}")
 
     cache, fallback, others, findings, compared = EngineCache(), fallback_of(bundle), [], {}, []
     told = {"cache": cache, "on_message": on_message if args.verbose else None, "on_start": on_start}
     with status:
-        results = build_bundle(bundle, target, options, **told)
+        results = build_bundle(bundle, device, options, **told)
         if fallback is not None:
-            others = build_bundle(fallback, target, options, **told)
+            others = build_bundle(fallback, device, options, **told)
         if args.diff:
             status.update("comparing with golden.npz")
-            compared = compare_after_build(bundle, target, results)
-            if fallback is not None and target.device is not None:
-                compared += compare_after_build(fallback, target, others)
-        if fallback is not None and target.device is not None:
+            compared = compare_after_build(bundle, device, results)
+            if fallback is not None and device.cuda is not None:
+                compared += compare_after_build(fallback, device, others)
+        if fallback is not None and device.cuda is not None:
             status.update(f"timing {bundle.manifest.vision.precision} and {fallback.manifest.vision.precision}")
-            opened = lambda one, built: open_engines(one, target, built)
-            findings = find_faster_forms(bundle, fallback, results, others, cache, opened)
+            open_built = lambda form, built: open_engines(form, device, built)
+            findings = find_faster_forms(bundle, fallback, results, others, cache, open_built)
     document = {
         "bundle": str(args.bundle),
-        "library": target.library,
-        "version": target.version,
-        "device": target.device_name or None,
-        "system": target.system or None,
-        "compute_capabilities": list(target.compute_capabilities),
+        "library": device.library,
+        "version": device.version,
+        "device": device.identity or None,
+        "system": device.system or None,
+        "compute_capabilities": list(device.compute_capabilities),
         "built": True,
         "engines": [result.to_dict() for result in (*results, *others)],
         "faster_forms": {batch: asdict(finding) for batch, finding in findings.items()},
@@ -113,7 +121,7 @@ def _build(args, bundle, target, options) -> int:
     if args.json:
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        _show(target, (*results, *others))
+        _show(device, (*results, *others))
         for line in (*(comparison.summary for comparison in compared), *_forms(bundle, fallback, findings)):
             print(line)
     return 1 if any(comparison.passed is False for comparison in compared) else 0
@@ -131,14 +139,14 @@ def _forms(bundle, fallback, findings: dict) -> list[str]:
     return [finding.summary(batch) for batch, finding in findings.items()]
 
 
-def _show(target, results) -> None:
-    print(f"{target.library} {target.version}")
+def _show(device, results) -> None:
+    print(f"{device.library} {device.version}")
     for result in results:
-        how = {"cached": "in the cache", "built": "built", "rebuilt": "built again"}[result.status]
+        status = {"cached": "in the cache", "built": "built", "rebuilt": "built again"}[result.status]
         seconds = f" in {result.built.seconds:.1f} s" if result.built else ""
         why = f" ({result.reason})" if result.reason else ""
         engine, built_for = result.stored.sidecar["engine"], result.stored.sidecar["built_for"]
-        print(f"  {result.graph.file}: {how}{why}{seconds}, {_mib(engine['bytes'])}, for {built_for}")
+        print(f"  {result.graph.file}: {status}{why}{seconds}, {_mib(engine['bytes'])}, for {built_for}")
         print(f"    {result.stored.path}")
         if result.left_out:
             numbers = ", ".join(f"{number / 10:.1f}" for number in result.left_out)
@@ -149,7 +157,7 @@ def _show(target, results) -> None:
 
 def _estimate_only(args, bundle, profile, options) -> int:
     """Print what the device would need, then refuse: an engine is built on the device that runs it."""
-    from ..building.build_device import TargetAbsentError
+    from ..building.build_device import DeviceElsewhereError
     from ..cost.estimate import estimate
     from ..cost.graph_cost import graph_cost
 
@@ -164,7 +172,7 @@ def _estimate_only(args, bundle, profile, options) -> int:
             {"graph": graph.file, "batch": graph.batch, "fits": fits, "estimate": expected.to_dict()}
             for graph, expected, fits in rows
         ]
-        document = {"bundle": str(args.bundle), "target": profile.name, "built": False, "engines": engines}
+        document = {"bundle": str(args.bundle), "device": profile.name, "built": False, "engines": engines}
         print(json.dumps(document, indent=2))
     else:
         print(f"estimated for {profile.title}, {_mib(profile.usable_bytes)} usable; TensorRT {profile.tensorrt}")
@@ -175,7 +183,7 @@ def _estimate_only(args, bundle, profile, options) -> int:
             if expected.encode_floor:
                 floor = expected.encode_floor
                 print(f"    a run takes at least {floor.ms:.2f} ms ({floor.bound}, by the data sheet's peaks)")
-    raise TargetAbsentError(
+    raise DeviceElsewhereError(
         f"nothing was built: an engine for {profile.title} is built on one",
         todo=f"copy the bundle there and run: laco-engine build {args.bundle.name}",
     )

@@ -1,6 +1,6 @@
 """``laco-engine chat``: a conversation about pictures, on a terminal or through a pipe.
 
-A line is a question, or a command of :data:`COMMANDS`. Answers go to stdout, everything else to stderr.
+A line is a question, or a command of :data:`_CHAT_COMMANDS`. Answers go to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .answer_arguments import add_answer_arguments, check_provider_name, generat
 from .answer_output import answer_fields, show, show_note, show_timings
 from .command import Command
 
-COMMANDS = {
+_CHAT_COMMANDS = {
     "/image PATH": "show a picture with the next question",
     "/video PATH": "show a video with the next question",
     "/reset": "forget the conversation",
@@ -89,7 +89,7 @@ class _Conversation:
     def run(self) -> int:
         """The exit code: 1 where a line of a pipe failed; on a terminal the user has seen it."""
         if self._interactive:
-            show_note("\n".join(f"{command:<12}{meaning}" for command, meaning in COMMANDS.items()))
+            show_note("\n".join(f"{command:<12}{meaning}" for command, meaning in _CHAT_COMMANDS.items()))
         for line in self._lines():
             if line.startswith("/"):
                 if line == "/quit":
@@ -143,7 +143,7 @@ class _Conversation:
             self._shown.clear()
             show_note("the conversation is forgotten")
         else:
-            raise UsageError("there is no such command", given=line, allowed="; ".join(COMMANDS))
+            raise UsageError("there is no such command", given=line, allowed="; ".join(_CHAT_COMMANDS))
 
     def _ask(self, question: str) -> None:
         shown = self._shown

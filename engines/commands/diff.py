@@ -69,8 +69,8 @@ def _check(bundle, args: argparse.Namespace):
         from ..comparison.marked_graph import boundary_tensors
 
         blocks = compare_samples(bundle, samples, boundary_tensors(bundle, pixels, list(samples)))
-    found = compare_features(bundle, names, features, runtime.encode(pixels))
-    return GoldenCheck(runtime.name, against, found, blocks)
+    agreements = compare_features(bundle, names, features, runtime.encode(pixels))
+    return GoldenCheck(runtime.name, against, agreements, blocks)
 
 
 def _lines(check) -> list[str]:
@@ -81,10 +81,10 @@ def _lines(check) -> list[str]:
         f"allowed  cosine ≥ {allowed.cosine:.7g}, norms within {allowed.norm_drift:.2g}, "
         f"max abs ≤ {allowed.max_abs * check.worst.largest:.3g}"
     )
-    for found in check.blocks:
-        lines.append(f"  {_mark(found)} {found.numbers()}  {found.name}")
-    for name, found in check.pictures:
-        lines.append(f"  {_mark(found)} {found.numbers()}  {name:<{width}}")
+    for block in check.blocks:
+        lines.append(f"  {_mark(block)} {block.numbers()}  {block.name}")
+    for name, features in check.pictures:
+        lines.append(f"  {_mark(features)} {features.numbers()}  {name:<{width}}")
     if check.blocks:
         lines.append(
             "blocks: of a second graph with its block outputs marked; a runtime does not fuse across them, so its "
@@ -99,8 +99,8 @@ def _lines(check) -> list[str]:
     return lines
 
 
-def _mark(found) -> str:
-    return "ok  " if found.within() else "FAIL"
+def _mark(agreement) -> str:
+    return "ok  " if agreement.within() else "FAIL"
 
 
 DIFF = Command("diff", "compare a bundle with PyTorch again, on any runtime", _add_arguments, _run)

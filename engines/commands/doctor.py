@@ -24,31 +24,31 @@ def _run(args: argparse.Namespace) -> int:
     with console().status("looking"):
         if args.bundle is not None:
             bundle = open_bundle(args.bundle)
-        found = diagnose(bundle)
+        diagnosis = diagnose(bundle)
     if args.json:
-        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        print(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(_lines(found)))
-    return 0 if found.ready else 1
+        print("\n".join(_lines(diagnosis)))
+    return 0 if diagnosis.ready else 1
 
 
-def _lines(found) -> list[str]:
+def _lines(diagnosis) -> list[str]:
     from ..packages import PACKAGES
 
-    lines = ["machine", f"  {found.machine.summary}", *_board(found.machine.board), "packages"]
+    lines = ["machine", f"  {diagnosis.machine.summary}", *_board(diagnosis.machine.board), "packages"]
     width = max(len(package.name) for package in PACKAGES)
     for package in PACKAGES:
-        version = found.packages[package.name]
+        version = diagnosis.packages[package.name]
         mark = version or ("MISSING" if package.needed else "-")
         lines.append(f"  {package.name:<{width}}  {mark:<14} {package.purpose}")
-    lines += ["what would run", f"  vision tower    {found.vision or 'nothing can'}"]
-    lines += [f"    passed over: {reason}" for reason in found.passed_over]
-    lines.append(f"  language model  {found.language or 'nothing can: ONNX Runtime is not installed'}")
-    if found.fit is not None:
-        lines += _fit(found.fit)
-    if found.todo:
-        lines += ["to do", *(f"  {line}" for line in found.todo)]
-    return [*lines, "ready" if found.ready else "not ready"]
+    lines += ["what would run", f"  vision tower    {diagnosis.vision or 'nothing can'}"]
+    lines += [f"    passed over: {reason}" for reason in diagnosis.passed_over]
+    lines.append(f"  language model  {diagnosis.language or 'nothing can: ONNX Runtime is not installed'}")
+    if diagnosis.fit is not None:
+        lines += _fit(diagnosis.fit)
+    if diagnosis.todo:
+        lines += ["to do", *(f"  {line}" for line in diagnosis.todo)]
+    return [*lines, "ready" if diagnosis.ready else "not ready"]
 
 
 def _board(board: dict | None) -> list[str]:

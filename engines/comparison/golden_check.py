@@ -41,7 +41,7 @@ class GoldenCheck:
     @property
     def worst(self) -> Agreement:
         """The features over all pictures."""
-        return worst_of([found for _, found in self.pictures])
+        return worst_of([features for _, features in self.pictures])
 
     @property
     def passed(self) -> bool:
@@ -50,8 +50,8 @@ class GoldenCheck:
     @property
     def first_failing(self) -> Agreement | None:
         """The first tensor out of tolerance: a boundary before the features."""
-        found = [*self.blocks, *(one for _, one in self.pictures)]
-        return next((one for one in found if not one.within()), None)
+        tensors = [*self.blocks, *(features for _, features in self.pictures)]
+        return next((tensor for tensor in tensors if not tensor.within()), None)
 
     def summary(self) -> str:
         """One line."""
@@ -65,8 +65,8 @@ class GoldenCheck:
             "runtime": self.runtime,
             "against": self.against,
             "worst": self.worst.to_dict(),
-            "pictures": [{"picture": name, **found.to_dict()} for name, found in self.pictures],
-            "blocks": [{**found.to_dict(), "within": found.within()} for found in self.blocks],
+            "pictures": [{"picture": name, **features.to_dict()} for name, features in self.pictures],
+            "blocks": [{**block.to_dict(), "within": block.within()} for block in self.blocks],
         }
 
 
@@ -77,37 +77,37 @@ def check_golden(bundle: Bundle, runtime: VisionRuntime) -> GoldenCheck:
         BundleError: the bundle has no golden file, or one that cannot be read.
     """
     golden = read_golden(bundle)
-    given = runtime.encode(pixel_values(bundle, golden.pictures))
+    computed = runtime.encode(pixel_values(bundle, golden.pictures))
     return GoldenCheck(
         runtime.name,
         "PyTorch at export",
-        compare_features(bundle, golden.names, golden.image_features, given),
+        compare_features(bundle, golden.names, golden.image_features, computed),
         blocks=[],
     )
 
 
 def compare_features(
-    bundle: Bundle, names: list[str], expected: np.ndarray, given: np.ndarray
+    bundle: Bundle, names: list[str], expected: np.ndarray, computed: np.ndarray
 ) -> list[tuple[str, Agreement]]:
     """Features ``[n, tokens, D]``, picture by picture."""
     allowed = tolerance(bundle)
-    return [(name, agreement(IMAGE_FEATURES, *pair, allowed)) for name, *pair in zip(names, expected, given)]
+    return [(name, agreement(IMAGE_FEATURES, *pair, allowed)) for name, *pair in zip(names, expected, computed)]
 
 
 def compare_samples(
-    bundle: Bundle, expected: dict[str, tuple[np.ndarray, np.ndarray]], given: dict[str, np.ndarray]
+    bundle: Bundle, expected: dict[str, tuple[np.ndarray, np.ndarray]], computed: dict[str, np.ndarray]
 ) -> list[Agreement]:
     """Sampled tokens of each boundary, the worst over the pictures.
 
     Args:
-        expected: boundary → (indices, ``[n, s, C]``); given: boundary → ``[n, tokens, C]``.
+        expected: boundary → (indices, ``[n, s, C]``); computed: boundary → ``[n, tokens, C]``.
     """
-    allowed, found = tolerance(bundle), []
+    allowed, boundaries = tolerance(bundle), []
     for name, (indices, tokens) in expected.items():
-        if name in given:
-            pairs = zip(tokens, given[name][:, indices])
-            found.append(worst_of([agreement(name, *pair, allowed) for pair in pairs]))
-    return found
+        if name in computed:
+            pairs = zip(tokens, computed[name][:, indices])
+            boundaries.append(worst_of([agreement(name, *pair, allowed) for pair in pairs]))
+    return boundaries
 
 
 def tolerance(bundle: Bundle) -> Tolerance:

@@ -35,10 +35,10 @@ def boundary_tensors(bundle: Bundle, pixel_values: np.ndarray, names: list[str])
     graph = next(graph for graph in bundle.manifest.vision.graphs if graph.batch == 1)
     proto = onnx.load(str(bundle.file(graph.file)), load_external_data=False)
     inferred = onnx.shape_inference.infer_shapes(proto)
-    known = {value.name: value for value in inferred.graph.value_info}
-    if missing := [name for name in names if name not in known]:
+    value_infos = {value.name: value for value in inferred.graph.value_info}
+    if missing := [name for name in names if name not in value_infos]:
         raise ExportError(f"'{graph.file}' does not have the boundaries of its golden file", given=", ".join(missing))
-    proto.graph.output.extend(known[name] for name in names)
+    proto.graph.output.extend(value_infos[name] for name in names)
     try:
         session = open_session(proto.SerializeToString(), options=session_options(weights_folder=bundle.path))
     except Exception as error:  # onnxruntime raises many kinds
@@ -50,4 +50,4 @@ def boundary_tensors(bundle: Bundle, pixel_values: np.ndarray, names: list[str])
     for picture in pixel_values:
         for name, hidden in zip(names, session.run(names, {graph.input.name: picture[None]})):
             tensors[name].append(hidden.astype(np.float32).reshape(-1, hidden.shape[-1]))  # [1, …, C] -> [tokens, C]
-    return {name: np.stack(found) for name, found in tensors.items()}
+    return {name: np.stack(hidden_states) for name, hidden_states in tensors.items()}

@@ -48,7 +48,7 @@ def features_and_samples(
         for name, (indices, _) in samples.items():
             hidden = named[name].reshape(-1, named[name].shape[-1])  # [1, …, C] -> [tokens, C]
             tokens[name].append(hidden[indices])
-    return np.stack(features), {name: (samples[name][0], np.stack(found)) for name, found in tokens.items()}
+    return np.stack(features), {name: (samples[name][0], np.stack(sampled)) for name, sampled in tokens.items()}
 
 
 def prepared_pictures(bundle: Bundle, images: list[Path]) -> tuple[list[str], np.ndarray]:
@@ -56,5 +56,5 @@ def prepared_pictures(bundle: Bundle, images: list[Path]) -> tuple[list[str], np
     from laco_export.exporter.golden_pictures import golden_pictures
 
     prepare = bundle.manifest.image_preprocessing
-    found = golden_pictures(images, prepare.height)
-    return [name for name, _ in found], np.stack([prepare.resize_and_crop(image) for _, image in found])
+    pictures = golden_pictures(images, prepare.height)
+    return [name for name, _ in pictures], np.stack([prepare.resize_and_crop(image) for _, image in pictures])

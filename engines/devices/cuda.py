@@ -71,7 +71,7 @@ def cuda_runtime():
     return runtime
 
 
-def check(result: tuple):
+def check_call(result: tuple):
     """The values of a call of the bindings, which return ``(error, *values)``.
 
     Raises:
@@ -99,9 +99,9 @@ def find_device(runtime=None, root: Path = Path("/")) -> CudaDevice:
     if int(error) or not count:
         reason = {35: "no NVIDIA driver is loaded", 100: "the driver finds no device"}.get(int(error), error.name)
         raise DeviceMissingError(f"there is no CUDA device here: {reason if int(error) else 'none is visible'}")
-    properties = check(runtime.cudaGetDeviceProperties(0))
-    free, total = check(runtime.cudaMemGetInfo())
-    version = check(runtime.cudaDriverGetVersion())
+    properties = check_call(runtime.cudaGetDeviceProperties(0))
+    free, total = check_call(runtime.cudaMemGetInfo())
+    version = check_call(runtime.cudaDriverGetVersion())
     name = properties.name
     return CudaDevice(
         name=(name.decode() if isinstance(name, bytes) else str(name)).rstrip("\0"),

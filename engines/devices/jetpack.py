@@ -14,13 +14,10 @@ class JetPack:
     """A major version.
 
     Attributes:
-        cuda, python: of the system image.
         index: of the wheels for its CUDA and its Python.
         constraints: pip's argument that names the tested set, where there is one for this Python.
     """
 
-    cuda: str
-    python: str
     index: str
     constraints: str = ""
 
@@ -36,8 +33,8 @@ class JetPack:
 
 
 JETPACKS: dict[str, JetPack] = {
-    "6": JetPack("12.6", "3.10", "https://pypi.jetson-ai-lab.io/jp6/cu126", "-c constraints-jetson.txt "),
-    "7": JetPack("13.0", "3.12", "https://pypi.jetson-ai-lab.io/sbsa/cu130"),
+    "6": JetPack("https://pypi.jetson-ai-lab.io/jp6/cu126", "-c constraints-jetson.txt "),
+    "7": JetPack("https://pypi.jetson-ai-lab.io/sbsa/cu130"),
 }
 """By major version. JetPack 5 has Python 3.8, which is too old."""
 

@@ -52,14 +52,14 @@ def find_rails(root: Path = Path("/")) -> list[Rail]:
 
 
 def _channels(monitor: Path) -> list[Rail]:
-    found = []
+    rails = []
     for label_file in sorted(monitor.glob("in*_label")):
         number = label_file.name.removeprefix("in").removesuffix("_label")
         label = read_text(label_file)
         # Channel 7 is the sum of the shunt voltages; "NC" is a channel that is not connected.
         if number != "7" and label and "NC" not in label:
-            found.append(Rail(label, (monitor / f"in{number}_input", monitor / f"curr{number}_input")))
-    return found
+            rails.append(Rail(label, (monitor / f"in{number}_input", monitor / f"curr{number}_input")))
+    return rails
 
 
 @dataclass(frozen=True)

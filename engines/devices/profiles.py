@@ -28,7 +28,7 @@ class DeviceProfile:
     """A device.
 
     Attributes:
-        name: as ``--target`` spells it.
+        name: as ``--device`` spells it.
         title: for people; :func:`profile_of` finds the profile by ``matches`` in the CUDA device's or board's name.
         capability: CUDA compute capability, 87 for 8.7.
         memory_bytes: in all; on a Jetson shared with the CPU.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from laco_export.machine import command_output, cpu_name, usable_cpus
@@ -64,10 +63,9 @@ def machine_state() -> MachineState:
     )
 
 
-def gpu_clocks(run: Callable[[Sequence[str]], str | None] | None = None) -> dict | None:
+def gpu_clocks() -> dict | None:
     """Clocks and power of the first discrete GPU by nvidia-smi; None where it does not say (a Jetson's does not)."""
-    run = run or command_output
-    output = run(["nvidia-smi", f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader", "--id=0"])
+    output = command_output(["nvidia-smi", f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader", "--id=0"])
     values = [value.strip() for value in (output or "").strip().split("\n")[0].split(",")]
     if len(values) != len(_SMI_FIELDS):
         return None

@@ -70,25 +70,25 @@ class EmbedsDecoder(ORTModelForCausalLM):
         cache = self.new_cache(length, batch) if past_key_values is None else past_key_values
         past = cache.lengths
         cache.reserve(max(past) + length)
-        kept = slice(-logits_to_keep or None, None)
+        wanted = slice(-logits_to_keep or None, None)
         if attention_mask is None or bool(attention_mask[:, -length:].all()):
             columns = torch.ones(batch, length, dtype=torch.bool)
         else:
             columns = attention_mask[:, -length:].bool().cpu()
         if bool(columns.all()) and (batch == 1 or length == 1 or max(past) == 0):
-            positions = torch.arange(length)[None, kept].expand(batch, -1)  # [B, N]
+            positions = torch.arange(length)[None, wanted].expand(batch, -1)  # [B, N]
             logits = self._run(embeds, cache, slice(0, batch), [p + length for p in past], positions)
         else:
-            logits = self._run_padded(embeds, cache, past, columns, kept)
+            logits = self._run_padded(embeds, cache, past, columns, wanted)
         cache.append(columns)
         return CausalLMOutputWithPast(logits=logits, past_key_values=cache)
 
-    def _run_padded(self, embeds, cache, past: list[int], columns: torch.Tensor, kept: slice) -> torch.Tensor:
+    def _run_padded(self, embeds, cache, past: list[int], columns: torch.Tensor, wanted: slice) -> torch.Tensor:
         """A step of rows that are not all of one length: their padding is moved to the end."""
         counts = columns.sum(1).tolist()
         order = torch.argsort(~columns, dim=1, stable=True)  # [B, T]: what is no padding first
         packed = embeds.gather(1, order[..., None].expand_as(embeds).to(embeds.device))
-        positions = (columns.cumsum(1) - 1).clamp(min=0)[:, kept]  # [B, N]: where each column's token stands now
+        positions = (columns.cumsum(1) - 1).clamp(min=0)[:, wanted]  # [B, N]: where each column's token stands now
         if max(past) == 0 and min(counts) > 0:
             return self._run(packed[:, : max(counts)], cache, slice(0, len(counts)), counts, positions)
         logits = embeds.new_zeros(len(counts), positions.shape[1], self.config.vocab_size)

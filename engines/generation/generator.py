@@ -38,7 +38,7 @@ class TextGenerator:
         self._prompter = prompter
         self._manifest: Decoder = prompter.decoder
 
-    def known(self, prompt: Prompt) -> KVCache | None:
+    def cached_prefix(self, prompt: Prompt) -> KVCache | None:
         """What earlier answers left of this prompt's beginning; to be given to :meth:`generate_one`."""
         return self.cache.take(prompt.position_keys)
 
@@ -72,18 +72,19 @@ class TextGenerator:
         row: RowText,
         options: GenerationOptions,
         *,
-        known: KVCache | None,
+        prefix: KVCache | None,
         best_two: BestTwo | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
         """Answer a prompt into ``row``, and keep its KV cache.
 
         Args:
-            features: float32 ``[len(visual), D]`` of each visual that has a position which ``known`` does not hold.
+            features: float32 ``[len(visual), D]`` of each visual that has a position which ``prefix`` does not hold.
+            prefix: of :meth:`cached_prefix`.
             cancelled: asked after each token; the answer ends where it says True.
         """
         ids = torch.from_numpy(prompt.input_ids)[None]  # [1, T]
-        held = 0 if known is None else known.get_seq_length()
+        held = 0 if prefix is None else prefix.get_seq_length()
         embeds = self._embeds(prompt, features, held)  # [1, T - held, D]
         output = self._generate(
             ids,
@@ -93,7 +94,7 @@ class TextGenerator:
             options,
             [best_two] if best_two else [],
             cancelled,
-            past_key_values=known,
+            past_key_values=prefix,
         )
         answered = np.concatenate([prompt.position_keys, np.asarray(row.token_ids, np.int64)])
         self.cache.put(answered, output.past_key_values)

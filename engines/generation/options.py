@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from laco_export.errors import UsageError
 
-MAX_NEW_TOKENS = 128
+_LONGEST_ANSWER = 128
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class GenerationOptions:
         UsageError: a value outside what it may be; the message names the flag.
     """
 
-    max_new_tokens: int = MAX_NEW_TOKENS
+    max_new_tokens: int = _LONGEST_ANSWER
     temperature: float = 0.0
     top_p: float | None = None
     top_k: int | None = None

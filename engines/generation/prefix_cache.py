@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # it imports torch, and a command's cheap checks come before 
 MAX_ENTRIES = 4
 """Conversations that can take turns on one model without computing each other's beginnings again."""
 
-MAX_BYTES = 512 << 20
+MAX_CACHE_BYTES = 512 << 20
 """Of all entries: a Qwen2.5-0.5B's FP32 cache takes 24 KiB a token, so this holds about 20,000 of them."""
 
 _LEAST_NEW = 1  # a cache holds no logits: the last position is computed again
@@ -43,7 +43,7 @@ class PrefixCache:
         max_entries, max_bytes: of what is kept; the one used last is kept whatever its size.
     """
 
-    def __init__(self, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES):
+    def __init__(self, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_CACHE_BYTES):
         self._max_entries, self._max_bytes = max_entries, max_bytes
         self._entries: list[_Entry] = []  # the least recently used first
 

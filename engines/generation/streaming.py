@@ -68,9 +68,9 @@ class RowText:
 
     def _take(self, text: str) -> None:
         text = self._held + text
-        found = [(position, stop) for stop in self._stop if (position := text.find(stop)) >= 0]
-        if found:
-            position, self.stopped_by = min(found, key=lambda pair: pair[0])
+        matches = [(position, stop) for stop in self._stop if (position := text.find(stop)) >= 0]
+        if matches:
+            position, self.stopped_by = min(matches, key=lambda pair: pair[0])
             self._held = ""
             self._show(text[:position])
             return

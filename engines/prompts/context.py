@@ -72,30 +72,30 @@ def fit_context(
     """
     if on_overflow not in ON_OVERFLOW:
         raise UsageError("--on-overflow is unknown", given=on_overflow, allowed=", ".join(ON_OVERFLOW))
-    kept = list(turns)
-    if _length(kept) + reserved <= most:
-        return kept, Omitted()
+    remaining = list(turns)
+    if _length(remaining) + reserved <= most:
+        return remaining, Omitted()
     if on_overflow == "error":
-        raise _too_long(kept, reserved, most)
-    first = 1 if kept[0].role == "system" else 0
+        raise _too_long(remaining, reserved, most)
+    first = 1 if remaining[0].role == "system" else 0
     left_out = 0
-    while _length(kept) + reserved > most and any(turn.role == "user" for turn in kept[first:-1]):
-        del kept[first]
+    while _length(remaining) + reserved > most and any(turn.role == "user" for turn in remaining[first:-1]):
+        del remaining[first]
         left_out += 1
-        while kept[first].role == "assistant":  # an answer does not stay without its question
-            del kept[first]
+        while remaining[first].role == "assistant":  # an answer does not stay without its question
+            del remaining[first]
             left_out += 1
-    visuals = sum(len(turn.visuals) for turn in turns) - sum(len(turn.visuals) for turn in kept)
-    excess = _length(kept) + reserved - most
+    visuals = sum(len(turn.visuals) for turn in turns) - sum(len(turn.visuals) for turn in remaining)
+    excess = _length(remaining) + reserved - most
     if excess <= 0:
-        return kept, Omitted(left_out, 0, visuals)
-    shortened = _without_beginning(kept[-1], excess, image_token_id)
+        return remaining, Omitted(left_out, 0, visuals)
+    shortened = _without_beginning(remaining[-1], excess, image_token_id)
     if shortened is None:
-        raise _too_long(kept, reserved, most)
+        raise _too_long(remaining, reserved, most)
     omitted = Omitted(
-        left_out, len(kept[-1]) - len(shortened), visuals + len(kept[-1].visuals) - len(shortened.visuals)
+        left_out, len(remaining[-1]) - len(shortened), visuals + len(remaining[-1].visuals) - len(shortened.visuals)
     )
-    return [*kept[:-1], shortened], omitted
+    return [*remaining[:-1], shortened], omitted
 
 
 def _without_beginning(turn: TokenisedTurn, excess: int, image_token_id: int) -> TokenisedTurn | None:

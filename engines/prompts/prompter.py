@@ -164,9 +164,9 @@ class Prompter:
         clips = (self.preparer.video(v, max_frames=max_frames, max_pixels=max_pixels) for v in videos)
         visuals, pieces = [], []
         for piece in re.split(f"({IMAGE_MARK}|{VIDEO_MARK})", text):
-            found = [next(images)] if piece == IMAGE_MARK else next(clips) if piece == VIDEO_MARK else None
-            pieces.append(piece if found is None else IMAGE_MARK * len(found))
-            visuals += found or []
+            marked = [next(images)] if piece == IMAGE_MARK else next(clips) if piece == VIDEO_MARK else None
+            pieces.append(piece if marked is None else IMAGE_MARK * len(marked))
+            visuals += marked or []
         return self._turn(role, "".join(pieces), tuple(visuals))
 
     def assistant_turn(self, answer: str | Sequence[int]) -> TokenisedTurn:
@@ -205,15 +205,15 @@ class Prompter:
         start = time.perf_counter() if start is None else start
         context = self.decoder.context_length
         room = 1 if on_overflow == "error" else max(1, min(room, context // 2))
-        kept, omitted = fit_context(
+        remaining, omitted = fit_context(
             turns,
             image_token_id=self.decoder.image_token_id,
             most=context - room,
             on_overflow=on_overflow,
             reserved=len(self._generation_header),
         )
-        input_ids = np.concatenate([*(turn.input_ids for turn in kept), self._generation_header])
-        visuals = tuple(visual for turn in kept for visual in turn.visuals)
+        input_ids = np.concatenate([*(turn.input_ids for turn in remaining), self._generation_header])
+        visuals = tuple(visual for turn in remaining for visual in turn.visuals)
         positions = np.flatnonzero(input_ids == self.decoder.image_token_id)
         for visual in visuals:
             visual.digest  # noqa: B018 - hashing belongs to the preparation, which several threads may do, and to its time
@@ -254,13 +254,13 @@ class Prompter:
         return tokenizer
 
     def _check_image_token(self) -> None:
-        found = self._encode(IMAGE_TOKEN).tolist()
-        if found != [self.decoder.image_token_id]:
-            known = self.tokenizer.token_to_id(IMAGE_TOKEN) is not None
+        token_ids = self._encode(IMAGE_TOKEN).tolist()
+        if token_ids != [self.decoder.image_token_id]:
+            gives = self.tokenizer.token_to_id(IMAGE_TOKEN) is not None
             raise BundleError(
-                f"the tokenizer '{self._path}' {'gives' if known else 'does not have'} the image token {IMAGE_TOKEN}"
-                + (" another id than the manifest" if known else ""),
-                given=f"{IMAGE_TOKEN} becomes {found}",
+                f"the tokenizer '{self._path}' {'gives' if gives else 'does not have'} the image token {IMAGE_TOKEN}"
+                + (" another id than the manifest" if gives else ""),
+                given=f"{IMAGE_TOKEN} becomes {token_ids}",
                 allowed=f"the manifest's image_token_id: {self.decoder.image_token_id}",
                 todo="export the bundle again from a checkpoint whose tokenizer has Qwen2.5's special tokens",
             )

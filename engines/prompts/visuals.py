@@ -126,9 +126,11 @@ def _video_fields(bundle: Bundle) -> tuple[int, int]:
         return DEFAULT_MAX_FRAMES, 1
     try:
         fields = json.loads(bundle.file(name).read_text(encoding="utf-8"))
-        found = fields.get("max_frames", DEFAULT_MAX_FRAMES), fields.get("video_pooling", 1)
-        if not all(isinstance(value, int) and value >= 1 for value in found):
-            raise ConfigError("max_frames and video_pooling must be whole numbers of at least 1", given=found)
+        max_frames, video_pooling = fields.get("max_frames", DEFAULT_MAX_FRAMES), fields.get("video_pooling", 1)
+        if not all(isinstance(number, int) and number >= 1 for number in (max_frames, video_pooling)):
+            raise ConfigError(
+                "max_frames and video_pooling must be whole numbers of at least 1", given=(max_frames, video_pooling)
+            )
     except (ValueError, AttributeError, ConfigError) as error:
         raise BundleError(f"the bundle's {name} cannot be used: {error}", todo="export the bundle again") from None
-    return found
+    return max_frames, video_pooling

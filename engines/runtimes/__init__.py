@@ -1,5 +1,10 @@
 """Vision runtimes behind one protocol, without torch.
 
+- :mod:`.protocol`: what every vision runtime offers, and how pictures are split over static batch sizes;
+- :mod:`.onnx_runtime`: on ONNX Runtime, by any of its execution providers;
+- :mod:`.tensorrt_engine`: on engines for TensorRT and TensorRT-RTX;
+- :mod:`.cuda_buffers`: device and pinned memory, a stream, a captured graph.
+
 Adding one is one file with a class that takes ``(bundle, *, threads)`` and raises :class:`RuntimeMissingError` where it
 cannot run, and one line in :data:`RUNTIMES`.
 """

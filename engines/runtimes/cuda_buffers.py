@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from ..devices.cuda import check
+from ..devices.cuda import check_call
 
 
 class Buffer:
@@ -28,9 +28,9 @@ class Buffer:
     def __init__(self, cuda, shape: tuple[int, ...], dtype: np.dtype):
         self._cuda = cuda
         self.nbytes = prod(shape) * dtype.itemsize
-        self.device = int(check(cuda.cudaMalloc(self.nbytes)))
+        self.device = int(check_call(cuda.cudaMalloc(self.nbytes)))
         try:
-            self._pinned = int(check(cuda.cudaMallocHost(self.nbytes)))
+            self._pinned = int(check_call(cuda.cudaMallocHost(self.nbytes)))
         except BaseException:
             cuda.cudaFree(self.device)
             raise
@@ -40,12 +40,12 @@ class Buffer:
     def to_device(self, stream: Stream) -> None:
         """Enqueue the copy host to device."""
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
-        check(self._cuda.cudaMemcpyAsync(self.device, self._pinned, self.nbytes, kind, stream.handle))
+        check_call(self._cuda.cudaMemcpyAsync(self.device, self._pinned, self.nbytes, kind, stream.handle))
 
     def to_host(self, stream: Stream) -> None:
         """Enqueue the copy device to host."""
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        check(self._cuda.cudaMemcpyAsync(self._pinned, self.device, self.nbytes, kind, stream.handle))
+        check_call(self._cuda.cudaMemcpyAsync(self._pinned, self.device, self.nbytes, kind, stream.handle))
 
     def close(self) -> None:
         """Free both; ``host`` must not be touched afterwards."""
@@ -58,15 +58,15 @@ class Stream:
 
     def __init__(self, cuda):
         self._cuda = cuda
-        self.handle = check(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
+        self.handle = check_call(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
 
     def synchronize(self) -> None:
         """Wait until everything enqueued is done."""
-        check(self._cuda.cudaStreamSynchronize(self.handle))
+        check_call(self._cuda.cudaStreamSynchronize(self.handle))
 
     def capture(self, enqueue: Callable[[], None]) -> CapturedGraph:
         """Record what ``enqueue`` enqueues, without running it, as a graph that one launch runs."""
-        check(
+        check_call(
             self._cuda.cudaStreamBeginCapture(
                 self.handle, self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
             )
@@ -74,9 +74,9 @@ class Stream:
         try:
             enqueue()
         finally:
-            graph = check(self._cuda.cudaStreamEndCapture(self.handle))
+            graph = check_call(self._cuda.cudaStreamEndCapture(self.handle))
         try:
-            executable = check(self._cuda.cudaGraphInstantiate(graph, 0))
+            executable = check_call(self._cuda.cudaGraphInstantiate(graph, 0))
         finally:
             self._cuda.cudaGraphDestroy(graph)
         return CapturedGraph(self._cuda, executable)
@@ -95,7 +95,7 @@ class CapturedGraph:
 
     def launch(self, stream: Stream) -> None:
         """Enqueue the whole graph."""
-        check(self._cuda.cudaGraphLaunch(self._executable, stream.handle))
+        check_call(self._cuda.cudaGraphLaunch(self._executable, stream.handle))
 
     def close(self) -> None:
         """Destroy the graph."""

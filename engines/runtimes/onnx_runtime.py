@@ -129,10 +129,10 @@ def _load_cuda_libraries(onnxruntime, provider: Provider) -> None:
 
 
 def _check(session, graph: VisionGraph) -> None:
-    found = {value.name: list(value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
+    actual = {value.name: list(value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
     stated = {spec.name: list(spec.shape) for spec in (graph.input, graph.output)}
-    if found != stated:
-        raise BundleError(f"'{graph.file}' does not have the tensors of its manifest", given=found, allowed=stated)
+    if actual != stated:
+        raise BundleError(f"'{graph.file}' does not have the tensors of its manifest", given=actual, allowed=stated)
 
 
 def _first_line(error: Exception) -> str:

@@ -127,7 +127,7 @@ class TensorRTVision:
                 stored = choose_engine(cache, bundle, graph, **here)
                 chosen[graph.batch] = (bundle.manifest.vision.precision, graph, stored)
                 if fallback is not None and keeps_fallback(stored):
-                    other = next(one for one in fallback.manifest.vision.graphs if one.batch == graph.batch)
+                    other = next(form for form in fallback.manifest.vision.graphs if form.batch == graph.batch)
                     stored = choose_engine(cache, fallback, other, **here)
                     chosen[graph.batch] = (fallback.manifest.vision.precision, other, stored)
             except EngineMismatchError as error:
@@ -180,17 +180,17 @@ class TensorRTVision:
         yield engine.create_execution_context()
 
     def _check_tensors(self, engine: trt.ICudaEngine, graph: VisionGraph) -> None:
-        found = {}
+        actual = {}
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
             dtype = _DTYPES.get(engine.get_tensor_dtype(name).name, engine.get_tensor_dtype(name).name)
             is_input = engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
-            found[name] = (dtype, tuple(engine.get_tensor_shape(name)), is_input)
+            actual[name] = (dtype, tuple(engine.get_tensor_shape(name)), is_input)
         stated = {
             spec.name: (spec.dtype, tuple(spec.shape), spec is graph.input) for spec in (graph.input, graph.output)
         }
-        if found != stated:
-            raise BundleError(f"the engine of {graph.file} does not have its tensors", given=found, allowed=stated)
+        if actual != stated:
+            raise BundleError(f"the engine of {graph.file} does not have its tensors", given=actual, allowed=stated)
 
 
 class TensorRTRTXVision(TensorRTVision):
@@ -208,10 +208,10 @@ class TensorRTRTXVision(TensorRTVision):
         config = engine.create_runtime_config()
         cache = config.create_runtime_cache()
         path = stored.kernels(self.device.capability)
-        known = path.is_file() and cache.deserialize(path.read_bytes())
+        compiled = path.is_file() and cache.deserialize(path.read_bytes())
         config.set_runtime_cache(cache)
         yield engine.create_execution_context(config)
-        if not known:
+        if not compiled:
             with contextlib.suppress(OSError):  # a read-only cache costs time at the next start, nothing else
                 write_bytes(path, bytes(cache.serialize()))
 

@@ -64,8 +64,8 @@ class Access:
     def _check_key(self, authorization: str) -> None:
         scheme, _, key = authorization.partition(" ")
         # Digests are of one length, so the comparison takes one time whatever was sent.
-        given = hashlib.sha256(key.strip().encode()).digest()
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._key):
+        digest = hashlib.sha256(key.strip().encode()).digest()
+        if scheme.lower() != "bearer" or not hmac.compare_digest(digest, self._key):
             reason = "is wrong" if authorization else "is missing"
             raise ApiError(
                 401,

@@ -48,7 +48,7 @@ def make_app(service: Service) -> FastAPI:
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type"],
         )
-    app.add_middleware(RequestLog, service=service, known={route.path for route in app.routes})
+    app.add_middleware(RequestLog, service=service, paths={route.path for route in app.routes})
     return app
 
 
@@ -77,8 +77,8 @@ def _add_api(app: FastAPI, service: Service) -> None:
 
     @app.get("/health/live")
     async def live() -> JSONResponse:
-        """200 unless the engine has died or stalled: then restart the server."""
-        alive = service.engine.alive
+        """200 unless the worker has died or stalled: then restart the server."""
+        alive = service.worker.alive
         return JSONResponse({"status": "live" if alive else "failed"}, 200 if alive else 503)
 
     @app.get("/health", include_in_schema=False)
@@ -127,8 +127,8 @@ class RequestLog:
     Not the logging module: while an answer is generated it is silenced for other libraries' sake.
     """
 
-    def __init__(self, app: ASGIApp, *, service: Service, known: set[str]):
-        self.app, self._service, self._known = app, service, known
+    def __init__(self, app: ASGIApp, *, service: Service, paths: set[str]):
+        self.app, self._service, self._paths = app, service, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -147,7 +147,7 @@ class RequestLog:
             await self.app(scope, receive, noting_status)
         finally:
             seconds = time.monotonic() - start
-            path = scope["path"] if scope["path"] in self._known else "other"
+            path = scope["path"] if scope["path"] in self._paths else "other"
             self._service.metrics.request(_method(scope), path, status, seconds)
             if path not in ("/health", "/health/live", "/health/ready", "/metrics"):  # polled every few seconds
                 client = (scope.get("client") or ("-",))[0]

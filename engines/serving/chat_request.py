@@ -17,7 +17,7 @@ MAX_MESSAGES = 2048
 """A turn takes five tokens at least, so that a context of 32,768 tokens holds 6,500 of the shortest; a chat of this
 many turns would fill it with 16 tokens each."""
 
-NEUTRAL: dict[str, tuple] = {
+_NEUTRAL: dict[str, tuple] = {
     "n": (1,),
     "logprobs": (False,),
     "top_logprobs": (0,),
@@ -34,7 +34,7 @@ NEUTRAL: dict[str, tuple] = {
 }
 """OpenAI's fields that cannot be honoured, each with the values that ask for nothing."""
 
-IGNORED = (
+_IGNORED = (
     "user",
     "metadata",
     "service_tier",
@@ -45,7 +45,7 @@ IGNORED = (
 )
 """OpenAI's fields that do not change an answer."""
 
-INSTEAD = {
+_INSTEAD = {
     "n": "send the request several times, each with its own seed",
     "frequency_penalty": "repetition_penalty is honoured",
     "presence_penalty": "repetition_penalty is honoured",
@@ -134,12 +134,12 @@ class ChatRequest(_Strict):
     def _refuse_what_is_not_honoured(cls, fields: Any) -> Any:
         if not isinstance(fields, dict):
             return fields
-        for name, neutral in NEUTRAL.items():
+        for name, neutral in _NEUTRAL.items():
             value = fields.get(name)
             if value is not None and not any(value == v and type(value) in _like(v) for v in neutral):
-                hint = f"; {INSTEAD[name]}" if name in INSTEAD else ""
+                hint = f"; {_INSTEAD[name]}" if name in _INSTEAD else ""
                 raise _Unsupported(f"{name} is not supported by this server{hint}", name)
-        return {name: value for name, value in fields.items() if name not in NEUTRAL and name not in IGNORED}
+        return {name: value for name, value in fields.items() if name not in _NEUTRAL and name not in _IGNORED}
 
     @property
     def include_usage(self) -> bool:

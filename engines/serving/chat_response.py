@@ -21,6 +21,7 @@ SLOW_READER_S = 10.0
 
 
 def error_response(error: ApiError) -> JSONResponse:
+    """The response of an error, with its status and headers."""
     return JSONResponse(error.body(), error.status, headers=error.headers)
 
 

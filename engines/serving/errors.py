@@ -51,13 +51,16 @@ def request_error(error: LacoError, *, param: str | None = None, code: str | Non
 
 
 def no_such_model(name: str, served: str) -> ApiError:
+    """404: the request names another model than the one that is served."""
     message = f"there is no model {name[:100]!r} here (allowed: {served})"
     return ApiError(404, message, param="model", code="model_not_found")
 
 
 def client_gone() -> ApiError:
+    """499: nobody waits for the answer any more."""
     return ApiError(CLIENT_CLOSED, "the client closed the connection", code="client_closed_request")
 
 
 def shutting_down() -> ApiError:
+    """503: the server takes no more requests."""
     return ApiError(503, "the server is shutting down", code="shutting_down", headers={"retry-after": "5"})

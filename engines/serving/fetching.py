@@ -47,13 +47,13 @@ def fetch_picture(
         host, port, tls, path = _parse(url, param)
         try:
             address = _public_address(host, port, param, resolve or _resolve)
-            found = _get(host, port, tls, path, address, max_bytes, end, param)
+            reply = _get(host, port, tls, path, address, max_bytes, end, param)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = "timed out" if isinstance(error, TimeoutError) or time.monotonic() > end else type(error).__name__
             raise _failed(param, f"the picture could not be fetched from {host}: {reason}") from None
-        if isinstance(found, bytes):
-            return found
-        url = urljoin(url, found)
+        if isinstance(reply, bytes):
+            return reply
+        url = urljoin(url, reply)
     raise _failed(param, f"more than {MAX_REDIRECTS} redirects")
 
 

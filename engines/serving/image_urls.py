@@ -15,7 +15,7 @@ from laco_export.preprocessing import load_image
 
 from .errors import ApiError, request_error
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "AVIF", "BMP")
+_PILLOW_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "AVIF", "BMP")
 """OpenAI's four, and what else browsers show, but for ICO: Pillow decodes the PNG inside before its size can be
 refused, and 420 KB took 580 MB. MPO is a phone's JPEG."""
 
@@ -32,7 +32,7 @@ def open_image_url(url: str, *, param: str, max_pixels: int, fetched: Mapping[st
     """
     data = fetched[url] if url in fetched else _decode_data_url(url, param)
     try:
-        return load_image(BytesIO(data), max_pixels=max_pixels, name=param, formats=FORMATS)
+        return load_image(BytesIO(data), max_pixels=max_pixels, name=param, formats=_PILLOW_FORMATS)
     except ImageError as error:
         raise request_error(error, param=param, code="invalid_image") from None
 

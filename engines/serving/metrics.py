@@ -38,10 +38,16 @@ class Metrics:
             registry=registry,
         )
         self._queued = Histogram(
-            "laco_queue_seconds", "From a request's headers to the engine", buckets=_SECONDS, registry=registry
+            "laco_queue_seconds",
+            "From a request's headers to the worker's start on it",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._first_token = Histogram(
-            "laco_first_token_seconds", "From the engine to the first token", buckets=_SECONDS, registry=registry
+            "laco_first_token_seconds",
+            "From the worker's start on a request to its first token",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._tokens = Counter(
             "laco_tokens", "Tokens: prompt, cached (of them), completion", ["kind"], registry=registry

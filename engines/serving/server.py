@@ -24,7 +24,7 @@ from .settings import ServeSettings
 CONNECTIONS = 512
 """Open at once; further ones get 503. Each may buffer 64 KiB before its request has a place in the queue."""
 
-_LEAVE_S = 5.0  # for cancelled requests to say so, and for the engine to come to its next token
+_LEAVE_S = 5.0  # for cancelled requests to say so, and for the worker to come to its next token
 
 
 def serve(
@@ -39,7 +39,7 @@ def serve(
     """Serve until SIGTERM or SIGINT, then answer what is held and return.
 
     Args:
-        load: makes the answerer, in the engine's thread; until it is done, requests get 503.
+        load: makes the answerer, in the worker's thread; until it is done, requests get 503.
         model: the id by which clients name the bundle.
         listener: of :func:`bind`.
 

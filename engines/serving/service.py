@@ -26,7 +26,7 @@ from .image_urls import is_remote
 from .metrics import Metrics
 from .prompting import Abandoned, build_prompt
 from .settings import ServeSettings
-from .worker import Engine, Job
+from .worker import Job, Worker
 
 FETCHES_AT_ONCE = 4
 
@@ -35,9 +35,9 @@ class Service:
     """Answers chat requests about one bundle. Its methods belong to the event loop.
 
     Args:
-        load: makes the answerer; called in the engine's thread by :meth:`start`.
+        load: makes the answerer; called in the worker's thread by :meth:`start`.
         model: the id by which clients name the bundle.
-        on_loaded: called from the engine's thread with the answerer, or with what loading raised.
+        on_loaded: called from the worker's thread with the answerer, or with what loading raised.
     """
 
     def __init__(
@@ -52,18 +52,18 @@ class Service:
     ):
         self.settings, self.model = settings, model
         self.metrics = Metrics()
-        self.engine = Engine(load, on_loaded=self._loaded, on_answer=self._answered)
+        self.worker = Worker(load, on_loaded=self._loaded, on_answer=self._answered)
         self.draining = False
         self._told_loaded = on_loaded
         self._prompter = prompter
         self._digest = hashlib.sha256((bundle.path / MANIFEST_NAME).read_bytes()).hexdigest()[:12]
         self._jobs: set[Job] = set()
-        # One: a picture of 50 megapixels is 150 MB while it is scaled down, and the engine needs the other cores.
+        # One: a picture of 50 megapixels is 150 MB while it is scaled down, and the worker needs the other cores.
         self._preparation = ThreadPoolExecutor(1, "preparation")
         self._fetching = ThreadPoolExecutor(FETCHES_AT_ONCE, "fetching")
 
     def start(self) -> None:
-        self.engine.start()
+        self.worker.start()
 
     def drain(self) -> None:
         """Take no more requests; those that are held are answered."""
@@ -77,7 +77,7 @@ class Service:
     def stop(self, wait_s: float) -> None:
         self._preparation.shutdown(wait=False, cancel_futures=True)
         self._fetching.shutdown(wait=False, cancel_futures=True)
-        self.engine.stop(wait_s)
+        self.worker.stop(wait_s)
 
     @property
     def held(self) -> int:
@@ -88,9 +88,9 @@ class Service:
         """``ready``, ``loading``, ``draining``, or ``failed``."""
         if self.draining:
             return "draining"
-        if not self.engine.alive:
+        if not self.worker.alive:
             return "failed"
-        return "loading" if self.engine.answerer is None else "ready"
+        return "loading" if self.worker.answerer is None else "ready"
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer a request, whole or as a stream.
@@ -116,7 +116,7 @@ class Service:
                 wanted=lambda: not job.cancelled,
             )
             del fetched
-            self.engine.submit(job)
+            self.worker.submit(job)
             completion = Completion(chat, self.model, self._fingerprint())
             if chat.stream:
                 return EventStream(job, completion, include_usage=chat.include_usage, held=held.pop_all())
@@ -188,11 +188,11 @@ class Service:
         return dict(zip(places, await job.unless_cancelled(asyncio.gather(*waiting)), strict=True))
 
     def _not_ready(self) -> ApiError:
-        message = {"loading": "the models are being loaded; try again soon"}.get(self.status, "the engine has failed")
+        message = {"loading": "the models are being loaded; try again soon"}.get(self.status, "the worker has failed")
         return ApiError(503, message, code="not_ready", headers={"retry-after": "5"})
 
     def _fingerprint(self) -> str:
-        answerer = self.engine.answerer
+        answerer = self.worker.answerer
         return f"{self._digest}-{__version__}-{answerer.vision.name}-{answerer.decoder.provider}".replace(" ", "_")
 
     def _loaded(self, answerer: Answerer | BaseException) -> None:

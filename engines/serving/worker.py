@@ -1,6 +1,6 @@
 """The one thread that runs the models, and the jobs that the event loop hands to it.
 
-A job belongs to the event loop; the engine's thread only reads whether it is cancelled and posts text to it. So an
+A job belongs to the event loop; the worker's thread only reads whether it is cancelled and posts text to it. So an
 answer that nobody waits for any more ends at its next token, and a client that reads slowly slows nobody down.
 """
 
@@ -22,7 +22,7 @@ from ..prompts.prompter import Prompt
 from .errors import ApiError, client_gone, shutting_down
 
 STALLED_S = 60.0
-"""An answer that runs so long past its deadline, which is looked at after each token, has stalled the engine: the
+"""An answer that runs so long past its deadline, which is looked at after each token, has stalled the worker: the
 longest step between two tokens is a prompt's prefill, and 60 s of that mean a device that no longer answers."""
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Job:
 
     Attributes:
         cancelled: why: ``disconnect``, ``timeout`` or ``shutdown``; None while it is wanted. Any thread may read it.
-        started: ``time.monotonic()`` when the engine took it up.
+        started: ``time.monotonic()`` when the worker took it up.
         answer: once :meth:`texts` has come to its end.
     """
 
@@ -87,7 +87,7 @@ class Job:
         """The pieces of the answer as they come; afterwards :attr:`answer` is there.
 
         Raises:
-            ApiError: it was cancelled, or the engine failed.
+            ApiError: it was cancelled, or answering it failed.
         """
         shown = ""
         while True:
@@ -105,7 +105,7 @@ class Job:
                 raise event
 
     def post(self, event: str | Answer | BaseException) -> None:
-        """From the engine's thread."""
+        """From the worker's thread."""
         with suppress(RuntimeError):  # the event loop has ended, and with it everyone who could listen
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
@@ -120,7 +120,7 @@ class Job:
         return shutting_down() if self.cancelled == "shutdown" else client_gone()
 
 
-class Engine:
+class Worker:
     """Loads the models and answers one job after another, all in its own thread.
 
     Args:
@@ -144,7 +144,7 @@ class Engine:
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self.answerer: Answerer | None = None
         self.current: Job | None = None
 
@@ -206,7 +206,7 @@ class Engine:
             )
         except Exception:  # whatever it is, the next request deserves its answer
             traceback.print_exc(file=sys.stderr)
-            job.post(ApiError(500, "the engine failed; the server's log says more", code="engine_error"))
+            job.post(ApiError(500, "answering failed; the server's log says more", code="answering_failed"))
             return
         try:  # before it is posted: who has an answer finds it counted
             self._on_answer(job, answer)

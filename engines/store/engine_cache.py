@@ -28,7 +28,7 @@ from laco_export.bundle import sha256_of
 SIDECAR_SCHEMA = 2
 """1 did not say which board and which system an engine was built on; such an engine is found, and never runs."""
 
-KERNELS = ".runtime-cache"
+_KERNELS_SUFFIX = ".runtime-cache"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class StoredEngine:
 
     def kernels(self, capability: int) -> Path:
         """Where TensorRT-RTX's kernels for a device of this compute capability are kept."""
-        return self.path.with_name(f"{self.path.name}.sm{capability}{KERNELS}")
+        return self.path.with_name(f"{self.path.name}.sm{capability}{_KERNELS_SUFFIX}")
 
     def damage(self) -> str | None:
         """Why the file is not what was stored, or None: size and SHA-256 are compared."""
@@ -120,8 +120,8 @@ class EngineCache:
     def engines_of(self, graph_sha256: str) -> list[StoredEngine]:
         """All engines of a graph, for whatever device, the one that was last asked for first."""
         sidecars = sorted((self.folder / graph_sha256[:16]).glob("*.json"))
-        found = [stored for stored in map(_read, sidecars) if stored and stored.key.graph_sha256 == graph_sha256]
-        return sorted(found, key=lambda stored: stored.sidecar["asked_at"], reverse=True)
+        engines = [stored for stored in map(_read, sidecars) if stored and stored.key.graph_sha256 == graph_sha256]
+        return sorted(engines, key=lambda stored: stored.sidecar["asked_at"], reverse=True)
 
     def seal(self, key: EngineKey, facts: dict) -> StoredEngine:
         """Make the engine file at :meth:`path_of` a stored engine by writing its sidecar.
@@ -151,7 +151,7 @@ class EngineCache:
     def forget(self, key: EngineKey) -> None:
         """Remove an engine; the sidecar first, so that half an engine is never found."""
         engine = self.path_of(key)
-        for path in (engine.with_suffix(".json"), engine, *engine.parent.glob(f"{engine.name}.*{KERNELS}")):
+        for path in (engine.with_suffix(".json"), engine, *engine.parent.glob(f"{engine.name}.*{_KERNELS_SUFFIX}")):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
 
@@ -163,7 +163,7 @@ class EngineCache:
             for stored in self.engines_of(built.graph_sha256)
             if stored.key != built and (stored.key.library != built.library or stored.key.version == built.version)
         }
-        for path in self.path_of(built).parent.glob(f"*{KERNELS}"):
+        for path in self.path_of(built).parent.glob(f"*{_KERNELS_SUFFIX}"):
             if path.name.split(".sm")[0] not in loadable:
                 with contextlib.suppress(OSError):
                     path.unlink()
@@ -178,8 +178,8 @@ def _read(sidecar: Path) -> StoredEngine | None:
     try:
         document = json.loads(sidecar.read_text(encoding="utf-8"))
         stored = StoredEngine(sidecar.with_suffix(".engine"), document)
-        known = 1 <= document["schema_version"] <= SIDECAR_SCHEMA
-        complete = known and document["engine"]["sha256"] and document["asked_at"]
+        readable = 1 <= document["schema_version"] <= SIDECAR_SCHEMA
+        complete = readable and document["engine"]["sha256"] and document["asked_at"]
         return stored if complete and stored.key.digest else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..agreement import Agreement, worst
-from ..atomic import write_bytes, write_json
+from ..atomic import write_json
+from ..charts import save_chart
 from .boundaries import boundary_of
 from .error_plot import draw_errors
 from .external_data import graph_from_file
@@ -50,10 +51,10 @@ class Bisection:
     @property
     def first(self) -> tuple[str, Agreement] | None:
         """The first run that leaves its tolerance and the first of its tensors that does; None if none does."""
-        for run, found in self.runs.items():
-            for one in found:
-                if not one.within():
-                    return run, one
+        for run, agreements in self.runs.items():
+            for tensor in agreements:
+                if not tensor.within():
+                    return run, tensor
         return None
 
     @property
@@ -62,8 +63,10 @@ class Bisection:
         if self.first is None:
             lowest = worst(self.runs[self.judge])
             return f"no block is out of tolerance; the furthest, in {self.judge}, is {lowest.name} ({lowest.numbers()})"
-        run, one = self.first
-        return f"the first block that drifts is {boundary_of(one.name)}, in {run}: {one.name} has {one.numbers()}"
+        run, tensor = self.first
+        return (
+            f"the first block that drifts is {boundary_of(tensor.name)}, in {run}: {tensor.name} has {tensor.numbers()}"
+        )
 
     def to_json(self) -> dict:
         return {
@@ -73,22 +76,18 @@ class Bisection:
             "precision": self.precision,
             "runs": {
                 run: [
-                    {**one.to_dict(), "relative_error": _finite(one.relative_error), "within": one.within()}
-                    for one in found
+                    {**tensor.to_dict(), "relative_error": _finite(tensor.relative_error), "within": tensor.within()}
+                    for tensor in agreements
                 ]
-                for run, found in self.runs.items()
+                for run, agreements in self.runs.items()
             },
         }
 
     def write(self, beside: Path) -> tuple[Path, Path]:
         """Write the two files of :func:`reports_beside`, each in one step."""
-        import io
-
         report, plot = reports_beside(beside)
         report.parent.mkdir(parents=True, exist_ok=True)
-        image = io.BytesIO()
-        draw_errors(self.runs, title=self.sentence).save(image, "png")
-        write_bytes(plot, image.getvalue())
+        save_chart(draw_errors(self.runs, title=self.sentence), plot)
         write_json(report, self.to_json())
         return report, plot
 

@@ -70,16 +70,16 @@ class Branch:
 def branches_of(tower: VisionTower) -> list[Branch]:
     """The blocks' and the merge's, in the order in which the encoder computes them."""
     blocks = f"vision_model.encoder.{tower.vision_model.spec.blocks}."
-    found, stream = [], None
+    branches, stream = [], None
     for name in tower.boundary_names:
         if name.endswith(".residual"):
             continue
         if name.startswith(blocks) and stream is not None:
-            found.append(Branch(name + _ITS_INPUT, name, stream))
+            branches.append(Branch(name + _ITS_INPUT, name, stream))
         elif f"{name}.residual" in tower.boundary_names:
-            found.append(Branch(name + _THE_RESIDUAL, name, f"{name}.residual"))
+            branches.append(Branch(name + _THE_RESIDUAL, name, f"{name}.residual"))
         stream = name
-    return found
+    return branches
 
 
 def boundary_of(name: str) -> str:
@@ -113,14 +113,14 @@ class BoundaryComparison:
         error = self._strictness.branch + self._strictness.stream_rounding * max(shares)
         return Tolerance.of_relative_error(min(error, 2.0))
 
-    def __call__(self, expected: Tensors, given: Tensors) -> OrderedDict[str, Agreement]:
+    def __call__(self, expected: Tensors, actual: Tensors) -> OrderedDict[str, Agreement]:
         """What both have, by name."""
-        found: OrderedDict[str, Agreement] = OrderedDict()
+        agreements: OrderedDict[str, Agreement] = OrderedDict()
         for entry in self._order:
-            if isinstance(entry, str) and entry in given:
-                found[entry] = agreement(entry, expected[entry], given[entry], self._strictness.tensor)
-            elif isinstance(entry, Branch) and entry.after in given and entry.before in given:
-                started = {**given, entry.before: expected[entry.before]} if self._forced else given
+            if isinstance(entry, str) and entry in actual:
+                agreements[entry] = agreement(entry, expected[entry], actual[entry], self._strictness.tensor)
+            elif isinstance(entry, Branch) and entry.after in actual and entry.before in actual:
+                started = {**actual, entry.before: expected[entry.before]} if self._forced else actual
                 pair = entry.of(expected), entry.of(started)
-                found[entry.name] = agreement(entry.name, *pair, self._tolerances[entry.name])
-        return found
+                agreements[entry.name] = agreement(entry.name, *pair, self._tolerances[entry.name])
+        return agreements

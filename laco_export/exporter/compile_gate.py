@@ -7,15 +7,51 @@ device builds its own (``laco-engine build``).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..bundle import VisionGraph
+from ..console import Steps
 from ..errors import ExportError
 from .engine_builder import EngineBuildError, EngineRequest, build_engine
+from .options import ExportOptions
 
-TIMEOUT = 600.0
+GATE_TIMEOUT = 600.0
 """Seconds: a 24-block FP16 encoder takes seconds on two cores; a builder that hangs must not hang the export."""
+
+
+@dataclass(frozen=True)
+class CompiledGraphs:
+    """What the gate built.
+
+    Attributes:
+        records: one a graph, as :func:`compile_graphs` gives them; empty where nothing was built.
+        notes: what was built, or why nothing was.
+    """
+
+    records: list[dict]
+    notes: tuple[str, ...] = ()
+
+
+def compile_if_possible(
+    folder: Path, graphs: Sequence[VisionGraph], options: ExportOptions, steps: Steps
+) -> CompiledGraphs:
+    """Build the graphs, where the target is TensorRT, one is installed, and the user has not turned it off.
+
+    Raises:
+        ExportError: a graph was refused.
+    """
+    if not options.reader.compiled:
+        return CompiledGraphs([])
+    builder = available() if options.compile else None
+    if builder is None:
+        missing = "no TensorRT-RTX, and no TensorRT with a GPU, is installed"
+        return CompiledGraphs([], (f"the graph was not compiled: {missing if options.compile else '--no-compile'}",))
+    with steps.step(f"compile with {builder}"):
+        records = compile_graphs(folder, graphs, builder)
+    built = "{graph} was built by {builder} {version} in {seconds} s"
+    return CompiledGraphs(records, tuple(built.format(**record) for record in records))
 
 
 def available() -> str | None:
@@ -54,10 +90,10 @@ def compile_graph(path: Path, builder: str) -> dict:
         ``{"builder", "version", "seconds", "plan_bytes"}``.
 
     Raises:
-        ExportError: it was refused, crashed or took longer than :data:`TIMEOUT`.
+        ExportError: it was refused, crashed or took longer than :data:`GATE_TIMEOUT`.
     """
     try:
-        built = build_engine(EngineRequest(str(path), builder), timeout=TIMEOUT)
+        built = build_engine(EngineRequest(str(path), builder), timeout=GATE_TIMEOUT)
     except EngineBuildError as error:
         raise ExportError(
             f"{builder} does not build the exported graph",

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from ..atomic import write_bytes
 from ..errors import LacoError
+from ..machine import peak_memory
 from .tensorrt_messages import Messages
 
 if TYPE_CHECKING:
@@ -185,14 +185,8 @@ def _build(request: EngineRequest) -> dict:
         "version": trt.__version__,
         "seconds": round(seconds, 3),
         "plan_bytes": data.nbytes,
-        "peak_host_bytes": _peak_memory(),
+        "peak_host_bytes": peak_memory(),
     }
-
-
-def _peak_memory() -> int:
-    """Of this process: ``ru_maxrss`` would be the larger parent's, whose pages it had until its exec."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
 def _set_targets(trt, config: trt.IBuilderConfig, request: EngineRequest) -> None:

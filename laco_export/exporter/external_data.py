@@ -34,7 +34,7 @@ class WeightFile:
     def __init__(self, path: Path):
         self.path = path
         self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
-        self._known: dict[tuple, tuple[int, int]] = {}
+        self._places: dict[tuple, tuple[int, int]] = {}
         self._keys: dict[int, tuple[weakref.ref, tuple]] = {}  # by identity: graphs of several batches share arrays
 
     def __enter__(self) -> WeightFile:
@@ -52,12 +52,12 @@ class WeightFile:
         if array() is not values:
             key = str(raw.dtype), raw.shape, hashlib.sha256(view).digest()
             self._keys[id(values)] = weakref.ref(values), key
-        if key not in self._known:
+        if key not in self._places:
             step = _PAGE if stored.nbytes >= _LARGE else 64
             self._file.write(b"\0" * (-self._file.tell() % step))
-            self._known[key] = (self._file.tell(), stored.nbytes)
+            self._places[key] = (self._file.tell(), stored.nbytes)
             self._file.write(view)
-        offset, length = self._known[key]
+        offset, length = self._places[key]
         tensor = onnx.TensorProto(
             name=name,
             data_type=onnx.helper.np_dtype_to_tensor_dtype(raw.dtype),

@@ -7,20 +7,63 @@ of text, which together reach flat, busy, saturated and high-contrast patches. P
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import UsageError
+from ..errors import CheckpointError, UsageError
 from ..picture_files import picture_files
-from ..preprocessing import load_image
+from ..preprocessing import ImagePreprocessing, load_image
 
 MAX_PICTURES = 16
 """Every picture costs a few passes of the encoder and its expected features in the bundle."""
 
 
-def golden_pictures(images: list[Path] | None, size: int) -> list[tuple[str, Image.Image]]:
+@dataclass(frozen=True)
+class PreparedPictures:
+    """The pictures as the encoder takes them, in one order.
+
+    Attributes:
+        names: where each comes from.
+        pixels: uint8 ``[H, W, 3]`` each, resized and cropped.
+        pixel_values: float32 ``[1, 3, H, W]`` each, normalised.
+        preprocessing: the checkpoint's, by which they were made.
+    """
+
+    names: list[str]
+    pixels: list[np.ndarray]
+    pixel_values: list[np.ndarray]
+    preprocessing: ImagePreprocessing
+
+
+def prepare_pictures(
+    images: list[Path], preprocessing: ImagePreprocessing, encoder_size: tuple[int, int]
+) -> PreparedPictures:
+    """Read or draw the pictures and bring them to the encoder's input.
+
+    Args:
+        images: the user's files and folders; empty draws some.
+        encoder_size: height and width in pixels that the encoder takes.
+
+    Raises:
+        CheckpointError: the preprocessing makes pictures of another size than the encoder takes.
+        UsageError, ImageError: see :func:`golden_pictures`.
+    """
+    height, width = preprocessing.height, preprocessing.width
+    if (height, width) != encoder_size:
+        raise CheckpointError(
+            "preprocessor_config.json and the encoder differ in the picture's size",
+            given=f"{height} x {width} and {encoder_size}",
+        )
+    pictures = golden_pictures(images, 2 * max(height, width))
+    pixels = [preprocessing.resize_and_crop(image) for _, image in pictures]
+    pixel_values = [preprocessing.normalize(cropped)[None] for cropped in pixels]
+    return PreparedPictures([name for name, _ in pictures], pixels, pixel_values, preprocessing)
+
+
+def golden_pictures(images: list[Path], size: int) -> list[tuple[str, Image.Image]]:
     """The pictures given by the user, else the drawn ones at ``size`` pixels, each with its name.
 
     Raises:

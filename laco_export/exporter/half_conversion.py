@@ -26,8 +26,8 @@ def convert_to_half(graph: gs.Graph, kept_fp32: Collection[str], form: HalfForma
 
 
 class _HalfConversion:
-    def __init__(self, graph: gs.Graph, kept: set[str], half: np.dtype):
-        self.graph, self.kept, self.half = graph.toposort(), kept, half
+    def __init__(self, graph: gs.Graph, kept_fp32: set[str], half: np.dtype):
+        self.graph, self.kept_fp32, self.half = graph.toposort(), kept_fp32, half
         self._casts: dict[tuple[str, np.dtype], gs.Variable] = {}
         self._constants: dict[tuple[str, np.dtype], gs.Constant] = {}
 
@@ -46,12 +46,12 @@ class _HalfConversion:
     def _dtype_of(self, node: gs.Node) -> np.dtype:
         if node.op == "Cast":  # from integers: what tracing asked for
             return np.dtype(node.outputs[0].dtype)
-        if node.name in self.kept:
+        if node.name in self.kept_fp32:
             return FP32
         if node.op in FOLLOWING:
-            given = [tensor.dtype for tensor in node.inputs if _is_float(tensor) and isinstance(tensor, gs.Variable)]
-            if given:  # several (Concat): the widest, so that none loses range
-                return FP32 if FP32 in given else self.half
+            dtypes = [tensor.dtype for tensor in node.inputs if _is_float(tensor) and isinstance(tensor, gs.Variable)]
+            if dtypes:  # several (Concat): the widest, so that none loses range
+                return FP32 if FP32 in dtypes else self.half
         return self.half
 
     def _as(self, tensor: gs.Tensor, dtype: np.dtype) -> gs.Tensor:

@@ -1,8 +1,9 @@
-"""The exported graph, node by node, in the arithmetic that is written into it.
+"""A graph, node by node, in the arithmetic that is written into it: FP32, FP16, bfloat16, INT8 or FP8.
 
-ONNX Runtime's CPU provider upcasts FP16 to FP32 and so proves nothing about half arithmetic. Here every node reads and
-writes the dtype of its own inputs, by torch kernels: what overflows on a device becomes inf here. The same interpreter
-runs the FP32 graph to measure the range of every tensor.
+Every node reads and writes the dtypes that the graph states, by torch kernels: what overflows on a device becomes inf
+here. ONNX Runtime's CPU provider instead upcasts FP16 to FP32, has no bfloat16 and no FP8, and multiplies INT8 as the
+processor at hand does, so that it proves nothing about a device. On the FP32 graph the same run measures the range of
+every tensor.
 
     interpreter = GraphInterpreter(graph_from_file(bundle / "vision_b1.onnx"))
     features = interpreter.run({"pixel_values": values}, ["image_features"])["image_features"]
@@ -23,7 +24,7 @@ from ..errors import ExportError
 from .half_formats import BF16
 from .kernels import KERNELS
 
-Observer = Callable[[str, Tensor], None]
+TensorObserver = Callable[[str, Tensor], None]
 _MIXED = ("Cast", "QuantizeLinear", "DequantizeLinear")  # the operators whose output dtype is not that of their inputs
 
 
@@ -71,14 +72,14 @@ class KernelGraph:
 
 
 class GraphInterpreter(KernelGraph):
-    """Runs a graph with torch kernels on the CPU, each node in the dtype of its inputs."""
+    """Runs a graph with torch kernels on the CPU, each node in the dtypes that the graph states."""
 
     @torch.inference_mode()
     def run(
         self,
         feeds: Mapping[str, np.ndarray],
         wanted: Iterable[str],
-        observe: Observer | None = None,
+        observe: TensorObserver | None = None,
         forced: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
         """Compute the tensors named ``wanted``; every other one is freed after its last use.

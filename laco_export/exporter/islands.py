@@ -20,9 +20,9 @@ MAX_RETRIES = 3
 
 
 def widen(
-    graph: gs.Graph, boundary_names: Sequence[str], kept: dict[str, str], drifted: Agreement, retry: int
+    graph: gs.Graph, boundary_names: Sequence[str], kept_fp32: dict[str, str], drifted: Agreement, retry: int
 ) -> dict[str, str]:
-    """``kept`` and the segment that ends at the boundary of ``drifted``, with ``2^(retry − 1) − 1`` segments before it.
+    """``kept_fp32`` and the segment that ends at ``drifted``'s boundary, with ``2^(retry − 1) − 1`` segments before it.
 
     Args:
         graph: in FP32; its outputs are ``image_features`` and the boundaries.
@@ -34,7 +34,7 @@ def widen(
     last = names.index(boundary_of(drifted.name))
     first = max(0, last + 1 - 2 ** (retry - 1))
     reason = f"rounding added up: {drifted.name} had {drifted.numbers()} (retry {retry})"
-    return {**dict.fromkeys((node for name in names[first : last + 1] for node in segments[name]), reason), **kept}
+    return {**dict.fromkeys((node for name in names[first : last + 1] for node in segments[name]), reason), **kept_fp32}
 
 
 def segments_of(graph: gs.Graph, boundary_names: Sequence[str]) -> dict[str, list[str]]:

@@ -1,10 +1,11 @@
-"""ONNX operators as torch kernels, in the dtype of their inputs.
+"""ONNX operators as torch kernels, in the dtypes that a graph states.
 
-Every result is rounded to its inputs' dtype, as on a device; sums inside one operator (MatMul, Conv, ReduceMean, a
-fused norm) accumulate in FP32, as tensor cores and ONNX's ``stash_type`` have it. Torch's own half kernels do that, but
-its half MatMul is 20 times slower than FP32's on a CPU without half arithmetic, so that products are computed in FP32
-from the half values and rounded once, which is what it does. The operators are those that vision towers trace to;
-another one is one line in :data:`KERNELS`.
+Every floating-point result is rounded to its inputs' dtype (FP32, FP16 or bfloat16), as on a device; sums inside one
+operator (MatMul, Conv, ReduceMean, a fused norm) accumulate in FP32, as tensor cores and ONNX's ``stash_type`` have it.
+Torch's own kernels for 16 bits do that, but its 16-bit MatMul is 20 times slower than FP32's on a CPU without half
+arithmetic, so that products are computed in FP32 from the exact values and rounded once, which is what it does.
+QuantizeLinear and DequantizeLinear go to INT8 or FP8 and back: a product between them is computed from the dequantised
+values. The operators are those that vision towers trace to; another one is one line in :data:`KERNELS`.
 """
 
 from __future__ import annotations
@@ -118,9 +119,9 @@ def _slice(attrs: dict, inputs: list) -> Tensor:
 def _pad(attrs: dict, inputs: list) -> Tensor:
     tensor, pads = inputs[0], inputs[1].tolist()
     axes = inputs[3].tolist() if len(inputs) > 3 and inputs[3] is not None else range(tensor.ndim)
-    mode, half = attrs.get("mode", "constant"), len(pads) // 2
+    mode, ends = attrs.get("mode", "constant"), len(pads) // 2
     for position, axis in enumerate(axes):
-        before, after = pads[position], pads[position + half]
+        before, after = pads[position], pads[position + ends]
         if mode == "edge":  # by index: F.pad replicates only some layouts
             index = torch.arange(-before, tensor.shape[axis] + after).clamp(0, tensor.shape[axis] - 1)
             tensor = tensor.index_select(axis, index)

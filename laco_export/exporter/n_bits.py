@@ -2,7 +2,7 @@
 
 ::
 
-    weight [N, K] (N outputs, K inputs) -> blocks of `block_size` along K, the last one padded with zeros
+    weight [N, K] (N outputs, K inputs) -> blocks of block_size along K, the last one padded with zeros
     8 bits: uint8 [N, blocks, block_size],       value = (q - 128) * scale
     4 bits: uint8 [N, blocks, block_size / 2],   value = (q - 8) * scale, the even element in the low nibble
     scales: float32 [N * blocks]

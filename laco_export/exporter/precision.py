@@ -38,21 +38,21 @@ _FUSED_NORM = "a target may compute a fused norm's variance in the dtype it is g
 
 def choose_fp32(graph: gs.Graph, ranges: dict[str, TensorRange], form: HalfFormat = FP16) -> dict[str, str]:
     """Node name → reason, for every node that must stay FP32."""
-    kept: dict[str, str] = {}
+    kept_fp32: dict[str, str] = {}
     for node in graph.nodes:
         if form is BF16 and not _takes_bfloat16(node.op, graph.opset):
-            kept[node.name] = f"ONNX's {node.op} takes no bfloat16 at opset {graph.opset} (rule)"
+            kept_fp32[node.name] = f"ONNX's {node.op} takes no bfloat16 at opset {graph.opset} (rule)"
     for node in graph.nodes:
         for name, reason in _by_rule(node).items():
-            kept.setdefault(name, reason)
+            kept_fp32.setdefault(name, reason)
     for node in graph.nodes:
-        if node.name not in kept and node.op not in FOLLOWING and (reason := _by_range(node, ranges, form)):
-            kept[node.name] = reason
+        if node.name not in kept_fp32 and node.op not in FOLLOWING and (reason := _by_range(node, ranges, form)):
+            kept_fp32[node.name] = reason
     for node in graph.nodes:
         if node.op == "Softmax" and (reason := _by_logits(node, ranges, form)):
             for member in (producer(node.inputs[0]), node):
-                kept.setdefault(member.name, reason)
-    return kept
+                kept_fp32.setdefault(member.name, reason)
+    return kept_fp32
 
 
 @cache
@@ -73,7 +73,7 @@ def _by_rule(node: gs.Node) -> dict[str, str]:
         if upstream is None or upstream.op not in expected:
             return {}
         members.append(upstream)
-        upstream = next((found for tensor in upstream.inputs if (found := producer(tensor)) is not None), None)
+        upstream = next((writer for tensor in upstream.inputs if (writer := producer(tensor)) is not None), None)
     for reader in node.outputs[0].outputs:
         members.append(reader)
         if reader.op == "Reciprocal":

@@ -5,10 +5,10 @@ Two comparisons, of two questions:
 1. Is the rewritten graph PyTorch's (:func:`prove_rewrites`)? It runs in FP32, block by block from PyTorch's own input,
    so that nothing but the block itself can differ, and by no more than the order of sums. The ranges that the
    precision step needs are measured in the same run.
-2. What does the precision cost (:func:`prove`)? The file as shipped runs from the pixels on. A half-precision graph is
-   judged in real half arithmetic (:mod:`.interpreter`), an FP32 graph by ONNX Runtime on a copy whose boundaries
-   are outputs. ONNX Runtime then also runs the file as shipped, since marking outputs can change a runtime's fusion;
-   its CPU provider upcasts half, so that this proves the file but not the arithmetic.
+2. What does the precision cost (:func:`judge`)? The file as shipped runs from the pixels on. A half-precision graph is
+   judged in its own arithmetic (:mod:`.interpreter`), an FP32 graph by ONNX Runtime on a copy whose boundaries are
+   outputs. ONNX Runtime then also runs the file as shipped (:func:`prove_shipped`), since marking outputs can change a
+   runtime's fusion; its CPU provider upcasts half, so that this proves the file but not the arithmetic.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..errors import CheckpointError, ExportError
 from ..onnx_session import open_session
 from .boundaries import STRICTNESS, BoundaryComparison, boundary_of
 from .external_data import graph_from_file
-from .interpreter import GraphInterpreter, Observer
+from .interpreter import GraphInterpreter, TensorObserver
 from .runners import (
     ARITHMETIC,
     ONNXRUNTIME,
@@ -97,8 +97,8 @@ class Reference:
         """Run ``runner`` on the pictures and compare it with PyTorch: the worst of each tensor, in encoder order."""
         from polygraphy.comparator import Comparator, RunResults
 
-        given = Comparator.run([runner], data_loader=[{PIXEL_VALUES: picture} for picture in self.pictures])
-        results = RunResults([*self.results.items(), *given.items()])
+        actual = Comparator.run([runner], data_loader=[{PIXEL_VALUES: picture} for picture in self.pictures])
+        results = RunResults([*self.results.items(), *actual.items()])
         forced = getattr(runner, "forced", None) is not None
         compare = BoundaryComparison(self.tower, self.expected, strictness, forced=forced)
         accuracy = Comparator.compare_accuracy(results, compare_func=compare, comparisons=[(0, 1)])[0]
@@ -130,22 +130,22 @@ class Proof:
     def failing(self) -> tuple[str, list[Agreement]] | None:
         """The first runner that is out of tolerance, the judge before the others, and its tensors that are."""
         for runner in dict.fromkeys((self.judge, *self.agreements)):
-            failing = [found for found in self.agreements[runner] if not found.within()]
+            failing = [tensor for tensor in self.agreements[runner] if not tensor.within()]
             if failing:
                 return runner, failing
         return None
 
     def to_manifest(self, pictures: list[str]) -> dict:
-        others = {name: [a.to_dict() for a in found] for name, found in self.agreements.items() if name != self.judge}
-        judged = [found.to_dict() for found in self.agreements[self.judge]]
+        by_runner = {name: [tensor.to_dict() for tensor in tensors] for name, tensors in self.agreements.items()}
+        judged = by_runner.pop(self.judge)
         return {
             "reference": "PyTorch FP32",
             "judged_by": self.judge,
             "tolerance": asdict(STRICTNESS[self.precision].tensor),
             "pictures": pictures,
-            "tensors": [found for found in judged if found["name"] == boundary_of(found["name"])],
-            "branches": [found for found in judged if found["name"] != boundary_of(found["name"])],
-            "also": others,
+            "tensors": [tensor for tensor in judged if tensor["name"] == boundary_of(tensor["name"])],
+            "branches": [tensor for tensor in judged if tensor["name"] != boundary_of(tensor["name"])],
+            "also": by_runner,
         }
 
     def require(self) -> None:
@@ -169,13 +169,13 @@ class Proof:
         )
 
 
-def _in_words(found: Agreement) -> str:
-    allowed = found.tolerance
-    largest = allowed.max_abs * found.largest
+def _in_words(agreement: Agreement) -> str:
+    allowed = agreement.tolerance
+    largest = allowed.max_abs * agreement.largest
     return f"cosine ≥ {allowed.cosine:.7g}, norms within {allowed.norm_drift:.2g}, max abs ≤ {largest:.3g}"
 
 
-def prove_rewrites(reference: Reference, graph: gs.Graph, observe: Observer | None = None) -> Proof:
+def prove_rewrites(reference: Reference, graph: gs.Graph, observe: TensorObserver | None = None) -> Proof:
     """Compare the rewritten FP32 graph with PyTorch, every block from PyTorch's own input.
 
     Args:

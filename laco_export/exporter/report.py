@@ -10,7 +10,7 @@ from ..summary import bytes_by_part, show_summary
 
 
 @dataclass(frozen=True)
-class Report:
+class ExportReport:
     """A finished export.
 
     Attributes:

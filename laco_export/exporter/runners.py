@@ -19,7 +19,7 @@ from polygraphy.common import TensorMetadata
 from ..bundle import IMAGE_FEATURES, PIXEL_VALUES
 from ..onnx_session import open_session, session_options
 from .external_data import graph_from_file
-from .interpreter import GraphInterpreter, Observer
+from .interpreter import GraphInterpreter, TensorObserver
 from .tower import VisionTower
 
 PYTORCH, ONNXRUNTIME, SHIPPED = "PyTorch", "ONNX Runtime", "ONNX Runtime, as shipped"
@@ -74,7 +74,7 @@ class GraphRunner(_TowerRunner):
         boundary_names: Sequence[str],
         pixel_shape: tuple[int, ...],
         *,
-        observe: Observer | None = None,
+        observe: TensorObserver | None = None,
         forced: Sequence[Mapping[str, np.ndarray]] | None = None,
     ):
         super().__init__(name, pixel_shape)
@@ -125,10 +125,10 @@ class BatchRunner(_TowerRunner):
     def _infer(self, pixel_values: np.ndarray) -> OrderedDict[str, np.ndarray]:
         groups = min(self._batch, max(2, len(self._expected)))  # slots s, s + groups, … hold the same
         chosen = range(groups) if len(self._expected) == 1 else [self._picture % groups]
-        found = np.concatenate([self._slots(pixel_values, group, groups) for group in chosen])  # [slots, tokens, D]
-        apart = np.square(found - self._expected[self._picture]).sum((1, 2))
+        features = np.concatenate([self._slots(pixel_values, group, groups) for group in chosen])  # [slots, tokens, D]
+        apart = np.square(features - self._expected[self._picture]).sum((1, 2))
         self._picture += 1
-        return OrderedDict([(IMAGE_FEATURES, found[[np.argmax(apart)]])])  # NaN is the furthest of all
+        return OrderedDict([(IMAGE_FEATURES, features[[np.argmax(apart)]])])  # NaN is the furthest of all
 
     def _slots(self, pixel_values: np.ndarray, group: int, groups: int) -> np.ndarray:
         """The features of the slots of ``group``, with the picture in them."""

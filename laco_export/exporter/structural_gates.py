@@ -56,14 +56,14 @@ def _operator_problems(graph: onnx.GraphProto, target: Target) -> list[str]:
 
 
 def _shape_problems(graph: onnx.GraphProto) -> list[str]:
-    problems, known = [], {}
+    problems, shapes = [], {}
     for value in [*graph.input, *graph.output, *graph.value_info]:
         dims = value.type.tensor_type.shape.dim
-        known[value.name] = dims
+        shapes[value.name] = dims
         if any(not dim.HasField("dim_value") or dim.dim_value < 1 for dim in dims):
             problems.append(f"a dynamic or empty dimension in {value.name}")
     for node in graph.node:
-        problems += [f"no shape could be inferred for {name}" for name in node.output if name and name not in known]
+        problems += [f"no shape could be inferred for {name}" for name in node.output if name and name not in shapes]
     return problems
 
 

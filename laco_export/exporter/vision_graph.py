@@ -26,7 +26,7 @@ NEWEST_TRACED = 20
 """The newest opset to trace at: from 23 on torch's exporter writes forms of its own choice."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class TracedGraph:
     """A rewritten graph before it is written; its outputs are ``image_features`` and every boundary.
 
@@ -61,11 +61,11 @@ def trace_and_rewrite(tower: VisionTower, pixel_shape: tuple[int, ...], *, opset
 
 def in_half(traced: Sequence[TracedGraph], kept_fp32: dict[str, str], form: HalfFormat) -> list[TracedGraph]:
     """Copies in half precision, with the nodes named in ``kept_fp32`` left in FP32; ``traced`` stays as it is."""
-    converted = [replace(one, graph=one.graph.copy(), kept_fp32=kept_fp32) for one in traced]
+    copies = [replace(fp32, graph=fp32.graph.copy(), kept_fp32=kept_fp32) for fp32 in traced]
     with quiet():
-        for one in converted:
-            convert_to_half(one.graph, kept_fp32, form)
-    return converted
+        for copy in copies:
+            convert_to_half(copy.graph, kept_fp32, form)
+    return copies
 
 
 def for_target(traced: TracedGraph, target: Target, batches: Sequence[int]) -> list[TracedGraph]:
@@ -79,7 +79,7 @@ def for_target(traced: TracedGraph, target: Target, batches: Sequence[int]) -> l
         ]
 
 
-def write(traced: Sequence[TracedGraph], folder: Path, *, precision: str, target: Target) -> Vision:
+def write_vision(traced: Sequence[TracedGraph], folder: Path, *, precision: str, target: Target) -> Vision:
     """Write each graph over the one weight file, and the first with its boundaries marked beside it.
 
     Returns:

@@ -2,6 +2,18 @@
 
 Importing this package registers the classes with transformers' Auto classes, so that ``AutoConfig``,
 ``AutoModelForImageTextToText`` and ``AutoProcessor`` load a LaCo checkpoint. It needs torch and transformers.
+
+- :mod:`.configuration`: ``config.json``, and how and where the tokens are merged;
+- :mod:`.vision`: the encoder that merges its tokens after a block;
+- :mod:`.encoders`: which encoders, and where their parts are;
+- :mod:`.compressors`: the merges;
+- :mod:`.modeling`: encoder, projector and language model as one;
+- :mod:`.processing`: pictures, videos and text to the model's inputs;
+- :mod:`.initialization`: a checkpoint from an encoder's and a language model's folder;
+- :mod:`.checkpoint`: saved, audited, loaded;
+- :mod:`.weight_files`: the weight files of a folder;
+- :mod:`.checksums`: their SHA-256;
+- :mod:`.flops`: what a picture costs by layer arithmetic.
 """
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor

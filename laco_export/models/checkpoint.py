@@ -22,6 +22,8 @@ from .configuration import LacoConfig
 from .modeling import LacoForConditionalGeneration
 from .processing import LacoProcessor
 
+_NAMED_TENSORS = 3  # in an error, of those that do not fit
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -63,7 +65,7 @@ def save(
     if state_dict is not None and model.config.tie_word_embeddings:
         # Gathered weights share no memory, by which transformers would know a tied head.
         state_dict = {name: value for name, value in state_dict.items() if name not in model._tied_weights_keys}
-    refuse_to_replace_others(folder)
+    refuse_to_replace_non_checkpoint(folder)
     with new_directory(folder, force=force) as partial:
         model.save_pretrained(partial, state_dict=state_dict)
         processor.save_pretrained(partial)
@@ -71,7 +73,7 @@ def save(
             (partial / name).write_text(text, encoding="utf-8")
 
 
-def refuse_to_replace_others(folder: Path | str) -> None:
+def refuse_to_replace_non_checkpoint(folder: Path | str) -> None:
     """Let ``force`` replace a LaCo checkpoint (its weights whole or damaged) and an empty folder, and nothing else.
 
     Raises:
@@ -120,7 +122,7 @@ def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoin
 def stated_sha256(folder: Path | str) -> str:
     """``Checkpoint.sha256`` as ``checksums.json`` says; the weights are read only where there is none."""
     folder = Path(folder)
-    path = folder / checksums.FILE_NAME
+    path = folder / checksums.CHECKSUMS_NAME
     digests = weight_files.read_json(path) if path.is_file() else checksums.verify(folder, weight_files.find(folder))[0]
     return _digest(folder, digests)
 
@@ -137,9 +139,9 @@ def read_config(folder: Path) -> LacoConfig:
     path = folder / "config.json"
     values = weight_files.read_json(path)
     if values.get("model_type") != LacoConfig.model_type:
-        found = values.get("model_type")
+        model_type = values.get("model_type")
         raise CheckpointError(
-            f"'{folder}' is not a LaCo checkpoint", given=f"model_type {found!r}", allowed="model_type 'laco'"
+            f"'{folder}' is not a LaCo checkpoint", given=f"model_type {model_type!r}", allowed="model_type 'laco'"
         )
     try:
         return LacoConfig.from_dict(values)
@@ -191,9 +193,9 @@ def audit_tensors(folder: Path, weights: list[Path], config: LacoConfig) -> None
         )
 
 
-def _some(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED_TENSORS} more" if len(names) > _NAMED_TENSORS else ""
+    return ", ".join(names[:_NAMED_TENSORS]) + more
 
 
 def _first_line(error: Exception) -> str:

@@ -9,12 +9,12 @@ from ..atomic import write_json
 from ..bundle import sha256_of
 from ..errors import CheckpointError
 
-FILE_NAME = "checksums.json"
+CHECKSUMS_NAME = "checksums.json"
 
 
-def write(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Hash every ``*.safetensors`` of ``folder``."""
-    write_json(folder / FILE_NAME, {path.name: sha256_of(path) for path in sorted(folder.glob("*.safetensors"))})
+    write_json(folder / CHECKSUMS_NAME, {path.name: sha256_of(path) for path in sorted(folder.glob("*.safetensors"))})
 
 
 def verify(folder: Path, weights: list[Path]) -> tuple[dict[str, str], bool]:
@@ -27,7 +27,7 @@ def verify(folder: Path, weights: list[Path]) -> tuple[dict[str, str], bool]:
         CheckpointError: a file's content is not what was saved, or the checksum file itself cannot be read.
     """
     actual = {path.name: sha256_of(path) for path in weights}
-    path = folder / FILE_NAME
+    path = folder / CHECKSUMS_NAME
     if not path.is_file():
         return actual, False
     try:
@@ -37,7 +37,7 @@ def verify(folder: Path, weights: list[Path]) -> tuple[dict[str, str], bool]:
     for name, digest in actual.items():
         if expected.get(name) != digest:
             raise CheckpointError(
-                f"'{folder / name}' is damaged: its SHA-256 is not that of {FILE_NAME}",
-                todo=f"copy the checkpoint again; if you changed the weights on purpose, delete {FILE_NAME}",
+                f"'{folder / name}' is damaged: its SHA-256 is not that of {CHECKSUMS_NAME}",
+                todo=f"copy the checkpoint again; if you changed the weights on purpose, delete {CHECKSUMS_NAME}",
             )
     return actual, True

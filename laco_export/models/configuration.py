@@ -59,9 +59,11 @@ class CompressionConfig:
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> CompressionConfig:
         """Build from ``config.json``'s ``compression`` entry; an unknown field is an error."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ConfigError(f"compression has unknown fields: {', '.join(unknown)}", allowed=", ".join(sorted(known)))
+        field_names = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - field_names):
+            raise ConfigError(
+                f"compression has unknown fields: {', '.join(unknown)}", allowed=", ".join(sorted(field_names))
+            )
         return cls(**values)
 
     def resolved(self, num_blocks: int) -> CompressionConfig:

@@ -362,4 +362,4 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         kwargs["safe_serialization"] = True
         super().save_pretrained(save_directory, **kwargs)
         if kwargs.get("is_main_process", True):  # the one that writes the weights
-            checksums.write(Path(save_directory))
+            checksums.write_checksums(Path(save_directory))

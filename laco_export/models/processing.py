@@ -25,9 +25,9 @@ class LacoImageProcessor(BaseImageProcessor):
     model_input_names = ["pixel_values"]
 
     def __init__(self, **fields):
-        known = ImagePreprocessing.from_dict(fields).to_dict()
-        super().__init__(**{name: value for name, value in fields.items() if name not in known})
-        for name, value in known.items():
+        preprocessing = ImagePreprocessing.from_dict(fields).to_dict()
+        super().__init__(**{name: value for name, value in fields.items() if name not in preprocessing})
+        for name, value in preprocessing.items():
             setattr(self, name, value)
 
     @property
@@ -248,7 +248,7 @@ def _flat_list(images) -> list[Image.Image]:
 
 def check_marks(texts: Sequence[str], images: int, videos: int) -> None:
     """Raise :class:`UsageError` unless the texts have one mark for each picture and each video."""
-    for kind, mark, given in (("pictures", IMAGE_MARK, images), ("videos", VIDEO_MARK, videos)):
+    for kind, mark, count in (("pictures", IMAGE_MARK, images), ("videos", VIDEO_MARK, videos)):
         marks = sum(text.count(mark) for text in texts)
-        if marks != given:
-            raise UsageError(f"the text marks {marks} {kind} and {given} are given", allowed=f"one {mark} for each")
+        if marks != count:
+            raise UsageError(f"the text marks {marks} {kind} and {count} are given", allowed=f"one {mark} for each")

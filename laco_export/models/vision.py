@@ -14,7 +14,7 @@ from .compressors import build_compressor
 from .configuration import LacoConfig
 from .encoders import encoder_spec
 
-Observer = Callable[[str, Tensor], None]
+BoundaryObserver = Callable[[str, Tensor], None]
 
 
 class LacoVisionModel(nn.Module):
@@ -81,7 +81,7 @@ class LacoVisionModel(nn.Module):
     def _merge_is_last(self) -> bool:
         return self.block == self.num_blocks and not self.compression.merge_before_final_norm
 
-    def forward(self, pixel_values: Tensor, observe: Observer | None = None) -> Tensor:
+    def forward(self, pixel_values: Tensor, observe: BoundaryObserver | None = None) -> Tensor:
         """``[B, 3, H, W]`` -> features ``[B, tokens, C]``.
 
         Args:
@@ -103,7 +103,7 @@ class LacoVisionModel(nn.Module):
             hidden_states = self._merge(hidden_states, observe)
         return hidden_states[:, spec.prefix_tokens :]  # [B, N/r², C]
 
-    def _merge(self, hidden_states: Tensor, observe: Observer) -> Tensor:
+    def _merge(self, hidden_states: Tensor, observe: BoundaryObserver) -> Tensor:
         name, ratio, prefix = f"block_{self.block}", self.compression.ratio, self.spec.prefix_tokens
         height, width = self.grid
         grid = hidden_states[:, prefix:].unflatten(1, (height, width))  # [B, H, W, C]

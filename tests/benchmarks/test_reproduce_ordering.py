@@ -85,10 +85,10 @@ def test_arms_differ_in_the_merge_alone(full_token_model):
 def test_a_scaled_start_speaks_as_loud_as_the_encoder(full_token_model):
     arm = next(arm for arm in ARMS if arm.scaled)
     model = new_arm(full_token_model, arm, seed=3)
-    taken, given = loudness(model, seed=4)
-    assert given == pytest.approx(taken, rel=0.2)
+    before, after = loudness(model, seed=4)
+    assert after == pytest.approx(before, rel=0.2)
     fresh = new_arm(full_token_model, Arm("pixel_shuffle", "1/4", "compressors"), seed=3)
-    assert loudness(fresh, seed=4)[1] < 0.5 * given
+    assert loudness(fresh, seed=4)[1] < 0.5 * after
 
 
 def test_the_decoder_is_taught_both_token_counts(full_token_model):
@@ -183,7 +183,7 @@ AS_IN_THE_PAPER = {
 
 
 def results(changes=None, seeds=(0, 1, 2), noise=0.004):
-    """Records of three seeds that scatter by `noise`."""
+    """Records of three seeds that scatter by ``noise``."""
     values = {**AS_IN_THE_PAPER, **(changes or {})}
     curve = [{"stage": "1", "step": 2, "accuracy": 0.2}, {"stage": "2", "step": 2, "accuracy": 0.5}]
     return {
@@ -235,11 +235,11 @@ def test_a_reader_that_does_not_read_refuses_the_verdict():
     ],
 )
 def test_each_criterion_can_fail(changes, options, failing):
-    found = dict(verdict(results(changes, **options), READERS))
-    assert next(holds for criterion, holds in found.items() if failing in criterion) is False
+    criteria = dict(verdict(results(changes, **options), READERS))
+    assert next(holds for criterion, holds in criteria.items() if failing in criterion) is False
 
 
 def test_one_seed_says_nothing_of_standard_errors():
-    found = verdict(results(seeds=(0,)), READERS)
-    assert all(holds is None for criterion, holds in found if "standard errors" in criterion)
+    criteria = verdict(results(seeds=(0,)), READERS)
+    assert all(holds is None for criterion, holds in criteria if "standard errors" in criterion)
     assert rows_of(results(seeds=(0,)))[0].accuracy_error is None

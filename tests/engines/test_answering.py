@@ -7,14 +7,19 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from laco_engines.answering import Answerer
+from laco_export.bundle import open_bundle
 from laco_export.conversation import question_turn, render
 from laco_export.errors import BundleError, UsageError
+from laco_export.exporter.options import ExportOptions
+from laco_export.exporter.pipeline import export_bundle
+from laco_export.models import checkpoint
 
 
-def pytorch_tokens(engine_model, pictures, question, max_new_tokens):
-    model, processor = engine_model
+def pytorch_tokens(answering_model, pictures, question, max_new_tokens):
+    model, processor = answering_model
     text = render([question_turn(question, len(pictures))], add_generation_prompt=True)
     inputs = processor(images=pictures, text=text, return_tensors="pt")
     with torch.inference_mode():
@@ -30,18 +35,18 @@ def random_question(seed):
 
 @pytest.mark.parametrize("num_images", [0, 1, 2, 3])
 @pytest.mark.parametrize("seed", range(5))
-def test_greedy_tokens_equal_pytorch(engine_model, answerer, make_picture, num_images, seed):
+def test_greedy_tokens_equal_pytorch(answering_model, answerer, make_picture, num_images, seed):
     pictures = [make_picture(10 * seed + index, size=(60 + 30 * index, 90)) for index in range(num_images)]
-    expected, prompt = pytorch_tokens(engine_model, pictures, random_question(seed), 24)
+    expected, prompt = pytorch_tokens(answering_model, pictures, random_question(seed), 24)
     answer = answerer.answer(pictures, random_question(seed), max_new_tokens=24)
     assert answer.token_ids == expected
     assert answer.prompt_tokens == len(prompt)
 
 
-def test_marks_in_the_question_place_the_pictures(engine_model, answerer, make_picture):
+def test_marks_in_the_question_place_the_pictures(answering_model, answerer, make_picture):
     pictures = [make_picture(1), make_picture(2)]
     question = "Is <image> like <image>?"
-    expected, prompt = pytorch_tokens(engine_model, pictures, question, 16)
+    expected, prompt = pytorch_tokens(answering_model, pictures, question, 16)
     prepared = answerer.prompter.prepare(pictures, question)
     assert prepared.input_ids.tolist() == prompt
     assert answerer.generate(prepared, max_new_tokens=16).token_ids == expected
@@ -112,13 +117,13 @@ def test_loading_does_not_grow_from_answer_to_answer(answerer, make_picture, mon
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(vision, "prepare", prepare)
     monkeypatch.setattr(answerer, "load_ms", 1000.0)
-    found = []
+    load_ms = []
     for _ in range(3):
         if batched:
-            found += [answer.timings.load_ms for answer in answerer.generate_batch(prompts, max_new_tokens=1)[:1]]
+            load_ms += [answer.timings.load_ms for answer in answerer.generate_batch(prompts, max_new_tokens=1)[:1]]
         else:
-            found.append(answerer.generate(prompts[0], max_new_tokens=1).timings.load_ms)
-    assert found == [pytest.approx(1200), pytest.approx(1000), pytest.approx(1000)]
+            load_ms.append(answerer.generate(prompts[0], max_new_tokens=1).timings.load_ms)
+    assert load_ms == [pytest.approx(1200), pytest.approx(1000), pytest.approx(1000)]
     assert answerer.load_ms == 1000
 
 
@@ -146,8 +151,8 @@ def test_real_timings_are_positive(answerer, make_picture):
     assert answer.finish == "length"
 
 
-def test_scores_give_the_two_best_tokens(engine_model, answerer, make_picture):
-    model, processor = engine_model
+def test_scores_give_the_two_best_tokens(answering_model, answerer, make_picture):
+    model, processor = answering_model
     picture = make_picture(3)
     answer = answerer.answer([picture], "What?", max_new_tokens=6, output_scores=True)
     assert [step.token for step in answer.scores] == answer.token_ids
@@ -161,7 +166,7 @@ def test_scores_give_the_two_best_tokens(engine_model, answerer, make_picture):
     assert answerer.answer([picture], "What?", max_new_tokens=1).scores is None
 
 
-def test_the_end_token_ends_the_answer(engine_model, bundle, answerer, make_picture):
+def test_the_end_token_ends_the_answer(answering_model, bundle, answerer, make_picture):
     picture = make_picture(3)
     first, second, third = answerer.answer([picture], "What?", max_new_tokens=3).token_ids
     decoder = bundle.manifest.decoder
@@ -183,11 +188,11 @@ def test_greedy_whatever_the_generation_config_says(answerer, make_picture, monk
     assert answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids == expected
 
 
-def test_a_repetition_penalty_counts_the_prompt_too(engine_model, answerer, make_picture, monkeypatch):
+def test_a_repetition_penalty_counts_the_prompt_too(answering_model, answerer, make_picture, monkeypatch):
     plain = answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids
-    for generation_config in (engine_model[0].generation_config, answerer.decoder.generation_config):
+    for generation_config in (answering_model[0].generation_config, answerer.decoder.generation_config):
         monkeypatch.setattr(generation_config, "repetition_penalty", 3.0)
-    expected, _ = pytorch_tokens(engine_model, [make_picture(3)], "What?", 12)
+    expected, _ = pytorch_tokens(answering_model, [make_picture(3)], "What?", 12)
     assert expected != plain
     assert answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids == expected
 
@@ -205,7 +210,33 @@ def test_too_long_a_prompt_is_refused(answerer):
 
 
 def test_bundle_without_a_language_model_cannot_answer(rewritten):
-    from laco_export.bundle import open_bundle
-
     with pytest.raises(BundleError, match="no language model"):
         Answerer(open_bundle(rewritten(decoder=None)))
+
+
+@pytest.fixture(scope="module")
+def tiled_answerer(tiled_model, tmp_path_factory):
+    """Of a bundle whose model tiles single pictures."""
+    folder = tmp_path_factory.mktemp("tiled")
+    checkpoint.save(*tiled_model, folder / "tiny")
+    options = ExportOptions(folder / "tiny", precision="fp32", output=folder / "bundle", compile=False)
+    return Answerer(open_bundle(export_bundle(options).output))
+
+
+@pytest.mark.parametrize(
+    "sizes", [[(200, 60)], [(50, 170)], [(300, 290)], [(56, 56)], [(7, 400)], [(200, 60), (50, 90)]]
+)
+def test_a_model_that_tiles_pictures_answers_as_pytorch(tiled_answerer, tiled_model, sizes):
+    model, processor = tiled_model
+    generator = np.random.default_rng(sum(map(sum, sizes)))
+    pictures = [Image.fromarray(generator.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in sizes]
+    prompt = render([question_turn("what is it?", len(pictures))], add_generation_prompt=True)
+    inputs = processor(images=pictures, text=prompt, return_tensors="pt")
+    with torch.no_grad():
+        expected = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    actual = tiled_answerer.answer(pictures, "what is it?", max_new_tokens=12)
+    assert actual.prompt_tokens == inputs["input_ids"].shape[1]
+    assert actual.token_ids == expected.tolist()[: len(actual.token_ids)]
+    assert len(actual.token_ids) >= len(expected) or actual.finish == "stop"
+    pixel_values = tiled_answerer.prompter.prepare(pictures, "what is it?").pixel_values
+    np.testing.assert_allclose(pixel_values, inputs["pixel_values"].numpy(), rtol=0, atol=0)

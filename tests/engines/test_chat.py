@@ -39,8 +39,8 @@ def conversation_ids(processor, said):
     return ids
 
 
-def pytorch_answer(engine_model, said, pictures, count=8):
-    model, processor = engine_model
+def pytorch_answer(answering_model, said, pictures, count=8):
+    model, processor = answering_model
     ids = torch.tensor([conversation_ids(processor, said)])
     pixels = (
         {"pixel_values": processor.image_processor(pictures, return_tensors="pt")["pixel_values"]} if pictures else {}
@@ -52,10 +52,10 @@ def pytorch_answer(engine_model, said, pictures, count=8):
     return output[0, ids.shape[1] :].tolist()
 
 
-def test_ten_turns_equal_pytorch_and_show_each_picture_once(engine_model, fresh, make_picture, monkeypatch):
+def test_ten_turns_equal_pytorch_and_show_each_picture_once(answering_model, fresh, make_picture, monkeypatch):
     # A random model says special tokens too, which no later turn may hold: its KV cache would be left half-way.
     special = sorted(fresh.prompter.special_ids)
-    for generation_config in (engine_model[0].generation_config, fresh.decoder.generation_config):
+    for generation_config in (answering_model[0].generation_config, fresh.decoder.generation_config):
         monkeypatch.setattr(generation_config, "suppress_tokens", special)
     chat, said, pictures = Chat(fresh, options=options()), [], []
     for number in range(10):
@@ -64,7 +64,7 @@ def test_ten_turns_equal_pytorch_and_show_each_picture_once(engine_model, fresh,
         answer = chat.ask(question, shown)
         said.append(("<image>\n" * len(shown) + question, None))
         pictures += shown
-        assert answer.token_ids == pytorch_answer(engine_model, said, pictures)
+        assert answer.token_ids == pytorch_answer(answering_model, said, pictures)
         assert fresh.encoder.encoded == len(pictures)
         if number:
             # Not held: the answer's last token and the end of its turn, then the new turn and the answer's beginning.

@@ -94,10 +94,3 @@ def test_without_onnx_runtime_nothing_runs(capsys, monkeypatch):
     assert code == 1
     assert "pip install 'laco-export[cpu]'" in out
     assert out.rstrip().endswith("not ready")
-
-
-def test_every_package_is_found_or_missing_without_an_import():
-    from laco_engines.packages import PACKAGES, Package, installed_version
-
-    assert all(installed_version(package) for package in PACKAGES if package.needed)
-    assert installed_version(Package("no-such-package", "no_such.module", "")) is None

@@ -22,8 +22,8 @@ def runtime(bundle):
 
 
 @pytest.mark.parametrize("num_images", [1, 2, 3, 5])
-def test_features_equal_pytorch(engine_model, bundle, runtime, make_picture, num_images):
-    model, _ = engine_model
+def test_features_equal_pytorch(answering_model, bundle, runtime, make_picture, num_images):
+    model, _ = answering_model
     prepare = bundle.manifest.image_preprocessing
     pixel_values = np.stack([prepare(make_picture(seed)) for seed in range(num_images)])
     with torch.inference_mode():

@@ -9,11 +9,11 @@ def series(*pairs, on_cpu=True):
 
 
 def test_stalled_samples_are_rejected():
-    found = series((10, 1.98), (11, 1.99), (40, 0.7), (10, 2.0), (30, 1.2))
-    assert [sample.ms for sample in found.kept] == [10, 11, 10]
-    assert found.rejected == 2
-    assert found.quantile(0.5) == 10
-    assert found.cpu_ratio == pytest.approx(1.98, abs=0.02)
+    timed = series((10, 1.98), (11, 1.99), (40, 0.7), (10, 2.0), (30, 1.2))
+    assert [sample.ms for sample in timed.accepted] == [10, 11, 10]
+    assert timed.rejected == 2
+    assert timed.quantile(0.5) == 10
+    assert timed.cpu_ratio == pytest.approx(1.98, abs=0.02)
 
 
 def test_a_device_that_is_waited_for_is_not_judged_by_cpu_time():
@@ -35,11 +35,11 @@ def clock(monkeypatch):
             self.wall += 0.1 if stalled else 0.01
             self.cpu += 0.01
 
-    found = Clock()
-    found.runs = []
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: found.wall)
-    monkeypatch.setattr(timing.time, "process_time", lambda: found.cpu)
-    return found
+    clock = Clock()
+    clock.runs = []
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.wall)
+    monkeypatch.setattr(timing.time, "process_time", lambda: clock.cpu)
+    return clock
 
 
 def test_a_sample_is_wall_time_and_cpu_over_wall(clock):
@@ -51,9 +51,9 @@ def test_a_sample_is_wall_time_and_cpu_over_wall(clock):
 
 def test_subjects_are_run_in_turn_after_their_warm_up(clock):
     runs = {name: (lambda name=name: clock.run(name), True) for name in "ab"}
-    found = interleave(runs, repeats=3, warmup=2)
+    timed = interleave(runs, repeats=3, warmup=2)
     assert "".join(clock.runs) == "aabb" + "ababab"
-    assert [len(one.kept) for one in found.values()] == [3, 3]
+    assert [len(series.accepted) for series in timed.values()] == [3, 3]
 
 
 def test_what_is_rejected_is_taken_again(clock):
@@ -61,9 +61,9 @@ def test_what_is_rejected_is_taken_again(clock):
         clock.stalls = 1 if clock.runs.count("a") in (1, 2) else 0
         clock.run("a")
 
-    found = interleave({"a": (a, True), "b": (lambda: clock.run("b"), True)}, repeats=4, warmup=0)
-    assert (len(found["a"].kept), found["a"].rejected) == (4, 2)
-    assert (len(found["b"].kept), found["b"].rejected) == (4, 0)
+    timed = interleave({"a": (a, True), "b": (lambda: clock.run("b"), True)}, repeats=4, warmup=0)
+    assert (len(timed["a"].accepted), timed["a"].rejected) == (4, 2)
+    assert (len(timed["b"].accepted), timed["b"].rejected) == (4, 0)
 
 
 def test_a_machine_that_stalls_most_of_the_time_is_not_waited_for(clock):
@@ -71,6 +71,6 @@ def test_a_machine_that_stalls_most_of_the_time_is_not_waited_for(clock):
         clock.stalls = 0 if clock.runs.count("a") % 5 == 0 else 1
         clock.run("a")
 
-    found = interleave({"a": (most, True)}, repeats=5, warmup=0)
-    assert len(found["a"].samples) == 5 * (1 + timing.MAX_EXTRA)
-    assert len(found["a"].kept) == 3
+    timed = interleave({"a": (most, True)}, repeats=5, warmup=0)
+    assert len(timed["a"].samples) == 5 * (1 + timing.MAX_EXTRA)
+    assert len(timed["a"].accepted) == 3

@@ -173,10 +173,8 @@ def test_force_replaces_bundles_alone(capsys, tiny_checkpoint, tmp_path, kind):
 def test_the_space_that_is_asked_for_is_of_what_is_written(
     capsys, make_tiny_model, make_tiny_checkpoint, tmp_path, monkeypatch
 ):
-    from laco_export.exporter import pipeline
-
     checkpoint = make_tiny_checkpoint(make_tiny_model(vocab_size=20_000), tmp_path / "checkpoint")
-    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1))
     asked = []
     for options in (["--no-llm", "--fp16"], ["--no-llm", "--fp32"], ["--llm", "int8"], ["--llm", "fp32"]):
         assert main(["--model", str(checkpoint), "--output", str(tmp_path / "bundle"), *options]) == 1
@@ -220,9 +218,7 @@ def test_a_full_disk_behind_another_library(capsys, tiny_checkpoint, tmp_path, m
 
 
 def test_a_disk_without_room_is_told_before_the_work(capsys, tiny_checkpoint, tmp_path, monkeypatch):
-    from laco_export.exporter import pipeline
-
-    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     assert main(["--model", str(tiny_checkpoint), "--output", str(tmp_path / "bundle"), *QUICK]) == 1
     message = capsys.readouterr().err
     assert "cannot hold the bundle" in message

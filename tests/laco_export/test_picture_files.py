@@ -1,9 +1,11 @@
 """Which files are pictures."""
 
 import pytest
+from PIL import Image
 
 from laco_export.errors import UsageError
-from laco_export.picture_files import picture_files
+from laco_export.picture_files import PICTURE_SUFFIXES, picture_files
+from laco_export.preprocessing import PILLOW_FORMATS
 
 
 def test_a_folder_is_walked_and_a_file_is_taken_as_it_is(tmp_path):
@@ -11,8 +13,8 @@ def test_a_folder_is_walked_and_a_file_is_taken_as_it_is(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
-    found = picture_files([tmp_path, tmp_path / "odd.bin"])
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+    files = picture_files([tmp_path, tmp_path / "odd.bin"])
+    assert [path.relative_to(tmp_path).as_posix() for path in files] == [
         "b.PNG",
         "inner/a.avif",
         "inner/deeper/c.ppm",
@@ -24,3 +26,21 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="no pictures"):
         picture_files([tmp_path])
+
+
+def test_every_file_that_counts_as_a_picture_is_of_a_format_that_is_read():
+    Image.init()
+    formats = {suffix: Image.registered_extensions().get(suffix) for suffix in PICTURE_SUFFIXES}
+    assert set(formats.values()) <= set(PILLOW_FORMATS), formats
+
+
+def test_several_folders_keep_their_order(tmp_path):
+    for name in ("second/a.png", "first/b.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    files = picture_files([tmp_path / "second", tmp_path / "first", tmp_path / "absent.png"])
+    assert [path.name for path in files] == [
+        "a.png",
+        "b.png",
+        "absent.png",
+    ]  # whoever reads the last says what is wrong

@@ -42,9 +42,9 @@ def test_the_same_bytes_as_transformers_clip(size):
 
     picture = noise(*size)
     expected = CLIPImageProcessor(**CLIP.to_dict())(picture, return_tensors="np")["pixel_values"][0]
-    given = CLIP(picture)
-    assert given.dtype == np.float32
-    assert given.tobytes() == np.ascontiguousarray(expected).tobytes()
+    actual = CLIP(picture)
+    assert actual.dtype == np.float32
+    assert actual.tobytes() == np.ascontiguousarray(expected).tobytes()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -122,8 +122,8 @@ def corners(image):
     return image.getpixel((0, 0)), image.getpixel((image.width - 1, image.height - 1))
 
 
-def close(given, expected, tolerance):
-    return all(np.abs(np.subtract(g, e)).max() <= tolerance for g, e in zip(given, expected))
+def close(actual, expected, tolerance):
+    return all(np.abs(np.subtract(g, e)).max() <= tolerance for g, e in zip(actual, expected))
 
 
 @pytest.mark.parametrize(
@@ -174,9 +174,9 @@ def test_exif_orientation_is_applied(orientation, kind):
     stored, exif = noise(7, 4), Image.Exif()
     exif[0x0112] = orientation
     expected = stored if UPRIGHT[orientation] is None else stored.transpose(UPRIGHT[orientation])
-    given = load_image(saved(stored, kind, exif=exif))
-    assert given.size == expected.size
-    assert np.array_equal(np.asarray(given), np.asarray(expected))
+    actual = load_image(saved(stored, kind, exif=exif))
+    assert actual.size == expected.size
+    assert np.array_equal(np.asarray(actual), np.asarray(expected))
 
 
 def test_the_largest_picture_is_refused_from_its_header(tmp_path, monkeypatch):

@@ -109,9 +109,9 @@ def test_sample_frames():
 
 
 def test_layouts_by_image_sizes():
-    found = layouts([SINGLE_TILE, VIDEO_FRAME, (50, 100)], grid=(4, 4), tiling=Tiling(TILE), video_pooling=2)
-    assert [len(layout) for layout in found[:2]] == [16, 4]
-    assert found[2].tiles == 9  # 2 x 4 and the base
+    token_layouts = layouts([SINGLE_TILE, VIDEO_FRAME, (50, 100)], grid=(4, 4), tiling=Tiling(TILE), video_pooling=2)
+    assert [len(layout) for layout in token_layouts[:2]] == [16, 4]
+    assert token_layouts[2].tiles == 9  # 2 x 4 and the base
     with pytest.raises(ConfigError, match="no tiling"):
         layouts([(50, 100)], grid=(4, 4), tiling=None)
 

@@ -1,13 +1,19 @@
-"""Fixtures of the training tests: a small data set on disk."""
+"""Fixtures of the training tests: a small data set on disk, a batch, and what a model learns of it."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from one_thread import one_thread  # noqa: F401
+
 
 def write_stage_data(folder, samples=16):
-    """LLaVA JSON `data.json` about pictures of three colours; every seventh sample is text alone."""
+    """LLaVA JSON ``data.json`` about pictures of three colours; every seventh sample is text alone."""
     entries = []
     for index in range(samples):
         colour = ["red", "green", "blue"][index % 3]
@@ -21,18 +27,47 @@ def write_stage_data(folder, samples=16):
     return folder
 
 
+def picture_batch(model, texts=((5, 6, 7), (8, 9))):
+    """Rows of one picture and a text whose second half counts, padded at the right."""
+    import torch
+
+    from laco_training.data import IGNORED
+
+    longest = max(map(len, texts))
+    ids, labels, mask = [], [], []
+    for text in texts:
+        image = [model.config.image_token_id] * model.tokens_per_image
+        pad = longest - len(text)
+        counted = [IGNORED if i < len(text) // 2 else token for i, token in enumerate(text)]
+        ids.append([*image, *text, *[0] * pad])
+        labels.append([IGNORED] * model.tokens_per_image + counted + [IGNORED] * pad)
+        mask.append([1] * (model.tokens_per_image + len(text)) + [0] * pad)
+    pixels = torch.randn(len(texts), 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels), "attention_mask": torch.tensor(mask)}
+    return {**batch, "pixel_values": pixels}
+
+
+def loss_and_gradients(model, batch):
+    """The loss, and the gradient of every parameter that has one."""
+    model.zero_grad()
+    loss = model(**batch, use_cache=False).loss
+    loss.backward()
+    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
 @pytest.fixture(scope="session")
 def stage_data(tmp_path_factory):
-    """A folder with `data.json`: 16 samples, two of them text alone."""
+    """A folder with ``data.json``: 16 samples, two of them text alone."""
     return write_stage_data(tmp_path_factory.mktemp("stage-data"))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny matrices gain nothing from threads, and on a busy machine threads wait for each other."""
-    import torch
+@pytest.fixture(scope="session")
+def make_batch():
+    """``make_batch(model, texts=…)``: a picture and a text in each row."""
+    return picture_batch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+
+@pytest.fixture(scope="session")
+def gradients():
+    """``gradients(model, batch)``: the loss, and each parameter's gradient by its name."""
+    return loss_and_gradients

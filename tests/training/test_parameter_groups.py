@@ -59,6 +59,24 @@ def test_only_the_named_groups_are_trained(model):
     assert sum("projector" in name for name in trained) == 4
 
 
+def test_stage_1_keeps_gradients_of_the_merge_and_the_projector_alone(make_tiny_model, make_batch, gradients):
+    model = make_tiny_model(blocks=4).train()
+    set_trainable(model, {"compressor": 1, "projector": 1})
+    differentiable = {}
+    for index, block in enumerate(model.vision_model.encoder.encoder.layers):
+        block.register_forward_hook(
+            lambda module, inputs, outputs, index=index: differentiable.__setitem__(index, outputs[0].requires_grad)
+        )
+    _, every = gradients(model, make_batch(model))
+    groups = parameters_by_group(model)
+    for name in ("compressor", "projector"):
+        assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in groups[name])
+    for name in ("encoder", "language_model"):
+        assert all(parameter.grad is None for parameter in groups[name])
+    assert len(every) == len(groups["compressor"]) + len(groups["projector"])
+    assert differentiable == {0: False, 1: False, 2: True, 3: True}  # no graph before the merge after block 2
+
+
 def test_muon_takes_the_matrices_and_adamw_the_rest(model):
     embeddings = embedding_ids(model)
     groups = [part for group in optimizer_groups(model, RATES, 0.0) for part in split_matrices(group, embeddings)]

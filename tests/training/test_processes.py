@@ -47,27 +47,27 @@ def together(kind, tiny_checkpoint, stage_data, output):
 
 def test_two_processes_train_what_one_trains(alone, tiny_checkpoint, stage_data, tmp_path):
     losses, folder = alone
-    found = together("ddp", tiny_checkpoint, stage_data, tmp_path / "two")
-    assert len(found["everything"]) == 50
+    losses_of_two = together("ddp", tiny_checkpoint, stage_data, tmp_path / "two")
+    assert len(losses_of_two["everything"]) == 50
     for name, expected in losses.items():
-        assert found[name] == pytest.approx(expected, abs=1e-4), name
+        assert losses_of_two[name] == pytest.approx(expected, abs=1e-4), name
     same_weights(folder / "everything", tmp_path / "two" / "everything", 1e-3)
 
 
 def test_fsdp_shards_trains_resumes_and_saves_whole_weights(alone, tiny_checkpoint, stage_data, tmp_path):
     losses, folder = alone
-    found = together("fsdp", tiny_checkpoint, stage_data, tmp_path / "two")
+    losses_of_two = together("fsdp", tiny_checkpoint, stage_data, tmp_path / "two")
     for name in ("first", "mixed"):
-        assert found[name] == pytest.approx(losses[name], abs=1e-4), name
+        assert losses_of_two[name] == pytest.approx(losses[name], abs=1e-4), name
         same_weights(folder / name, tmp_path / "two" / name, 1e-3)
-    assert len(found["everything"]) == 8  # another cosine than the fifty steps', and interrupted after the fifth
-    assert found["everything"][0] == pytest.approx(losses["everything"][0], abs=1e-4)
-    assert found["everything"][-1] < found["everything"][0] - 0.1
+    assert len(losses_of_two["everything"]) == 8  # another cosine than of fifty steps, interrupted after the fifth
+    assert losses_of_two["everything"][0] == pytest.approx(losses["everything"][0], abs=1e-4)
+    assert losses_of_two["everything"][-1] < losses_of_two["everything"][0] - 0.1
 
 
-def same_weights(one, other, tolerance):
+def same_weights(folder, other, tolerance):
     """Adam divides by gradients' sizes, so that where a gradient is nearly zero its rounding decides the direction."""
-    one, other = (checkpoint.load(folder).model.state_dict() for folder in (one, other))
-    assert one.keys() == other.keys()
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=0, atol=tolerance, msg=name)
+    weights, expected = (checkpoint.load(path).model.state_dict() for path in (other, folder))
+    assert weights.keys() == expected.keys()
+    for name in weights:
+        torch.testing.assert_close(weights[name], expected[name], rtol=0, atol=tolerance, msg=name)

@@ -164,9 +164,9 @@ def test_the_resolved_recipe_is_a_recipe(name, tmp_path):
 
 
 def test_keys_of_the_machine_may_differ():
-    one = {"recipe": resolved_recipe(load_recipe(PAPER[0]))}
-    other = {"recipe": resolved_recipe(load_recipe(PAPER[0], ["all_stages.workers=9", "stages.1.5.epochs=2"]))}
-    assert differing_keys(one, other) == ["recipe.stages.1.5.epochs: 1.0 then, 2.0 now"]
+    then = {"recipe": resolved_recipe(load_recipe(PAPER[0]))}
+    now = {"recipe": resolved_recipe(load_recipe(PAPER[0], ["all_stages.workers=9", "stages.1.5.epochs=2"]))}
+    assert differing_keys(then, now) == ["recipe.stages.1.5.epochs: 1.0 then, 2.0 now"]
 
 
 def test_batches_and_steps():

@@ -107,7 +107,7 @@ def test_a_stage_needs_the_one_before_it(recipe, tmp_path, capsys):
 
 @pytest.mark.parametrize("options", [("--force",), ("--resume",), ("--stage", "1")])
 def test_what_is_no_run_is_not_replaced(recipe, tmp_path, capsys, options):
-    """`--force` replaces the whole folder, the others its `checkpoint`; refused before anything is trained."""
+    """``--force`` replaces the whole folder, the others its ``checkpoint``; refused before anything is trained."""
     output = tmp_path / "pictures"
     (output / "checkpoint").mkdir(parents=True)
     (output / "checkpoint" / "cat.jpg").write_bytes(b"cat")
@@ -243,9 +243,9 @@ def test_deepspeed_that_is_not_installed(recipe, tmp_path, capsys, monkeypatch):
 def test_the_plan(recipe, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["--recipe", recipe, "--set", "all_stages.precision=bf16", "--dry-run", "--json", "--debug"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["method"], found["merge"], found["tokens_per_tile"]) == ("laco", {"1/2": 1}, 4)
-    first, second = found["parts"]
+    planned = json.loads(capsys.readouterr().out)
+    assert (planned["method"], planned["merge"], planned["tokens_per_tile"]) == ("laco", {"1/2": 1}, 4)
+    first, second = planned["parts"]
     assert (first["samples"], first["steps"], first["accumulation"]) == (16, 4, 2)
     assert first["kinds"] == {"text": 2, "image": 14}
     assert set(first["parameters"]) == {"compressor", "projector"}

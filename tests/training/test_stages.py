@@ -98,7 +98,7 @@ class Interrupted(BaseException):
 
 
 def interrupting(at):
-    """A progress bar that stops the training at optimiser step `at`."""
+    """A progress bar that stops the training at optimiser step ``at``."""
     done = [0]
 
     def advance(steps):
@@ -329,7 +329,7 @@ def test_a_checkpoint_that_cannot_be_written(tiny_checkpoint, stage_data, tmp_pa
 
 
 def test_as_many_steps_as_told_of_a_stream_by_url(tiny_checkpoint, stage_data, tmp_path):
-    """As `--fake-quant` trains."""
+    """As ``--fake-quant`` trains."""
     recipe = replace(parquet_recipe(stage_data, tmp_path), data=f"file://{tmp_path}/rows.parquet")
     assert len(train_stage(tiny_checkpoint, recipe, tmp_path, tmp_path / "out", seed=0, steps=3)) == 3
 
@@ -346,7 +346,7 @@ def test_the_samples_of_a_step_wait_in_main_memory(tiny_checkpoint, stage_data, 
 
 
 def spoil(monkeypatch, make):
-    """Multiply the model's loss by what `make` gives, after it has tried to make it."""
+    """Multiply the model's loss by what ``make`` gives, after it has tried to make it."""
     original = LacoForConditionalGeneration.forward
 
     def forward(self, *args, **kwargs):

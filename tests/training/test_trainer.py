@@ -5,7 +5,7 @@ from laco_training.stages import train_stage
 
 
 def test_samples_that_were_cut_are_counted(tiny_checkpoint, stage_data, tmp_path):
-    """Of the 16 answers `colour * (index % 4 + 1)` the longer ones do not fit; each step's count is logged."""
+    """Of the 16 answers ``colour * (index % 4 + 1)`` the longer ones do not fit; each step's count is logged."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from laco_export.models import LacoProcessor

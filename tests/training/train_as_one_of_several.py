@@ -1,8 +1,8 @@
-"""What each process of `test_processes` runs: the same stages, and the losses of the main one as JSON.
+"""What each process of ``test_processes`` runs: the same stages, and the losses of the main one as JSON.
 
     torchrun --nproc-per-node 2 train_as_one_of_several.py START DATA OUTPUT
 
-accelerate starts FSDP on accelerators only; for `fsdp` gloo on the CPU passes as one.
+accelerate starts FSDP on accelerators only; for ``fsdp`` gloo on the CPU passes as one.
 """
 
 import json

@@ -1,9 +1,30 @@
 """Training data: from LLaVA JSON, mixtures and parquet to batches whose labels are exact.
 
+::
+
     sources ─ mixture ─▶ dataset ─ samples (conversations, pictures) ─▶ batches
                             └─ sampler: in which order
 
-`open_dataset` and `GroupedSampler` serve local files by index; `ConversationStream` reads parquet as it comes.
+:func:`open_dataset` and :class:`GroupedSampler` serve local files by index; :class:`ConversationStream` reads parquet
+as it comes. In reading order:
+
+- :mod:`.sources`: which reader a data path gets;
+- :mod:`.json_files`: LLaVA's JSON, read sample by sample;
+- :mod:`.parquet_files`: parquet as the Hub publishes it, read by row group;
+- :mod:`.arrow_folders`: folders of ``datasets.save_to_disk``;
+- :mod:`.mixture`: LLaVA-OneVision's mixture files;
+- :mod:`.conversations`: who says what, which pictures a sample names, which words are trained on;
+- :mod:`.pictures`: pictures and videos, wherever they lie;
+- :mod:`.archives`: files inside a zip or a tar;
+- :mod:`.positioned_file`: a file read at given places by many processes at once;
+- :mod:`.samples`: one sample as the model's inputs and labels;
+- :mod:`.dataset`: the samples of a stage by index;
+- :mod:`.sampler`: the order of a pass;
+- :mod:`.stream`: parquet from afar, as it comes;
+- :mod:`.batches`: samples to a batch, padded or packed;
+- :mod:`.broken`: samples that cannot be used: named, counted, skipped;
+- :mod:`.preview`: a sample as the model will read it, for ``--dry-run``;
+- :mod:`.errors`: what goes wrong with training data.
 """
 
 from .batches import Collator

@@ -1,8 +1,8 @@
 """Files inside a zip or a tar, read in any order without extracting them.
 
-The archive's table of contents is read once, by `zipfile` or `tarfile`, and kept as flat arrays: 48 bytes and the name
-for each file, where `zipfile` keeps half a kilobyte. Worker processes that are forked share them. A file is read at its
-own offset on a handle that each process opens for itself, so no position is shared.
+The archive's table of contents is read once, by ``zipfile`` or ``tarfile``, and kept as flat arrays: 48 bytes and the
+name for each file, where ``zipfile`` keeps half a kilobyte. Worker processes that are forked share them. A file is read
+at its own offset on a handle that each process opens for itself, so no position is shared.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Archive:
         Raises:
             DataError: the archive has no such file, or its bytes are damaged or encrypted.
         """
-        found = self._index.find(name)
-        if found is None:
+        place = self._index.find(name)
+        if place is None:
             raise DataError(f"archive '{self.path}' holds no file '{name}'")
-        offset, packed, size, method, check = found
+        offset, packed, size, method, check = place
         if self.path.suffix == ".zip":
             offset = self._after_local_header(offset, name)
         data = self._file.read(offset, packed)
@@ -138,12 +138,12 @@ class _Index:
 
     def under(self, prefix: str) -> list[str]:
         start = prefix.removeprefix("./").encode("utf-8", "surrogateescape")
-        found = []
+        names = []
         for position in range(bisect_left(range(len(self)), start, key=self._name), len(self)):
             if not (name := self._name(position)).startswith(start):
                 break
-            found.append(name.decode("utf-8", "surrogateescape"))
-        return found
+            names.append(name.decode("utf-8", "surrogateescape"))
+        return names
 
     def _name(self, position: int) -> bytes:
         return self._names[self._ends[position - 1] if position else 0 : self._ends[position]]

@@ -1,4 +1,4 @@
-"""A dataset that `datasets.Dataset.save_to_disk` wrote: memory-mapped, any row at once."""
+"""A dataset that ``datasets.Dataset.save_to_disk`` wrote: memory-mapped, any row at once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .parquet_files import check_columns, holds_pictures, lengths_of_conversatio
 
 
 class ArrowSource:
-    """The rows of a saved `datasets.Dataset`; pictures stay bytes until they are asked for.
+    """The rows of a saved ``datasets.Dataset``; pictures stay bytes until they are asked for.
 
     Raises:
-        DataError: the folder cannot be loaded, or has no column `conversations`, or one of another shape.
+        DataError: the folder cannot be loaded, or has no column ``conversations``, or one of another shape.
     """
 
-    pictures = text_lengths = None  # not known before the rows are read: see `lengths_of`
+    pictures = text_lengths = None  # not known before the rows are read: see ``lengths_of``
 
     def __init__(self, path: Path):
         from datasets import Dataset, load_from_disk

@@ -17,17 +17,22 @@ class Collator:
 
     Args:
         pad_token_id: fills the rows behind their samples.
-        packed: put the samples into one row `[1, T]` without padding. `position_ids` start anew with each and there is
-            no `attention_mask`: transformers makes the block-diagonal mask of these itself. No label crosses from one
-            sample to the next, because a sample's first token never counts.
+        packed: put the samples into one row ``[1, T]`` without padding. ``position_ids`` start anew with each and there
+            is no ``attention_mask``: transformers makes the block-diagonal mask of these itself. No label crosses from
+            one sample to the next, because a sample's first token never counts.
     """
 
     def __init__(self, pad_token_id: int, *, packed: bool = False):
         self.pad_token_id, self.packed = pad_token_id, packed
 
     def __call__(self, samples: Sequence[dict]) -> dict:
-        """`input_ids`, `labels` `[B, T]`, `attention_mask` or `position_ids`, `pixel_values [tiles, 3, H, W]`,
-        `image_sizes [num_images, 2]`, and `notes`, alone where a sample's place could not be filled."""
+        """A batch as the model's keyword arguments, and its notes.
+
+        Returns:
+            ``input_ids`` and ``labels`` ``[B, T]``, ``attention_mask`` or ``position_ids``, ``pixel_values``
+            ``[tiles, 3, H, W]``, ``image_sizes`` ``[num_images, 2]``, and ``notes``; these alone where a sample's
+            place could not be filled.
+        """
         notes = BatchNotes.joined([sample["notes"] for sample in samples])
         if not notes.complete:
             return {"notes": notes}

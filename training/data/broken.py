@@ -1,10 +1,12 @@
 """Samples that cannot be used: named, counted and skipped, up to a limit.
 
+::
+
     {"index": 4711, "id": "coco-12", "file": "llava_558k.json", "reason": "'coco/12.jpg' does not exist"}
 
-One line for each in `broken-samples.jsonl`, which all processes of a run and all its resumptions share; so the count is
-the run's, wherever a sample was met. Reading never raises for a broken sample: it notes it and takes another one, and
-the notes travel with the batch to the training process, which keeps this log.
+One line for each in ``broken-samples.jsonl``, which all processes of a run and all its resumptions share; so the count
+is the run's, wherever a sample was met. Reading never raises for a broken sample: it notes it and takes another one,
+and the notes travel with the batch to the training process, which keeps this log.
 """
 
 from __future__ import annotations
@@ -41,10 +43,10 @@ class BatchNotes:
 
     Attributes:
         ids: of the samples, in the batch's order.
-        truncated: how many were cut to `max_length`.
+        truncated: how many were cut to ``max_length``.
         broken: samples that were met and skipped on the way.
         complete: False where a sample was broken and so was everything that was tried in its place.
-        positions: where the stream stood after the batch, by worker (`stream` only).
+        positions: where the stream stood after the batch, by worker (:mod:`.stream` only).
     """
 
     ids: Sequence[str] = ()
@@ -73,7 +75,7 @@ class BrokenSamples:
 
     Args:
         log: the file that names them; what stands in it counts.
-        limit: as many may be skipped; below 1 it is a share of `total`.
+        limit: as many may be skipped; below 1 it is a share of ``total``.
         total: samples of the dataset.
     """
 

@@ -1,8 +1,8 @@
 """A sample's conversation: who says what, which pictures it names, and which of its words are trained on.
 
-`<image>` and `<video>` are also words of HTML and SVG. They are marks in what the user says and where the sample names
-pictures or videos; elsewhere they are text. A user's turn that begins or ends with such a line of its own (LLaVA's
-form) means a picture even where the sample names none: it was lost, and the sample is broken.
+``<image>`` and ``<video>`` are also words of HTML and SVG. They are marks in what the user says and where the sample
+names pictures or videos; elsewhere they are text. A user's turn that begins or ends with such a line of its own
+(LLaVA's form) means a picture even where the sample names none: it was lost, and the sample is broken.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Piece(NamedTuple):
 
 
 def turns_of(entry: Mapping) -> list[Turn]:
-    """A sample's conversation as `(role, text)` turns.
+    """A sample's conversation as ``(role, text)`` turns.
 
     Raises:
         DataError: it has none, or a turn of another shape, or an unknown speaker.
@@ -60,12 +60,12 @@ def alternating_turns_of(entry: Mapping) -> list[Turn]:
     """The turns of a sample to train on: a system line if any, then question and answer by turns.
 
     Raises:
-        DataError: as `turns_of`; the conversation starts with an answer, does not alternate, or has no answer.
+        DataError: as :func:`turns_of`; the conversation starts with an answer, does not alternate, or has no answer.
     """
     turns = turns_of(entry)
     roles = [role for role, _ in turns]
     spoken = roles[1:] if roles[0] == "system" else roles
-    if spoken[:1] != ["user"] or "system" in spoken or any(one == next_one for one, next_one in pairwise(spoken)):
+    if spoken[:1] != ["user"] or "system" in spoken or any(role == following for role, following in pairwise(spoken)):
         raise DataError("its conversation does not alternate", given=", ".join(roles[:8]), allowed="user, assistant, …")
     if "assistant" not in spoken:
         raise DataError("it has no answer to learn")
@@ -97,25 +97,25 @@ def pieces_of(entry: Mapping, *, plain: bool = False) -> list[Piece]:
     """The prompt in pieces: the answers and their end count for the loss.
 
     Args:
-        plain: stage 1's form, see `plain_pieces`.
+        plain: stage 1's form, see :func:`plain_pieces`.
 
     Raises:
-        DataError: as `alternating_turns_of`; with `plain`, as `plain_pieces`.
+        DataError: as :func:`alternating_turns_of`; with ``plain``, as :func:`plain_pieces`.
     """
     if plain:
-        pieces, marks = plain_pieces(entry), [IMAGE_MARK, VIDEO_MARK]
+        spans, marks = plain_pieces(entry), [IMAGE_MARK, VIDEO_MARK]
     else:
         turns = _with_video_marks(entry, alternating_turns_of(entry))
-        pieces, marks = render_with_mask(turns), _marks_in(entry, turns)
+        spans, marks = render_with_mask(turns), _marks_in(entry, turns)
     divided = re.compile(f"({'|'.join(marks)})") if marks else None
-    found = []
-    for text, counts in pieces:
+    pieces = []
+    for text, counts in spans:
         if divided is None or counts or text.startswith(f"{IM_START}system"):
-            found.append(Piece(text, counts))
+            pieces.append(Piece(text, counts))
             continue
         parts = divided.split(text)  # text and mark by turns
-        found += [Piece(part, False, is_mark=place % 2 == 1) for place, part in enumerate(parts) if part]
-    return found
+        pieces += [Piece(part, False, is_mark=place % 2 == 1) for place, part in enumerate(parts) if part]
+    return pieces
 
 
 def plain_pieces(entry: Mapping) -> list[tuple[str, bool]]:
@@ -134,7 +134,7 @@ def pictures_of(entry: Mapping) -> int:
 
 
 def kinds_of(pictures: np.ndarray) -> np.ndarray:
-    """Indices into `KINDS` from what `pictures_of` counted."""
+    """Indices into :data:`KINDS` from what :func:`pictures_of` counted."""
     return np.where(pictures < 0, KINDS.index("video"), np.clip(pictures, 0, 2))
 
 
@@ -155,7 +155,7 @@ def _marks_in(entry: Mapping, turns: list[Turn]) -> list[str]:
 
 
 def _with_video_marks(entry: Mapping, turns: list[Turn]) -> list[Turn]:
-    """LLaVA's data marks a video `<image>`: where a sample has videos and no pictures, that mark means a video."""
+    """LLaVA's data marks a video ``<image>``: where a sample has videos and no pictures, that mark means a video."""
     if not video_names(entry) or image_names(entry) or _asked(entry, VIDEO_MARK):
         return turns
     return [(role, text.replace(IMAGE_MARK, VIDEO_MARK) if role == "user" else text) for role, text in turns]

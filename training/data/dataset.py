@@ -14,7 +14,7 @@ from laco_export.errors import LacoError
 
 from .broken import BatchNotes, BrokenSample
 from .conversations import KINDS, kinds_of
-from .mixture import Part, open_parts
+from .mixture import MixturePart, open_parts
 from .parquet_files import HANDFUL_BYTES, ParquetSource
 from .pictures import Pictures, PicturesInRows
 from .samples import SampleEncoder
@@ -33,10 +33,11 @@ def open_dataset(
     """The samples of a data file or a mixture of them.
 
     Args:
-        path: `.json`, `.jsonl`, `.parquet`, a folder or pattern of these, a folder of `save_to_disk`, or a `.yaml`.
-        images: the folder, zip or tar of the pictures; None takes the folder of `path`.
-        seed: of a mixture's `random` strategies.
-        encoding: `plain`, `max_length`, `tiled`, `max_frames`: see `SampleEncoder`.
+        path: ``.json``, ``.jsonl``, ``.parquet``, a folder or pattern of these, a folder of ``save_to_disk``, or a
+            ``.yaml``.
+        images: the folder, zip or tar of the pictures; None takes the folder of ``path``.
+        seed: of a mixture's ``random`` strategies.
+        encoding: ``plain``, ``max_length``, ``tiled``, ``max_frames``: see :class:`~.samples.SampleEncoder`.
 
     Raises:
         DataError: a file is missing or cannot be read, or there is no sample.
@@ -49,24 +50,24 @@ def count_samples(path: Path) -> int:
     """Samples of a data path; reads JSON through, and of parquet only the footers.
 
     Raises:
-        DataError: as `open_dataset`.
+        DataError: as :func:`open_dataset`.
     """
     return sum(len(part.rows) for part in open_parts(path))
 
 
 class ConversationDataset(torch.utils.data.Dataset):
-    """Samples as `{input_ids, labels[, pixel_values, image_sizes], notes}`, see `SampleEncoder`.
+    """Samples as ``{input_ids, labels[, pixel_values, image_sizes], notes}``, see :class:`~.samples.SampleEncoder`.
 
     A sample that cannot be used is noted, and another one stands in its place, of its kind where one is found: drawn by
-    its index alone, so every process and every pass draws the same. `notes` is a `BatchNotes`; where nothing usable was
-    found, it comes alone.
+    its index alone, so every process and every pass draws the same. ``notes`` is a :class:`~.broken.BatchNotes`; where
+    nothing usable was found, it comes alone.
 
     Args:
         parts: the data files and the rows used of each.
         images: where pictures lie, for parts that do not say.
     """
 
-    def __init__(self, parts: list[Part], images: Path, encoder: SampleEncoder):
+    def __init__(self, parts: list[MixturePart], images: Path, encoder: SampleEncoder):
         self.parts, self.encoder = parts, encoder
         self.tokenizer = encoder.tokenizer
         self._starts = np.cumsum([0, *(len(part.rows) for part in parts)])
@@ -99,10 +100,10 @@ class ConversationDataset(torch.utils.data.Dataset):
 
     def _id(self, index: int, entry: object) -> str:
         """The sample's own id, or its file and row."""
-        found = entry.get("id") if isinstance(entry, dict) else None
+        name = entry.get("id") if isinstance(entry, dict) else None
         part = self._part(index)
         row = int(self.parts[part].rows[index - self._starts[part]])
-        return str(found) if found not in (None, "") else f"{self.parts[part].name}:{row}"
+        return str(name) if name not in (None, "") else f"{self.parts[part].name}:{row}"
 
     def _candidates(self, index: int, broken: list[BrokenSample]) -> Iterator[int]:
         """A sample, then those to try in its place: its own kind first, judged by their texts, without a picture."""
@@ -133,7 +134,7 @@ class ConversationDataset(torch.utils.data.Dataset):
         return int(np.searchsorted(self._starts, index, side="right")) - 1
 
     def measure(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Kinds (indices into `KINDS`) and estimated tokens of samples; no picture is read."""
+        """Kinds (indices into :data:`~.conversations.KINDS`) and estimated tokens of samples; no picture is read."""
         pictures, lengths = np.zeros(len(indices), np.int16), np.zeros(len(indices), np.int32)
         belongs = np.searchsorted(self._starts, indices, side="right") - 1
         for number, part in enumerate(self.parts):
@@ -146,7 +147,7 @@ class ConversationDataset(torch.utils.data.Dataset):
         return kinds_of(pictures), self.encoder.estimated_tokens(pictures, lengths)
 
     def kinds(self, indices: np.ndarray) -> np.ndarray:
-        """Indices into `KINDS`."""
+        """Indices into :data:`~.conversations.KINDS`."""
         return self.measure(indices)[0]
 
     def lengths(self, indices: np.ndarray) -> np.ndarray:
@@ -170,7 +171,8 @@ class ConversationDataset(torch.utils.data.Dataset):
         """All indices in a random order that reads parquet row groups one handful after another.
 
         Every sample draws a place in 0 … 1. Rows of parquet draw theirs in the stretch of their handful (row groups
-        of at most `HANDFUL_BYTES` in all, drawn from all files), all others anywhere: so the sources stay mixed.
+        of at most :data:`~.parquet_files.HANDFUL_BYTES` in all, drawn from all files), all others anywhere: so the
+        sources stay mixed.
         """
         keys = random.random(len(self))
         groups = [group for number in range(len(self.parts)) for group in self._row_groups(number)]
@@ -191,7 +193,7 @@ class ConversationDataset(torch.utils.data.Dataset):
 
     @property
     def read_together(self) -> int | None:
-        """About how many consecutive samples of `shuffled` share a handful of row groups; None: no limit."""
+        """About how many consecutive samples of :meth:`shuffled` share a handful of row groups; None: no limit."""
         groups = [group for number in range(len(self.parts)) for group in self._row_groups(number)]
         size = sum(size for _, _, size in groups)
         return None if not groups else max(1, len(self) * HANDFUL_BYTES // max(HANDFUL_BYTES, size))

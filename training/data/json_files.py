@@ -25,11 +25,11 @@ _GAP = re.compile(r"[ \t\r\n,]*")
 
 
 class JsonSource:
-    """The samples of a LLaVA-style JSON file: `[{id, image, conversations}, …]`, or such objects one after another.
+    """The samples of a LLaVA-style JSON file: ``[{id, image, conversations}, …]``, or such objects one after another.
 
     Attributes:
-        pictures: int16 `[n]`, as `conversations.pictures_of` counts them.
-        text_lengths: int32 `[n]`, bytes of the conversation.
+        pictures: int16 ``[n]``, as :func:`~.conversations.pictures_of` counts them.
+        text_lengths: int32 ``[n]``, bytes of the conversation.
 
     Raises:
         DataError: no such file, not JSON, not UTF-8, or no list of samples.
@@ -69,7 +69,7 @@ def read_entries(path: Path) -> list[dict]:
     """All samples of a LLaVA-style JSON file at once, for small files.
 
     Raises:
-        DataError: as `JsonSource`.
+        DataError: as :class:`JsonSource`.
     """
     return list(JsonSource(path))
 
@@ -160,5 +160,5 @@ def _not_json(path: Path, reason: str, place: int) -> DataError:
     return DataError(f"data file '{path}' is not JSON: {reason} at byte {place:,}", todo="the file may be cut off")
 
 
-def _no_list(path: Path, given: str, kind: type[DataError] = DataError) -> DataError:
-    return kind(f"data file '{path}' is not a list of samples", given=given, allowed="[{id, image, conversations}, …]")
+def _no_list(path: Path, shape: str, kind: type[DataError] = DataError) -> DataError:
+    return kind(f"data file '{path}' is not a list of samples", given=shape, allowed="[{id, image, conversations}, …]")

@@ -1,11 +1,14 @@
 """LLaVA-OneVision's mixture files: which data files, and how much of each.
 
+::
+
     datasets:
       - json_path: llava_558k.json          # or .jsonl, .parquet, a folder; relative to the mixture's own folder
         sampling_strategy: all              # first:N, end:N, random:N; N or N% (rounded up, as LLaVA does)
         images: pictures.zip                # LaCo's own, optional: where its pictures lie, relative likewise
 
-`random` draws by the run's seed and the entry's place in the file, so every process and every resumed run draws alike.
+``random`` draws by the run's seed and the entry's place in the file, so every process and every resumed run draws
+alike.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ _KEYS = ("json_path", "sampling_strategy", "images")
 
 
 @dataclass(frozen=True)
-class Part:
+class MixturePart:
     """One data file of a mixture with the rows that are used of it.
 
     Attributes:
@@ -44,7 +47,7 @@ class Part:
     name: str
 
 
-def open_parts(path: Path, *, seed: int = 0) -> list[Part]:
+def open_parts(path: Path, *, seed: int = 0) -> list[MixturePart]:
     """The parts of a mixture file, or any other data path as one part.
 
     Raises:
@@ -52,7 +55,7 @@ def open_parts(path: Path, *, seed: int = 0) -> list[Part]:
     """
     if path.suffix not in (".yaml", ".yml"):
         source = open_source(path)
-        return [Part(source, np.arange(len(source)), None, str(path))]
+        return [MixturePart(source, np.arange(len(source)), None, str(path))]
     parts, taken = [], []
     for place, entry in enumerate(read_mixture(path)):
         try:
@@ -69,7 +72,7 @@ def open_parts(path: Path, *, seed: int = 0) -> list[Part]:
                 todo=error.todo,
             ) from None
         images = entry.get("images")
-        parts.append(Part(source, rows, path.parent / images if images else None, entry["json_path"]))
+        parts.append(MixturePart(source, rows, path.parent / images if images else None, entry["json_path"]))
         taken.append(f"{entry['json_path']}: {len(rows)} of {len(source)}")
     if not sum(len(part.rows) for part in parts):
         raise DataError(
@@ -81,7 +84,7 @@ def open_parts(path: Path, *, seed: int = 0) -> list[Part]:
 
 
 def read_mixture(path: Path) -> list[dict]:
-    """The entries of a mixture file, each with a `json_path`.
+    """The entries of a mixture file, each with a ``json_path``.
 
     Raises:
         DataError: no such file, no YAML, or an entry of another shape.
@@ -116,27 +119,27 @@ def read_mixture(path: Path) -> list[dict]:
 
 
 def sampled_rows(count: int, strategy: str, *, seed: tuple[int, ...] = (0,)) -> np.ndarray:
-    """The rows, ascending, that a sampling strategy takes of `count`.
+    """The rows, ascending, that a sampling strategy takes of ``count``.
 
     Raises:
         DataError: there is no such strategy.
     """
-    found = _STRATEGY.fullmatch(str(strategy).strip())
-    if not found or found["name"] not in STRATEGIES or (found["number"] is None) != (found["name"] == "all"):
+    match = _STRATEGY.fullmatch(str(strategy).strip())
+    if not match or match["name"] not in STRATEGIES or (match["number"] is None) != (match["name"] == "all"):
         raise DataError(
             "sampling_strategy is unknown", given=strategy, allowed="all, first:N, end:N, random:N, each also as N%"
         )
-    if found["name"] == "all":
+    if match["name"] == "all":
         return np.arange(count)
-    if found["percent"]:
-        number = ceil(round(float(found["number"]) * count / 100, 9))  # rounded first: 28.000000000000004 is 28
-    elif "." in found["number"]:
+    if match["percent"]:
+        number = ceil(round(float(match["number"]) * count / 100, 9))  # rounded first: 28.000000000000004 is 28
+    elif "." in match["number"]:
         raise DataError("sampling_strategy takes whole samples", given=strategy, allowed="N, or N% for a share")
     else:
-        number = int(found["number"])
+        number = int(match["number"])
     number = min(count, number)
-    if found["name"] == "first":
+    if match["name"] == "first":
         return np.arange(number)
-    if found["name"] == "end":
+    if match["name"] == "end":
         return np.arange(count - number, count)
     return np.sort(np.random.default_rng(seed).permutation(count)[:number])

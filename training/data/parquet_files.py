@@ -1,10 +1,10 @@
 """Parquet as the Hub publishes it: columns id, image (or images, video), conversations, data_source.
 
 Rows are read by row group, the unit that parquet can be entered at: pictures lie in it as bytes, and nothing is
-unpacked to disk (`datasets.load_dataset` would first copy all of it to Arrow). The last groups read are kept, and the
+unpacked to disk (``datasets.load_dataset`` would first copy all of it to Arrow). The last groups read are kept, and the
 sampler takes rows in such an order that each reader (a process, or each of its workers) reads a group about once a pass
-(`ConversationDataset.shuffled`). A global batch is dealt out to all readers, so many readers read most groups each.
-Start-up reads the footers.
+(:meth:`.dataset.ConversationDataset.shuffled`). A global batch is dealt out to all readers, so many readers read most
+groups each. Start-up reads the footers.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class ParquetSource:
     """The rows of parquet files, in the order given.
 
     Attributes:
-        group_starts: int64 `[groups + 1]`, the first row of each row group, and the number of rows.
-        group_bytes: int64 `[groups]`, unpacked.
+        group_starts: int64 ``[groups + 1]``, the first row of each row group, and the number of rows.
+        group_bytes: int64 ``[groups]``, unpacked.
 
     Raises:
-        DataError: no such file, not parquet, no column `conversations`, or one of another shape.
+        DataError: no such file, not parquet, no column ``conversations``, or one of another shape.
     """
 
-    pictures = text_lengths = None  # not known before the rows are read: see `lengths_of`
+    pictures = text_lengths = None  # not known before the rows are read: see ``lengths_of``
 
     def __init__(self, paths: Sequence[Path]):
         self.paths = list(paths)
@@ -56,16 +56,16 @@ class ParquetSource:
         for number, path in enumerate(self.paths):
             metadata = _open(path).metadata
             for group in range(metadata.num_row_groups):
-                found = metadata.row_group(group)
+                row_group = metadata.row_group(group)
                 self._groups.append((number, group))
-                rows.append(found.num_rows)
-                sizes.append(found.total_byte_size)
+                rows.append(row_group.num_rows)
+                sizes.append(row_group.total_byte_size)
         self.group_starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         self.group_bytes = np.asarray(sizes, np.int64)
         if not len(self):
             raise NoSamplesError(f"parquet '{self.paths[0]}' holds no rows")
         self.holds_pictures = holds_pictures(_open(self.paths[0]).schema_arrow)
-        self._kept: OrderedDict[int, pa.Table] = OrderedDict()
+        self._tables: OrderedDict[int, pa.Table] = OrderedDict()
 
     def __len__(self) -> int:
         return int(self.group_starts[-1])
@@ -106,18 +106,18 @@ class ParquetSource:
         return pictures, lengths
 
     def _table(self, group: int) -> pa.Table:
-        if group in self._kept:
-            self._kept.move_to_end(group)
-            return self._kept[group]
+        if group in self._tables:
+            self._tables.move_to_end(group)
+            return self._tables[group]
         number, inner = self._groups[group]
         file = self._files.of(number)
         try:
             table = file.read_row_group(inner, columns=[n for n in file.schema_arrow.names if n in _COLUMNS])
         except (OSError, ValueError) as error:
             raise DataError(f"parquet '{self.paths[number]}' is damaged in row group {inner}: {error}") from None
-        self._kept[group] = table
-        while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > GROUPS_BYTES:
-            self._kept.popitem(last=False)
+        self._tables[group] = table
+        while len(self._tables) > 1 and sum(held.nbytes for held in self._tables.values()) > GROUPS_BYTES:
+            self._tables.popitem(last=False)
         return table
 
     @cached_property
@@ -125,16 +125,16 @@ class ParquetSource:
         return _Files(self.paths)
 
     def __getstate__(self) -> dict:
-        state = {**self.__dict__, "_kept": OrderedDict()}
+        state = {**self.__dict__, "_tables": OrderedDict()}
         state.pop("_files", None)
         return state
 
 
 def lengths_of_conversations(table: pa.Table, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (int16, by the user's marks) and text lengths (int32, bytes) of the rows of a column `conversations`.
+    """Pictures (int16, by the user's marks) and text lengths (int32, bytes) of the rows of a column ``conversations``.
 
     Args:
-        names: all columns of the data; without one for videos, `<video>` is a word.
+        names: all columns of the data; without one for videos, ``<video>`` is a word.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -189,21 +189,28 @@ def _open(path: Path) -> pq.ParquetFile:
 
 
 def check_columns(schema: pa.Schema, what: str) -> None:
-    """Raise `DataError` unless the data called `what` has a column `conversations` that holds lists of turns."""
+    """The data has a column ``conversations`` that holds lists of turns.
+
+    Args:
+        what: what the data is called in the error.
+
+    Raises:
+        DataError: it has not.
+    """
     import pyarrow.types as kinds
 
     if "conversations" not in schema.names:
         raise DataError(
             f"{what} has no column conversations", given=", ".join(schema.names), allowed=", ".join(_COLUMNS)
         )
-    found = schema.field("conversations").type
-    turn = found.value_type if kinds.is_list(found) or kinds.is_large_list(found) else None
+    column = schema.field("conversations").type
+    turn = column.value_type if kinds.is_list(column) or kinds.is_large_list(column) else None
     fields = {field.name: field.type for field in turn} if turn is not None and kinds.is_struct(turn) else {}
-    texts = [fields.get("from", found), fields.get("value", found)]
+    texts = [fields.get("from", column), fields.get("value", column)]
     if not all(kinds.is_string(text) or kinds.is_large_string(text) for text in texts) or not fields:
         raise DataError(
             f"the column conversations of {what} holds no lists of turns",
-            given=found,
+            given=column,
             allowed="list<struct<from: string, value: string>>",
             todo="write it as such, for example with datasets: [{'from': Value('string'), 'value': Value('string')}]",
         )
@@ -213,6 +220,6 @@ def holds_pictures(schema: pa.Schema) -> bool:
     """Whether rows may hold their pictures as bytes, where others only name them."""
     import pyarrow.types as kinds
 
-    types = [schema.field(name).type for name in _PICTURES if name in schema.names]
-    inner = [found.value_type if kinds.is_list(found) or kinds.is_large_list(found) else found for found in types]
-    return any(kinds.is_struct(found) and found.get_field_index("bytes") >= 0 for found in inner)
+    columns = [schema.field(name).type for name in _PICTURES if name in schema.names]
+    pictures = [kind.value_type if kinds.is_list(kind) or kinds.is_large_list(kind) else kind for kind in columns]
+    return any(kinds.is_struct(kind) and kind.get_field_index("bytes") >= 0 for kind in pictures)

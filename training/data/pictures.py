@@ -1,6 +1,6 @@
 """Pictures and videos of samples, wherever they lie: a folder, a zip, a tar, or the data file itself.
 
-A sample names a picture in one of three ways:
+A sample names a picture in one of three ways::
 
     "coco/1.jpg"                    in the images folder or archive
     "coco/train.zip/1.jpg"          in an archive in the images folder; "…/train.tar/1.jpg" likewise
@@ -27,7 +27,7 @@ from .errors import DataError
 ARCHIVES = (".zip", ".tar")
 
 PictureName = str | Mapping
-"""A name, or `{"bytes", "path"}`."""
+"""A name, or ``{"bytes": …, "path": …}``."""
 
 _INNER = re.compile(r"(.+?\.(?:zip|tar))/(.+)")
 
@@ -42,7 +42,7 @@ class Pictures:
     """Reads the pictures and videos that samples name.
 
     Args:
-        root: a folder, a `.zip` or a `.tar`.
+        root: a folder, a ``.zip`` or a ``.tar``.
 
     Raises:
         DataError: there is no such folder or archive.
@@ -70,7 +70,7 @@ class Pictures:
         return load_image(self.root / name) if archive is None else _from_bytes(archive.read(member), name)
 
     def video(self, name: PictureName | Sequence[str], max_frames: int) -> list[Image.Image]:
-        """At most `max_frames` frames of a video: a file, a folder of frames, or a list of the frames' names.
+        """At most ``max_frames`` frames of a video: a file, a folder of frames, or a list of the frames' names.
 
         Raises:
             DataError, VideoError: it is not there or cannot be read.

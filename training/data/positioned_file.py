@@ -15,7 +15,7 @@ class PositionedFile:
         self._opened: tuple[int, BinaryIO] | None = None  # by which process
 
     def read(self, offset: int, size: int) -> bytes:
-        """The `size` bytes at `offset`; fewer where the file ends before."""
+        """The ``size`` bytes at ``offset``; fewer where the file ends before."""
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = (os.getpid(), open(self.path, "rb", buffering=0))  # noqa: SIM115, closed with this object
         return os.pread(self._opened[1].fileno(), size, offset)

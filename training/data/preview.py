@@ -1,4 +1,4 @@
-"""A sample as the model will read it, with what it learns from in colour, for `--dry-run`."""
+"""A sample as the model will read it, with what it learns from in colour, for ``--dry-run``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from .dataset import ConversationDataset
 
-COUNTED, SILENT, PICTURE = "bold green", "dim", "magenta"
+COUNTED_STYLE, SILENT_STYLE, PICTURE_STYLE = "bold green", "dim", "magenta"
 
 
-def preview(dataset: ConversationDataset, index: int = 0) -> Text:
-    """The decoded tokens of a sample (or of what stands in its place): green ones count for the loss.
+def preview(dataset: ConversationDataset) -> Text:
+    """The decoded tokens of the first sample (or of what stands in its place): green ones count for the loss.
 
     A run of image tokens is folded to its number, and a line above tells pictures, tiles and tokens.
 
@@ -28,7 +28,7 @@ def preview(dataset: ConversationDataset, index: int = 0) -> Text:
     """
     from rich.text import Text
 
-    sample = dataset[index]
+    sample = dataset[0]
     notes = sample["notes"]
     if not notes.complete:
         first = notes.broken[0]
@@ -37,7 +37,7 @@ def preview(dataset: ConversationDataset, index: int = 0) -> Text:
     counted = sum(label != IGNORED for label in labels)
     text = Text()
     text.append(f"sample '{notes.ids[0]}': {len(tokens)} tokens, ")
-    text.append(f"{counted} count for the loss", style=COUNTED)
+    text.append(f"{counted} count for the loss", style=COUNTED_STYLE)
     text.append(f"{_shown(sample)}\n\n")
     image = dataset.encoder.processor.image_token_id
     for (is_image, counts), run in groupby(
@@ -45,9 +45,9 @@ def preview(dataset: ConversationDataset, index: int = 0) -> Text:
     ):
         ids = [token for token, _ in run]
         if is_image:
-            text.append(f"[{len(ids)} image tokens]", style=PICTURE)
+            text.append(f"[{len(ids)} image tokens]", style=PICTURE_STYLE)
         else:
-            text.append(dataset.tokenizer.decode(ids), style=COUNTED if counts else SILENT)
+            text.append(dataset.tokenizer.decode(ids), style=COUNTED_STYLE if counts else SILENT_STYLE)
     return text
 
 

@@ -33,7 +33,7 @@ class GroupedSampler(torch.utils.data.Sampler):
     Args:
         global_batch_size: samples of an optimiser step, over all processes and forward passes.
         seed: of the order.
-        group_by: `length`, or `none` for a plain shuffle.
+        group_by: ``length``, or ``none`` for a plain shuffle.
     """
 
     def __init__(

@@ -1,9 +1,10 @@
 """One sample as the model's inputs, with the labels of exactly the tokens that count.
 
-Pictures are placed, tiled and counted by the checkpoint's own processor (`LacoProcessor.place`, `.tiles`), the one that
-inference uses; so is the text, piece by piece: the pieces end where tokens end, and the tokens before an answer are the
-tokens of the prompt that it will answer. Labels are the tokens of the answers and of the `<|im_end|>` that closes each.
-In the plain form (stage 1) there is no chat template: the picture, a newline, and the caption, which alone counts.
+Pictures are placed, tiled and counted by the checkpoint's own processor (``LacoProcessor.place``, ``.tiles``), the one
+that inference uses; so is the text, piece by piece: the pieces end where tokens end, and the tokens before an answer
+are the tokens of the prompt that it will answer. Labels are the tokens of the answers and of the ``<|im_end|>`` that
+closes each. In the plain form (stage 1) there is no chat template: the picture, a newline, and the caption, which alone
+counts.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _CACHED_TEXTS, _CACHED_LENGTH = 65_536, 120
 tokens: some 30 MB a process."""
 
 
-class Run(NamedTuple):
+class TokenRun(NamedTuple):
     """Consecutive tokens that are alike: of one text, or of one picture."""
 
     ids: Sequence[int]
@@ -42,9 +43,9 @@ class SampleEncoder:
     """Samples to tensors.
 
     Args:
-        processor: the checkpoint's; its `tiling` says whether a single picture is tiled.
+        processor: the checkpoint's; its ``tiling`` says whether a single picture is tiled.
         plain: stage 1's form, see the module.
-        max_length: tokens of a sample at most; see `cut`.
+        max_length: tokens of a sample at most; see :func:`cut`.
         tiled: False keeps a single picture one tile.
         max_frames: frames taken of a video; None takes the processor's.
     """
@@ -71,11 +72,11 @@ class SampleEncoder:
         return {name: value for name, value in self.__dict__.items() if name != "_cached"}  # it cannot be pickled
 
     def __call__(self, entry: Mapping, pictures: Pictures) -> tuple[dict[str, torch.Tensor], bool]:
-        """A sample's tensors, and whether it was cut to `max_length`.
+        """A sample's tensors, and whether it was cut to ``max_length``.
 
         Returns:
-            `input_ids`, `labels` int64 `[T]` and, with pictures, `pixel_values` float32 `[tiles, 3, H, W]` and
-            `image_sizes` int64 `[num_images, 2]`.
+            ``input_ids``, ``labels`` int64 ``[T]`` and, with pictures, ``pixel_values`` float32 ``[tiles, 3, H, W]``
+            and ``image_sizes`` int64 ``[num_images, 2]``.
 
         Raises:
             LacoError: the sample cannot be used; the message says why.
@@ -104,15 +105,15 @@ class SampleEncoder:
             sample["image_sizes"] = torch.tensor([size for _, size in shown])  # [num_images, 2]
         return sample, sum(len(run.ids) for run in runs) < sum(len(run.ids) for run in whole)
 
-    def _runs(self, pieces: Sequence[Piece], placed: PlacedPrompt) -> list[Run]:
+    def _runs(self, pieces: Sequence[Piece], placed: PlacedPrompt) -> list[TokenRun]:
         runs, picture = [], 0
         for piece, marks in zip(pieces, placed.pieces, strict=True):
             if not piece.is_mark:
                 tokenize = self._cached if len(piece.text) <= _CACHED_LENGTH else self._tokenize
-                runs.append(Run(tokenize(piece.text), piece.counts))
+                runs.append(TokenRun(tokenize(piece.text), piece.counts))
                 continue
             for _ in range(marks.count(IMAGE_MARK)):  # a video's mark has become one for each frame
-                runs.append(Run([self.processor.image_token_id] * placed.tokens[picture], False, picture))
+                runs.append(TokenRun([self.processor.image_token_id] * placed.tokens[picture], False, picture))
                 picture += 1
         return runs
 
@@ -126,9 +127,13 @@ class SampleEncoder:
                     raise DataError(f"its text holds the special token {token}, which would end or forge a turn")
 
     def estimated_tokens(self, pictures: np.ndarray, text_lengths: np.ndarray) -> np.ndarray:
-        """About how many tokens samples have, from `pictures_of` and the bytes of their texts; opens no picture.
+        """About how many tokens samples have; opens no picture.
 
         A tiled picture's tokens depend on its size; here it is taken for one of 2 x 2 tiles.
+
+        Args:
+            pictures: as :func:`~.conversations.pictures_of` counts them.
+            text_lengths: bytes of the conversations.
         """
         single, tile, frame = self._tokens_of_a_picture
         shown = np.where(pictures < 0, -pictures * self.max_frames * frame, pictures * tile)
@@ -152,27 +157,27 @@ class SampleEncoder:
 _TYPICAL = "The picture shows a table with three rows; the second one lists 42 items, more than both of the others."
 
 
-def cut(runs: Sequence[Run], max_length: int) -> list[Run]:
-    """The longest beginning of at most `max_length` tokens that has no part of a picture.
+def cut(runs: Sequence[TokenRun], max_length: int) -> list[TokenRun]:
+    """The longest beginning of at most ``max_length`` tokens that has no part of a picture.
 
     A text may be cut anywhere; where a picture does not fit any more, the sample ends before it.
 
     Raises:
         DataError: nothing that counts is left.
     """
-    kept, room = [], max_length
+    beginning, room = [], max_length
     for run in runs:
         if len(run.ids) > room:
             if run.picture is None and room:
-                kept.append(run._replace(ids=run.ids[:room]))
+                beginning.append(run._replace(ids=run.ids[:room]))
             break
-        kept.append(run)
+        beginning.append(run)
         room -= len(run.ids)
-    if not any(run.counts and run.ids for run in kept):
+    if not any(run.counts and run.ids for run in beginning):
         shown = sum(len(run.ids) for run in runs if run.picture is not None)
         raise DataError(
             "no answer fits into max_length",
             given=f"{sum(len(run.ids) for run in runs)} tokens, {shown} of them of pictures",
             allowed=f"max_length {max_length}",
         )
-    return kept
+    return beginning

@@ -1,8 +1,8 @@
 """Which reader a data path gets: a table from what the path looks like to a source.
 
-A source has `len(source)`, `source[index] -> entry` (a dict as in LLaVA's JSON), and either `pictures` and
-`text_lengths` of all its samples or `lengths_of(rows)`, which reads them. `holds_pictures`: entries may hold pictures'
-bytes. One more format is one file and one line here.
+A source has ``len(source)``, ``source[index] -> entry`` (a dict as in LLaVA's JSON), and either ``pictures`` and
+``text_lengths`` of all its samples or ``lengths_of(rows)``, which reads them. ``holds_pictures``: entries may hold
+pictures' bytes. One more format is one file and one line here.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Parquet as it comes, for data that is not on this machine's disk: `hf://datasets/…/*.parquet`, `s3://…`, or local.
+"""Parquet as it comes, for data that is not on this machine's disk.
 
-`datasets` reads the rows, deals them out to processes and workers, and tells where it stands. The order: the files are
-shuffled by seed and pass, and within each run of `shuffle_buffer` rows the rows are. Such a run can be read again from
-where it began, so a resumed stream goes on with exactly the sample that comes next; what `datasets`' own shuffle buffer
-holds is lost on resuming. There is no grouping by length, and the order depends on the number of processes and workers.
+A path is local or a URL that fsspec knows: ``hf://datasets/…/*.parquet``, ``s3://…``.
+``datasets`` reads the rows, deals them out to processes and workers, and tells where it stands. The order: the files
+are shuffled by seed and pass, and within each run of ``shuffle_buffer`` rows the rows are. Such a run can be read again
+from where it began, so a resumed stream goes on with exactly the sample that comes next; what ``datasets``' own shuffle
+buffer holds is lost on resuming. There is no grouping by length, and the order depends on the number of processes and
+workers.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class ConversationStream:
         rank, world_size: this process, of how many.
         seed: of the order.
         shuffle_buffer: rows that are held and shuffled together by each worker.
-        encoding: see `SampleEncoder`.
+        encoding: see :class:`~.samples.SampleEncoder`.
 
     Raises:
         DataError: there are no such files, or no parquet.
@@ -105,7 +107,7 @@ class ConversationStream:
             self._next_worker = (worker + 1) % self.workers
 
     def state_dict(self) -> dict:
-        """This process's position behind the last batch that was `consumed`; plain values."""
+        """This process's position behind the last batch that was :meth:`consumed`; plain values."""
         return {
             "world_size": self.world_size,
             "workers": self.workers,
@@ -114,7 +116,7 @@ class ConversationStream:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from where `state_dict` was taken; before `loader` is called.
+        """Go on from where :meth:`state_dict` was taken; before :meth:`loader` is called.
 
         Raises:
             DataError: it was taken with another number of processes.
@@ -181,23 +183,23 @@ class _Share(torch.utils.data.IterableDataset):
             broken = []
 
     def _rows(self, *, epoch: int, block: int, taken: int, before: dict | None) -> Iterator[tuple[dict, dict]]:
-        """Rows, each with the position behind it, from a position: `taken` rows of the block that began at `before`."""
+        """Rows from a position (``taken`` rows of the block that began at ``before``), each with the place after it."""
         while True:
             rows = self._pass(epoch)
             if before is not None:
                 rows.load_state_dict(before)
-            reader, found = iter(rows), False
+            reader, is_empty = iter(rows), True
             while True:
                 before = rows.state_dict()
                 held = list(islice(reader, self.stream.shuffle_buffer))
                 if not held:
                     break
-                found = True
+                is_empty = False
                 order = np.random.default_rng((self.stream.seed, epoch, self._part, block)).permutation(len(held))
                 for place in range(taken, len(held)):
                     yield held[order[place]], {"epoch": epoch, "block": block, "taken": place + 1, "before": before}
                 block, taken = block + 1, 0
-            if not found and block == 0:
+            if is_empty and block == 0:
                 return  # this share is empty: there are fewer rows than shares
             epoch, block, taken, before = epoch + 1, 0, 0, None
 
@@ -237,18 +239,18 @@ def stream_files(path: str) -> list[str]:
     try:
         system, inner = fsspec.url_to_fs(path)
         if any(character in inner for character in "*?["):
-            found = system.glob(inner)
+            names = system.glob(inner)
         elif system.isdir(inner):
-            found = system.glob(inner.rstrip("/") + "/**/*.parquet")
+            names = system.glob(inner.rstrip("/") + "/**/*.parquet")
         else:
-            found = [inner] if system.exists(inner) else []
+            names = [inner] if system.exists(inner) else []
     except (OSError, ValueError, ImportError) as error:
         raise DataError(f"data '{path}' cannot be reached: {' '.join(str(error).split())[:200]}") from None
-    if not found:
+    if not names:
         raise DataError(f"there are no parquet files in '{path}'", todo="check data_folder and stages.*.data")
-    if wrong := [name for name in found if not name.endswith(".parquet")]:
+    if wrong := [name for name in names if not name.endswith(".parquet")]:
         raise DataError(f"only parquet can be streamed, and '{wrong[0]}' is none", todo="set streaming: false")
-    return sorted(system.unstrip_protocol(name) for name in found)
+    return sorted(system.unstrip_protocol(name) for name in names)
 
 
 def _count_rows(file: str) -> int:
@@ -258,9 +260,9 @@ def _count_rows(file: str) -> int:
 
     try:
         with fsspec.open(file, "rb") as handle:
-            found = pq.ParquetFile(handle)
-            check_columns(found.schema_arrow, f"parquet '{file}'")
-            return found.metadata.num_rows
+            parquet = pq.ParquetFile(handle)
+            check_columns(parquet.schema_arrow, f"parquet '{file}'")
+            return parquet.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"data file '{file}' is not parquet, or cut off: {reason}") from None

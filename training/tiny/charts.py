@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from .scene import COLOURS, SIZE, Question, Region, Sample, new_canvas, paint
+from .scene import COLOURS, SIZE, DrawnQuestion, Region, Sample, new_canvas, paint
 
 HIGHEST = 5  # units
 _UNIT = 19  # pixels for one unit
@@ -31,19 +31,19 @@ def draw_chart(rng: Random) -> Sample:
 
 
 def _rank(value: int, values: list[int]) -> str:
-    """`highest` and `lowest` where a single bar is."""
+    """``highest`` and ``lowest`` where a single bar is."""
     if value == max(values) and values.count(value) == 1:
         return "highest"
     return "lowest" if value == min(values) and values.count(value) == 1 else "between"
 
 
-def _ask(rng: Random, values: list[int], colours: list[str]) -> list[Question]:
+def _ask(rng: Random, values: list[int], colours: list[str]) -> list[DrawnQuestion]:
     """Colour and height of the bar that alone is highest or lowest; always at least the number of bars."""
-    questions = [Question("bar-count", "How many bars are there?", str(len(values)))]
+    questions = [DrawnQuestion("bar-count", "How many bars are there?", str(len(values)))]
     for value, colour in zip(values, colours, strict=True):
         rank = _rank(value, values)
         if rank != "between":
-            questions.append(Question("bar-chart", f"Which bar is the {rank}?", colour))
-            questions.append(Question("bar-chart", f"How high is the {rank} bar?", str(value)))
+            questions.append(DrawnQuestion("bar-chart", f"Which bar is the {rank}?", colour))
+            questions.append(DrawnQuestion("bar-chart", f"How high is the {rank} bar?", str(value)))
     rng.shuffle(questions)
     return questions

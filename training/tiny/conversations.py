@@ -1,7 +1,7 @@
-"""Samples as LLaVA-style JSON entries: `{id, image, conversations: [{from, value}, …], …}`.
+"""Samples as LLaVA-style JSON entries: ``{id, image, conversations: [{from, value}, …], …}``.
 
-One picture gives `image` as a string, two as a list; each picture is marked `<image>` in the first human turn. Extra
-keys (`kind`) are for evaluation; the trainer ignores them.
+One picture gives ``image`` as a string, two as a list; each picture is marked ``<image>`` in the first human turn.
+Extra keys (``kind``) are for evaluation; the trainer ignores them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from random import Random
 
 from laco_export.conversation import IMAGE_MARK
 
-from .scene import Question, Region
+from .scene import DrawnQuestion, Region
 from .writing import noun_of
 
 CAPTION_PROMPT = "Describe the picture."
@@ -21,12 +21,12 @@ _ORDINALS = ("first", "second")
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture on disk and what can be said about it: a `scene.Sample` without its pixels."""
+    """A picture on disk and what can be said about it: a :class:`.scene.Sample` without its pixels."""
 
     id: str
     image: str
     caption: str
-    questions: tuple[Question, ...]
+    questions: tuple[DrawnQuestion, ...]
     regions: tuple[Region, ...]
     text: str
 
@@ -47,7 +47,7 @@ def questions_entry(entry: Entry, rng: Random) -> dict:
     return _entry(entry.id, entry.image, questions_of(entry.questions, rng))
 
 
-def held_out_entry(entry: Entry, question: Question) -> dict:
+def held_out_entry(entry: Entry, question: DrawnQuestion) -> dict:
     """One question of a named kind about a picture of its own."""
     return {**_entry(entry.id, entry.image, [(question.text, question.answer)]), "kind": question.kind}
 
@@ -76,8 +76,8 @@ def pair_questions(pair: tuple[Entry, Entry], rng: Random) -> list[tuple[str, st
     return turns or [(CAPTION_PROMPT, f"{pair[0].caption} {pair[1].caption}")]
 
 
-def questions_of(questions: tuple[Question, ...], rng: Random) -> list[tuple[str, str]]:
-    """At most `QUESTIONS_PER_SAMPLE` of them, as (question, answer)."""
+def questions_of(questions: tuple[DrawnQuestion, ...], rng: Random) -> list[tuple[str, str]]:
+    """At most :data:`QUESTIONS_PER_SAMPLE` of them, as (question, answer)."""
     chosen = rng.sample(questions, min(QUESTIONS_PER_SAMPLE, len(questions)))
     return [(question.text, question.answer) for question in chosen]
 

@@ -1,5 +1,7 @@
 """The tiny recipe's data on disk: ordinary PNG files and LLaVA-style JSON.
 
+::
+
     pictures/train/00000.png …    pictures/pages/00000.png …    pictures/heldout/000.png …
     regions.json          stage 0, encoder: what stands where in each page and training picture
     texts.json            stage 0, LLM: described pictures, captions and questions in words alone
@@ -7,10 +9,10 @@
     recaptions.json       stage 1.5: a caption, then questions
     single-image.json     stage 2-si: questions
     one-vision.json       stage 2-ov: questions about one picture and about two
-    heldout.json          questions of every kind in `HELD_OUT_KINDS`, equally many, each about a picture of its own
+    heldout.json          questions of every kind in HELD_OUT_KINDS, equally many, each about a picture of its own
 
-No held-out picture, word or number occurs in training (`texts` splits the words; a training picture that happens to
-equal a held-out one is drawn again). Sample i depends on the seed and on i alone.
+No held-out picture, word or number occurs in training (:mod:`.texts` splits the words; a training picture that happens
+to equal a held-out one is drawn again). Sample i depends on the seed and on i alone.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from .writing import PAGE_ROWS, draw_page, draw_writing
 
 HELD_OUT_KINDS = ("shape-colour", "shape-count", "shape-position", "digits", "words", "bar-chart")
 _FAMILY_OF_KIND = {"digits": "writing", "words": "writing", "bar-chart": "charts"}  # the others: shapes
-FAMILIES = ("shapes", "writing", "charts")
+DRAWN_FAMILIES = ("shapes", "writing", "charts")
 _FAMILY_WEIGHTS = (4, 4, 3)
 _PAIR_SHARE = 0.3  # of the one-vision samples
 _PAGE_SHARES = {"texts": 0.25, "captions": 0.6, "recaptions": 0.4}  # of the samples: pages of writing, to be read out
@@ -52,9 +54,9 @@ _PAGE_SHARES = {"texts": 0.25, "captions": 0.6, "recaptions": 0.4}  # of the sam
 
 @dataclass(frozen=True)
 class DataSizes:
-    """How many samples of each sort are drawn; the conversations of all stages are about the same `pictures`.
+    """How many samples of each sort are drawn; the conversations of all stages are about the same ``pictures``.
 
-    `pages` are pictures full of writing, for the encoder and for captions: reading takes longest to learn.
+    ``pages`` are pictures full of writing, for the encoder and for captions: reading takes longest to learn.
     """
 
     pages: int
@@ -97,7 +99,7 @@ class DataSizes:
 def write_data(
     folder: Path, sizes: DataSizes, *, seed: int, advance: Callable[[int], None] = lambda steps: None
 ) -> None:
-    """Draw everything into `folder`; `advance(n)` is called each time n more pictures are done."""
+    """Draw everything into ``folder``; ``advance(n)`` is called each time n more pictures are done."""
     for name in ("train", "pages", "heldout"):
         (folder / "pictures" / name).mkdir(parents=True)
     held_out, hashes = _write_held_out(folder, sizes.held_out, seed)
@@ -174,7 +176,7 @@ def _write_picture(
 
 
 def _draw_any(rng: Random) -> Sample:
-    return draw(rng.choices(FAMILIES, _FAMILY_WEIGHTS)[0], rng)
+    return draw(rng.choices(DRAWN_FAMILIES, _FAMILY_WEIGHTS)[0], rng)
 
 
 def _draw_page(rng: Random) -> Sample:
@@ -203,7 +205,7 @@ def _entry(id: str, image: str, sample: Sample) -> Entry:
 
 
 def _take(entries: list[Entry], number: int, rng: Random) -> list[Entry]:
-    """`number` entries in random order, none twice before all have been taken once."""
+    """``number`` entries in random order, none twice before all have been taken once."""
     taken: list[Entry] = []
     while len(taken) < number:
         taken += rng.sample(entries, min(len(entries), number - len(taken)))
@@ -211,7 +213,7 @@ def _take(entries: list[Entry], number: int, rng: Random) -> list[Entry]:
 
 
 def _with_pages(entries: list[Entry], pages: list[Entry], use: str, number: int, rng: Random) -> list[Entry]:
-    """`number` entries in random order, the share of pages that `use` wants among them."""
+    """``number`` entries in random order, the share of pages that ``use`` wants among them."""
     of_pages = round(_PAGE_SHARES[use] * number)
     taken = _take(pages, of_pages, rng) + _take(entries, number - of_pages, rng)
     rng.shuffle(taken)

@@ -1,7 +1,7 @@
 """Words that stand in for a picture: what the small LLM is pretrained on before it sees any.
 
-A description gives each place of the merged token grid, row by row, the words for what is there: `K blue second`,
-`circle red top left 1` (one shape in all), `bar green 4 highest`, or `nothing`. The LLM reads a place as one
+A description gives each place of the merged token grid, row by row, the words for what is there: ``K blue second``,
+``circle red top left 1`` (one shape in all), ``bar green 4 highest``, or ``nothing``. The LLM reads a place as one
 position that holds the sum of its words' embeddings, so it learns where to look and how to answer in the very form in
 which the projector will hand it a picture.
 """
@@ -11,17 +11,16 @@ from __future__ import annotations
 from random import Random
 
 from .conversations import CAPTION_PROMPT, questions_of
-from .scene import SIZE, Region, Sample
+from .scene import NOTHING, SIZE, Region, Sample
 
 CELLS = 4  # per side: the 8x8 patches after the merge
-NOTHING = "nothing"
-ORDINALS = ("first", "second", "third")
+_ORDINALS = ("first", "second", "third")
 _LEAST_COVER = 0.12  # of a cell, for its thing to be named
 _CAPTION_SHARE = 0.25
 
 
 def text_entry(id: str, sample: Sample, rng: Random) -> dict:
-    """A conversation about `sample` without its picture: `cells` replaces it; a caption or questions."""
+    """A conversation about ``sample`` without its picture: ``cells`` replaces it; a caption or questions."""
     turns = questions_of(sample.questions, rng)
     caption = not sample.questions or rng.random() < _CAPTION_SHARE
     if caption:
@@ -56,7 +55,7 @@ def phrases_of(region: Region) -> list[str]:
     if "total" in labels:
         place = [labels["place"]] if "place" in labels else []
         return [f" {thing}", colour, *place, str(labels["total"])]
-    return [thing, colour, ORDINALS[int(labels["number"]) - 1]]
+    return [thing, colour, _ORDINALS[int(labels["number"]) - 1]]
 
 
 def _overlap(region: Region, left: float, top: float, edge: float) -> float:

@@ -1,7 +1,7 @@
 """Stage 0 of the encoder: transformers' Aimv2VisionModel at its full token count, taught patch by patch.
 
-Each patch is asked what stands there (`FIELDS`): which letter or shape, its colour, its number (a letter's index in
-its word, a bar's value), a shape's place and how many shapes there are, a bar's rank. Linear heads answer and are
+Each patch is asked what stands there (:data:`FIELDS`): which letter or shape, its colour, its number (a letter's index
+in its word, a bar's value), a shape's place and how many shapes there are, a bar's rank. Linear heads answer and are
 thrown away. Three starting values bring a small encoder off the ground in a minute of CPU time:
 
 - the patch embedding whitens patches (PCA of training patches), so that strokes weigh as much as the background;
@@ -28,12 +28,11 @@ from ..data import IGNORED, read_entries
 from .charts import HIGHEST
 from .optimizers import PretrainingOptimizer, batches
 from .recipe import Pretraining
-from .scene import COLOURS, SIZE
+from .scene import COLOURS, NOTHING, SIZE
 from .shapes import MOST, PLACES, SHAPES
 
 PATCH = 14
 GRID = SIZE // PATCH
-NOTHING = "nothing"
 FIELDS: dict[str, tuple] = {
     "thing": (NOTHING, "bar", *SHAPES, *ascii_uppercase, *digits),
     "colour": tuple(COLOURS),
@@ -56,10 +55,9 @@ def pretrain_encoder(
     recipe: Pretraining,
     *,
     seed: int,
-    force: bool = False,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> list[float]:
-    """Train on `regions.json` and write an ordinary transformers folder; returns the losses."""
+    """Train on ``regions.json`` and write an ordinary transformers folder; returns the losses."""
     pixels, labels = load_regions(data_folder)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -74,13 +72,17 @@ def pretrain_encoder(
         optimizer.step(loss)
         losses.append(round(loss.item(), 4))
         advance(1)
-    with new_directory(output, force=force) as partial:
+    with new_directory(output) as partial:
         encoder.eval().save_pretrained(partial)
     return losses
 
 
 def new_encoder(recipe: Pretraining, pixels: torch.Tensor, generator: torch.Generator) -> nn.Module:
-    """A fresh `Aimv2VisionModel` with the starting values of the module's docstring; `pixels` [N, 3, SIZE, SIZE]."""
+    """A fresh ``Aimv2VisionModel`` with the starting values of the module's docstring.
+
+    Args:
+        pixels: [N, 3, SIZE, SIZE], normalised.
+    """
     from transformers import Aimv2VisionModel
 
     encoder = Aimv2VisionModel(encoder_config(recipe))
@@ -97,7 +99,7 @@ def new_encoder(recipe: Pretraining, pixels: torch.Tensor, generator: torch.Gene
 
 
 def encoder_config(recipe: Pretraining):
-    """The `Aimv2VisionConfig` of the recipe's sizes."""
+    """The ``Aimv2VisionConfig`` of the recipe's sizes."""
     from transformers import Aimv2VisionConfig
 
     return Aimv2VisionConfig(
@@ -135,7 +137,8 @@ def patch_loss(heads: nn.ModuleDict, hidden_states: torch.Tensor, labels: dict[s
     Most patches are empty: without the second term reading would be a hundredth of the loss.
 
     Args:
-        hidden_states: [B, GRID², C]; labels: int64 [B, GRID²] for each field, `IGNORED` where nothing is asked.
+        hidden_states: [B, GRID², C]; labels: int64 [B, GRID²] for each field, :data:`~laco_training.data.IGNORED` where
+            nothing is asked.
     """
     total = hidden_states.new_zeros(())
     for name, head in heads.items():
@@ -149,7 +152,7 @@ def patch_loss(heads: nn.ModuleDict, hidden_states: torch.Tensor, labels: dict[s
 
 
 def load_regions(data_folder: Path) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """All pictures of `regions.json` as uint8 [N, 3, SIZE, SIZE], and each field's labels as int64 [N, GRID²]."""
+    """All pictures of ``regions.json`` as uint8 [N, 3, SIZE, SIZE], and each field's labels as int64 [N, GRID²]."""
     entries = read_entries(data_folder / "regions.json")
     pixels = torch.empty(len(entries), 3, SIZE, SIZE, dtype=torch.uint8)
     labels = {name: np.full((len(entries), GRID * GRID), IGNORED) for name in FIELDS}

@@ -1,7 +1,7 @@
 """Stage 0 of the language model: transformers' Qwen2ForCausalLM on text alone.
 
-It reads descriptions (`descriptions`) where pictures will stand, so that it has learnt to look things up there, to
-caption, and to answer in ChatML before the first picture comes.
+It reads descriptions (:mod:`.descriptions`) where pictures will stand, so that it has learnt to look things up there,
+to caption, and to answer in ChatML before the first picture comes.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ def pretrain_language_model(
     recipe: Pretraining,
     *,
     seed: int,
-    force: bool = False,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> list[float]:
-    """Train on `texts.json` and write an ordinary transformers folder with its tokenizer; returns the losses."""
+    """Train on ``texts.json`` and write an ordinary transformers folder with its tokenizer; returns the losses."""
     tokenizer = train_tokenizer()
     pieces = cache(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
     samples = [tokenize(entry, pieces) for entry in read_entries(data_folder / "texts.json")]
@@ -53,14 +52,14 @@ def pretrain_language_model(
         optimizer.step(loss)
         losses.append(round(loss.item(), 4))
         advance(1)
-    with new_directory(output, force=force) as partial:
+    with new_directory(output) as partial:
         model.eval().save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     return losses
 
 
 def new_language_model(recipe: Pretraining, tokenizer) -> torch.nn.Module:
-    """A fresh `Qwen2ForCausalLM` that ends its answers with `<|im_end|>`."""
+    """A fresh ``Qwen2ForCausalLM`` that ends its answers with ``<|im_end|>``."""
     from transformers import GenerationConfig, Qwen2ForCausalLM
 
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -75,7 +74,7 @@ def new_language_model(recipe: Pretraining, tokenizer) -> torch.nn.Module:
 
 
 def language_config(recipe: Pretraining, vocab_size: int):
-    """The `Qwen2Config` of the recipe's sizes, with tied embeddings as Qwen2.5-0.5B's."""
+    """The ``Qwen2Config`` of the recipe's sizes, with tied embeddings as Qwen2.5-0.5B's."""
     from transformers import Qwen2Config
 
     return Qwen2Config(

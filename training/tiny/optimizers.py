@@ -50,7 +50,7 @@ class PretrainingOptimizer:
 
 
 def batches(samples: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterable[torch.Tensor]:
-    """Index tensors [batch_size] of `steps` batches, reshuffled for each pass over the samples."""
+    """Index tensors [batch_size] of ``steps`` batches, reshuffled for each pass over the samples."""
     done = 0
     while done < steps:
         order = torch.randperm(samples, generator=generator)

@@ -1,4 +1,4 @@
-"""The `tiny` section of a recipe: how much is drawn, and how the small parts are made and pretrained (stage 0)."""
+"""The ``tiny`` section of a recipe: how much is drawn, and how the small parts are made and pretrained (stage 0)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TinyStart:
 
     @classmethod
     def from_mapping(cls, values: Any, build: Callable[[type, Any, str], Any]) -> TinyStart:
-        """From parsed YAML; `build` makes one dataclass and names the path in its errors."""
+        """From parsed YAML; ``build`` makes one dataclass and names the path in its errors."""
         if not isinstance(values, Mapping):
             raise ConfigError("tiny must be a mapping", given=type(values).__name__)
         kinds = {"data": DataSizes, "encoder": Pretraining, "language_model": Pretraining}

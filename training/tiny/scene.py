@@ -1,7 +1,8 @@
 """What a drawn sample is: a picture, what stands where in it, and the questions that it answers.
 
-Every drawer of the tiny recipe (`shapes`, `writing`, `charts`) returns a `Sample`; `dataset` writes it to disk.
-A sample's random numbers come from a `random.Random` that the caller seeds, so it does not depend on the others.
+Every drawer of the tiny recipe (:mod:`.shapes`, :mod:`.writing`, :mod:`.charts`) returns a :class:`Sample`;
+:mod:`.dataset` writes it to disk. A sample's random numbers come from a ``random.Random`` that the caller seeds, so it
+does not depend on the others.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ COLOURS = {
     "purple": (150, 50, 185),
 }
 BACKGROUNDS = ((255, 255, 255), (250, 246, 232), (236, 240, 248), (240, 248, 238), (232, 232, 232))
+NOTHING = "nothing"  # what stands where no region lies, in the words of both pretrainings
 _COLOUR_JITTER = 14  # per channel: no two reds are alike, and none is taken for orange
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
@@ -35,7 +37,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Question:
+class DrawnQuestion:
     """One question of a named kind with its only right answer."""
 
     kind: str
@@ -49,7 +51,7 @@ class Sample:
 
     image: Image.Image
     caption: str
-    questions: tuple[Question, ...]
+    questions: tuple[DrawnQuestion, ...]
     regions: tuple[Region, ...]
     text: str = ""
 

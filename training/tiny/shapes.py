@@ -12,7 +12,7 @@ from random import Random
 
 from PIL import ImageDraw
 
-from .scene import COLOURS, SIZE, Box, Question, Region, Sample, new_canvas, paint
+from .scene import COLOURS, SIZE, Box, DrawnQuestion, Region, Sample, new_canvas, paint
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 PLACES = (
@@ -56,7 +56,7 @@ def draw_shapes(rng: Random) -> Sample:
 
 
 def draw_shape(rng: Random, pen: ImageDraw.ImageDraw, shape: str, colour: str, x: float, y: float, half: float) -> Box:
-    """Draw a shape of width 2·`half` around (x, y) [px]; returns its box."""
+    """Draw a shape of width 2·``half`` around (x, y) [px]; returns its box."""
     box = (x - half, y - half, x + half, y + half)
     fill = paint(rng, colour)
     if shape == "circle":
@@ -75,16 +75,16 @@ def draw_shape(rng: Random, pen: ImageDraw.ImageDraw, shape: str, colour: str, x
     return box
 
 
-def ask_shapes(rng: Random, shape: str, colour: str, number: int, place: str | None) -> list[Question]:
-    """The questions that have one right answer, in random order; `place` is that of a single shape."""
+def ask_shapes(rng: Random, shape: str, colour: str, number: int, place: str | None) -> list[DrawnQuestion]:
+    """The questions that have one right answer, in random order; ``place`` is that of a single shape."""
     counted = rng.choice((f"{shape}s", "shapes"))
     asked = f"is the {shape}" if place else f"are the {shape}s"
     questions = [
-        Question("shape-count", f"How many {counted} are there?", str(number)),
-        Question("shape-colour", f"What colour {asked}?", colour),
-        Question("shape-name", "Which shape is shown?", shape),
+        DrawnQuestion("shape-count", f"How many {counted} are there?", str(number)),
+        DrawnQuestion("shape-colour", f"What colour {asked}?", colour),
+        DrawnQuestion("shape-name", "Which shape is shown?", shape),
     ]
     if place:
-        questions.append(Question("shape-position", f"Where is the {shape}?", place))
+        questions.append(DrawnQuestion("shape-position", f"Where is the {shape}?", place))
     rng.shuffle(questions)
     return questions

@@ -70,11 +70,11 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
 
 def _sentences() -> Iterator[str]:
     from .conversations import CAPTION_PROMPT, pair_questions
-    from .dataset import FAMILIES, draw_entry
+    from .dataset import DRAWN_FAMILIES, draw_entry
 
     yield from [f"system\n{DEFAULT_SYSTEM}", "user\n", "assistant\n", CAPTION_PROMPT] * _SAMPLES
     for index in range(_SAMPLES):
-        entries = [draw_entry(family, Random(f"tokenizer {family} {index}")) for family in FAMILIES]
+        entries = [draw_entry(family, Random(f"tokenizer {family} {index}")) for family in DRAWN_FAMILIES]
         for entry, other in zip(entries, entries[1:] + entries[:1], strict=True):
             sentences = [*entry.caption.split(". "), *(phrase for cell in describe(entry.regions) for phrase in cell)]
             sentences += [text for question in entry.questions for text in (question.text, question.answer)]

@@ -6,7 +6,7 @@ from random import Random
 
 from PIL import ImageDraw
 
-from .scene import COLOURS, SIZE, Question, Region, Sample, font, new_canvas, paint
+from .scene import COLOURS, SIZE, DrawnQuestion, Region, Sample, font, new_canvas, paint
 
 ADVANCE = 28  # pixels from letter to letter: one merged patch
 _JITTER = 3  # pixels that each letter stands off its place, left or right; and the line, up or down
@@ -15,14 +15,14 @@ PAGE_ROWS = 4
 
 
 def draw_writing(rng: Random, text: str) -> Sample:
-    """`text` (three letters or digits) somewhere in the picture, in one colour."""
+    """``text`` (three letters or digits) somewhere in the picture, in one colour."""
     image, pen = new_canvas(rng)
     colour = rng.choice(list(COLOURS))
     regions = write_line(rng, pen, text, colour, row=rng.randrange(PAGE_ROWS))
     noun = noun_of(text)
     questions = [
-        Question("digits" if noun == "number" else "words", f"What {noun} is written?", text),
-        Question("text-colour", f"What colour is the {noun}?", colour),
+        DrawnQuestion("digits" if noun == "number" else "words", f"What {noun} is written?", text),
+        DrawnQuestion("text-colour", f"What colour is the {noun}?", colour),
     ]
     rng.shuffle(questions)
     return Sample(image, f"The {noun} {text} in {colour}.", tuple(questions), tuple(regions), text)
@@ -38,7 +38,7 @@ def draw_page(rng: Random, texts: list[str]) -> Sample:
 
 
 def write_line(rng: Random, pen: ImageDraw.ImageDraw, text: str, colour: str, *, row: int) -> list[Region]:
-    """Write one line in `row` (0..3), a letter about each merged patch; returns a region per character."""
+    """Write one line in ``row`` (0..3), a letter about each merged patch; returns a region per character."""
     face = font(rng.randint(*_SIZES))
     edge = face.getbbox("H")
     top = ADVANCE * (row + 0.5) - (edge[3] - edge[1]) / 2 + rng.uniform(-_JITTER, _JITTER)

@@ -6,8 +6,16 @@
     past_key_values.N.key/value [B, kv_heads, P, head_dim]
         -> logits [B, N, V], present.N.key/value [B, kv_heads, max(P, total), head_dim]
 
-(:mod:`.skeleton` explains them.) The graph is traced without its weights, which are then written in the precision asked
-for. :func:`export_decoder` writes the files; :func:`verify_decoder` compares them with PyTorch.
+The graph is traced without its weights, which are then written in the precision asked for. :func:`export_decoder`
+writes the files; :func:`verify_decoder` compares them with PyTorch.
+
+- :mod:`.precision`: the choices of ``--llm``;
+- :mod:`.skeleton`: the model that is traced: what its inputs mean, which families are supported;
+- :mod:`.placeholders`: the operators that name a weight instead of holding it;
+- :mod:`.tracing`: the graph of names, written by Optimum;
+- :mod:`.realize`: from the graph of names to what ONNX Runtime runs, its weights in a precision;
+- :mod:`.rounded`: PyTorch with the weights that a quantised decoder stores;
+- :mod:`.proof`: the decoder against PyTorch.
 """
 
 from __future__ import annotations

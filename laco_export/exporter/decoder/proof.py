@@ -18,9 +18,13 @@ from ...onnx_session import open_session
 from ...quiet import quiet_libraries
 from .precision import DECODER_PRECISIONS
 
+_PROMPT_TOKENS = 24  # a third of them noise, as pictures are to the model
+_CACHED_STEPS = 4
+_SAMPLED_ROWS = 256  # of the embedding
+
 
 @dataclass(frozen=True)
-class Tolerance:
+class LogitsTolerance:
     """How far logits may be from PyTorch's.
 
     Attributes:
@@ -35,23 +39,21 @@ class Tolerance:
     margin: float
 
 
-TOLERANCES = {
+LOGITS_TOLERANCES = {
     # FP32 against FP32: only the order of summation differs, so the gates are those of the FP32 vision graph.
-    "fp32": Tolerance(0.9999, 1e-3, 0.02),
+    "fp32": LogitsTolerance(0.9999, 1e-3, 0.02),
     # 10 bits of mantissa through the layers, as the FP16 vision graph.
-    "fp16": Tolerance(0.999, 1e-2, 0.1),
+    "fp16": LogitsTolerance(0.999, 1e-2, 0.1),
     # Activations of 8 bits, a scale for each block of them, against PyTorch with the same rounded weights.
-    "int8": Tolerance(0.99, 3e-2, 0.5),
-    "int4": Tolerance(0.99, 3e-2, 0.5),
+    "int8": LogitsTolerance(0.99, 3e-2, 0.5),
+    "int4": LogitsTolerance(0.99, 3e-2, 0.5),
 }
 
 
-def verify_decoder(
-    language_model, output_folder: Path, decoder: Decoder, *, prompt_tokens: int = 24, steps: int = 4
-) -> dict:
+def verify_decoder(language_model, output_folder: Path, decoder: Decoder) -> dict:
     """Compare the exported decoder with PyTorch on one prompt of text and visual-like embeddings.
 
-    Twice: the whole prompt at once, and its last ``steps`` positions one by one through the KV cache.
+    Twice: the whole prompt at once, and its last four positions one by one through the KV cache.
 
     Returns:
         for the manifest's accuracy: ``{"prompt_tokens", "cached_steps", "embedding_error", "whole": {…}, "cached":
@@ -61,13 +63,13 @@ def verify_decoder(
 
     Raises:
         ExportError: the embedding rows are not the model's; or the logits are further from PyTorch's than
-            :data:`TOLERANCES` allows this precision.
+            :data:`LOGITS_TOLERANCES` allows this precision.
     """
     import torch
 
     weight = language_model.get_input_embeddings().weight
     embedding_error = _check_embedding(weight, EmbeddingTable(output_folder, decoder.embedding), decoder.precision)
-    embeds = _prompt_embeds(weight, prompt_tokens)  # [1, T, D]
+    embeds = _prompt_embeds(weight)  # [1, T, D]
     inputs, graph = torch.from_numpy(embeds).to(weight.dtype), Path(output_folder) / decoder.graph
     precision, rounding = DECODER_PRECISIONS[decoder.precision], {}
     with torch.inference_mode(), quiet_libraries():
@@ -85,29 +87,29 @@ def verify_decoder(
             rounding, expected = {"rounding": _compare(expected, rounded)}, rounded
     session = _session(graph)
     whole, _ = _run(session, embeds, None)
-    logits, cache = _run(session, embeds[:, :-steps], None)
-    for position in range(prompt_tokens - steps, prompt_tokens):
+    logits, cache = _run(session, embeds[:, :-_CACHED_STEPS], None)
+    for position in range(_PROMPT_TOKENS - _CACHED_STEPS, _PROMPT_TOKENS):
         step, cache = _run(session, embeds[:, position : position + 1], cache)
         logits = np.concatenate([logits, step])
     report = {
-        "prompt_tokens": prompt_tokens,
-        "cached_steps": steps,
+        "prompt_tokens": _PROMPT_TOKENS,
+        "cached_steps": _CACHED_STEPS,
         "embedding_error": embedding_error,
         "whole": _compare(expected, whole),
         "cached": _compare(expected, logits),
         **rounding,
     }
-    for name, given in (("whole", whole), ("cached", logits)):
-        _gate(name, report[name], expected, given, TOLERANCES[decoder.precision])
+    for name, actual in (("whole", whole), ("cached", logits)):
+        _gate(name, report[name], expected, actual, LOGITS_TOLERANCES[decoder.precision])
     return report
 
 
-def _check_embedding(weight, table: EmbeddingTable, precision: str, samples: int = 256) -> float:
+def _check_embedding(weight, table: EmbeddingTable, precision: str) -> float:
     """The largest relative error of a row among evenly spaced ones; float32 rows must be the model's bit by bit."""
-    ids = np.unique(np.linspace(0, len(weight) - 1, samples).astype(np.int64))
-    expected, given = weight.detach()[ids].float().numpy(), table.rows(ids)
+    ids = np.unique(np.linspace(0, len(weight) - 1, _SAMPLED_ROWS).astype(np.int64))
+    expected, actual = weight.detach()[ids].float().numpy(), table.rows(ids)
     norms = np.maximum(np.linalg.norm(expected, axis=1), 1e-30)
-    error = float((np.linalg.norm(given - expected, axis=1) / norms).max())
+    error = float((np.linalg.norm(actual - expected, axis=1) / norms).max())
     # Rounding to float16 moves a value by 2^-11 at most; to 8 bits by half a step of 1/128 of a block's largest value.
     allowed = {"float32": 0.0, "float16": 2.0**-11, "uint8": 2e-2}[table.storage.rows.dtype]
     if not error <= allowed:  # so that NaN on disk is refused too
@@ -119,11 +121,11 @@ def _check_embedding(weight, table: EmbeddingTable, precision: str, samples: int
     return error
 
 
-def _prompt_embeds(weight, tokens: int) -> np.ndarray:
-    """Embeddings of random tokens, the middle third replaced by noise of their size: float32 ``[1, tokens, D]``."""
+def _prompt_embeds(weight) -> np.ndarray:
+    """Embeddings of random tokens, the middle third replaced by noise of their size: float32 ``[1, T, D]``."""
     generator = np.random.default_rng(0)
-    embeds = weight.detach()[generator.integers(0, len(weight), tokens)].float().numpy().copy()
-    third = tokens // 3
+    embeds = weight.detach()[generator.integers(0, len(weight), _PROMPT_TOKENS)].float().numpy().copy()
+    third = _PROMPT_TOKENS // 3
     embeds[third : 2 * third] = generator.normal(0, max(float(embeds.std()), 1e-3), (third, embeds.shape[1]))
     return embeds[None]
 
@@ -162,24 +164,24 @@ def _run(session, embeds: np.ndarray, cache: dict | None) -> tuple[np.ndarray, d
     return logits, {name.replace("present", "past_key_values"): value for name, value in named.items()}
 
 
-def _compare(expected: np.ndarray, given: np.ndarray) -> dict:
+def _compare(expected: np.ndarray, actual: np.ndarray) -> dict:
     """Two sets of logits ``[T, V]``: the worst position's cosine and norm ratio, and the largest error."""
-    expected, given = expected.astype(np.float64), given.astype(np.float64)
-    norms, norms_given = np.linalg.norm(expected, axis=1), np.linalg.norm(given, axis=1)
-    cosines = (expected * given).sum(1) / np.maximum(norms * norms_given, 1e-30)
-    ratios = norms_given / np.maximum(norms, 1e-30)
+    expected, actual = expected.astype(np.float64), actual.astype(np.float64)
+    norms, norms_actual = np.linalg.norm(expected, axis=1), np.linalg.norm(actual, axis=1)
+    cosines = (expected * actual).sum(1) / np.maximum(norms * norms_actual, 1e-30)
+    ratios = norms_actual / np.maximum(norms, 1e-30)
     return {
         "cosine": float(cosines.min()),
         "norm_ratio": float(ratios[np.abs(ratios - 1).argmax()]),
-        "max_abs": float(np.abs(expected - given).max()),
-        "same_best_token": float((expected.argmax(1) == given.argmax(1)).mean()),
+        "max_abs": float(np.abs(expected - actual).max()),
+        "same_best_token": float((expected.argmax(1) == actual.argmax(1)).mean()),
     }
 
 
-def _gate(name: str, values: dict, expected: np.ndarray, given: np.ndarray, tolerance: Tolerance) -> None:
+def _gate(name: str, values: dict, expected: np.ndarray, actual: np.ndarray, tolerance: LogitsTolerance) -> None:
     best_two = np.partition(expected, -2, axis=1)[:, -2:]
     decided = best_two[:, 1] - best_two[:, 0] > tolerance.margin * expected.std(1)
-    same = (expected.argmax(1) == given.argmax(1))[decided].all()
+    same = (expected.argmax(1) == actual.argmax(1))[decided].all()
     close = values["cosine"] >= tolerance.cosine and abs(values["norm_ratio"] - 1) <= tolerance.norm_drift
     if close and same:
         return

@@ -53,7 +53,7 @@ class Realizer:
         self.dtype = np.dtype(precision.dtype)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self._known: dict[str, onnx.TensorProto] = {}
+        self._references: dict[str, onnx.TensorProto] = {}
         self._tables: dict[str, np.ndarray] = {}
 
     def realize(self, graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -136,7 +136,7 @@ class Realizer:
             parts.append(f"{target}[{start}]")
             self._product(source, part, part_bias, parts[-1], (stop - start, columns), bits, block_size)
         for name in filter(None, (*inputs, bias)):
-            self.initializers.remove(self._known[name])
+            self.initializers.remove(self._references[name])
         self._node("Concat", parts, target, axis=-1)
 
     def _product(self, source, inputs: list[str], bias: str, target: str, shape, bits: int | None, block_size) -> None:
@@ -160,7 +160,7 @@ class Realizer:
     def _slice(self, name: str, start: int, stop: int, rows: int) -> str:
         """Some rows of a stored tensor of ``rows`` (or of as many equal parts, the scales) as an initializer."""
         part = onnx.TensorProto()
-        part.CopyFrom(self._known[name])
+        part.CopyFrom(self._references[name])
         part.name = slice_name(name, start)
         part.dims[0] = part.dims[0] // rows * (stop - start)
         entries = {entry.key: entry for entry in part.external_data}
@@ -181,7 +181,7 @@ class Realizer:
         if values.dtype != np.uint8:
             values = self._float(name, values)
         tensor = self.weights.add(name, values)
-        self._known[name] = tensor
+        self._references[name] = tensor
         if not name.startswith("embed_tokens."):  # of an untied model: no node reads it
             self.initializers.append(tensor)
         return name
@@ -208,7 +208,7 @@ class Realizer:
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, domain=domain, **attributes))
 
     def _stored(self, name: str) -> StoredTensor:
-        tensor = self._known[name]
+        tensor = self._references[name]
         entries = {entry.key: entry.value for entry in tensor.external_data}
         dtype = str(helper.tensor_dtype_to_np_dtype(tensor.data_type))
         return StoredTensor(f"{self.folder}/{entries['location']}", int(entries["offset"]), dtype, tuple(tensor.dims))

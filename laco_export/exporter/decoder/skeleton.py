@@ -28,9 +28,9 @@ import torch
 from torch import nn
 
 from ...errors import ExportError
-from .placeholders import GatherPositions, GroupQueryAttention, Linear, RMSNorm, Weight
+from .placeholders import GatherPositions, GroupQueryAttention, PlaceholderLinear, RMSNorm, Weight
 
-FAMILIES = ("qwen2", "qwen3", "llama")
+SUPPORTED_FAMILIES = ("qwen2", "qwen3", "llama")
 """The ``model_type`` of the language models whose export is tested."""
 
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
@@ -50,8 +50,10 @@ def require_supported(config) -> None:
         ExportError: a family, rotary embedding, head size or sliding window that is not supported.
     """
     kind = config.model_type
-    if kind not in FAMILIES:
-        raise ExportError("this family of language models is not supported", given=kind, allowed=", ".join(FAMILIES))
+    if kind not in SUPPORTED_FAMILIES:
+        raise ExportError(
+            "this family of language models is not supported", given=kind, allowed=", ".join(SUPPORTED_FAMILIES)
+        )
     rope = (getattr(config, "rope_scaling", None) or {}).get("rope_type", "default")
     if rope not in STATIC_ROPE:
         raise ExportError(
@@ -109,7 +111,7 @@ class _Trace:
         if module is self.model:
             return self.decode
         if isinstance(module, nn.Linear):
-            return lambda hidden: Linear.apply(hidden, (name,), module.out_features)
+            return lambda hidden: PlaceholderLinear.apply(hidden, (name,), module.out_features)
         if name in self.attention_of:
             return partial(self.attend, name, module)
         if type(module).__name__.endswith("RMSNorm"):
@@ -137,12 +139,12 @@ class _Trace:
         projections = [f"{name}.{kind}_proj" for kind in "qkv"]
         sizes = [getattr(module, f"{kind}_proj").out_features for kind in "qkv"]
         if hasattr(module, "q_norm"):
-            query, key, value = (Linear.apply(hidden_states, (p,), n) for p, n in zip(projections, sizes))
+            query, key, value = (PlaceholderLinear.apply(hidden_states, (p,), n) for p, n in zip(projections, sizes))
             query = RMSNorm.apply(query, f"{name}.q_norm", module.q_norm.variance_epsilon, heads)
             key = RMSNorm.apply(key, f"{name}.k_norm", module.k_norm.variance_epsilon, kv_heads)
             packed = torch.cat([query, key, value], dim=-1)
         else:
-            packed = Linear.apply(hidden_states, tuple(projections), sum(sizes))  # [B, T, (H + 2 K) d]
+            packed = PlaceholderLinear.apply(hidden_states, tuple(projections), sum(sizes))  # [B, T, (H + 2 K) d]
         layer = past_key_values.layers[module.layer_idx]
         mixed, layer.keys, layer.values = GroupQueryAttention.apply(
             packed, layer.keys, layer.values, *self.shared, heads, kv_heads, float(module.scaling)

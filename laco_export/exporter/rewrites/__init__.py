@@ -4,8 +4,31 @@ A rewrite takes the graph and the merge that it was traced with, edits the graph
 an :class:`Outcome`. Each leaves a valid graph, whatever ran before it. Adding one is its file and one line in
 :data:`REWRITES`.
 
-Those for every target run on the FP32 graph, before ranges are measured on it. Those that give a target its forms run
-last, on the graph in its final precision: what precision has left in FP32 is then part of the graph that they see.
+Those for every target run on the FP32 graph, before ranges are measured on it:
+
+- :mod:`.fold_constants`: shapes and constants computed now;
+- :mod:`.merge_windows`: the Patch Merge Layer's rearrangement in its fastest form;
+- :mod:`.average_residual`: its residual branch in its cheapest;
+- :mod:`.pool_windows`: r×r pooling as one mean over windows;
+- :mod:`.fold_layer_scale`: LayerScale inside the Linear layer before it;
+- :mod:`.scale_queries`: the attention scale on the queries;
+- :mod:`.remove_identities`: nodes that hand on what they were given;
+- :mod:`.merge_duplicates`: nodes that compute what another computed.
+
+Those that give a target its forms run last, on the graph in its final precision: what precision has left in FP32 is
+then part of the graph that they see.
+
+- :mod:`.fuse_rms_norms`: RMSNorm as one node;
+- :mod:`.fuse_attention`: attention as one node over heads, for TensorRT;
+- :mod:`.fuse_heads`: attention with the split into heads inside, for ONNX Runtime.
+
+What they share:
+
+- :mod:`.outcome`: what a rewrite is given and what it reports;
+- :mod:`.rewiring`: edits that several make;
+- :mod:`.window_chain`: chains that gather windows, recognised by what they compute;
+- :mod:`.attention_pattern`: attention as a trace writes it;
+- :mod:`.norm_pattern`: RMSNorm as a trace writes it.
 """
 
 from __future__ import annotations

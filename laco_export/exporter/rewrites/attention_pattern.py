@@ -45,11 +45,11 @@ def replace_attentions(graph: gs.Graph, replace: Callable[[Attention], None]) ->
     """Call ``replace`` with every attention of the documented form; say why the others stay."""
     fired, refused = 0, []
     for softmax in [node for node in graph.nodes if node.op == "Softmax"]:
-        found = find_attention(graph, softmax)
-        if isinstance(found, str):
-            refused.append(f"{softmax.name}: {found}")
+        attention = find_attention(graph, softmax)
+        if isinstance(attention, str):
+            refused.append(f"{softmax.name}: {attention}")
             continue
-        replace(found)
+        replace(attention)
         fired += 1
     return Outcome(fired, tuple(refused))
 

@@ -43,13 +43,13 @@ def _linear(graph: gs.Graph, tensor: gs.Tensor) -> tuple[gs.Node, gs.Node | None
     node, bias = producer(tensor), None
     if node is None or not only_reader(graph, tensor):
         return None
-    if node.op == "Add" and sum(isinstance(given, gs.Constant) for given in node.inputs) == 1:
+    if node.op == "Add" and sum(isinstance(operand, gs.Constant) for operand in node.inputs) == 1:
         bias = node
-        before = next(given for given in node.inputs if not isinstance(given, gs.Constant))
+        before = next(operand for operand in node.inputs if not isinstance(operand, gs.Constant))
         node = producer(before)
         if node is None or not only_reader(graph, before):
             return None
-        constant = next(given for given in bias.inputs if isinstance(given, gs.Constant))
+        constant = next(operand for operand in bias.inputs if isinstance(operand, gs.Constant))
         if constant.values.shape != (tensor.shape[-1],):
             return None
     if node.op != "MatMul" or not isinstance(node.inputs[1], gs.Constant) or node.inputs[1].values.ndim != 2:

@@ -17,13 +17,13 @@ from .rewiring import add_node, producer, replace_writer
 def fuse_attention(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
     """Replace MatMul-Softmax-MatMul of the form in :mod:`.attention_pattern` by an Attention node ``[B, h, N, d]``."""
 
-    def replace(found: Attention) -> None:
-        queries, values = found.scores.inputs[0], found.context.inputs[1]  # [B, h, N, d]
-        split_keys = producer(found.scores.inputs[1]).inputs[0]  # [B, N, h, d]
+    def replace(attention: Attention) -> None:
+        queries, values = attention.scores.inputs[0], attention.context.inputs[1]  # [B, h, N, d]
+        split_keys = producer(attention.scores.inputs[1]).inputs[0]  # [B, N, h, d]
         keys = add_node(
-            graph, "Transpose", f"{found.name}/Keys", [split_keys], list(values.shape), {"perm": HEADS_FIRST}
+            graph, "Transpose", f"{attention.name}/Keys", [split_keys], list(values.shape), {"perm": HEADS_FIRST}
         )
-        node = gs.Node("Attention", f"{found.name}/Attention", {"scale": 1.0}, [queries, keys, values])
-        replace_writer(graph, found.context, node)
+        node = gs.Node("Attention", f"{attention.name}/Attention", {"scale": 1.0}, [queries, keys, values])
+        replace_writer(graph, attention.context, node)
 
     return replace_attentions(graph, replace)

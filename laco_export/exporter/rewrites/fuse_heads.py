@@ -16,10 +16,10 @@ from .rewiring import replace_writer
 def fuse_heads(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
     """Replace every attention of the form in :mod:`.attention_pattern`, from the split to the joining of heads."""
 
-    def replace(found: Attention) -> None:
-        attributes = {"q_num_heads": found.heads, "kv_num_heads": found.heads, "scale": 1.0}
-        inputs = [found.queries, found.keys, found.values]
-        node = gs.Node("Attention", f"{found.name}/Attention", attributes, inputs)
-        replace_writer(graph, found.join, node)
+    def replace(attention: Attention) -> None:
+        attributes = {"q_num_heads": attention.heads, "kv_num_heads": attention.heads, "scale": 1.0}
+        inputs = [attention.queries, attention.keys, attention.values]
+        node = gs.Node("Attention", f"{attention.name}/Attention", attributes, inputs)
+        replace_writer(graph, attention.join, node)
 
     return replace_attentions(graph, replace)

@@ -25,11 +25,11 @@ def scale_queries(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
             continue
         if scaled is None or scaled.op not in ("Mul", "Div"):
             continue
-        found = _scores_and_scale(scaled)
-        if found is None:
+        scores_and_scale = _scores_and_scale(scaled)
+        if scores_and_scale is None:
             refused.append(f"{scaled.name}: it is no scalar scale of a MatMul's scores")
             continue
-        scores, scale = found
+        scores, scale = scores_and_scale
         if not only_reader(graph, scores.outputs[0]):
             refused.append(f"{scores.name}: its unscaled scores are read elsewhere")
             continue
@@ -50,10 +50,10 @@ def _gather_roots(graph: gs.Graph, scores: gs.Node) -> bool:
 def _pass_by(scores: gs.Node, index: int) -> float:
     """Let ``scores`` read what its input is a scalar multiple of; the factor, 1 where it is none."""
     node = producer(scores.inputs[index])
-    found = _source_and_factor(node)
-    if found is None:
+    source_and_factor = _source_and_factor(node)
+    if source_and_factor is None:
         return 1.0
-    scores.inputs[index], factor = found
+    scores.inputs[index], factor = source_and_factor
     if not node.outputs[0].outputs:
         node.inputs.clear()  # nobody reads it any more: it must not count as a reader itself
     return factor
@@ -61,9 +61,9 @@ def _pass_by(scores: gs.Node, index: int) -> float:
 
 def _scores_and_scale(scaled: gs.Node) -> tuple[gs.Node, float] | None:
     """The MatMul whose scores ``scaled`` multiplies or divides by a scalar, and the factor."""
-    found = _source_and_factor(scaled)
-    matmul = None if found is None else producer(found[0])
-    return None if matmul is None or matmul.op != "MatMul" else (matmul, found[1])
+    source_and_factor = _source_and_factor(scaled)
+    matmul = None if source_and_factor is None else producer(source_and_factor[0])
+    return None if matmul is None or matmul.op != "MatMul" else (matmul, source_and_factor[1])
 
 
 def _source_and_factor(node: gs.Node | None) -> tuple[gs.Tensor, float] | None:

@@ -1,6 +1,12 @@
 """Token compressors: ``[B, H, W, C]`` in, ``[B, H/r, W/r, C]`` out, usable after any block.
 
 One file per method; adding one is that file and one line in :data:`COMPRESSORS`.
+
+- :mod:`.patch_merge`: LaCo's Patch Merge Layer, with and without its residual branch;
+- :mod:`.space_to_channel`: the rearrangement that it starts from;
+- :mod:`.average_pool`: the mean of each window;
+- :mod:`.ldpv2`: MobileVLM V2's projector inside the encoder;
+- :mod:`.token_packer`: attention within each window.
 """
 
 from __future__ import annotations

@@ -1,6 +1,13 @@
 """Vision encoders: transformers' own classes, and where their parts are.
 
 One file per encoder holds an :class:`EncoderSpec`; adding one is that file and one line in :data:`ENCODERS`.
+
+- :mod:`.specification`: what the LaCo model needs to know of an encoder;
+- :mod:`.aimv2`: Apple's AIMv2;
+- :mod:`.clip`: OpenAI's CLIP;
+- :mod:`.internvit`: OpenGVLab's InternViT;
+- :mod:`.siglip`: Google's SigLIP;
+- :mod:`.loading`: an encoder from its published folder.
 """
 
 from __future__ import annotations

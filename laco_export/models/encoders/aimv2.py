@@ -16,7 +16,7 @@ def _config(original: dict) -> dict:
     return {**values, "mlp_bias": original.get("use_bias", False), "use_head": False}
 
 
-ORIGINAL = OriginalLayout(  # apple/aimv2-*: "preprocessor" and "trunk"
+_ORIGINAL = OriginalLayout(  # apple/aimv2-*: "preprocessor" and "trunk"
     model_types=("aimv2",),
     config=_config,
     renames=(
@@ -49,5 +49,5 @@ AIMV2 = EncoderSpec(
     headless={"use_head": False},
     required={"is_native": False},
     skipped=(r"^head\.",),
-    original=ORIGINAL,
+    original=_ORIGINAL,
 )

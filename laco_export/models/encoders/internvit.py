@@ -21,7 +21,7 @@ def _config(original: dict) -> dict:
     return {**values, "use_absolute_position_embeddings": True, "use_mean_pooling": True}
 
 
-ORIGINAL = OriginalLayout(  # OpenGVLab/InternViT-*: remote code, which is never run here
+_ORIGINAL = OriginalLayout(  # OpenGVLab/InternViT-*: remote code, which is never run here
     model_types=("intern_vit_6b", "intern_vit"),
     config=_config,
     renames=(
@@ -49,5 +49,5 @@ INTERNVIT = EncoderSpec(
     std=(0.229, 0.224, 0.225),
     prefix_tokens=1,
     square_only=True,  # interpolate_pos_encoding takes the stored positions for a square grid, and always runs then
-    original=ORIGINAL,
+    original=_ORIGINAL,
 )

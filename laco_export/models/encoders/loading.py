@@ -78,7 +78,7 @@ def recognise(folder: Path, values: dict) -> tuple[EncoderSpec, PretrainedConfig
             config = CONFIG_MAPPING[spec.model_type](**{**fields, **spec.headless})
             break
     else:
-        known = [
+        supported = [
             *ENCODERS,
             *_FULL_MODELS,
             *(t for s in ENCODERS.values() if s.original for t in s.original.model_types),
@@ -86,7 +86,7 @@ def recognise(folder: Path, values: dict) -> tuple[EncoderSpec, PretrainedConfig
         raise CheckpointError(
             f"'{folder}' holds no known vision encoder",
             given=f"model_type {model_type!r}",
-            allowed=", ".join(sorted(known)),
+            allowed=", ".join(sorted(supported)),
         )
     try:
         spec.check(config)

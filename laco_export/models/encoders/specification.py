@@ -77,8 +77,8 @@ class EncoderSpec:
     def check(self, config: PretrainedConfig) -> None:
         """Raise :class:`ConfigError` when the configuration asks for a form that LaCo cannot merge in."""
         for name, value in {**self.headless, **self.required}.items():
-            if (given := getattr(config, name, None)) != value:  # SigLIP's class takes a missing field as a head
-                raise ConfigError(f"vision_config.{name} must be {value}", given=given)
+            if (actual := getattr(config, name, None)) != value:  # SigLIP's class takes a missing field as a head
+                raise ConfigError(f"vision_config.{name} must be {value}", given=actual)
         height, width = self.image_size(config)
         if self.square_only and height != width:
             raise ConfigError(

@@ -62,9 +62,9 @@ def test_an_orin_says_which_board_and_which_system_it_is(board):
 
 def test_two_modules_on_one_board_are_two_devices(board):
     root = board("NVIDIA Jetson Orin Nano Developer Kit", "# R36 (release), REVISION: 4.3, GCID\n")
-    one, other = (find_device(Answering(*module), root).identity for module in (ORIN_NX, ORIN_NANO))
-    assert one != other
-    assert "7 GiB" in other
+    nx, nano = (find_device(Answering(*module), root).identity for module in (ORIN_NX, ORIN_NANO))
+    assert nx != nano
+    assert "7 GiB" in nano
 
 
 def test_a_discrete_gpu_has_neither(tmp_path):

@@ -86,17 +86,3 @@ def test_a_damaged_release_file_is_a_board_of_unknown_version(system):
 def test_another_machine_is_no_board(system):
     assert read_board(system({"proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0"}), silent) is None
     assert read_board(system({"proc/meminfo": "MemTotal: 1 kB\n"}), silent) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "profile"),
-    [
-        ("NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super", "orin-nano"),
-        ("NVIDIA Jetson AGX Orin Developer Kit", "agx-orin"),
-        ("NVIDIA Jetson AGX Thor Developer Kit", "thor"),
-        ("NVIDIA H200", "h200"),
-        ("NVIDIA GeForce RTX 4090", None),
-    ],
-)
-def test_profiles_by_name(name, profile):
-    assert profile_of(name) is (PROFILES[profile] if profile else None)

@@ -35,10 +35,10 @@ def test_memory_is_allocated_once_and_a_run_is_one_launch(stand_in_device, store
     runtime.prepare(3)  # both sizes
     cuda.calls.clear()
     first = runtime.encode(pictures(2))
-    kept = first.copy()
+    as_returned = first.copy()
     runtime.encode(pictures(2) + 9)
     assert cuda.calls == ["cudaGraphLaunch", "cudaStreamSynchronize"] * 2
-    assert np.array_equal(first, kept)  # the caller's own, not the pinned memory
+    assert np.array_equal(first, as_returned)  # the caller's own, not the pinned memory
     runtime.close()
     assert cuda.memory == {}
 
@@ -232,7 +232,7 @@ def test_the_cuda_stand_in_has_only_real_names():
     """Each name of the stand-in exists in NVIDIA's bindings, so code that runs on it asks for nothing else."""
     from cuda.bindings import runtime as cuda
 
-    from .conftest import StandInCuda
+    from ..stand_ins import StandInCuda
 
     for name in (name for name in vars(StandInCuda) if name.startswith("cuda")):
         real, member = getattr(cuda, name), getattr(StandInCuda, name)

@@ -25,7 +25,7 @@ def test_answers_are_greedy_unless_a_temperature_is_given():
     assert (options.temperature, options.top_p, options.max_new_tokens, options.stop) == (0.0, None, 64, ())
 
 
-def test_openai_s_names_become_the_engine_s():
+def test_openai_s_names_become_the_generation_s():
     options = parse(temperature=0.5, top_p=0.9, seed=7, stop=["a", "b"], max_completion_tokens=5).generation_options(64)
     assert (options.temperature, options.top_p, options.seed, options.stop) == (0.5, 0.9, 7, ("a", "b"))
     assert options.max_new_tokens == 5

@@ -135,8 +135,8 @@ def test_the_name_is_looked_up_once(port, monkeypatch):
     answers = iter([["127.0.0.1"], ["10.0.0.1"]])
     monkeypatch.setattr(fetching, "is_public", lambda address: address == "127.0.0.1")
     url = f"http://rebound.example:{port}/picture"
-    found = fetch_picture(url, max_bytes=10_000, param="p", resolve=lambda host, port: next(answers))
-    assert found == b"P" * 1000
+    picture = fetch_picture(url, max_bytes=10_000, param="p", resolve=lambda host, port: next(answers))
+    assert picture == b"P" * 1000
     assert next(answers) == ["10.0.0.1"]
 
 

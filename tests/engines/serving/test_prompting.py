@@ -14,7 +14,7 @@ from laco_engines.serving.prompting import MAX_CHARACTERS, Abandoned, build_prom
 from laco_engines.serving.settings import ServeSettings
 from laco_export.bundle import open_bundle
 
-from .conftest import data_url, png, user
+from .messages import data_url, png, user
 
 
 @pytest.fixture(scope="module")
@@ -55,31 +55,31 @@ def test_a_request_is_the_prompt_that_the_commands_make(build, prompter, picture
 
 
 def test_pictures_between_words_stay_where_they_are(build, prompter, make_picture):
-    one, two = make_picture(1), make_picture(2)
+    first, second = make_picture(1), make_picture(2)
     parts = [
         {"type": "text", "text": "Is "},
-        {"type": "image_url", "image_url": {"url": data_url(png(one))}},
+        {"type": "image_url", "image_url": {"url": data_url(png(first))}},
         {"type": "text", "text": "darker than "},
-        {"type": "image_url", "image_url": {"url": data_url(png(two))}},
+        {"type": "image_url", "image_url": {"url": data_url(png(second))}},
         {"type": "text", "text": "?"},
     ]
-    expected = prompter.prepare([one, two], "Is <image>\ndarker than <image>\n?")
+    expected = prompter.prepare([first, second], "Is <image>\ndarker than <image>\n?")
     assert same(build({"role": "user", "content": parts}), expected)
 
 
 def test_a_conversation_is_the_chat_s(build, prompter, make_picture):
-    one, two = make_picture(1), make_picture(2)
+    first, second = make_picture(1), make_picture(2)
     turns = [
         prompter.system_turn("Be brief."),
-        prompter.user_turn("What is this?", [one]),
+        prompter.user_turn("What is this?", [first]),
         prompter.assistant_turn("A cat."),
-        prompter.user_turn("And this?", [two], alone=False),
+        prompter.user_turn("And this?", [second], alone=False),
     ]
     messages = [
         {"role": "developer", "content": "Be brief."},
-        user("What is this?", data_url(png(one))),
+        user("What is this?", data_url(png(first))),
         {"role": "assistant", "content": "A cat."},
-        user("And this?", data_url(png(two))),
+        user("And this?", data_url(png(second))),
     ]
     assert same(build(*messages), prompter.join(turns))
 

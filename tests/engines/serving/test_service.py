@@ -1,4 +1,4 @@
-"""The queue, the limits and the end of requests, on the application in this process with a gate before the engine."""
+"""The queue, the limits and the end of requests, on the application in this process with a gate before the worker."""
 
 import asyncio
 import dataclasses
@@ -11,7 +11,7 @@ from laco_engines.serving import body as body_module
 from laco_engines.serving import chat_response
 from laco_engines.serving.fetching import fetch_picture
 
-from .conftest import user
+from .messages import user
 
 
 async def until(holds) -> None:
@@ -22,7 +22,7 @@ async def until(holds) -> None:
 def test_answers_come_one_after_another_in_their_order(running, gated):
     async def check(client, service):
         asked = [asyncio.ensure_future(client.ask([user(f"{number}?")])) for number in range(3)]
-        await until(lambda: service.engine.waiting == 2)
+        await until(lambda: service.worker.waiting == 2)
         assert len(gated.asked) == 1
         gated.gate.set()
         replies = await asyncio.gather(*asked)
@@ -54,10 +54,10 @@ def test_a_client_that_leaves_ends_its_answer(running, gated, stream):
     async def check(client, service):
         leave = asyncio.Event()
         asked = asyncio.ensure_future(client.ask(leave=leave, stream=stream))
-        await until(lambda: service.engine.current is not None)
+        await until(lambda: service.worker.current is not None)
         leave.set()
         await asked
-        await until(lambda: service.engine.current is None)  # though the gate is shut
+        await until(lambda: service.worker.current is None)  # though the gate is shut
         assert service.held == 0
 
     running(check)
@@ -66,13 +66,13 @@ def test_a_client_that_leaves_ends_its_answer(running, gated, stream):
 def test_a_client_that_leaves_the_queue_is_not_answered(running, gated):
     async def check(client, service):
         first = asyncio.ensure_future(client.ask())
-        await until(lambda: service.engine.current is not None)
+        await until(lambda: service.worker.current is not None)
         leave = asyncio.Event()
         second = asyncio.ensure_future(client.ask(leave=leave))
-        await until(lambda: service.engine.waiting == 1)
+        await until(lambda: service.worker.waiting == 1)
         leave.set()
         await second
-        assert (service.held, service.engine.waiting) == (1, 0)
+        assert (service.held, service.worker.waiting) == (1, 0)
         gated.gate.set()
         assert (await first).status == 200
 
@@ -81,7 +81,7 @@ def test_a_client_that_leaves_the_queue_is_not_answered(running, gated):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_request_has_its_time_in_the_queue_and_in_the_engine(running, gated, stream):
+def test_a_request_has_its_time_in_the_queue_and_at_the_worker(running, gated, stream):
     async def check(client, service):
         replies = await asyncio.gather(client.ask(stream=stream), client.ask(stream=stream))
         assert sorted((reply.status, reply.error["code"]) for reply in replies) == [(503, "timeout"), (504, "timeout")]
@@ -116,8 +116,8 @@ def test_an_error_after_the_stream_began_is_an_event(running, gated, answerer, m
         events = [line for line in reply.body.decode().split("\n\n") if line]
         assert reply.status == 200
         assert "half of" in events[1]
-        assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "engine_error"
-        # The engine's failure is this request's alone.
+        assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "answering_failed"
+        # The failure is this request's alone.
         monkeypatch.setattr(gated, "generate", answerer.generate)
         assert (await client.ask()).status == 200
 
@@ -140,7 +140,7 @@ def test_bytes_that_never_became_a_character_are_not_lost(running, gated, answer
     running(check)
 
 
-def test_counting_that_fails_loses_no_answer_and_the_engine_goes_on(running, gated, monkeypatch, capsys):
+def test_counting_that_fails_loses_no_answer_and_the_worker_goes_on(running, gated, monkeypatch, capsys):
     async def check(client, service):
         counted = []
 
@@ -161,12 +161,12 @@ def test_counting_that_fails_loses_no_answer_and_the_engine_goes_on(running, gat
     assert capsys.readouterr().err.count("ValueError: a label that the registry does not take") == 2
 
 
-def test_an_engine_that_fails_is_a_500_and_goes_on(running, gated, answerer, monkeypatch, capsys):
+def test_an_answer_that_fails_is_a_500_and_the_worker_goes_on(running, gated, answerer, monkeypatch, capsys):
     monkeypatch.setattr(gated, "generate", lambda *a, **k: 1 / 0)
 
     async def check(client, service):
         reply = await client.ask()
-        assert (reply.status, reply.error["code"]) == (500, "engine_error")
+        assert (reply.status, reply.error["code"]) == (500, "answering_failed")
         assert "ZeroDivision" not in reply.error["message"]
         monkeypatch.setattr(gated, "generate", answerer.generate)
         assert (await client.ask()).status == 200
@@ -345,12 +345,12 @@ def test_an_allowed_page_may_ask_first(running):
     running(check, allowed_origins=("https://app.example.org",))
 
 
-def test_a_dead_engine_is_not_live(running, gated):
+def test_a_dead_worker_is_not_live(running, gated):
     def fail():
         raise MemoryError
 
     async def check(client, service):
-        await until(lambda: not service.engine.alive)
+        await until(lambda: not service.worker.alive)
         assert (await client.request("GET", "/health/live")).status == 503
         assert (await client.ask()).status == 503
 

@@ -39,11 +39,11 @@ def trace(make_tiny_model):
     from laco_export.exporter.tracing import graph_from_tower
     from laco_export.quiet import quiet
 
-    kept = {}
+    traces = {}
 
     def get(kind="aimv2", opset=20, **options):
         key = (kind, opset, tuple(sorted(options.items())))
-        if key not in kept:
+        if key not in traces:
             model = make_tiny_model(kind, **options)
             tower, pixels = VisionTower(model).eval(), pixels_for(model)
             with quiet():
@@ -53,10 +53,10 @@ def trace(make_tiny_model):
             expected = dict(zip(["image_features", *tower.boundary_names], outputs))
             vision = model.vision_model
             merge = None if vision.block is None else MergeGrid(*vision.grid, vision.compression.ratio)
-            kept[key] = SimpleNamespace(
+            traces[key] = SimpleNamespace(
                 model=model, tower=tower, graph=graph, merge=merge, pixels=pixels, expected=expected
             )
-        return SimpleNamespace(**{**vars(kept[key]), "graph": kept[key].graph.copy()})
+        return SimpleNamespace(**{**vars(traces[key]), "graph": traces[key].graph.copy()})
 
     return get
 
@@ -71,9 +71,9 @@ def differences():
     from laco_export.agreement import Tolerance, agreement
 
     def compare(traced):
-        given = run_onnx(traced.graph, {"pixel_values": traced.pixels})
-        found = [agreement(name, traced.expected[name], given[name]) for name in traced.expected]
-        return [one.name for one in found if not one.within(Tolerance(0.99999, 1e-4, 1e-3))]
+        outputs = run_onnx(traced.graph, {"pixel_values": traced.pixels})
+        agreements = [agreement(name, traced.expected[name], outputs[name]) for name in traced.expected]
+        return [agreement.name for agreement in agreements if not agreement.within(Tolerance(0.99999, 1e-4, 1e-3))]
 
     return compare
 

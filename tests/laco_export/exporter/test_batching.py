@@ -24,7 +24,7 @@ def test_every_picture_of_a_batch_is_encoded_as_alone(trace, run_graph, kind, me
         graph = traced.graph.copy()
         graph.opset = opset
         apply_forms(graph, traced.merge, target)
-        alone = [run_graph(graph, {"pixel_values": one[None]})["image_features"][0] for one in pictures]
+        alone = [run_graph(graph, {"pixel_values": picture[None]})["image_features"][0] for picture in pictures]
         together = run_graph(at_batch(graph, 3), {"pixel_values": pictures})["image_features"]
         largest = np.abs(traced.expected["image_features"]).max()
         np.testing.assert_allclose(together, np.stack(alone), atol=1e-4 * largest)

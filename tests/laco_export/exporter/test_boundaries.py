@@ -6,8 +6,8 @@ from laco_export.exporter.boundaries import STRICTNESS, BoundaryComparison, Bran
 LAYERS = "vision_model.encoder.encoder.layers"
 
 
-def names(comparison, expected, given):
-    return list(comparison(expected, given))
+def names(comparison, expected, actual):
+    return list(comparison(expected, actual))
 
 
 def test_each_block_and_the_merge_have_a_branch(trace):
@@ -29,8 +29,8 @@ def test_each_block_and_the_merge_have_a_branch(trace):
 def test_everything_is_compared_in_the_order_of_the_encoder(trace):
     traced = trace()
     comparison = BoundaryComparison(traced.tower, [traced.expected], "fp16")
-    found = names(comparison, traced.expected, traced.expected)
-    assert found == [
+    compared = names(comparison, traced.expected, traced.expected)
+    assert compared == [
         "vision_model.embeddings",
         f"{LAYERS}.0",
         f"{LAYERS}.0 minus its input",
@@ -42,21 +42,21 @@ def test_everything_is_compared_in_the_order_of_the_encoder(trace):
         "vision_model.encoder.rms_norm",
         "image_features",
     ]
-    assert {boundary_of(name) for name in found} == set(traced.expected)
+    assert {boundary_of(name) for name in compared} == set(traced.expected)
 
 
 @pytest.mark.parametrize("kind", ["aimv2", "siglip", "internvit"])
 @pytest.mark.parametrize("strictness", STRICTNESS)
 def test_every_comparison_has_three_numbers_each_with_a_tolerance(trace, kind, strictness):
     traced = trace(kind)
-    for one in BoundaryComparison(traced.tower, [traced.expected], strictness)(
+    for agreement in BoundaryComparison(traced.tower, [traced.expected], strictness)(
         traced.expected, traced.expected
     ).values():
-        assert (one.cosine, one.norm_ratio, one.max_abs) == (1.0, 1.0, 0.0)
-        assert 0 < one.tolerance.norm_drift < 2
-        assert one.tolerance.max_abs > 0
-        assert one.tolerance.cosine < 1
-        assert one.within()
+        assert (agreement.cosine, agreement.norm_ratio, agreement.max_abs) == (1.0, 1.0, 0.0)
+        assert 0 < agreement.tolerance.norm_drift < 2
+        assert agreement.tolerance.max_abs > 0
+        assert agreement.tolerance.cosine < 1
+        assert agreement.within()
 
 
 def test_a_branch_shows_what_the_stream_hides(trace):
@@ -65,18 +65,18 @@ def test_a_branch_shows_what_the_stream_hides(trace):
     stream, block = "vision_model.embeddings", f"{LAYERS}.0"
     large = {**traced.expected, **{name: traced.expected[name] + 30 for name in (stream, block)}}
     wrong = {**large, block: 2 * large[stream] - large[block]}
-    found = BoundaryComparison(traced.tower, [large], "fp16")(large, wrong)
-    assert found[block].within(STRICTNESS["fp16"].tensor)
-    assert found[f"{block} minus its input"].cosine < -0.99
-    assert not found[f"{block} minus its input"].within()
+    compared = BoundaryComparison(traced.tower, [large], "fp16")(large, wrong)
+    assert compared[block].within(STRICTNESS["fp16"].tensor)
+    assert compared[f"{block} minus its input"].cosine < -0.99
+    assert not compared[f"{block} minus its input"].within()
 
 
 def test_a_branch_of_a_forced_run_starts_from_pytorchs_value(trace):
     traced = trace()
-    given = {**traced.expected, "vision_model.embeddings": 2 * traced.expected["vision_model.embeddings"]}
+    doubled = {**traced.expected, "vision_model.embeddings": 2 * traced.expected["vision_model.embeddings"]}
     branch = f"{LAYERS}.0 minus its input"
-    own = BoundaryComparison(traced.tower, [traced.expected], "fp16")(traced.expected, given)
-    forced = BoundaryComparison(traced.tower, [traced.expected], "fp16", forced=True)(traced.expected, given)
+    own = BoundaryComparison(traced.tower, [traced.expected], "fp16")(traced.expected, doubled)
+    forced = BoundaryComparison(traced.tower, [traced.expected], "fp16", forced=True)(traced.expected, doubled)
     assert own[branch].cosine < 0.99
     assert forced[branch].cosine == 1
     assert not forced["vision_model.embeddings"].within()

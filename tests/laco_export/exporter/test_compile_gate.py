@@ -11,10 +11,10 @@ from laco_export.exporter import compile_gate, engine_builder
 
 @pytest.fixture
 def builder():
-    found = compile_gate.available()
-    if found is None:
+    builder = compile_gate.available()
+    if builder is None:
         pytest.skip("needs TensorRT-RTX (pip install tensorrt-rtx), or TensorRT and a GPU")
-    return found
+    return builder
 
 
 @pytest.fixture

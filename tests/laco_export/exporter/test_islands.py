@@ -31,23 +31,25 @@ def drifted(name):
 @pytest.mark.parametrize(("retry", "reached"), [(1, ["3"]), (2, ["2", "3"]), (3, ["2", "3"])])
 def test_each_retry_reaches_further_back(traced, retry, reached):
     names = traced.tower.boundary_names
-    kept = widen(traced.graph, names, {}, drifted(LAYER(3)), retry)
-    blocks = {name.partition("layers.")[2].partition(".")[0].partition("/")[0] for name in kept if ".layers." in name}
+    kept_fp32 = widen(traced.graph, names, {}, drifted(LAYER(3)), retry)
+    blocks = {
+        name.partition("layers.")[2].partition(".")[0].partition("/")[0] for name in kept_fp32 if ".layers." in name
+    }
     assert sorted(blocks) == reached
-    assert any("compressors" in name for name in kept) == (retry == 3)  # the merge stands before block 2
-    assert all("cosine 0.9900000" in reason and f"retry {retry}" in reason for reason in kept.values())
+    assert any("compressors" in name for name in kept_fp32) == (retry == 3)  # the merge stands before block 2
+    assert all("cosine 0.9900000" in reason and f"retry {retry}" in reason for reason in kept_fp32.values())
 
 
 def test_a_branch_widens_its_own_block_and_earlier_reasons_stay(traced):
     node = f"{LAYER(1)}.attention.q_proj/MatMul"
-    kept = widen(
+    kept_fp32 = widen(
         traced.graph, traced.tower.boundary_names, {node: "measured"}, drifted(f"{LAYER(1)} minus its input"), 1
     )
-    assert kept[node] == "measured"
-    assert {name.partition("layers.")[2][0] for name in kept} == {"1"}
+    assert kept_fp32[node] == "measured"
+    assert {name.partition("layers.")[2][0] for name in kept_fp32} == {"1"}
 
 
 def test_a_drift_in_the_first_blocks_reaches_no_further_than_the_start(traced):
-    kept = widen(traced.graph, traced.tower.boundary_names, {}, drifted(LAYER(0)), 3)
-    assert any("embeddings" in name for name in kept)
-    assert not any("layers.1" in name for name in kept)
+    kept_fp32 = widen(traced.graph, traced.tower.boundary_names, {}, drifted(LAYER(0)), 3)
+    assert any("embeddings" in name for name in kept_fp32)
+    assert not any("layers.1" in name for name in kept_fp32)

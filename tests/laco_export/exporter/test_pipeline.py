@@ -1,6 +1,7 @@
 """The export as a whole, through the command line, on tiny checkpoints."""
 
 import json
+import weakref
 from importlib import import_module
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_the_manifest_says_what_was_done(bundle):
         "remove_identities": 0,
         "merge_duplicates": 1,
     }
-    assert all(kept["reason"] for kept in manifest.vision.kept_fp32)
+    assert all(island["reason"] for island in manifest.vision.kept_fp32)
     assert manifest.decoder.folder == "llm"
     assert any("untrained" in note and "projector" in note for note in manifest.notes)
     assert any("--no-compile" in note for note in manifest.notes)
@@ -136,6 +137,29 @@ def test_the_exported_graph_compiles(bundle):
     assert built["plan_bytes"] > 10_000
 
 
+@pytest.mark.parametrize("precision", ["--fp16", "--fp32"])
+def test_the_traced_graph_is_released_before_the_shipped_files_run(tiny_checkpoint, tmp_path, monkeypatch, precision):
+    """At full size it is another copy of the weights, beside the session's."""
+    from laco_export.exporter import pipeline, vision_graph
+
+    trace, confirm, traced_graphs, still_there = vision_graph.trace_and_rewrite, pipeline.confirm_shipped, [], []
+
+    def tracing(*arguments, **options):
+        traced = trace(*arguments, **options)
+        traced_graphs.append(weakref.ref(traced.graph))
+        return traced
+
+    def confirming(*arguments):
+        still_there.extend(graph for graph in traced_graphs if graph() is not None)
+        return confirm(*arguments)
+
+    monkeypatch.setattr(vision_graph, "trace_and_rewrite", tracing)
+    monkeypatch.setattr(pipeline, "confirm_shipped", confirming)
+    assert export(tiny_checkpoint, tmp_path / "bundle", precision, "--no-llm", "--no-compile") == 0
+    assert len(traced_graphs) == 1
+    assert still_there == []
+
+
 def test_given_pictures_are_used_and_named(tiny_checkpoint, tmp_path):
     from PIL import Image
 
@@ -200,8 +224,8 @@ def test_a_naive_half_cast_never_becomes_a_bundle(make_tiny_model, make_tiny_che
     checkpoint = make_tiny_checkpoint(model, tmp_path / "outliers")
     assert export(checkpoint, tmp_path / "careful", "--no-llm", "--no-compile") == 0
     manifest = open_bundle(tmp_path / "careful").manifest
-    kept = {island["node"]: island["reason"] for island in manifest.vision.kept_fp32}
-    reason = next(reason for node, reason in kept.items() if node.endswith("layers.0.ffn.down_proj/MatMul"))
+    reasons = {island["node"]: island["reason"] for island in manifest.vision.kept_fp32}
+    reason = next(reason for node, reason in reasons.items() if node.endswith("layers.0.ffn.down_proj/MatMul"))
     assert float(reason.partition("reaches ")[2].partition(",")[0]) > 65504
     assert min(tensor["cosine"] for tensor in manifest.accuracy["tensors"]) >= 0.999
 
@@ -224,7 +248,7 @@ def test_bfloat16_is_judged_in_its_own_arithmetic(tiny_checkpoint, tmp_path, cap
     assert manifest.vision.precision == "bf16"
     assert manifest.accuracy["judged_by"] == "bfloat16 arithmetic"
     assert any("no bfloat16 kernels" in note for note in manifest.notes)
-    assert any("takes no bfloat16" in kept["reason"] for kept in manifest.vision.kept_fp32)
+    assert any("takes no bfloat16" in island["reason"] for island in manifest.vision.kept_fp32)
     worst = min(tensor["cosine"] for tensor in manifest.accuracy["tensors"])
     assert 0.999 <= worst < 0.99999  # coarser than half
     proto = onnx.load(str(output / "vision_b1.onnx"), load_external_data=False)
@@ -279,4 +303,4 @@ def test_a_drift_that_ranges_cannot_foresee_widens_the_islands(tiny_checkpoint, 
     assert any(
         "was converted again with the blocks around it in FP32 (retry 1 of 3)" in note for note in manifest.notes
     )
-    assert any(kept["reason"].startswith("rounding added up") for kept in manifest.vision.kept_fp32)
+    assert any(island["reason"].startswith("rounding added up") for island in manifest.vision.kept_fp32)

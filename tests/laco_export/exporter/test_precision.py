@@ -17,9 +17,9 @@ F32, F16 = np.dtype(np.float32), np.dtype(np.float16)
 
 
 def measured(*values):
-    found = TensorRange()
-    found.add(torch.tensor(values), torch.float16)
-    return found
+    measured = TensorRange()
+    measured.add(torch.tensor(values), torch.float16)
+    return measured
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +27,9 @@ def converted(trace):
     """A tiny AIMv2 graph in FP16, its islands, and its features in half arithmetic."""
     traced = trace()
     apply_rewrites(traced.graph, traced.merge)
-    kept = choose_fp32(traced.graph, measure_ranges(traced.graph, [traced.pixels]))
-    convert_to_half(traced.graph, kept)
-    return SimpleNamespace(**{**vars(traced), "kept": kept})
+    kept_fp32 = choose_fp32(traced.graph, measure_ranges(traced.graph, [traced.pixels]))
+    convert_to_half(traced.graph, kept_fp32)
+    return SimpleNamespace(**{**vars(traced), "kept_fp32": kept_fp32})
 
 
 def half_agreement(traced, names=("image_features",)):
@@ -56,16 +56,18 @@ def test_a_moved_tensor_has_the_range_of_its_source(trace):
 
 
 def test_norm_statistics_stay_fp32_by_rule(converted):
-    norms = Counter(name.rpartition("/")[0] for name, reason in converted.kept.items() if "norm statistics" in reason)
+    norms = Counter(
+        name.rpartition("/")[0] for name, reason in converted.kept_fp32.items() if "norm statistics" in reason
+    )
     assert len(norms) == 6
     assert set(norms.values()) == {6}  # Pow, ReduceMean, Add, Sqrt, Reciprocal, Mul
-    fused = [name for name, reason in converted.kept.items() if "fused norm" in reason]
+    fused = [name for name, reason in converted.kept_fp32.items() if "fused norm" in reason]
     assert fused == ["vision_model.compressors.block_1.mlp.norm/LayerNormalization"]
-    assert len(converted.kept) == 37  # and nothing else in a tame model
+    assert len(converted.kept_fp32) == 37  # and nothing else in a tame model
 
 
 def test_the_residual_average_is_no_norm(converted):
-    assert not any("residual" in name for name in converted.kept)
+    assert not any("residual" in name for name in converted.kept_fp32)
 
 
 def test_every_node_reads_one_dtype_and_the_interface_stays_float32(converted):
@@ -75,7 +77,7 @@ def test_every_node_reads_one_dtype_and_the_interface_stays_float32(converted):
     for node in graph.nodes:
         floats = {np.dtype(t.dtype) for t in [*node.inputs, *node.outputs] if np.dtype(t.dtype).kind == "f"}
         if node.op != "Cast":
-            assert floats == {F32 if node.name in converted.kept else F16}, node.name
+            assert floats == {F32 if node.name in converted.kept_fp32 else F16}, node.name
 
 
 def test_casts_are_shared_and_make_no_detour(converted):
@@ -117,10 +119,10 @@ def test_outliers_beyond_half_become_islands_where_a_naive_cast_fails(trace):
     assert np.isinf(stream).any()  # the overflow, in the exported graph's own arithmetic
     assert not half_agreement(naive)[0].within(STRICTNESS["fp16"].tensor)
 
-    kept = choose_fp32(careful.graph, measure_ranges(careful.graph, [careful.pixels]))
-    convert_to_half(careful.graph, kept)
-    assert "above 1.638e+04" in kept["vision_model.encoder.encoder.layers.0.ffn.down_proj/MatMul"]
-    assert "vision_model.encoder.encoder.layers.0/Add_2" in kept
+    kept_fp32 = choose_fp32(careful.graph, measure_ranges(careful.graph, [careful.pixels]))
+    convert_to_half(careful.graph, kept_fp32)
+    assert "above 1.638e+04" in kept_fp32["vision_model.encoder.encoder.layers.0.ffn.down_proj/MatMul"]
+    assert "vision_model.encoder.encoder.layers.0/Add_2" in kept_fp32
     names = [output.name for output in careful.graph.outputs]
     assert [a.name for a in half_agreement(careful, names) if not a.within(STRICTNESS["fp16"].tensor)] == []
 
@@ -130,9 +132,9 @@ def test_values_that_fall_to_subnormals_become_islands(make_graph):
     constants = {"tiny": np.full(1, 3e-8, F32), "huge": np.full(1, 3e7, F32)}
     graph = make_graph(nodes, {"x": (F32, [4])}, {"y": (F32, [4])}, constants)
     ranges = {name: measured(*values) for name, values in {"small": [3.1e-8, 5.2e-8], "tiny": [3e-8]}.items()}
-    kept = choose_fp32(graph, ranges)
-    assert "subnormals" in kept["Mul_0"]
-    assert "subnormals" in kept["Mul_1"]
+    kept_fp32 = choose_fp32(graph, ranges)
+    assert "subnormals" in kept_fp32["Mul_0"]
+    assert "subnormals" in kept_fp32["Mul_1"]
 
 
 def test_a_small_bias_is_no_reason(make_graph):

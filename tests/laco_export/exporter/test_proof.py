@@ -8,12 +8,12 @@ from laco_export.exporter.proof import REWRITTEN, Proof, Reference
 HALF = Tolerance(0.999, 1e-2, 0.1)
 
 
-def found(name, cosine=1.0, norm_ratio=1.0, max_abs=0.0):
+def compared(name, cosine=1.0, norm_ratio=1.0, max_abs=0.0):
     return Agreement(name, cosine, norm_ratio, max_abs, 1.0, cosine, HALF)
 
 
 def test_a_failure_names_the_worst_and_the_first_and_offers_bisect():
-    tensors = [found("embeddings"), found("layers.3", 0.998), found("layers.4", *[float("nan")] * 3)]
+    tensors = [compared("embeddings"), compared("layers.3", 0.998), compared("layers.4", *[float("nan")] * 3)]
     proof = Proof("fp16", "half arithmetic", {"half arithmetic": tensors})
     with pytest.raises(ExportError) as error:
         proof.require()
@@ -27,27 +27,31 @@ def test_a_failure_names_the_worst_and_the_first_and_offers_bisect():
 
 
 def test_every_runner_must_agree_and_the_judge_is_asked_first():
-    agreements = {"ONNX Runtime": [found("a")], "ONNX Runtime, as shipped": [found("a", 0.5)]}
+    agreements = {"ONNX Runtime": [compared("a")], "ONNX Runtime, as shipped": [compared("a", 0.5)]}
     with pytest.raises(ExportError, match="as shipped"):
         Proof("fp32", "ONNX Runtime", agreements).require()
-    both = {"other": [found("a", 0.5)], "judge": [found("b", 0.5)]}
+    both = {"other": [compared("a", 0.5)], "judge": [compared("b", 0.5)]}
     assert Proof("fp16", "judge", both).failing[0] == "judge"
 
 
 @pytest.mark.parametrize("numbers", [(0.998, 1.0, 0.0), (1.0, 1.02, 0.0), (1.0, 1.0, 0.2)])
 def test_each_of_the_three_numbers_gates(numbers):
-    assert Proof("fp16", "judge", {"judge": [found("a", *numbers)]}).failing is not None
+    assert Proof("fp16", "judge", {"judge": [compared("a", *numbers)]}).failing is not None
 
 
 def test_a_wrong_rewrite_is_not_blamed_on_the_precision():
     with pytest.raises(ExportError) as error:
-        Proof("fp32", REWRITTEN, {REWRITTEN: [found("a", 0.5)]}).require()
+        Proof("fp32", REWRITTEN, {REWRITTEN: [compared("a", 0.5)]}).require()
     assert "the rewritten graph" in str(error.value)
     assert "--fp32" not in str(error.value)
 
 
 def test_the_manifest_states_each_tensor_with_its_tolerance():
-    tensors = [found("layers.0"), found("layers.0 minus its input", 0.9995), found("image_features", float("nan"))]
+    tensors = [
+        compared("layers.0"),
+        compared("layers.0 minus its input", 0.9995),
+        compared("image_features", float("nan")),
+    ]
     document = Proof("fp16", "half arithmetic", {"half arithmetic": tensors}).to_manifest(["a.png"])
     assert [tensor["name"] for tensor in document["tensors"]] == ["layers.0", "image_features"]
     assert [tensor["name"] for tensor in document["branches"]] == ["layers.0 minus its input"]

@@ -51,7 +51,7 @@ def test_every_batch_encodes_as_the_first(bundle):
         pixels = np.stack([prepare.normalize(picture) for picture in golden["pictures"][:3]])
         expected = golden["image_features"][:3]
     (together,) = sessions[3].run(None, {"pixel_values": pixels})
-    alone = np.concatenate([sessions[1].run(None, {"pixel_values": one[None]})[0] for one in pixels])
+    alone = np.concatenate([sessions[1].run(None, {"pixel_values": picture[None]})[0] for picture in pixels])
     largest = np.abs(expected).max()
     np.testing.assert_allclose(together, alone, atol=2e-3 * largest)
     np.testing.assert_allclose(together, expected, atol=0.02 * largest)

@@ -45,11 +45,11 @@ def test_a_swapped_weight_is_seen(trace, differences):
     tensors = traced.graph.tensors()
     first, second = (f"vision_model.encoder.encoder.layers.{i}.ffn.up_proj.weight.transposed" for i in (0, 1))
     tensors[first].values, tensors[second].values = tensors[second].values, tensors[first].values
-    found = differences(traced)
+    differing = differences(traced)
     tensors[first].values, tensors[second].values = tensors[second].values, tensors[first].values
-    assert found[0] == "image_features"
-    assert "vision_model.encoder.encoder.layers.0" in found
-    assert "vision_model.embeddings" not in found
+    assert differing[0] == "image_features"
+    assert "vision_model.encoder.encoder.layers.0" in differing
+    assert "vision_model.embeddings" not in differing
 
 
 def test_an_older_opset_computes_the_same(trace, differences):

@@ -217,3 +217,32 @@ def test_embeddings_from_another_device_are_placed(make_model, monkeypatch):
         ids, embeds = torch.zeros(1, 16, dtype=torch.long, device="cuda:2"), torch.zeros(1, 16, 32, device="cuda:0")
         placed = model._place_images(ids, embeds, [torch.zeros(4, 32, device="cuda:1")])
     assert str(placed.device) == "cuda:0"
+
+
+def test_wrong_number_of_image_tokens(make_model, prompt):
+    inputs = prompt(1)
+    inputs["input_ids"][0, 2] = 11
+    with pytest.raises(ConfigError, match=r"3 image tokens for 1 pictures(.|\n)*4 tokens: 4"):
+        make_model()(**inputs)
+
+
+def test_image_tokens_without_pictures(make_model, prompt):
+    inputs = prompt(1)
+    del inputs["pixel_values"]
+    with pytest.raises(ConfigError, match="4 image tokens for 0 pictures"):
+        make_model()(**inputs)
+
+
+def test_a_picture_too_many(make_model, prompt):
+    inputs = prompt(1)
+    inputs["pixel_values"] = inputs["pixel_values"].repeat(2, 1, 1, 1)
+    with pytest.raises(ConfigError, match=r"4 image tokens for 2 pictures(.|\n)*8 tokens: 4, 4"):
+        make_model()(**inputs)
+
+
+@pytest.mark.parametrize("encoder", ["aimv2", "siglip", "internvit", "clip"])
+def test_pixels_of_another_size_are_refused(make_encoder, make_model, encoder):
+    model = make_model(make_encoder(encoder), method=None)
+    for shape in ((1, 3, 70, 70), (1, 1, 56, 56), (1, 1, 3, 56, 56)):
+        with pytest.raises(ConfigError, match=r"pixel_values(.|\n)*\[tiles, 3, 56, 56\]"):
+            model.get_image_features(torch.zeros(shape))

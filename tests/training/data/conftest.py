@@ -1,4 +1,4 @@
-"""Data files, pictures and processors for the tests of `laco_training.data`."""
+"""Data files, pictures and processors for the tests of ``laco_training.data``."""
 
 import json
 
@@ -27,7 +27,7 @@ def make_picture():
 
 @pytest.fixture(scope="session")
 def make_processor(make_tiny_model, tiny_checkpoint):
-    """`make_processor(**model_options)`: the processor of a tiny model; its tokenizer has one token a byte."""
+    """``make_processor(**model_options)``: the processor of a tiny model; its tokenizer has one token a byte."""
     from laco_export.models import LacoProcessor
 
     tokenizer = LacoProcessor.from_pretrained(tiny_checkpoint).tokenizer
@@ -46,7 +46,7 @@ def processor(make_processor):
 
 @pytest.fixture
 def write_json(tmp_path):
-    """`write_json(entries, name="data.json")`: the file; a picture `a.png` of 60 x 40 pixels lies beside it."""
+    """``write_json(entries, name="data.json")``: the file; a picture ``a.png`` of 60 x 40 pixels lies beside it."""
 
     def write(entries, name="data.json"):
         picture().save(tmp_path / "a.png")
@@ -62,7 +62,7 @@ def write_json(tmp_path):
 
 @pytest.fixture
 def write_parquet():
-    """`write_parquet(rows, path, row_group=…)`: a file as `datasets` publishes it; rows hold PIL pictures or None."""
+    """``write_parquet(rows, path, row_group=…)``: a file as ``datasets`` publishes it; rows hold pictures or None."""
     import datasets
 
     text = datasets.Value("string")

@@ -33,7 +33,7 @@ def write_zip(path, method=zipfile.ZIP_DEFLATED):
 def write_tar(path, mode="w", format=tarfile.PAX_FORMAT):
     with tarfile.open(path, mode, format=format) as archive:
         for name, data in FILES.items():
-            entry = tarfile.TarInfo("./" + name)  # as `tar -cf a.tar .` names them
+            entry = tarfile.TarInfo("./" + name)  # as ``tar -cf a.tar .`` names them
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
     return path

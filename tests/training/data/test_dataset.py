@@ -1,6 +1,5 @@
-"""Broken samples, estimates, and an order that reads row groups together."""
+"""Samples by index: what stands in the place of broken ones, estimates, and row groups that are read together."""
 
-import json
 import pickle
 
 import datasets
@@ -9,8 +8,6 @@ import pytest
 import torch
 
 from laco_training.data import (
-    BatchNotes,
-    BrokenSample,
     BrokenSamples,
     Collator,
     DataError,
@@ -60,9 +57,9 @@ def test_workers_read_what_one_process_reads(half_broken):
         list(torch.utils.data.DataLoader(dataset, batch_size=8, collate_fn=collator, num_workers=workers))
         for workers in (0, 2)
     ]
-    for one, two in zip(*batches, strict=True):
-        assert one.pop("notes") == two.pop("notes")
-        assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    for alone, shared in zip(*batches, strict=True):
+        assert alone.pop("notes") == shared.pop("notes")
+        assert alone.keys() == shared.keys() and all(torch.equal(alone[name], shared[name]) for name in alone)
 
 
 def test_a_dataset_goes_to_a_spawned_worker(half_broken):
@@ -89,7 +86,7 @@ def test_the_only_sample_of_its_kind_gives_way_to_another_kind(make_turns, write
     clip = {"id": "clip", "video": "gone.mp4", "conversations": make_turns("<video>\nWhat?", "it")}
     dataset = open_dataset(write_json([*entries, clip]), processor)
     notes = dataset[40]["notes"]
-    assert notes.complete and notes.ids[0].startswith("text") and [found.id for found in notes.broken] == ["clip"]
+    assert notes.complete and notes.ids[0].startswith("text") and [sample.id for sample in notes.broken] == ["clip"]
     BrokenSamples(tmp_path / "log.jsonl", limit=1, total=41).record(notes)
 
 
@@ -99,39 +96,7 @@ def test_another_sample_is_found_without_reading_pictures(tmp_path, write_parque
     dataset = open_dataset(write_parquet(rows, tmp_path / "a.parquet", row_group=3), processor)
     assert dataset[7]["notes"].complete
     # its own row group, and that of the sample in its place: not those of the samples that were looked at
-    assert len(dataset.parts[0].source._kept) == 2
-
-
-def noted(*indices):
-    return BatchNotes(broken=[BrokenSample(i, f"s{i}", "data.json", "torn") for i in indices])
-
-
-def test_broken_samples_are_counted_over_processes_and_resumed_runs(tmp_path):
-    log = tmp_path / "run" / "broken.jsonl"
-    one, two = (BrokenSamples(log, limit=3, total=100) for _ in range(2))
-    one.record(noted(1, 2))
-    one.record(noted(1))  # met again in the next pass
-    two.record(noted(2, 3))
-    assert len(two) == 3
-    assert {json.loads(line)["id"] for line in log.read_text().splitlines()} == {"s1", "s2", "s3"}
-    with log.open("a") as file:
-        file.write('{"index": 9')  # a process was killed while it wrote
-    resumed = BrokenSamples(log, limit=3, total=100)
-    assert len(resumed) == 3
-    resumed.record(noted())
-    with pytest.raises(
-        DataError, match=r"4 broken samples, and max_broken allows 3(.|\n)*sample 's1' of 'data\.json': torn"
-    ):
-        one.record(noted(4))
-
-
-def test_the_first_broken_sample_is_one_too_many_unless_allowed(tmp_path):
-    with pytest.raises(DataError, match="1 broken sample, and max_broken allows 0"):
-        BrokenSamples(tmp_path / "log.jsonl", limit=0, total=100).record(noted(1))
-    share = BrokenSamples(tmp_path / "other.jsonl", limit=0.02, total=100)
-    share.record(noted(1, 2))
-    with pytest.raises(DataError, match=r"7 broken samples, and max_broken allows 2(.|\n)*and 2 more"):
-        share.record(noted(*range(3, 8)))
+    assert len(dataset.parts[0].source._tables) == 2
 
 
 def test_a_sample_with_an_odd_shape_is_broken_and_no_crash(write_json, processor, make_turns):
@@ -219,14 +184,14 @@ def test_each_reader_reads_a_row_group_about_once(
     ]
     path = write_parquet(rows, tmp_path / "rows.parquet", row_group=25)
     dataset = open_dataset(path, processor)
-    kept = int(dataset.parts[0].source.group_bytes[:8].sum())
-    monkeypatch.setattr(parquet_files, "GROUPS_BYTES", kept)
-    monkeypatch.setattr(dataset_module, "HANDFUL_BYTES", kept // 2)
+    held = int(dataset.parts[0].source.group_bytes[:8].sum())
+    monkeypatch.setattr(parquet_files, "GROUPS_BYTES", held)
+    monkeypatch.setattr(dataset_module, "HANDFUL_BYTES", held // 2)
     order = list(GroupedSampler(dataset, global_batch_size=16, group_by=group_by))
     for reader in range(readers):
         source, read = ParquetSource([path]), 0
         for index in np.asarray(order).reshape(-1, 4)[reader::readers].reshape(-1):  # forward passes of 4
-            read += int(source.group_of(index)) not in source._kept
+            read += int(source.group_of(index)) not in source._tables
             source[int(index)]
         assert 30 <= read <= 1.2 * 40
 

@@ -1,4 +1,4 @@
-"""JSON read sample by sample gives what `json` gives; what is said of files that are none."""
+"""JSON read sample by sample gives what ``json`` gives; what is said of files that are none."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Parquet as `datasets` writes it: any row at once, row groups kept within bounds, lengths without pictures."""
+"""Parquet as ``datasets`` writes it: any row at once, row groups kept within bounds, lengths without pictures."""
 
 import pickle
 
@@ -68,12 +68,12 @@ def test_a_saved_dataset(rows, write_parquet, tmp_path):
 def test_only_so_many_bytes_of_groups_are_kept(files, rows, monkeypatch):
     source = open_source(files)
     source[0]
-    one = next(iter(source._kept.values())).nbytes
-    monkeypatch.setattr(parquet_files, "GROUPS_BYTES", int(one * 2.5))
+    group = next(iter(source._tables.values())).nbytes
+    monkeypatch.setattr(parquet_files, "GROUPS_BYTES", int(group * 2.5))
     for index in range(25):
         source[index]
-        assert sum(table.nbytes for table in source._kept.values()) <= one * 2.5 or len(source._kept) == 1
-    assert 0 not in source._kept
+        assert sum(table.nbytes for table in source._tables.values()) <= group * 2.5 or len(source._tables) == 1
+    assert 0 not in source._tables
 
 
 def test_lengths_read_no_picture(files, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from laco_training.data import DataError, open_dataset, preview
-from laco_training.data.preview import COUNTED, PICTURE
+from laco_training.data.preview import COUNTED_STYLE, PICTURE_STYLE
 
 
 def styled(text, style):
@@ -14,8 +14,8 @@ def test_what_counts_is_coloured(write_json, make_processor, make_turns):
     entries = [{"id": "x", "image": "a.png", "conversations": make_turns("<image>\nWhat?", "a cat", "Sure?", "yes")}]
     dataset = open_dataset(write_json(entries), make_processor(tiling={"tile": 56}))
     text = preview(dataset)
-    assert styled(text, COUNTED) == ["10 count for the loss", "a cat<|im_end|>", "yes<|im_end|>"]
-    assert styled(text, PICTURE) == ["[14 image tokens]"]
+    assert styled(text, COUNTED_STYLE) == ["10 count for the loss", "a cat<|im_end|>", "yes<|im_end|>"]
+    assert styled(text, PICTURE_STYLE) == ["[14 image tokens]"]
     assert "sample 'x': " in text.plain and "a picture of 60 x 40 pixels: 3 tiles" in text.plain
     assert "<|im_start|>user\n[14 image tokens]\nWhat?<|im_end|>" in text.plain
 

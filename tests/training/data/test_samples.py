@@ -11,7 +11,7 @@ from laco_export.conversation import render
 from laco_training.data.conversations import turns_of
 from laco_training.data.errors import DataError
 from laco_training.data.pictures import Pictures
-from laco_training.data.samples import IGNORED, Run, SampleEncoder, cut
+from laco_training.data.samples import IGNORED, SampleEncoder, TokenRun, cut
 
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 SPECIAL = re.compile(r"(<\|[a-z_]+\|>)")
@@ -115,10 +115,10 @@ def test_several_pictures_are_prepared_as_one_that_is_not_tiled(processor, tmp_p
     wide.paste("black", (28, 0, 84, 56))
     wide.save(tmp_path / "wide.png")
     pictures, encoder = Pictures(tmp_path), SampleEncoder(processor)
-    one, _ = encoder({"image": "wide.png", "conversations": make_turns("<image>?", "a")}, pictures)
-    two, _ = encoder({"image": ["wide.png"] * 2, "conversations": make_turns("<image><image>?", "a")}, pictures)
-    assert torch.equal(two["pixel_values"], one["pixel_values"].repeat(2, 1, 1, 1))
-    assert len(two["pixel_values"].flatten(2).unique(dim=2).flatten()) == 2 * 3  # black alone: one value a channel
+    alone, _ = encoder({"image": "wide.png", "conversations": make_turns("<image>?", "a")}, pictures)
+    both, _ = encoder({"image": ["wide.png"] * 2, "conversations": make_turns("<image><image>?", "a")}, pictures)
+    assert torch.equal(both["pixel_values"], alone["pixel_values"].repeat(2, 1, 1, 1))
+    assert len(both["pixel_values"].flatten(2).unique(dim=2).flatten()) == 2 * 3  # black alone: one value a channel
 
 
 @pytest.mark.parametrize("mark", ["<image>", "<video>"])
@@ -235,14 +235,14 @@ def test_the_model_takes_a_tiled_sample(make_tiny_model, make_processor, folder,
 
 
 def pictured(count):
-    return [Run([9] * 4, False, number) for number in range(count)]
+    return [TokenRun([9] * 4, False, number) for number in range(count)]
 
 
 def test_cutting_never_cuts_a_picture():
-    question, answer = Run([1, 2, 3], False), Run([5, 6, 7], True)
+    question, answer = TokenRun([1, 2, 3], False), TokenRun([5, 6, 7], True)
     runs = [pictured(1)[0], question, answer, *pictured(2)[1:], answer]
     assert cut(runs, 100) == runs
-    assert cut(runs, 9) == [*runs[:2], Run([5, 6], True)]
+    assert cut(runs, 9) == [*runs[:2], TokenRun([5, 6], True)]
     for length in (10, 11, 12, 13):  # the second picture would be cut
         assert cut(runs, length) == runs[:3]
     assert cut(runs, 14) == runs[:4]

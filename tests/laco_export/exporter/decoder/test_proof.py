@@ -94,7 +94,7 @@ def test_a_broken_cache_is_found(exported, monkeypatch):
 def test_the_prompt_holds_embeddings_that_are_no_token(exported):
     model, _, _ = exported
     table = model.get_input_embeddings().weight
-    embeds = proof._prompt_embeds(table, 24)
+    embeds = proof._prompt_embeds(table)
     distances = np.linalg.norm(embeds[0][:, None] - table.detach().numpy()[None], axis=-1).min(1)
     assert (distances[8:16] > 0.1).all()
     assert (distances[:8] == 0).all()

@@ -100,5 +100,5 @@ def test_an_attention_of_another_form_stays(trace, differences, rewrite):
 def test_each_target_gets_the_form_that_it_reads(trace, target, dimensions):
     traced = rewritten(trace)
     apply_forms(traced.graph, traced.merge, target)
-    found = {len(node.inputs[0].shape) for node in attentions(traced.graph)}
-    assert found == ({dimensions} if dimensions else set())
+    dimensions_of_queries = {len(node.inputs[0].shape) for node in attentions(traced.graph)}
+    assert dimensions_of_queries == ({dimensions} if dimensions else set())

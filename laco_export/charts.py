@@ -1,0 +1,41 @@
+"""Charts as PNG files, by matplotlib: one size in pixels, one palette, one way to save for all of the toolkit's plots.
+
+matplotlib comes with the extras that draw (``export``, ``train``) and with ``plots``; it is imported where a chart is
+made, and no window system, no global state and no configuration of the user's is touched.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .atomic import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SERIES_COLOURS = ("#1e5ac8", "#d25a14", "#148c46", "#8c3ca0", "#5a5a5a", "#78641e", "#c81e50")
+"""Of series, in order; distinct in print too. Red is left for what failed."""
+
+GOOD, BAD, QUIET = "#14783c", "#c80000", "#aaaab4"
+_DPI = 100
+
+
+def new_figure(width: int, height: int) -> Figure:
+    """An empty figure of ``width`` × ``height`` pixels whose parts make room for each other."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, layout="constrained")
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as a PNG file's content."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def save_chart(figure: Figure, path: Path) -> None:
+    """Write the figure to ``path`` in one step."""
+    write_bytes(path, png_bytes(figure))

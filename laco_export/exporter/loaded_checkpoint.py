@@ -1,0 +1,83 @@
+"""The checkpoint that is exported: audited, loaded, and set to the depth of its merge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..conversation import IM_END
+from ..quiet import quiet
+from . import decoder
+
+if TYPE_CHECKING:
+    from ..models import LacoForConditionalGeneration
+    from ..models.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A checkpoint in memory.
+
+    Attributes:
+        depth: of the merge, as the checkpoint carries it; None where nothing is merged.
+        notes: what whoever reads the bundle should know of it: random weights, weights without a checksum.
+    """
+
+    checkpoint: Checkpoint
+    depth: str | None
+    notes: tuple[str, ...]
+
+    @property
+    def model(self) -> LacoForConditionalGeneration:
+        """In evaluation mode, in FP32."""
+        return self.checkpoint.model
+
+    @property
+    def eos_token_ids(self) -> list[int]:
+        """The tokens that end an answer: the checkpoint's own and ChatML's ``<|im_end|>``."""
+        tokenizer = self.checkpoint.processor.tokenizer
+        own = self.model.generation_config.eos_token_id
+        ids = list(own) if isinstance(own, (list, tuple)) else [own]
+        ids += [tokenizer.convert_tokens_to_ids(IM_END), tokenizer.eos_token_id]
+        return list(dict.fromkeys(i for i in ids if i is not None and i != tokenizer.unk_token_id))
+
+
+def load_checkpoint(folder: Path, depth: str | None) -> LoadedCheckpoint:
+    """Audit and load a checkpoint's folder.
+
+    Args:
+        depth: one that the checkpoint carries; None where it merges nothing.
+
+    Raises:
+        CheckpointError: see :func:`laco_export.models.checkpoint.load`.
+    """
+    with quiet():
+        from ..models import checkpoint
+
+        loaded = checkpoint.load(folder)
+    if depth is not None:
+        loaded.model.set_depth(depth)
+    notes = []
+    if loaded.model.config.untrained:
+        parts = " and ".join(loaded.model.config.untrained)
+        notes.append(f"untrained: the checkpoint's {parts} have random weights; speed counts, answers do not")
+    if not loaded.checked:
+        notes.append("the checkpoint has no checksums.json: its weights could not be checked for damage")
+    return LoadedCheckpoint(loaded, depth, tuple(notes))
+
+
+def bytes_of_bundle(model: LacoForConditionalGeneration, *, precision: str, llm: str | None) -> float:
+    """About what the bundle's weights take on the disk.
+
+    Args:
+        precision: of the vision graph.
+        llm: the decoder's precision; None or False where it is left out.
+    """
+    from .tower import VisionTower
+
+    count = lambda module: sum(parameter.numel() for parameter in module.parameters())
+    needed = count(VisionTower(model)) * (4 if precision == "fp32" else 2)
+    if llm:
+        needed += count(model.language_model) * decoder.bytes_per_weight(llm)
+    return needed

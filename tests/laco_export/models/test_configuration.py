@@ -1,0 +1,62 @@
+"""Wrong configurations are refused with what to change."""
+
+import pytest
+
+from laco_export.errors import ConfigError, DepthError
+from laco_export.models import CompressionConfig, LacoConfig, LacoForConditionalGeneration
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ratio": 5}, r"compression\.ratio"),
+        ({"depths": ("2",)}, r"outside \(0, 1\]"),
+        ({"depths": ("block:9",)}, "beyond the encoder's last block"),
+        ({"depths": ("1/2", "block:2")}, "same block"),
+        ({"blocks": (3,)}, "not what compression.depths resolves to"),
+        ({"method": "nothing"}, "compression.method is unknown"),
+    ],
+)
+def test_a_wrong_configuration_names_its_field(make_model, changes, message):
+    config = make_model().config
+    with pytest.raises(
+        ConfigError if "depths" not in changes or "1/2" in changes["depths"] else DepthError, match=message
+    ):
+        LacoForConditionalGeneration(
+            LacoConfig(config.vision_config, config.text_config, {**config.compression, "blocks": (), **changes})
+        )
+
+
+def test_an_unknown_encoder_lists_the_known():
+    with pytest.raises(
+        ConfigError, match=r"vit(.|\n)*aimv2_vision_model, clip_vision_model, internvl_vision, siglip_vision_model"
+    ):
+        LacoConfig({"model_type": "vit"})
+
+
+def test_a_grid_smaller_than_the_window(make_encoder, make_model):
+    with pytest.raises(ConfigError, match="smaller than the merge window"):
+        make_model(make_encoder(image_size=28), ratio=3)
+
+
+def test_one_depth_may_be_written_without_a_list():
+    assert CompressionConfig(depths="1/2") == CompressionConfig(depths=("1/2",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"feature_layer": "-2"}, "feature_layer"),
+        ({"feature_layer": -5}, "feature_layer"),
+        ({"feature_layer": 0}, "feature_layer"),
+        ({"video_pooling": "2"}, "video_pooling"),
+        ({"image_token_id": -1}, "image_token_id"),
+        ({"projector_hidden_size": 0}, "projector_hidden_size"),
+        ({"compression": {"mlp_hidden_size": "64"}}, r"compression\.mlp_hidden_size"),
+        ({"compression": {"mlp_hidden_size": 0}}, r"compression\.mlp_hidden_size"),
+    ],
+)
+def test_a_field_of_another_kind_is_named(make_model, changes, message):
+    config = make_model().config
+    with pytest.raises(ConfigError, match=message):
+        LacoConfig(config.vision_config, config.text_config, **changes)
