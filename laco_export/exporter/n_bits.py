@@ -32,9 +32,9 @@ def quantize_blocks(
 
     Args:
         search: take the scale with the least squared error among several, with the largest weight on the longer side
-            of the range, as a language model wants it. Without, the range is symmetric and holds the largest weight:
-            rounded so, a vision tower's features keep their norm better (docs/calibration.md), and
-            :func:`laco_export.number_formats.quantize_weight` rounds the same.
+            of the range. Without, the range is symmetric and holds the largest weight, as
+            :func:`laco_export.number_formats.quantize_weight` rounds: kept to measure what the search gains
+            (benchmarks/calibration_packing.py).
 
     Returns:
         blocks, uint8 ``[N, blocks, block_size * bits / 8]``, and scales, float32 ``[N * blocks]``.
