@@ -1,6 +1,13 @@
 """Fixtures shared by all packages: a tiny checkpoint on disk."""
 
+import hashlib
+import os
+
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before anything imports torch: a worker has one core, and threads on the others would wait for their workers.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SPECIAL_TOKENS = [
     "<|endoftext|>",
@@ -13,6 +20,15 @@ SPECIAL_TOKENS = [
     "<|video_pad|>",
 ]
 """Qwen2.5's, in its order."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """``-n auto``: one a core that this process may use, where pytest-xdist counts the machine's. A worker takes
+    1 GB."""
+    from laco_export.machine import default_threads
+
+    return min(8, default_threads())
 
 
 def tiny_tokenizer():
@@ -126,3 +142,35 @@ def make_tiny_checkpoint():
 def tiny_checkpoint(tmp_path_factory):
     """A folder with a tiny AIMv2 LaCo checkpoint at 1/2 depth: 2 blocks, a 4 × 4 token grid, random weights."""
     return save_tiny_checkpoint(tiny_model(), tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+_TRACED = {}
+
+
+def _digest_of(tower) -> str:
+    """Of all that a tower's graph depends on."""
+    vision = tower.vision_model
+    digest = hashlib.sha256(repr((tower, tower.boundary_names, vision.compression, vision.grid, vision.block)).encode())
+    digest.update(vision.encoder.config.to_json_string().encode())
+    for name, tensor in tower.state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def traced_once():
+    """Exports trace a tower the first time that they meet it and copy its graph from then on: tracing is most of a tiny
+    export's time. For tests of what becomes of a graph."""
+    from laco_export.exporter import vision_graph
+
+    trace = vision_graph.graph_from_tower
+
+    def copy_of_trace(tower, pixel_shape, *, opset):
+        key = _digest_of(tower), pixel_shape, opset
+        if key not in _TRACED:
+            _TRACED[key] = trace(tower, pixel_shape, opset=opset)
+        return _TRACED[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vision_graph, "graph_from_tower", copy_of_trace)
+        yield

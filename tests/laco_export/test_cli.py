@@ -16,6 +16,7 @@ import pytest
 from laco_export.bundle import open_bundle
 from laco_export.cli import main
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 QUICK = ("--no-llm", "--no-compile", "--fp32")
 
 

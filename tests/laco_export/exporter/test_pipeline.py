@@ -12,6 +12,8 @@ from laco_export.bundle import open_bundle
 from laco_export.cli import main
 from laco_export.exporter import compile_gate
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 def export(checkpoint, output, *options):
     return main(["--model", str(checkpoint), "--output", str(output), *options])

@@ -15,7 +15,7 @@ CASES = [("trt10.3", "fp16"), ("trt10.3", "bf16"), ("trt10.14", "fp16"), ("ort-c
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
-def bundle(request, tiny_checkpoint, tmp_path_factory):
+def bundle(request, traced_once, tiny_checkpoint, tmp_path_factory):
     target, precision = request.param
     output = tmp_path_factory.mktemp("targets") / "bundle"
     options = ["--target", target, f"--{precision}", "--batch", "3", "5", "--no-llm", "--no-compile"]
