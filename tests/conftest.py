@@ -1,6 +1,11 @@
-"""Fixtures shared by all packages: a tiny checkpoint on disk."""
+"""Fixtures shared by all packages: a tiny checkpoint on disk, and the real parts where they were made."""
+
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))  # real_parts
 
 SPECIAL_TOKENS = [
     "<|endoftext|>",
@@ -126,3 +131,18 @@ def make_tiny_checkpoint():
 def tiny_checkpoint(tmp_path_factory):
     """A folder with a tiny AIMv2 LaCo checkpoint at 1/2 depth: 2 blocks, a 4 × 4 token grid, random weights."""
     return save_tiny_checkpoint(tiny_model(), tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def real_part():
+    """``real_part("smollm2")``: the finished folder of a real part; the test is skipped where it was not made."""
+    from real_parts.cache import default_folder, is_finished
+    from real_parts.parts import PARTS
+
+    def folder_of(name):
+        folder = default_folder() / name
+        if not is_finished(folder, PARTS[name].record()):
+            pytest.skip(f"needs the real parts: make real-parts (there is no finished '{folder}')")
+        return folder
+
+    return folder_of
