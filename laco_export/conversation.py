@@ -14,7 +14,7 @@ from .errors import UsageError
 
 IMAGE_MARK = "<image>"
 VIDEO_MARK = "<video>"
-IMAGE_TOKEN = "<|image_pad|>"
+IMAGE_TOKEN, VIDEO_TOKEN = "<|image_pad|>", "<|video_pad|>"
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 DEFAULT_SYSTEM = "You are a helpful assistant."
 
