@@ -127,7 +127,7 @@ class CalibrationOptions:
 
     @property
     def progress_file(self) -> Path:
-        """Where the statistics grow while pictures are looked at: beside the output."""
+        """Where the statistics grow while pictures are observed: beside the output."""
         output = self.output_folder.absolute()
         return output.parent / f".{output.name}.calibration.json"
 

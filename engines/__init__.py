@@ -37,7 +37,7 @@ In reading order, the way of an answer first:
 - :mod:`.doctor`: ``laco-engine doctor``, what this machine has, lacks and would use;
 - :mod:`.providers`: ONNX Runtime's execution providers;
 - :mod:`.packages`: the packages that running a bundle can use;
-- :mod:`.timing`: times that can be compared;
+- :mod:`.timing`: runs in turn, stalled samples thrown out;
 - :mod:`.graph_picture`: ``laco-engine inspect --graph``, the merge as a picture;
 - :mod:`.commands`: the subcommands of ``laco-engine``, one file each;
 - :mod:`.cli`: its entry point.

@@ -22,18 +22,18 @@ What a bundle is:
 
 From a picture and a question to tokens:
 
-- :mod:`.picture_files`: which files are pictures, how a folder is walked;
+- :mod:`.picture_files`: which files are pictures, by name and by content, how a folder is walked;
 - :mod:`.preprocessing`: a picture to the encoder's input;
 - :mod:`.tiling`: a picture of any resolution as tiles, and where their tokens go;
 - :mod:`.video`: frames of a video;
 - :mod:`.depth`: a depth of the merge, ``1/2`` or ``block:7``, and its block;
 - :mod:`.token_grid`: how many tokens a picture takes before and after the merge;
-- :mod:`.conversation`: turns, marks and special tokens.
+- :mod:`.conversation`: what stands before and after a turn, marks and special tokens.
 
 The machine:
 
-- :mod:`.machine`: processor, cores that may be used, memory;
-- :mod:`.onnx_session`: ONNX Runtime sessions on the CPU;
+- :mod:`.machine`: processor, memory, and ``default_threads``, the one rule for how many threads are used;
+- :mod:`.onnx_session`: ONNX Runtime sessions, with exact integer products on every processor;
 - :mod:`.disk_space`: room on the disk, asked for before the work;
 - :mod:`.atomic`: outputs that are complete or absent.
 

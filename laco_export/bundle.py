@@ -64,7 +64,7 @@ class Vision:
         tiling: fields of :class:`~laco_export.tiling.Tiling` where a prompt's only picture is tiled, else None.
         image_newline: a ``.npy`` of dtype float32 ``[D]``, the embedding that ends a row of a tiled picture.
         flops: of one picture by layer arithmetic: ``{"total", "ratio_to_1"}``, the ratio to a merge at @1.
-        calibration: of a calibrated graph: recipe, method, blocks with their errors and times, what it was judged on.
+        calibration: of a calibrated graph: target, method, blocks with their errors and times, what it was judged on.
         fallback: the same tower in FP16, for a device on which eight bits turn out no faster: ``{"precision",
             "weights", "graphs"}``, the graphs as above.
     """

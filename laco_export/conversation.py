@@ -1,8 +1,9 @@
 """Conversations as text: Qwen's ChatML, and where the pictures stand in it.
 
 In data files and questions a picture is marked ``<image>`` (LLaVA's convention); in the model's input each mark is
-replaced by one ``<|image_pad|>`` token per visual embedding. The same functions serve training, the exporter's golden
-prompts and the engines; :data:`CHAT_TEMPLATE` is the same rendering for ``tokenizer.apply_chat_template``.
+replaced by one ``<|image_pad|>`` token per visual embedding. Training renders whole conversations, the engines tokenise
+turn by turn between the same :func:`turn_header` and :data:`TURN_FOOTER`; :data:`CHAT_TEMPLATE` is the same rendering
+for ``tokenizer.apply_chat_template``.
 """
 
 from __future__ import annotations
@@ -16,19 +17,27 @@ IMAGE_MARK = "<image>"
 VIDEO_MARK = "<video>"
 IMAGE_TOKEN, VIDEO_TOKEN = "<|image_pad|>", "<|video_pad|>"
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
+TURN_FOOTER = f"{IM_END}\n"
 DEFAULT_SYSTEM = "You are a helpful assistant."
 
+
+def turn_header(role: str) -> str:
+    """What stands before a turn's words; before an answer, this is what the model is asked with."""
+    return f"{IM_START}{role}\n"
+
+
 CHAT_TEMPLATE = (
-    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n" + DEFAULT_SYSTEM + "<|im_end|>\n' }}{% endif %}"
+    "{% if messages[0]['role'] != 'system' %}"
+    f"{{{{ '{turn_header('system')}{DEFAULT_SYSTEM}{TURN_FOOTER}' }}}}{{% endif %}}"
     "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    f"{{{{ '{IM_START}' + message['role'] + '\n' }}}}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"  # or transformers' list of typed parts
     "{% for part in message['content'] %}"
     "{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}{{ '<' + part['type'] + '>\n' }}{% endif %}"
     "{% endfor %}{% endif %}"
-    "{{ '<|im_end|>\n' }}"
+    f"{{{{ '{TURN_FOOTER}' }}}}"
     "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    f"{{% if add_generation_prompt %}}{{{{ '{turn_header('assistant')}' }}}}{{% endif %}}"
 )
 
 SPECIAL_TOKEN = re.compile(r"<\|[a-z_]+\|>")
@@ -41,7 +50,7 @@ Turn = tuple[str, str]
 def render(turns: Sequence[Turn], *, add_generation_prompt: bool = False) -> str:
     """The conversation in ChatML, with the default system line where none is given."""
     text = "".join(text for text, _ in render_with_mask(turns))
-    return text + (f"{IM_START}assistant\n" if add_generation_prompt else "")
+    return text + (turn_header("assistant") if add_generation_prompt else "")
 
 
 def render_with_mask(turns: Sequence[Turn]) -> list[tuple[str, bool]]:
@@ -55,9 +64,9 @@ def render_with_mask(turns: Sequence[Turn]) -> list[tuple[str, bool]]:
     pieces: list[tuple[str, bool]] = []
     for role, text in turns:
         if role == "assistant":
-            pieces += [(f"{IM_START}assistant\n", False), (f"{text}{IM_END}", True), ("\n", False)]
+            pieces += [(turn_header(role), False), (f"{text}{IM_END}", True), ("\n", False)]
         else:
-            pieces.append((f"{IM_START}{role}\n{text}{IM_END}\n", False))
+            pieces.append((f"{turn_header(role)}{text}{TURN_FOOTER}", False))
     return pieces
 
 

@@ -1,4 +1,4 @@
-"""Which files are pictures, and how a folder of them is walked: one rule for every command that takes ``--images``."""
+"""Which files are pictures, by name in a folder and by content when one is read: one rule for every command."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import UsageError
+
+PILLOW_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
+"""What is read, where this build of Pillow has it; MPO is a phone's JPEG.
+
+Not ICO: the picture inside is decoded on opening, before its size can be refused."""
 
 PICTURE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2"}

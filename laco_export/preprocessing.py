@@ -21,14 +21,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import ConfigError, ImageError, LacoError
+from .picture_files import PILLOW_FORMATS
 
 MAX_PIXELS = 100_000_000
 """Pictures above this many pixels are refused from their header, before decoding (100 megapixels: 300 MB as RGB)."""
-
-PILLOW_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
-"""What is read, where this build of Pillow has it; MPO is a phone's JPEG.
-
-Not ICO: the picture inside is decoded on opening, before its size can be refused."""
 
 _SLIVER = 64  # the aspect ratio up to which a picture is resized as a whole: 21,504 x 336 pixels take 22 MB and 0.1 s
 

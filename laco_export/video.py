@@ -19,8 +19,8 @@ from typing import BinaryIO
 from PIL import Image, ImageSequence
 
 from .errors import ImageError, VideoError
-from .picture_files import PICTURE_SUFFIXES
-from .preprocessing import MAX_PIXELS, PILLOW_FORMATS, load_image, open_picture, to_rgb
+from .picture_files import PICTURE_SUFFIXES, PILLOW_FORMATS
+from .preprocessing import MAX_PIXELS, load_image, open_picture, to_rgb
 from .tiling import sample_frames
 
 CODED = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv")

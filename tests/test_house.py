@@ -20,6 +20,10 @@ ROOMS = {
     r"[\"'/]proc/|sys/fs/cgroup": "laco_export.machine",
     r"\btoken_indices/|[\"']tokens/[\"'{]": "laco_export.golden",
     r"[\"']golden\.npz[\"']": "laco_export.golden",
+    r"[\"']\.jpe?g[\"']": "laco_export.picture_files",
+    r"<\|im_(start|end)\|>[\"'{\\]": "laco_export.conversation",
+    r"\.savefig\(|\bpyplot\b": "laco_export.charts",
+    r"[\"']int7[\"']|\b448\.0\b": "laco_export.number_formats",
 }
 """What only one module may hold, outside docstrings and comments."""
 
@@ -149,6 +153,10 @@ def test_each_fact_has_one_room(every):
         "limit = root / 'sys/fs/cgroup/memory.max'",
         "rows = stored[f'tokens/{name}']",
         "path = folder / 'golden.npz'",
+        "suffixes = ('.png', '.jpg')",
+        "text = f'<|im_start|>{role}'",
+        "figure.savefig(path)",
+        "largest = {'int8': 127, 'int7': 63}",
     ],
 )
 def test_a_fact_outside_its_room_is_found(plant, line):
@@ -181,7 +189,7 @@ def test_a_test_without_a_module_is_found(tmp_path, every):
 
 def test_whole_tests_lie_by_package():
     folders = {path.name for path in (ROOT / "tests" / WHOLE).iterdir() if path.is_dir() and path.name[0] not in "._"}
-    assert folders <= {*PACKAGES, "__pycache__"}
+    assert folders <= {*PACKAGES, "benchmarks", "examples"}
 
 
 def test_locals_are_named_by_what_they_hold(every):

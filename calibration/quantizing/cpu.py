@@ -88,13 +88,13 @@ def _to_n_bits(node: gs.Node, bits: int) -> None:
     """``MatMulNBits`` in blocks of :data:`ROWS_PER_SCALE` rows, packed as the decoder's are."""
     weight = np.asarray(node.inputs[1].values, np.float32)  # [in, out]
     rows, columns = weight.shape
-    blocks, scales = quantize_blocks(weight.T, bits, ROWS_PER_SCALE)  # [out, blocks, bytes], [out * blocks]
+    blocks, scales = quantize_blocks(weight.T, bits, ROWS_PER_SCALE, search=False)  # [out, blocks, bytes]
     name = f"{node.name}/weight"
     # accuracy_level 4: the input is rounded to eight bits block by block inside the kernel, which makes it integer.
     node.attrs = {"K": rows, "N": columns, "bits": bits, "block_size": ROWS_PER_SCALE, "accuracy_level": 4}
     node.op, node.domain = "MatMulNBits", _DOMAIN
     quantized = gs.Constant(f"{name}/quantized", blocks)
-    node.inputs = [node.inputs[0], quantized, gs.Constant(f"{name}/scale", scales)]
+    node.inputs = [node.inputs[0], quantized, gs.Constant(f"{name}/scale", scales.reshape(columns, -1))]
 
 
 def _import_domain(graph: gs.Graph) -> None:

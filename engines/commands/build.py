@@ -8,6 +8,7 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
+from ..devices.profiles import PROFILES
 from .command import Command
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -33,8 +34,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         metavar="NAME",
-        help="default: the one that is here. rtx: TensorRT-RTX, needs no GPU. orin-nano, agx-orin, thor, h200: an "
-        "estimate of memory, size and time, unless that device is here",
+        help=f"default: the one that is here. rtx: TensorRT-RTX, needs no GPU. {', '.join(PROFILES)}: an estimate of "
+        "memory, size and time, unless that device is here",
     )
     parser.add_argument("--target", nargs="?", action=_NamesDevice, help=argparse.SUPPRESS)
     parser.add_argument(

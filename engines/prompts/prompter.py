@@ -21,13 +21,14 @@ from laco_export.bundle import Bundle
 from laco_export.conversation import (
     DEFAULT_SYSTEM,
     IM_END,
-    IM_START,
     IMAGE_MARK,
     IMAGE_TOKEN,
+    TURN_FOOTER,
     VIDEO_MARK,
     check_plain,
     expand_image_tokens,
     question_turn,
+    turn_header,
 )
 from laco_export.errors import BundleError
 from laco_export.preprocessing import MAX_PIXELS
@@ -104,7 +105,7 @@ class Prompter:
         self._path = bundle.file("tokenizer.json")
         self.tokenizer = self._load_tokenizer()
         self._check_image_token()
-        self._generation_header = self._encode(f"{IM_START}assistant\n")
+        self._generation_header = self._encode(turn_header("assistant"))
         self.special_ids = {i for i, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
 
     def prepare(
@@ -229,10 +230,10 @@ class Prompter:
         return token_id if token_id in self.special_ids else None
 
     def _turn(self, role: str, text: str, visuals: tuple[Visual, ...]) -> TokenisedTurn:
-        header, footer = self._encode(f"{IM_START}{role}\n"), self._encode(f"{IM_END}\n")
+        header, footer = self._encode(turn_header(role)), self._encode(TURN_FOOTER)
         expanded = expand_image_tokens(text, [len(visual) for visual in visuals]) if visuals else text
         # A turn is tokenised by itself: it ends in a newline after a special token, so the tokens are the whole's.
-        input_ids = self._encode(f"{IM_START}{role}\n{expanded}{IM_END}\n")
+        input_ids = self._encode(f"{turn_header(role)}{expanded}{TURN_FOOTER}")
         return TokenisedTurn(role, input_ids, visuals, len(header), len(footer))
 
     def _encode(self, text: str) -> np.ndarray:

@@ -23,7 +23,9 @@ In the order of a request's way:
 - :mod:`.fetching`: pictures from the web, where that is allowed;
 - :mod:`.prompting`: messages to the prompt that the model reads;
 - :mod:`.worker`: the one thread that runs the models, and its jobs;
-- :mod:`.chat_response`: answers in OpenAI's form, whole or as a stream;
+- :mod:`.chat_response`: answers in OpenAI's form with ``usage`` and ``timings``, whole or as a stream;
 - :mod:`.errors`: what a client is told where it is not answered;
 - :mod:`.metrics`: counters for Prometheus.
+
+The page that the server shows is ``page/`` (HTML, CSS, JavaScript).
 """

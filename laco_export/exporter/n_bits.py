@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import ExportError
+from ..number_formats import SMALLEST_SCALE
 
 SHRINK = {4: tuple(np.linspace(0.8, 1.0, 5)), 8: (1.0,)}
 """Scales tried, as shares of the one that holds the block's largest weight: clipping a little lowers the squared error
@@ -24,8 +25,16 @@ of 4-bit blocks, and of 8-bit blocks never noticeably."""
 _ROWS_BYTES = 1 << 20  # worked on at a time: what the core's cache holds
 
 
-def quantize_blocks(weight: np.ndarray, bits: int, block_size: int) -> tuple[np.ndarray, np.ndarray]:
+def quantize_blocks(
+    weight: np.ndarray, bits: int, block_size: int, *, search: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Quantise a matrix ``[N, K]`` of any float dtype.
+
+    Args:
+        search: take the scale with the least squared error among several, with the largest weight on the longer side
+            of the range, as a language model wants it. Without, the range is symmetric and holds the largest weight:
+            rounded so, a vision tower's features keep their norm better (docs/calibration.md), and
+            :func:`laco_export.number_formats.quantize_weight` rounds the same.
 
     Returns:
         blocks, uint8 ``[N, blocks, block_size * bits / 8]``, and scales, float32 ``[N * blocks]``.
@@ -43,11 +52,11 @@ def quantize_blocks(weight: np.ndarray, bits: int, block_size: int) -> tuple[np.
         part[:, :columns] = weight[start : start + step]
         if not np.isfinite(part).all():
             raise ExportError(
-                "the language model has weights that are inf or NaN, which have no rounding",
+                "there are weights that are inf or NaN, which have no rounding",
                 given=f"{rows} x {columns} weights, in rows {start} to {start + len(part) - 1}",
                 todo="train or download the checkpoint again",
             )
-        values, scale = _round(part.reshape(len(part), count, block_size), bits)
+        values, scale = (_searched if search else _symmetric)(part.reshape(len(part), count, block_size), bits)
         blocks[start : start + step] = values if bits == 8 else values[..., 0::2] | values[..., 1::2] << 4
         scales[start : start + step] = scale
     return blocks, scales.reshape(-1)
@@ -61,7 +70,7 @@ def dequantize_blocks(blocks: np.ndarray, scales: np.ndarray, bits: int, columns
     return values.reshape(len(blocks), -1)[:, :columns]
 
 
-def _round(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def _searched(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Blocks ``[N, blocks, block_size]`` to unsigned integers of the same shape and scales ``[N, blocks]``."""
     zero = 1 << bits - 1  # the range is -zero … zero - 1: the largest weight takes its longer side
     low, high = weights.min(-1), weights.max(-1)
@@ -74,6 +83,14 @@ def _round(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
         better = error < best_error
         best_error, best_scale = np.where(better, error, best_error), np.where(better, scale, best_scale)
     return (_integers(weights, best_scale, zero) + zero).astype(np.uint8), best_scale
+
+
+def _symmetric(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`_searched`, in the range -(zero - 1) … zero - 1 and with the scale of the largest magnitude."""
+    zero = 1 << bits - 1
+    scale = np.maximum(np.abs(weights).max(-1) / (zero - 1), SMALLEST_SCALE).astype(np.float32)  # [N, blocks]
+    integers = np.clip(np.rint(weights / scale[..., None]), 1 - zero, zero - 1)
+    return (integers + zero).astype(np.uint8), scale
 
 
 def _integers(weights: np.ndarray, scale: np.ndarray, zero: int) -> np.ndarray:

@@ -4,8 +4,7 @@ import pytest
 from PIL import Image
 
 from laco_export.errors import UsageError
-from laco_export.picture_files import PICTURE_SUFFIXES, picture_files
-from laco_export.preprocessing import PILLOW_FORMATS
+from laco_export.picture_files import PICTURE_SUFFIXES, PILLOW_FORMATS, picture_files
 
 
 def test_a_folder_is_walked_and_a_file_is_taken_as_it_is(tmp_path):

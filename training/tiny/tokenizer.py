@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import TYPE_CHECKING
 
-from laco_export.conversation import CHAT_TEMPLATE, DEFAULT_SYSTEM
+from laco_export.conversation import CHAT_TEMPLATE, DEFAULT_SYSTEM, IM_END, IM_START, IMAGE_TOKEN
 
 from .descriptions import describe
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 # In the order of Qwen2.5's ids.
 SPECIAL_TOKENS = (
     "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
+    IM_START,
+    IM_END,
     "<|vision_start|>",
     "<|vision_end|>",
-    "<|image_pad|>",
+    IMAGE_TOKEN,
     "<|video_pad|>",
 )
 VOCAB_SIZE = 448  # 256 bytes, 7 special tokens, and room for the words of the templates to be one token each
@@ -58,7 +58,7 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
     return Qwen2TokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=None,
-        eos_token="<|im_end|>",
+        eos_token=IM_END,
         pad_token="<|endoftext|>",
         unk_token=None,
         additional_special_tokens=list(SPECIAL_TOKENS[1:]),

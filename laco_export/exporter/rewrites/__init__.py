@@ -1,8 +1,9 @@
 """Graph rewrites by ONNX GraphSurgeon: one per file, in the order in which they run.
 
 A rewrite takes the graph and the merge that it was traced with, edits the graph in place into an equal one, and returns
-an :class:`Outcome`. Each leaves a valid graph, whatever ran before it. Adding one is its file and one line in
-:data:`REWRITES`.
+an :class:`Outcome`. Each leaves a valid graph, whatever ran before it. Adding one is its file and one
+``Rewrite(run, targets)`` in :data:`REWRITES`; one for a target sees the graph as the others left it, with the windows
+in the order of :mod:`.merge_windows`.
 
 Those for every target run on the FP32 graph, before ranges are measured on it:
 

@@ -9,6 +9,7 @@ from onnx import helper
 from laco_export.errors import ExportError
 from laco_export.exporter import n_bits
 from laco_export.exporter.n_bits import dequantize_blocks, quantize_blocks
+from laco_export.number_formats import ROWS_PER_SCALE, quantize_weight
 
 
 def random_matrix(rows=24, columns=96, seed=0):
@@ -88,3 +89,16 @@ def test_weights_that_are_not_finite_are_refused(bits, value):
     weight[3, 5] = value
     with pytest.raises(ExportError, match="inf or NaN"):
         quantize_blocks(weight, bits, 32)
+
+
+@pytest.mark.parametrize("bits, kind", [(8, "int8"), (4, "int4")])
+def test_without_a_search_the_numbers_are_those_of_the_number_format(bits, kind):
+    """What a calibration judges is what its file holds."""
+    matrix = random_matrix(24, 96)
+    blocks, scales = quantize_blocks(matrix, bits, ROWS_PER_SCALE, search=False)
+    packed = dequantize_blocks(blocks, scales, bits, 96)
+    if kind == "int4":
+        np.testing.assert_array_equal(packed, quantize_weight(kind, matrix.T).dequantized().T)
+    largest = np.abs(matrix.reshape(24, -1, ROWS_PER_SCALE)).max(-1).reshape(-1)
+    np.testing.assert_allclose(scales, largest / (2 ** (bits - 1) - 1), rtol=1e-6)
+    assert np.isfinite(quantize_blocks(np.zeros((2, 32), np.float32), bits, 32, search=False)[1]).all()
