@@ -23,8 +23,10 @@ from ..conversation import (
     IM_START,
     IMAGE_TOKEN,
     SPECIAL_TOKEN,
+    TURN_FOOTER,
     VIDEO_TOKEN,
     render_with_mask,
+    turn_header,
 )
 from ..errors import CheckpointError
 
@@ -188,14 +190,14 @@ def _prompt_changes(tokenizer: PreTrainedTokenizerFast) -> list[str]:
         )
     except Exception:  # jinja2's, and whatever the template itself raises
         return ["its own chat template cannot be used: conversations are ChatML"]
-    user = f"{IM_START}user\n?{IM_END}\n"
-    if user not in prompt:
+    if f"{turn_header('user')}?{TURN_FOOTER}" not in prompt:
         return ["its own chat template is not ChatML, in which it is trained and asked here"]
     changes = []
     begin = prompt.partition(IM_START)[0]
     if begin:
         changes.append(f"its own chat template begins with {begin!r}, which is left out")
-    system = re.match(re.escape(f"{IM_START}system\n") + "(.*?)" + re.escape(IM_END), prompt[len(begin) :], re.DOTALL)
+    words = re.escape(turn_header("system")) + "(.*?)" + re.escape(IM_END)
+    system = re.match(words, prompt[len(begin) :], re.DOTALL)
     own = system[1].strip() if system else None
     if own != DEFAULT_SYSTEM:
         changes.append(

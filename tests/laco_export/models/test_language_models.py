@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
+from laco_export.conversation import DEFAULT_SYSTEM, render
 from laco_export.errors import CheckpointError
 from laco_export.models.language_models import load_language_model, read_language_config, read_vocabulary
 
@@ -91,6 +92,34 @@ def test_the_real_vocabularies(real_part, name, rows, image, pad, ends):
     assert (vocabulary.rows, tokenizer.convert_tokens_to_ids("<|image_pad|>")) == (rows, image)
     assert (tokenizer.pad_token_id, vocabulary.end_ids) == (pad, ends)
     assert any("its family's is 'You are" in change for change in vocabulary.changes)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["smollm2", "qwen2.5-coder"])
+def test_the_real_tokenizers_are_mended(real_part, name, tmp_path):
+    """As transformers leaves them of the GGUF file: special tokens are ordinary text, and none pads."""
+    from transformers import AutoTokenizer
+
+    whole = AutoTokenizer.from_pretrained(real_part(name))
+    stored = json.loads((real_part(name) / "tokenizer.json").read_text())
+    stored["model"]["vocab"] |= {token["content"]: token["id"] for token in stored["added_tokens"]}
+    stored["added_tokens"] = []
+    (tmp_path / "tokenizer.json").write_text(json.dumps(stored))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    (tmp_path / "config.json").write_bytes((real_part(name) / "config.json").read_bytes())
+    prompt = render([("user", "What is the capital of France?")], add_generation_prompt=True)
+    assert len(AutoTokenizer.from_pretrained(tmp_path)(prompt)["input_ids"]) > len(whole(prompt)["input_ids"])
+    mended = read_vocabulary(tmp_path, read_language_config(tmp_path)).tokenizer
+    assert mended(prompt)["input_ids"] == whole(prompt)["input_ids"]
+    assert (
+        mended.decode(mended(prompt)["input_ids"], skip_special_tokens=True)
+        == "".join(
+            f"{role}\n{text}\n"
+            for role, text in [("system", DEFAULT_SYSTEM), ("user", "What is the capital of France?")]
+        )
+        + "assistant\n"
+    )
+    assert mended.pad_token_id == whole.pad_token_id and mended.eos_token == "<|im_end|>"
 
 
 @pytest.mark.real
