@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -173,6 +173,14 @@ class LacoProcessor(ProcessorMixin):
             values["image_sizes"] = np.asarray([size for prompt in placed for _, size in prompt.pictures], np.int64)
         return BatchFeature(values, tensor_type=return_tensors)
 
+    def apply_chat_template(self, conversation, chat_template: str | None = None, **options):
+        """transformers' own, for messages whose content is text alone too, which it cannot tokenise."""
+        if options.get("tokenize"):
+            single = bool(conversation) and isinstance(conversation[0], Mapping)
+            typed = [[_with_typed_parts(m) for m in chat] for chat in ([conversation] if single else conversation)]
+            conversation = typed[0] if single else typed
+        return super().apply_chat_template(conversation, chat_template, **options)
+
     def place(
         self,
         pieces: Sequence[str],
@@ -237,6 +245,11 @@ class LacoProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "pixel_values", "image_sizes"]
+
+
+def _with_typed_parts(message: Mapping) -> dict:
+    content = message["content"]
+    return {**message, "content": [{"type": "text", "text": content}] if isinstance(content, str) else content}
 
 
 def _flat_list(images) -> list[Image.Image]:

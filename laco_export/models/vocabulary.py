@@ -115,9 +115,9 @@ def grow_vocabulary(model: PreTrainedModel, vocabulary: ReadyVocabulary) -> None
             for tensor in {id(tensor): tensor for tensor in tensors if tensor is not None}.values():  # tied: once
                 tensor[new_ids] = tensor[: vocabulary.trained_rows].mean(0, dtype=torch.float32).to(tensor.dtype)
     ends = vocabulary.end_ids
-    for described in (model.config, model.generation_config):
-        described.pad_token_id = vocabulary.tokenizer.pad_token_id
-        described.eos_token_id = ends[0] if len(ends) == 1 else list(ends)
+    for configuration in (model.config, model.generation_config):
+        configuration.pad_token_id = vocabulary.tokenizer.pad_token_id
+        configuration.eos_token_id = ends[0] if len(ends) == 1 else list(ends)
 
 
 def _check_belongs(tokenizer: PreTrainedTokenizerFast, model_rows: int, folder: Path) -> None:

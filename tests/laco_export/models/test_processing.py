@@ -257,3 +257,14 @@ def test_the_usual_call_of_a_chat(processor, first):
         assert batch["input_ids"][0].tolist().count(tokenizer.bos_token_id) == 3  # a system, a user, an assistant
     whole = named(text="a", add_special_tokens=True)["input_ids"][0]
     assert whole == ([tokenizer.bos_token_id, 8] if first else [8])
+
+
+def test_a_chat_of_text_alone_is_tokenised(processor):
+    """transformers looks for pictures in each message's parts, and fails where a message is a string."""
+    chat = [{"role": "system", "content": "b"}, {"role": "user", "content": "a b"}]
+    options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True}
+    expected = processor(text=render([("system", "b"), ("user", "a b")], add_generation_prompt=True))["input_ids"]
+    assert processor.apply_chat_template(chat, **options)["input_ids"] == expected
+    assert processor.apply_chat_template([chat, chat], **options)["input_ids"] == expected * 2
+    assert processor.apply_chat_template(chat, tokenize=False) == render([("system", "b"), ("user", "a b")])
+    assert chat[1]["content"] == "a b"
