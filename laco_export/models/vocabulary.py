@@ -37,9 +37,9 @@ _TURN_TOKENS = (IM_START, IM_END)
 _VISUAL_TOKENS = (IMAGE_TOKEN, VIDEO_TOKEN)
 _PADDING_TOKENS = ("<|endoftext|>", "<pad>", "[PAD]", "<unk>")  # what families pad with, in the order of preference
 _FREE_ROWS = 1024, 0.05
-"""Rows, or share of the rows, that a vocabulary may be padded by. Published models pad by much less than either: 271
-rows of 151,936 (Qwen2.5), 905 of 51,200 (Phi-2), 2,385 of 102,400 (DeepSeek LLM); two families' vocabularies differ by
-more."""
+"""Rows, or share of the rows, that a vocabulary may be padded by, whichever is more. Published models stay well below:
+271 rows of 151,936 (Qwen2.5), 234 of 32,256 (DeepSeek Coder, llama.cpp #3633), 2,385 of 102,400 (DeepSeekMoE 16B, its
+repository's #14)."""
 
 
 @dataclass(frozen=True)
