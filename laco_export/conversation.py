@@ -15,7 +15,7 @@ from .errors import UsageError
 
 IMAGE_MARK = "<image>"
 VIDEO_MARK = "<video>"
-IMAGE_TOKEN = "<|image_pad|>"
+IMAGE_TOKEN, VIDEO_TOKEN = "<|image_pad|>", "<|video_pad|>"
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 TURN_FOOTER = f"{IM_END}\n"
 DEFAULT_SYSTEM = "You are a helpful assistant."

@@ -1,10 +1,13 @@
-"""Fixtures shared by all packages: a tiny checkpoint on disk."""
+"""Fixtures shared by all packages: a tiny checkpoint on disk, and the real parts where they were made."""
 
 import hashlib
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))  # real_parts
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before anything imports torch: a worker has one core, and threads on the others would wait for their workers.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -174,3 +177,18 @@ def traced_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vision_graph, "graph_from_tower", copy_of_trace)
         yield
+
+
+@pytest.fixture(scope="session")
+def real_part():
+    """``real_part("smollm2")``: the finished folder of a real part; the test is skipped where it was not made."""
+    from real_parts.cache import default_folder, is_finished
+    from real_parts.parts import PARTS
+
+    def folder_of(name):
+        folder = default_folder() / name
+        if not is_finished(folder, PARTS[name].record()):
+            pytest.skip(f"needs the real parts: make real-parts (there is no finished '{folder}')")
+        return folder
+
+    return folder_of

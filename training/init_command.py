@@ -87,6 +87,7 @@ def _run(arguments: argparse.Namespace) -> None:
             feature_layer=arguments.feature_layer,
             tiling=_tiling(arguments),
             force=arguments.force,
+            say=lambda change: console().print(f"language model: {change}", markup=False),
         )
     compression = model.config.compression_config
     for depth, block in zip(compression.depths, compression.blocks, strict=True):

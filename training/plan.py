@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laco_export.conversation import IMAGE_TOKEN
 from laco_export.errors import ConfigError, LacoError
 
 from . import processes
@@ -22,6 +22,7 @@ from .stages import check_context, prepare_tiling
 
 if TYPE_CHECKING:
     from laco_export.models import LacoForConditionalGeneration
+    from laco_export.models.vocabulary import ReadyVocabulary
 
 _MEASURED_SAMPLES = 2000  # whose estimated lengths decide which is the longest
 _DRAWN = 24  # samples of each kind that are drawn to look at, where a recipe draws its own
@@ -173,10 +174,11 @@ def _empty_parts(recipe: Recipe) -> tuple:
         start = recipe.tiny
         encoder = Aimv2VisionModel(encoder_config(start.encoder))
         return encoder, Qwen2ForCausalLM(language_config(start.language_model, VOCAB_SIZE))
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from laco_export.models import weight_files
     from laco_export.models.encoders.loading import recognise
+    from laco_export.models.language_models import read_language_config
 
     folders = {key: Path(getattr(recipe.model, key)) for key in ("encoder", "language_model")}
     for key, folder in folders.items():
@@ -186,7 +188,8 @@ def _empty_parts(recipe: Recipe) -> tuple:
             )
     encoder = folders["encoder"]
     spec, config, _ = recognise(encoder, weight_files.read_json(encoder / "config.json"))
-    language_config = AutoConfig.from_pretrained(folders["language_model"])
+    language_config = read_language_config(folders["language_model"])
+    language_config.vocab_size = _vocabulary(folders["language_model"]).rows
     return spec.model_class()(config), AutoModelForCausalLM.from_config(language_config)
 
 
@@ -195,14 +198,15 @@ def _tokenizer(recipe: Recipe):
         from .tiny.tokenizer import train_tokenizer
 
         return train_tokenizer()
-    from transformers import AutoTokenizer
+    return _vocabulary(Path(recipe.model.language_model)).tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(recipe.model.language_model)
-    if IMAGE_TOKEN not in tokenizer.get_vocab():
-        raise ConfigError(
-            f"model.language_model: its tokenizer has no {IMAGE_TOKEN}", given=recipe.model.language_model
-        )
-    return tokenizer
+
+@cache
+def _vocabulary(language_model: Path) -> ReadyVocabulary:
+    """What training makes of the language model's tokenizer; a plan asks several times."""
+    from laco_export.models.language_models import read_language_config, read_vocabulary
+
+    return read_vocabulary(language_model, read_language_config(language_model))
 
 
 @contextmanager

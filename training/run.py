@@ -178,6 +178,7 @@ class _Run:
             model.encoder or self.folder / "stage-0" / "encoder",
             model.language_model or self.folder / "stage-0" / "llm",
             start,
+            say=lambda change: console().print(f"language model: {change}", markup=False),
             **model.options(),
             **self.recipe.compression.options(),
         )

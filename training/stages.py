@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from laco_export.conversation import IM_END
 from laco_export.errors import ConfigError, UsageError
 
 from . import processes
@@ -184,11 +185,16 @@ def _make_trainer(
         ),
         sampler=sampler_of(stage, dataset, seed=seed),
         broken=BrokenSamples(_broken_log(folder), limit=stage.max_broken, total=len(dataset)),
-        data_collator=Collator(loaded.processor.tokenizer.pad_token_id, packed=stage.packed),
+        data_collator=Collator(_padding_id(loaded.processor.tokenizer), packed=stage.packed),
     )
     if len(loaded.model.vision_model.compression.blocks) > 1:
         trainer.add_callback(DepthSampler(loaded.model.vision_model, seed))
     return trainer
+
+
+def _padding_id(tokenizer) -> int:
+    """What fills the rows behind their samples, masked; checkpoints may name no padding token."""
+    return tokenizer.convert_tokens_to_ids(IM_END) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
 def _keep_checkpoints(trainer, origin: dict, resumed: Path | None) -> None:

@@ -113,10 +113,23 @@ def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoin
             f"the tokenizer or the preprocessor of '{folder}' cannot be loaded: {_first_line(error)}",
             allowed="tokenizer.json, tokenizer_config.json, preprocessor_config.json and processor_config.json",
         ) from None
+    _check_tokenizer(folder, processor, config)
     model = LacoForConditionalGeneration.from_pretrained(
         folder, config=config, dtype=dtype, use_safetensors=True
     ).eval()
     return Checkpoint(folder, model, processor, _digest(folder, digests), checked)
+
+
+def _check_tokenizer(folder: Path, processor: LacoProcessor, config: LacoConfig) -> None:
+    """What would otherwise show in training or on a device: a picture's token is the model's, and nothing else's."""
+    image, padding = processor.image_token_id, processor.tokenizer.pad_token_id
+    if image != config.image_token_id or padding == image:
+        raise CheckpointError(
+            f"the tokenizer of '{folder}' does not fit its model",
+            given=f"the image token is {image}, the padding token {padding}",
+            allowed=f"config.json's image_token_id, {config.image_token_id}, and another padding token",
+            todo="get the checkpoint's own tokenizer files again; laco-train init makes them ready",
+        )
 
 
 def stated_sha256(folder: Path | str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -95,9 +95,13 @@ class LacoProcessor(ProcessorMixin):
         self.max_frames = max_frames
         self.image_token = IMAGE_TOKEN
         self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-        if self.image_token_id is None or self.image_token_id == tokenizer.unk_token_id:
+        ids = tokenizer(IMAGE_TOKEN, add_special_tokens=False)["input_ids"]
+        if ids != [self.image_token_id] or self.image_token_id == tokenizer.unk_token_id:
             raise ConfigError(
-                f"the tokenizer has no token {IMAGE_TOKEN}", allowed="a tokenizer with Qwen2.5's special tokens"
+                f"the tokenizer has no special token {IMAGE_TOKEN}",
+                given=f"{IMAGE_TOKEN} becomes {ids}",
+                allowed="a tokenizer that makes it one id of its own",
+                todo="laco-train init makes a language model's tokenizer ready",
             )
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
 
@@ -116,7 +120,14 @@ class LacoProcessor(ProcessorMixin):
         )
 
     def __call__(
-        self, images=None, text=None, videos=None, audio=None, return_tensors: str | None = None, **tokenizer_options
+        self,
+        images=None,
+        text=None,
+        videos=None,
+        audio=None,
+        return_tensors: str | None = None,
+        add_special_tokens: bool = False,
+        **tokenizer_options,
     ) -> BatchFeature:
         """Prepare one prompt or a batch of them.
 
@@ -126,6 +137,9 @@ class LacoProcessor(ProcessorMixin):
             videos: the videos of all prompts in reading order, each a list of PIL frames.
             audio: None, which transformers' ``apply_chat_template`` passes.
             return_tensors: ``pt`` or ``np``.
+            add_special_tokens: let the tokenizer put its own first or last token around the prompt. False, because the
+                chat template writes every token of a prompt; transformers' ``apply_chat_template`` says so again where
+                the prompt begins with the tokenizer's first token (SmolLM2).
             tokenizer_options: passed to the tokenizer (``padding=True``, ``padding_side="left"``, …).
 
         Returns:
@@ -151,13 +165,21 @@ class LacoProcessor(ProcessorMixin):
             for text in texts
         ]
         expanded = [expand_image_tokens(prompt.pieces[0], prompt.tokens) for prompt in placed]
-        encoded = self.tokenizer(expanded, add_special_tokens=False, **tokenizer_options)
+        encoded = self.tokenizer(expanded, add_special_tokens=add_special_tokens, **tokenizer_options)
         self._check_length(encoded["input_ids"])
         values = {name: encoded[name] for name in ("input_ids", "attention_mask")}
         if tiles := [self.tiles(*picture) for prompt in placed for picture in prompt.pictures]:
             values["pixel_values"] = np.concatenate(tiles)
             values["image_sizes"] = np.asarray([size for prompt in placed for _, size in prompt.pictures], np.int64)
         return BatchFeature(values, tensor_type=return_tensors)
+
+    def apply_chat_template(self, conversation, chat_template: str | None = None, **options):
+        """transformers' own, for messages whose content is text alone too, which it cannot tokenise."""
+        if options.get("tokenize"):
+            single = bool(conversation) and isinstance(conversation[0], Mapping)
+            typed = [[_with_typed_parts(m) for m in chat] for chat in ([conversation] if single else conversation)]
+            conversation = typed[0] if single else typed
+        return super().apply_chat_template(conversation, chat_template, **options)
 
     def place(
         self,
@@ -223,6 +245,11 @@ class LacoProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "pixel_values", "image_sizes"]
+
+
+def _with_typed_parts(message: Mapping) -> dict:
+    content = message["content"]
+    return {**message, "content": [{"type": "text", "text": content}] if isinstance(content, str) else content}
 
 
 def _flat_list(images) -> list[Image.Image]:

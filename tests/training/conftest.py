@@ -71,3 +71,29 @@ def make_batch():
 def gradients():
     """``gradients(model, batch)``: the loss, and each parameter's gradient by its name."""
     return loss_and_gradients
+
+
+@pytest.fixture(scope="session")
+def make_plain():
+    """``make_plain(folder)``: leave of a language model's tokenizer what a conversion from GGUF leaves.
+
+    Special tokens are ordinary text, none pads or ends, and those of pictures are missing, as are the model's rows.
+    """
+
+    def make(folder):
+        from transformers import AutoModelForCausalLM
+
+        stored = json.loads((folder / "tokenizer.json").read_text())
+        special = [token["content"] for token in stored["added_tokens"]][:-2]
+        first = len(stored["model"]["vocab"])
+        stored["model"]["vocab"] |= {token: first + index for index, token in enumerate(special)}
+        stored["added_tokens"] = []
+        for path in folder.glob("*token*"):
+            path.unlink()
+        (folder / "tokenizer.json").write_text(json.dumps(stored))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        model.resize_token_embeddings(first + len(special))
+        model.save_pretrained(folder)
+
+    return make

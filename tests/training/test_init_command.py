@@ -1,5 +1,8 @@
 """``laco-train init`` from folders on disk."""
 
+import json
+import shutil
+
 import pytest
 
 from laco_export.models import checkpoint
@@ -89,3 +92,35 @@ def test_force_replaces_checkpoints_alone(parts, tmp_path, capsys, taken):
     assert main(arguments(parts, output, "--force")) == 2
     assert "is no LaCo checkpoint" in " ".join(capsys.readouterr().err.split())
     assert (sorted(parts.rglob("*")), sorted(tmp_path.rglob("*"))) == before
+
+
+@pytest.fixture
+def plain_parts(parts, tmp_path, make_plain):
+    """``parts`` with a language model that :func:`make_plain` damaged."""
+    folder = tmp_path / "plain"
+    shutil.copytree(parts, folder)
+    make_plain(folder / "llm")
+    return folder
+
+
+def test_it_says_what_the_tokenizer_needed(plain_parts, tmp_path, capsys):
+    assert main(arguments(plain_parts, tmp_path / "ckpt")) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "language model: new tokens: <|image_pad|> (262), <|video_pad|> (263); 0 take free rows of the model" in said
+    assert "special again, at their own ids: <|endoftext|>, <|im_start|>, <|im_end|>" in said
+    assert "the padding token is <|endoftext|>" in said
+    loaded = checkpoint.load(tmp_path / "ckpt")
+    assert loaded.model.config.text_config.vocab_size == 264
+    assert loaded.processor.tokenizer("<|im_end|>")["input_ids"] == [258]
+
+
+def test_another_models_tokenizer(parts, tmp_path, capsys):
+    shutil.copytree(parts, tmp_path / "parts")
+    config = tmp_path / "parts" / "llm" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "vocab_size": 151_936}))
+    assert main(arguments(tmp_path / "parts", tmp_path / "ckpt")) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "far fewer tokens than the model has rows" in said
+    assert "another model's" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "ckpt").exists()

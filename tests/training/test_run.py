@@ -1,6 +1,7 @@
 """A recipe of one's own through the command: run, resumed, refused, planned."""
 
 import json
+import shutil
 import sys
 from io import StringIO
 from pathlib import Path
@@ -255,6 +256,33 @@ def test_the_plan(recipe, capsys, tmp_path, monkeypatch):
     assert second["memory"]["forward"]["tiles"] > first["memory"]["forward"]["tiles"]
     assert second["estimated_tokens"] > first["estimated_tokens"] > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_that_is_not_ready(recipe, make_plain, tmp_path, capsys):
+    """It is made ready for the plan as for the run, which pads its batches."""
+    parts = Path(load_recipe(recipe).model.encoder).parent
+    shutil.copytree(parts / "llm", tmp_path / "llm")
+    make_plain(tmp_path / "llm")
+    plain = ["--recipe", recipe, "--set", f"model.language_model={tmp_path / 'llm'}"]
+    planned = []
+    for options in (["--recipe", recipe], plain):
+        assert main([*options, "--dry-run", "--json", "--debug"]) == 0
+        planned.append(json.loads(capsys.readouterr().out)["parts"])
+    assert planned[0] == planned[1]  # tokens, parameters, memory
+    assert main([*plain, "--stage", "1", "--output", str(tmp_path / "run"), "--debug"]) == 0
+    assert "new tokens: <|image_pad|> (262), <|video_pad|> (263)" in " ".join(capsys.readouterr().err.split())
+    trained = checkpoint.load(tmp_path / "run" / "stage-1")
+    assert trained.model.config.text_config.vocab_size == 264
+    assert trained.processor.tokenizer.pad_token == "<|endoftext|>"
+
+
+def test_the_plan_refuses_another_models_tokenizer(recipe, tmp_path, capsys):
+    shutil.copytree(Path(load_recipe(recipe).model.encoder).parent / "llm", tmp_path / "llm")
+    config = tmp_path / "llm" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "vocab_size": 151_936}))
+    plain = ["--recipe", recipe, "--set", f"model.language_model={tmp_path / 'llm'}"]
+    assert main([*plain, "--dry-run"]) == 1
+    assert "far fewer tokens than the model has rows" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_plan_draws_as_the_run_does(recipe, tmp_path, monkeypatch, capsys):

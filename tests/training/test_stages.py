@@ -72,6 +72,17 @@ def test_a_newline_that_no_stage_used_stays_untrained(tiny_checkpoint, stage_dat
     assert "image_newline" not in changed(tmp_path / "new", tmp_path / "out")
 
 
+def test_a_checkpoint_that_names_no_padding_token(tiny_checkpoint, stage_data, tmp_path):
+    """What fills a batch is masked: the losses are those of the tokenizer that names one."""
+    loaded = checkpoint.load(tiny_checkpoint)
+    loaded.processor.tokenizer.pad_token = None
+    checkpoint.save(loaded.model, loaded.processor, tmp_path / "plain")
+    assert checkpoint.load(tmp_path / "plain").processor.tokenizer.pad_token is None
+    starts = (tiny_checkpoint, tmp_path / "plain")
+    losses = [train_stage(start, stage(), stage_data, tmp_path / f"of {start.name}", seed=0) for start in starts]
+    assert losses[0] == losses[1]
+
+
 def test_the_seed_decides_the_result(tiny_checkpoint, stage_data, tmp_path):
     losses = [
         train_stage(tiny_checkpoint, stage(), stage_data, tmp_path / name, seed=seed)

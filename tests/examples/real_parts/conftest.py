@@ -1,30 +1,11 @@
-"""The modules of examples/real_parts, packages that are planted, and the finished parts where they were made."""
+"""Packages that are planted."""
 
 import hashlib
 import io
-import sys
 import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "examples"))
-
-
-@pytest.fixture(scope="session")
-def real_part():
-    """``real_part("smollm2")``: the finished folder of a real part; the test is skipped where it was not made."""
-    from real_parts.cache import default_folder, is_finished
-    from real_parts.parts import PARTS
-
-    def folder_of(name):
-        folder = default_folder() / name
-        if not is_finished(folder, PARTS[name].record()):
-            pytest.skip(f"needs the real parts: make real-parts (there is no finished '{folder}')")
-        return folder
-
-    return folder_of
 
 
 @pytest.fixture

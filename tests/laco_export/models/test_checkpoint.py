@@ -178,3 +178,18 @@ def test_a_shard_outside_the_folder_is_refused(folder):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match=r"lacks a shard(.|\n)*\.\./model\.safetensors"):
         checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_token_id": 8}, r"image token is 7, the padding token None(.|\n)*image_token_id, 8"),
+        ({"pad_token": "<|image_pad|>"}, r"image token is 7, the padding token 7"),
+    ],
+)
+def test_a_tokenizer_that_does_not_fit_its_model(folder, change, message):
+    """Found here, rather than where the bundle is run."""
+    path = folder / ("config.json" if "image_token_id" in change else "tokenizer_config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(folder)

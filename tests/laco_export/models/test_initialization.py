@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from laco_export.errors import CheckpointError
@@ -11,7 +12,7 @@ from laco_export.models.initialization import initialize
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image_pad|>"]
 
 
-def write_language_model(folder, special=SPECIAL, family="qwen2"):
+def write_language_model(folder, special=SPECIAL, family="qwen2", rows=300):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -23,7 +24,7 @@ def write_language_model(folder, special=SPECIAL, family="qwen2"):
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        vocab_size=300,
+        vocab_size=rows,
         tie_word_embeddings=True,
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
@@ -45,17 +46,36 @@ def test_initialize_and_generate(make_encoder, tmp_path, encoder, family):
     assert config.untrained == ["compressors", "projector"]
     assert config.compression["blocks"] in ((1,), [1])
     assert config.image_token_id == loaded.processor.image_token_id
-    from PIL import Image
-
     picture = Image.new("RGB", (60, 40), "red")
     inputs = loaded.processor(images=[picture], text="<image>\nwhat?", return_tensors="pt")
     assert loaded.model.generate(**inputs, max_new_tokens=3, do_sample=False).shape[0] == 1
 
 
-def test_a_tokenizer_without_the_image_token(make_encoder, tmp_path):
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_a_tokenizer_without_the_image_token(make_encoder, tmp_path, family):
+    """The model grows, and says so; a picture is answered to."""
     make_encoder().save_pretrained(tmp_path / "encoder")
-    write_language_model(tmp_path / "llm", special=SPECIAL[:-1])
-    with pytest.raises(CheckpointError, match=r"lacks <\|image_pad\|>"):
+    write_language_model(tmp_path / "llm", special=SPECIAL[:-1], family=family, rows=259)
+    said = []
+    initialize(tmp_path / "encoder", tmp_path / "llm", tmp_path / "ckpt", say=said.append)
+    assert "<|image_pad|> (259), <|video_pad|> (260); 0 take free rows of the model, 2 rows are added" in said[0]
+    loaded = checkpoint.load(tmp_path / "ckpt")
+    config, tokenizer = loaded.model.config, loaded.processor.tokenizer
+    assert config.image_token_id == loaded.processor.image_token_id == 259
+    assert config.text_config.vocab_size == len(tokenizer) == 261
+    assert config.text_config.pad_token_id == tokenizer.pad_token_id == 256
+    assert loaded.model.get_input_embeddings().num_embeddings == 261
+    inputs = loaded.processor(images=[Image.new("RGB", (60, 40), "red")], text="<image>\nwhat?", return_tensors="pt")
+    assert loaded.model.generate(**inputs, max_new_tokens=3, do_sample=False).shape[0] == 1
+    chat = [{"role": "user", "content": [{"type": "text", "text": "what?"}]}]
+    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True)  # what transformers' users call
+    assert ids == loaded.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=True)[0]
+
+
+def test_another_models_tokenizer_leaves_nothing(make_encoder, tmp_path):
+    make_encoder().save_pretrained(tmp_path / "encoder")
+    write_language_model(tmp_path / "llm", rows=200)
+    with pytest.raises(CheckpointError, match="for which the model has no row"):
         initialize(tmp_path / "encoder", tmp_path / "llm", tmp_path / "ckpt")
     assert not (tmp_path / "ckpt").exists()
 

@@ -15,7 +15,7 @@ TILING = {"tile": 56, "max_rows": 3, "max_columns": 3, "max_tiles": 4}
 IMAGE = 7
 
 
-def make_tokenizer():
+def make_tokenizer(**names):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -23,7 +23,9 @@ def make_tokenizer():
     backend = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     special = ["<|image_pad|>", "<|im_end|>"]
-    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", additional_special_tokens=special)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", additional_special_tokens=special, **names
+    )
 
 
 @pytest.fixture
@@ -232,3 +234,37 @@ def test_a_chat_of_typed_parts(tiled):
     by_text = processor(images=image, text=render(turns, add_generation_prompt=True), return_tensors="pt")
     for name in by_text:
         assert torch.equal(by_parts[name], by_text[name]), name
+
+
+@pytest.mark.parametrize("first", ["<|im_start|>", "<s>", None])
+def test_the_usual_call_of_a_chat(processor, first):
+    """SmolLM2 names ``<|im_start|>``, with which each prompt begins, as its first token: it must not come twice."""
+    tokenizer = make_tokenizer(bos_token=first)
+    if first:  # as the Llama family's post-processor does
+        from tokenizers.processors import TemplateProcessing
+
+        begin = (first, tokenizer.bos_token_id)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{first} $A", special_tokens=[begin])
+    named = LacoProcessor(processor.image_processor, tokenizer, image_seq_length=processor.image_seq_length)
+    chat = [{"role": "user", "content": [{"type": "image", "image": picture(60, 80)}, {"type": "text", "text": "a b"}]}]
+    batch = named.apply_chat_template(
+        chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    prompt = named(images=picture(60, 80), text=render([question_turn("a b", 1)], add_generation_prompt=True))
+    assert batch["input_ids"].tolist() == prompt["input_ids"]
+    assert (batch["input_ids"] == IMAGE).sum() == 4
+    if first == "<|im_start|>":
+        assert batch["input_ids"][0].tolist().count(tokenizer.bos_token_id) == 3  # a system, a user, an assistant
+    whole = named(text="a", add_special_tokens=True)["input_ids"][0]
+    assert whole == ([tokenizer.bos_token_id, 8] if first else [8])
+
+
+def test_a_chat_of_text_alone_is_tokenised(processor):
+    """transformers looks for pictures in each message's parts, and fails where a message is a string."""
+    chat = [{"role": "system", "content": "b"}, {"role": "user", "content": "a b"}]
+    options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True}
+    expected = processor(text=render([("system", "b"), ("user", "a b")], add_generation_prompt=True))["input_ids"]
+    assert processor.apply_chat_template(chat, **options)["input_ids"] == expected
+    assert processor.apply_chat_template([chat, chat], **options)["input_ids"] == expected * 2
+    assert processor.apply_chat_template(chat, tokenize=False) == render([("system", "b"), ("user", "a b")])
+    assert chat[1]["content"] == "a b"
