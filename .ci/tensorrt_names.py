@@ -150,8 +150,8 @@ class Names(ast.NodeVisitor):
         missing: those that the level does not have.
     """
 
-    def __init__(self, level: dict, known: dict[str, str] | None = None):
-        self.level, self.types = level, dict(known or {})
+    def __init__(self, level: dict, types: dict[str, str] | None = None):
+        self.level, self.types = level, dict(types or {})
         self.touched: set[tuple[int, str]] = set()
         self.missing: set[tuple[int, str]] = set()
 
@@ -232,11 +232,13 @@ class Names(ast.NodeVisitor):
     def _touch(self, node: ast.AST, name: str) -> None:
         self.touched.add((node.lineno, name))
         owner, _, member = name.partition(".")
-        known = self.level["classes"].get(owner)
+        members = self.level["classes"].get(owner)
         dunder = member.startswith("__") or member in ("name", "value")
         if owner == "__version__":
             return
-        if owner not in self.level["names"] or (member and known is not None and member not in known and not dunder):
+        if owner not in self.level["names"] or (
+            member and members is not None and member not in members and not dunder
+        ):
             self.missing.add((node.lineno, name))
 
 
