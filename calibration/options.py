@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from laco_export.bundle import read_manifest
-from laco_export.console import console
+from laco_export.console import say
 from laco_export.errors import UsageError
 from laco_export.exporter.targets import DEFAULT_TARGET, TARGETS
 
@@ -162,7 +162,7 @@ def with_target(options: CalibrationOptions, source_target: str) -> tuple[Calibr
         return replace(options, target=target), []
     why = "the bundle's" if target == source_target else f"the first that reads {_ASKED_BY[options.number_format]}"
     note = f"calibrated for --target {target}, {why}"
-    console().print(note)
+    say(note)
     return replace(options, target=target), [note]
 
 

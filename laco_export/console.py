@@ -43,6 +43,11 @@ def console():
     return Console(stderr=True, highlight=False)
 
 
+def say(text: str) -> None:
+    """Print ``text`` on stderr as it is: no word is broken, so that a path can be copied, and no bracket is markup."""
+    console().print(text, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def progress(description: str, total: float | None = None) -> Iterator[Callable[..., None]]:
     """Show a progress bar (or a spinner when ``total`` is None) with elapsed time while the block runs.
@@ -86,7 +91,7 @@ class Steps:
         spent = time.perf_counter() - start
         self.seconds[name] = round(self.seconds.get(name, 0) + spent, 3)
         if not console().is_terminal:
-            console().print(f"{name}: {spent:.1f} s")
+            say(f"{name}: {spent:.1f} s")
 
 
 def run_command(main: Callable[[], int | None], *, debug: bool = False) -> int:

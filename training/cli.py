@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from laco_export.console import console, run_command
+from laco_export.console import console, run_command, say
 
 DESCRIPTION = """\
 Train a LaCo model in LLaVA-OneVision's stages: 1 (merge layer and projector, captions), 1.5, 2-si (single image) and
@@ -114,7 +114,7 @@ def _fine_tune(recipe, seed: int, arguments: argparse.Namespace) -> None:
     if processes.is_main() and arguments.json:
         print(json.dumps(result, indent=2))
     elif processes.is_main():
-        console().print(
+        say(
             f"{result['steps']} steps with {result['linears']} Linear layers rounded, loss {result['losses'][0]:.3f} "
             f"to {result['losses'][-1]:.3f}; the checkpoint: {output / NAME}\nnow: laco-export --model {output / NAME} "
             "--fp32, and laco-calibrate"
@@ -150,4 +150,4 @@ def _report(result: dict, output: Path) -> None:
             table.add_row(kind, f"{values['accuracy']:.0%}", f"{values['shuffled']:.0%}")
         console().print(table)
     seconds = sum(part["seconds"] for part in result["parts"].values())
-    console().print(f"trained in {seconds:.0f} s; the checkpoint: {output / 'checkpoint'}")
+    say(f"trained in {seconds:.0f} s; the checkpoint: {output / 'checkpoint'}")

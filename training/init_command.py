@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from laco_export.console import console, run_command
+from laco_export.console import run_command, say
 from laco_export.errors import UsageError
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -87,21 +87,19 @@ def _run(arguments: argparse.Namespace) -> None:
             feature_layer=arguments.feature_layer,
             tiling=_tiling(arguments),
             force=arguments.force,
-            say=lambda change: console().print(f"language model: {change}", markup=False),
+            say=lambda change: say(f"language model: {change}"),
         )
     compression = model.config.compression_config
     for depth, block in zip(compression.depths, compression.blocks, strict=True):
-        console().print(f"merge at {depth}: after block {block} of {model.config.num_encoder_blocks}")
+        say(f"merge at {depth}: after block {block} of {model.config.num_encoder_blocks}")
     height, width = model.vision_model.grid
-    console().print(f"{height * width} tokens a tile become {model.tokens_per_image}")
+    say(f"{height * width} tokens a tile become {model.tokens_per_image}")
     if model.config.tiling:
         rows, columns = arguments.tiling
-        console().print(
-            f"single pictures are tiled: grids up to {rows} x {columns}, at most {arguments.max_tiles} tiles"
-        )
+        say(f"single pictures are tiled: grids up to {rows} x {columns}, at most {arguments.max_tiles} tiles")
     untrained = ", ".join(model.config.untrained[:-1]) + " and " if len(model.config.untrained) > 1 else ""
     untrained += model.config.untrained[-1]
-    console().print(f"{arguments.output}: untrained {untrained}; train it with laco-train")
+    say(f"{arguments.output}: untrained {untrained}; train it with laco-train")
 
 
 def _grid(text: str) -> tuple[int, int]:

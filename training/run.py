@@ -29,7 +29,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from laco_export.atomic import new_directory, write_json
-from laco_export.console import console, progress
+from laco_export.console import progress, say
 from laco_export.errors import ConfigError, OutputExistsError, UsageError
 from laco_export.models.weight_files import read_json
 
@@ -92,7 +92,7 @@ def _replace(recipe: Recipe, output: Path, seed: int, *, resume: bool) -> dict:
     """Train the run that replaces ``output``, and let it take its place."""
     folder = replacing.beside(output)
     if processes.is_main():
-        console().print(
+        say(
             f"'{output}' stays as it is until the new run is complete; that one is trained in '{folder}'. If it is "
             "interrupted, --resume goes on with it."
         )
@@ -178,7 +178,7 @@ class _Run:
             model.encoder or self.folder / "stage-0" / "encoder",
             model.language_model or self.folder / "stage-0" / "llm",
             start,
-            say=lambda change: console().print(f"language model: {change}", markup=False),
+            say=lambda change: say(f"language model: {change}"),
             **model.options(),
             **self.recipe.compression.options(),
         )
@@ -268,7 +268,7 @@ class _Run:
         if processes.is_main():
             write_json(self.folder / "training.json", self.result)
             loss = f", loss {losses[-1]:.3f}" if losses else ""
-            console().print(f"{name}: {steps} steps in {seconds:.0f} s{loss}")
+            say(f"{name}: {steps} steps in {seconds:.0f} s{loss}")
 
 
 def shown(name: str, steps: int):

@@ -75,7 +75,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _build(args, bundle, device, options) -> int:
-    from laco_export.console import console
+    from laco_export.console import console, say
 
     from ..building.builder import build_bundle
     from ..building.faster_form import find_faster_forms
@@ -87,7 +87,7 @@ def _build(args, bundle, device, options) -> int:
 
     def on_message(line: str) -> None:
         if line.strip():
-            console().print(line, markup=False, soft_wrap=True)
+            say(line)
 
     def on_start(graph) -> None:
         status.update(f"building {graph.file} for {device.title} with {device.library} {device.version}")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from laco_export.bundle import Bundle
-from laco_export.console import console
+from laco_export.console import say
 from laco_export.errors import LacoError, UsageError
 
 from ..answering import Answerer
@@ -139,7 +139,7 @@ class Server(uvicorn.Server):
             self.force_exit = True
             return
         held = self._service.held
-        console().print(f"shutting down: {held} request{'s' * (held != 1)} to answer")
+        say(f"shutting down: {held} request{'s' * (held != 1)} to answer")
         self.should_exit = True
         self._service.drain()
         asyncio.get_running_loop().call_later(self._drain_s, self._service.cancel_all)
@@ -148,9 +148,8 @@ class Server(uvicorn.Server):
 def _announce(settings: ServeSettings, model: str, listener: socket.socket, answerer: Answerer) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listener.getsockname()[1]}"
-    console().print(
+    say(
         f"serving {model} on {answerer.vision.name} and {answerer.decoder.provider}\n"
         f"  page  {url}/\n  API   {url}/v1   (OpenAI's chat completions)\n"
         f"  key   {'needed' if settings.api_key else 'none: only this machine can ask'}",
-        soft_wrap=True,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..console import console
+from ..console import say
 from . import islands
 from .options import ExportOptions
 from .proof import Proof, Reference, judge, prove_shipped
@@ -61,7 +61,7 @@ def bisect_tower(reference: Reference, rewritten: RewriteProof, verdict: Verdict
     bisection = bisect(reference, rewritten.proof, verdict.proof, verdict.written.shipped, verdict.written.marked)
     report, plot = bisection.write(output)
     said = [f"bisect: {bisection.sentence}", f"  report: {report}", f"  plot:   {plot}", f"  note:   {FUSION_NOTE}"]
-    console().print("\n".join(said), soft_wrap=True, highlight=False, markup=False)
+    say("\n".join(said))
     notes = (f"bisect: {bisection.sentence} (see {report.name}, {plot.name})", f"bisect: {FUSION_NOTE}")
     return replace(verdict, notes=(*verdict.notes, *notes))
 

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from laco_export.console import console, run_command
+from laco_export.console import console, run_command, say
 from laco_export.errors import CheckpointError, DepthError
 
 
@@ -65,3 +65,9 @@ def test_debug_lets_it_through():
 def test_success():
     assert run_command(lambda: None) == 0
     assert run_command(lambda: 3) == 3
+
+
+def test_what_is_said_can_be_copied(capsys):
+    path = "/data/" + "-".join(["cameras"] * 40) + "/[red]/run.new"
+    say(f"the new run: {path}")
+    assert capsys.readouterr().err == f"the new run: {path}\n"

@@ -57,7 +57,7 @@ def test_several_bundles_in_one_run(bundle_folder, rewritten, capsys, tmp_path):
     assert document["machine"]["cpu"]
     assert document["decode"] == []
     with Image.open(picture) as image:
-        assert image.size == (900, 520)
+        assert image.size == (960, 560)
 
 
 def test_the_language_model_is_measured_too(bundle_folder, capsys):

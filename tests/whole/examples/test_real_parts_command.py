@@ -19,7 +19,7 @@ def test_help_names_the_parts_and_the_cache(tmp_path):
     completed = run_command("--help", LACO_REAL_PARTS=str(tmp_path), COLUMNS="200")
     assert completed.returncode == 0
     assert "encoder, smollm2, qwen2.5-coder, pictures, prose" in completed.stdout
-    assert str(tmp_path) in completed.stdout
+    assert str(tmp_path) in "".join(completed.stdout.split())  # argparse folds at a path's hyphens
 
 
 def test_help_answers_without_the_heavy_packages():
