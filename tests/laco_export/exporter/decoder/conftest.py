@@ -69,3 +69,18 @@ def exported(make_language_model, export, tmp_path_factory):
     """Model, folder and entry of a tied FP32 Qwen2; not to be changed."""
     model, folder = make_language_model(), tmp_path_factory.mktemp("exported")
     return model, folder, export(model, folder)
+
+
+@pytest.fixture(scope="session")
+def text_prompts():
+    """Prompts for the tiny models: token ids that repeat, one window to round over and two to judge on."""
+    import numpy as np
+
+    from laco_export.exporter.decoder.prompts import DecoderPrompts, _text
+
+    generator = np.random.default_rng(0)
+    windows = [_text(generator.integers(0, SIZE["vocab_size"], 100)) for _ in range(6)]
+    question = _text(generator.integers(0, SIZE["vocab_size"], 8))
+    return DecoderPrompts(
+        tuple(windows[:2]), tuple(windows[2:]), (("Which?", question),), lambda ids: " ".join(map(str, ids)), "tokens"
+    )
