@@ -58,7 +58,7 @@ class RoundedMatrix:
     @property
     def nbytes(self) -> int:
         """As it is stored."""
-        zeros = 0 if self.zero_points is None else self.packed_zero_points().nbytes
+        zeros = 0 if self.zero_points is None else len(self.blocks) * -(-self.blocks.shape[1] * self.bits // 8)
         return self.blocks.nbytes + self.scales.nbytes + zeros
 
     def packed_zero_points(self) -> np.ndarray:

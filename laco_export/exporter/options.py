@@ -59,6 +59,13 @@ class ExportOptions:
             raise UsageError("--llm is unknown", given=self.llm, allowed=", ".join(DECODER_PRECISIONS))
         if self.max_kl is None:
             object.__setattr__(self, "max_kl", MAX_KL)
+        for path in self.llm_texts:
+            if not path.is_file():  # before minutes of work
+                raise UsageError(
+                    "a text of --llm-texts cannot be read: it is no file",
+                    given=str(path),
+                    allowed="text files in UTF-8",
+                )
         if not self.max_kl > 0:
             raise UsageError("--max-kl takes nats a token, more than 0", given=self.max_kl, allowed=f"as {MAX_KL}")
         target = self.reader

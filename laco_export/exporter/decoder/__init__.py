@@ -81,6 +81,7 @@ def export_decoder(
     """
     from .eight_bits import choose_eight_bits
     from .realize import write_decoder
+    from .rounded import stored_matrices
     from .rounding import bits_a_weight, require_finite, round_layers
     from .tracing import GRAPH, trace
 
@@ -101,6 +102,10 @@ def export_decoder(
         rounded = round_layers(language_model, chosen, text, frozenset(eight_bit))
     say(0, f"writing the language model's weights in {precision}")
     embedding = write_decoder(graph, language_model, chosen, folder, rounded)
+    quantization = None
+    if chosen.bits is not None:
+        layers = stored_matrices(language_model, graph, chosen)
+        quantization = chosen.to_manifest(bits_a_weight(layers[name] for name in rounded), eight_bit)
     _write_generation_config(generation, list(eos_token_ids), folder)
     config = language_model.config
     return Decoder(
@@ -109,7 +114,7 @@ def export_decoder(
         embedding=embedding,
         model_type=config.model_type,
         precision=precision,
-        quantization=chosen.to_manifest(bits_a_weight(rounded), eight_bit) if rounded else None,
+        quantization=quantization,
         hidden_size=config.hidden_size,
         vocab_size=embedding.vocab_size,
         context_length=config.max_position_embeddings,

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...conversation import IMAGE_MARK, render, render_with_mask
 from ...errors import UsageError
-from .sentences import GREEDY_QUESTIONS, OPENINGS, QUESTIONS_AND_ANSWERS
+from .sentences import GREEDY_QUESTIONS, JUDGED_ON, OPENINGS, ROUNDED_OVER
 
 TEXT_WINDOW = 256
 """Tokens of a text that are read at once."""
@@ -23,7 +23,8 @@ TEXT_WINDOW = 256
 _LEAST_TOKENS = TEXT_WINDOW
 _MOST_WINDOWS = 32  # of a user's texts: 8,192 tokens; more costs minutes and moves the figures little
 _PICTURES = 2
-_ROUNDING_WINDOWS = 24
+_ROUNDING_WINDOWS = 24  # 6,144 tokens, more than the inputs of a group of columns by three
+_PARAGRAPHS = 3  # of a topic
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,16 @@ def prompts_of(processor, features: Sequence[np.ndarray], image_token_id: int, t
         UsageError: a text cannot be read or is too short.
     """
     encode = _encoder_of(processor.tokenizer)
-    chats = [_chat(encode, question, answer) for question, answer in QUESTIONS_AND_ANSWERS]
+    chats = [_chat(encode, question, answer) for question, answer in JUDGED_ON]
     pictures = [
         _chat(encode, question, answer, rows, image_token_id)
-        for rows, (question, answer) in zip(features[:_PICTURES], QUESTIONS_AND_ANSWERS[1::2])
+        for rows, (question, answer) in zip(features[:_PICTURES], JUDGED_ON[1::2])
     ]
     if texts:
         windows = user_windows(encode, texts)
         rounding, judged = windows[0::2], [*windows[1::2], *chats[:2], *pictures]
     else:
-        rounding = windows_of(encode(reference_text()))[:_ROUNDING_WINDOWS]
+        rounding = windows_of(encode(conversations()))[:_ROUNDING_WINDOWS]
         judged = [*(_text(encode(opening)) for opening in OPENINGS), *chats, *pictures]
     greedy = [(question, _question(encode, question)) for question in GREEDY_QUESTIONS]
     named = ", ".join(path.name for path in texts) if texts else "the package's own questions, answers and paragraphs"
@@ -138,14 +139,21 @@ def windows_of(ids: Sequence[int]) -> list[DecoderPrompt]:
     return [_text(ids[start : start + TEXT_WINDOW]) for start in range(0, len(ids) - TEXT_WINDOW + 1, TEXT_WINDOW)]
 
 
-def reference_text() -> str:
-    """Prose that every Python installation has: the language reference behind ``help()``."""
+def conversations() -> str:
+    """The package's own questions and answers, twice, and conversations about the language reference behind ``help()``,
+    which every Python installation has: the first are more like what is asked, the second are more."""
     from pydoc_data.topics import topics
 
-    paragraphs = [part for name in sorted(topics) for part in topics[name].split("\n\n")]
-    prose = [part for part in dict.fromkeys(paragraphs) if len(part.split()) > 25 and ">>>" not in part]
-    order = np.random.default_rng(0).permutation(len(prose))
-    return "\n\n".join(" ".join(prose[number].split()) for number in order[:400])
+    everyday = [render([("user", question), ("assistant", answer)]) for question, answer in ROUNDED_OVER]
+    technical = []
+    for name in sorted(topics):
+        prose = [" ".join(part.split()) for part in topics[name].split("\n\n")]
+        prose = [part for part in prose if len(part.split()) > 25 and ">>>" not in part][:_PARAGRAPHS]
+        if prose:
+            turns = [("user", f"What should I know about {name}?"), ("assistant", "\n\n".join(prose))]
+            technical.append(render(turns))
+    order = np.random.default_rng(0).permutation(len(technical))
+    return "".join([*everyday, *everyday[::-1], *(technical[number] for number in order)])
 
 
 def _encoder_of(tokenizer):

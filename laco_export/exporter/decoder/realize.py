@@ -18,6 +18,7 @@ memory twice at the peak of loading.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Realizer:
         precision: DecoderPrecision,
         weights: WeightFile,
         folder: str,
-        rounded: dict[str, RoundedMatrix],
+        rounded: Mapping[str, RoundedMatrix],
     ):
         self.model, self.precision, self.weights, self.folder = language_model, precision, weights, folder
         self.rounded = rounded
@@ -141,11 +142,12 @@ class Realizer:
 
     def _rounded_products(self, node: onnx.NodeProto, modules: list, name: str, bias: str) -> None:
         """A product, or one for each run of neighbours of equal bits and their outputs joined."""
-        runs = [list(run) for _, run in groupby(modules, key=lambda part: self.rounded[part[0]].bits)]
+        matrices = [(part, self.rounded[part]) for part, _ in modules]
+        runs = [list(run) for _, run in groupby(matrices, key=lambda entry: entry[1].bits)]
         source, target = node.input[0], node.output[0]
         parts, row, rows = [], 0, sum(module.out_features for _, module in modules)
         for run in runs:
-            matrix = stack_rounded([self.rounded[part] for part, _ in run])
+            matrix = stack_rounded([matrix for _, matrix in run])
             stored, output, part_bias = name, target, bias
             if len(runs) > 1:
                 stored, output = joined_name([part for part, _ in run]), f"{target}[{row}]"
@@ -323,7 +325,7 @@ def fuse_residual_norms(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 
 def write_decoder(
-    graph: Path, language_model, precision: DecoderPrecision, folder: Path, rounded: dict[str, RoundedMatrix]
+    graph: Path, language_model, precision: DecoderPrecision, folder: Path, rounded: Mapping[str, RoundedMatrix]
 ) -> EmbeddingStorage:
     """Replace the traced graph at ``graph`` by the decoder, its weights in ``<graph>_data`` beside it."""
     traced = onnx.load(str(graph), load_external_data=False)

@@ -11,9 +11,10 @@ A grid is a scale and a whole zero point a block, by the squared error that the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from .skeleton import HEAD
 DAMPING = 0.01
 """Share of the mean second moment that is added to each: the paper's, against moments of directions not seen."""
 
+_GROUP_COLUMNS = 2048  # whose moments are inverted together
 _COLUMNS = 32  # that correct one another column by column; the later ones of a block are corrected at once
 _ROWS = 448  # rounded at a time: a block's weights and what is worked out of them stay in a core's cache
 
@@ -39,8 +41,7 @@ def round_layers(
     precision: DecoderPrecision,
     prompts: Iterable[DecoderPrompt],
     eight_bit: frozenset[str] = frozenset(),
-    advance: Callable[..., None] | None = None,
-) -> dict[str, RoundedMatrix]:
+) -> Mapping[str, RoundedMatrix]:
     """The rounded matrix of each linear layer but the head, by its module's name.
 
     Args:
@@ -54,7 +55,7 @@ def round_layers(
     }
     prompts = list(prompts)
     if not prompts or not precision.zero_points:
-        return {name: _nearest(module.weight, precision, name in eight_bit) for name, module in layers.items()}
+        return NearestMatrices(layers, precision, eight_bit)
     rounded: dict[str, RoundedMatrix] = {}
     moments = _Moments()
     with torch.inference_mode(), ExitStack() as undo:
@@ -65,6 +66,22 @@ def round_layers(
         embeds = torch.from_numpy(np.stack([prompt.embeds(table) for prompt in prompts]))  # [B, T, D]
         language_model.base_model(inputs_embeds=embeds.to(table.dtype), use_cache=False)
     return rounded
+
+
+class NearestMatrices(Mapping):
+    """Each matrix rounded to the nearest when it is asked for, so that no more than one is in memory."""
+
+    def __init__(self, layers: Mapping[str, nn.Linear], precision: DecoderPrecision, eight_bit: frozenset[str]):
+        self._layers, self._precision, self._eight_bit = layers, precision, eight_bit
+
+    def __getitem__(self, name: str) -> RoundedMatrix:
+        return _nearest(self._layers[name].weight, self._precision, name in self._eight_bit)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
 
 
 def require_finite(language_model) -> None:
@@ -78,10 +95,10 @@ def require_finite(language_model) -> None:
             )
 
 
-def bits_a_weight(rounded: dict[str, RoundedMatrix]) -> float:
+def bits_a_weight(matrices: Iterable[RoundedMatrix]) -> float:
     """What is stored of each weight in the mean, scales and zero points counted."""
-    weights = sum(len(matrix.blocks) * matrix.columns for matrix in rounded.values())
-    return sum(matrix.nbytes for matrix in rounded.values()) * 8 / max(weights, 1)
+    counts = [(matrix.nbytes * 8, len(matrix.blocks) * matrix.columns) for matrix in matrices]
+    return sum(bits for bits, _ in counts) / max(sum(weights for _, weights in counts), 1)
 
 
 def _rounding_forward(name, module, precision, eight_bit, moments, rounded):
@@ -90,7 +107,7 @@ def _rounding_forward(name, module, precision, eight_bit, moments, rounded):
         if wide:
             matrix = _nearest(module.weight, precision, True)
         else:
-            matrix = compensated(module.weight.detach().float(), *moments.of(hidden), precision)
+            matrix = compensated(module.weight.detach().float(), moments.of(hidden, precision), precision)
         rounded[name] = matrix
         weight = torch.from_numpy(matrix.dequantized()).to(hidden.dtype)
         return functional.linear(hidden, weight, module.bias)
@@ -98,47 +115,83 @@ def _rounding_forward(name, module, precision, eight_bit, moments, rounded):
     return forward
 
 
+@dataclass(frozen=True)
+class InputMoments:
+    """The second moments of some of a layer's inputs.
+
+    Attributes:
+        factor: ``[K, K]``, the upper Cholesky factor of their inverse.
+        diagonal: ``[K]``.
+    """
+
+    factor: torch.Tensor
+    diagonal: torch.Tensor
+
+    @classmethod
+    def of(cls, inputs: torch.Tensor) -> InputMoments:
+        """Of ``[tokens, K]``."""
+        second = inputs.T @ inputs / len(inputs)
+        diagonal = second.diagonal().clone()
+        second.diagonal().add_(max(float(diagonal.mean()) * DAMPING, 1e-12))
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(second))
+        return cls(torch.linalg.cholesky(inverse, upper=True), diagonal)
+
+    def importance(self, block_size: int) -> np.ndarray:
+        """What a squared error of each weight counts: ``[blocks, block_size]``."""
+        counted = np.zeros(-(-len(self.diagonal) // block_size) * block_size, np.float32)
+        counted[: len(self.diagonal)] = self.diagonal.numpy()
+        counted += max(float(self.diagonal.mean()) * DAMPING, 1e-12)
+        return counted.reshape(-1, block_size)
+
+
 class _Moments:
     """The inputs' second moments; layers that read the same input share them."""
 
     def __init__(self):
         self._read: torch.Tensor | None = None
-        self._result: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._result: list[InputMoments] = []
 
-    def of(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(factor [K, K], diagonal [K])``: the upper Cholesky factor of the inverse, and the moments' diagonal."""
+    def of(self, hidden: torch.Tensor, precision: DecoderPrecision) -> list[InputMoments]:
+        """Of inputs ``[..., K]``, a group of neighbouring columns each."""
         if hidden is not self._read:
             flat = hidden.reshape(-1, hidden.shape[-1]).float()  # [tokens, K]
-            second = flat.T @ flat / len(flat)
-            diagonal = second.diagonal().clone()
-            second.diagonal().add_(max(float(diagonal.mean()) * DAMPING, 1e-12))
-            inverse = torch.cholesky_inverse(torch.linalg.cholesky(second))
-            self._read, self._result = hidden, (torch.linalg.cholesky(inverse, upper=True), diagonal)
+            self._result = [InputMoments.of(flat[:, columns]) for columns in column_groups(flat.shape[1], precision)]
+            self._read = hidden
         return self._result
 
 
-def compensated(
-    weight: torch.Tensor, factor: torch.Tensor, diagonal: torch.Tensor, precision: DecoderPrecision
-) -> RoundedMatrix:
-    """A matrix ``[N, K]`` rounded column by column, each error made good by the columns after it.
+def column_groups(columns: int, precision: DecoderPrecision) -> list[slice]:
+    """Whole blocks of neighbouring columns, as even as they go: a layer's moments take the cube of its inputs to
+    invert, and errors that are made good within a third of 4,864 columns are nearly all there are."""
+    size = block_size_for(columns, precision.block_size)
+    blocks, groups = -(-columns // size), -(-columns // _GROUP_COLUMNS)
+    ends = [min(blocks * number // groups * size, columns) for number in range(1, groups + 1)]
+    return [slice(start, stop) for start, stop in zip([0, *ends], ends)]
+
+
+def compensated(weight: torch.Tensor, moments: list[InputMoments], precision: DecoderPrecision) -> RoundedMatrix:
+    """A matrix ``[N, K]`` rounded column by column, each error made good by the columns after it in its group.
 
     Args:
-        factor: ``[K, K]``, upper: of the inverse of the inputs' second moments.
-        diagonal: ``[K]``, of the moments.
+        moments: of the inputs, by :func:`column_groups`.
     """
-    columns = weight.shape[1]
-    size = block_size_for(columns, precision.block_size)
-    importance = np.zeros((-(-columns // size), size), np.float32)
-    importance.reshape(-1)[:columns] = diagonal.numpy()
-    importance += max(float(importance.mean()) * DAMPING, 1e-12)
-    parts = [weight[start : start + _ROWS] for start in range(0, len(weight), _ROWS)]
+    groups = column_groups(weight.shape[1], precision)
+    size = block_size_for(weight.shape[1], precision.block_size)
+
+    def of_rows(start: int) -> RoundedMatrix:
+        rows = weight[start : start + _ROWS]
+        parts = [
+            _compensated_rows(rows[:, columns], part.factor, part.importance(size), precision.bits)
+            for columns, part in zip(groups, moments, strict=True)
+        ]
+        joined = (np.concatenate([getattr(p, f) for p in parts], axis=1) for f in ("blocks", "scales", "zero_points"))
+        return RoundedMatrix(*joined, precision.bits, weight.shape[1])
+
     with ThreadPoolExecutor(default_threads()) as pool:  # rows do not see one another
-        return stack_rounded(list(pool.map(lambda part: _compensated_rows(part, factor, importance, precision), parts)))
+        return stack_rounded(list(pool.map(of_rows, range(0, len(weight), _ROWS))))
 
 
-def _compensated_rows(
-    weight: torch.Tensor, factor: torch.Tensor, importance: np.ndarray, precision: DecoderPrecision
-) -> RoundedMatrix:
+def _compensated_rows(weight: torch.Tensor, factor: torch.Tensor, importance: np.ndarray, bits: int) -> RoundedMatrix:
     rows, columns = weight.shape
     count, size = importance.shape
     left = weight.T.contiguous()  # [K, N]
@@ -149,13 +202,13 @@ def _compensated_rows(
         part = left[start:stop].numpy()  # [columns of the block, N]
         padded = np.zeros((rows, 1, size), np.float32)
         padded[:, 0, : stop - start] = part.T
-        grid = grid_of_blocks(padded, precision.bits, importance[block : block + 1])
+        grid = grid_of_blocks(padded, bits, importance[block : block + 1])
         scales[:, block], zeros[:, block] = (values[:, 0] for values in grid)
         within = factor[start:stop, start:stop].numpy()
-        rounded, errors = _round_columns(part, within, scales[:, block].copy(), zeros[:, block].copy(), precision.bits)
+        rounded, errors = _round_columns(part, within, scales[:, block].copy(), zeros[:, block].copy(), bits)
         numbers[:, block, : stop - start] = rounded.T
         left[stop:] -= factor[start:stop, stop:].T @ torch.from_numpy(errors)
-    return pack_numbers(numbers, scales, zeros, precision.bits, columns)
+    return pack_numbers(numbers, scales, zeros, bits, columns)
 
 
 def _round_columns(block: np.ndarray, factor: np.ndarray, scales, zeros, bits: int) -> tuple[np.ndarray, np.ndarray]:

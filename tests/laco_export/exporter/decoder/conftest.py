@@ -84,3 +84,23 @@ def text_prompts():
     return DecoderPrompts(
         tuple(windows[:2]), tuple(windows[2:]), (("Which?", question),), lambda ids: " ".join(map(str, ids)), "tokens"
     )
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """A real language model with its prompts: ``(model, prompts)``; skipped where the real parts were not made."""
+    import os
+    from pathlib import Path
+    from types import SimpleNamespace
+
+    from laco_export.exporter.decoder import prompts_of
+
+    parts = Path(os.environ.get("LACO_REAL_PARTS") or Path.home() / ".cache" / "laco-export" / "real-parts")
+    folder = parts / "smollm2"
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip(f"needs the real parts: make real-parts (there is no '{folder}')")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, prompts_of(SimpleNamespace(tokenizer=AutoTokenizer.from_pretrained(folder)), [], -1, [])

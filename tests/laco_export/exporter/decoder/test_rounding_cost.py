@@ -1,6 +1,6 @@
 """What rounding costs is measured at real positions, told, and refused beyond the limit with the layers' names."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -62,3 +62,33 @@ def test_a_cost_that_is_no_number_is_refused(make_language_model, export, text_p
     with pytest.raises(ExportError, match="int8 changes what it says"):
         require_cheap(cost, model, tmp_path / decoder.graph, DECODER_PRECISIONS["int8"], text_prompts, 1.0)
     assert asdict(cost)["texts"] == "text"
+
+
+@pytest.mark.real
+def test_a_good_int8_passes_on_a_real_model(smollm2, export, tmp_path):
+    """It was refused as wrong where random tokens and noise were compared: 0.9988 of cosine, 0.914 of norm."""
+    model, prompts = smollm2
+    report = verify_decoder(model, tmp_path, export(model, tmp_path, "int8"), prompts)
+    for way in ("whole", "cached"):
+        assert report[way]["cosine"] > 0.99999
+        assert report[way]["norm_ratio"] == pytest.approx(1, abs=1e-4)
+    assert report["cost"]["kl_mean"] < 0.02
+    assert report["cost"]["perplexity_ratio"] == pytest.approx(1, abs=0.01)
+    assert report["cost"]["same_where_decided"] > 0.99
+    assert "Paris" in report["cost"]["greedy"][0]["exported"]
+
+
+@pytest.mark.real
+def test_int4_without_zero_points_is_refused_on_a_real_model(smollm2, export, tmp_path, monkeypatch):
+    """INT4 as it was: its graph is right, and it says that the capital of France is France."""
+    model, prompts = smollm2
+    before = replace(DECODER_PRECISIONS["int4"], zero_points=False, eight_bit_share=0.0)
+    monkeypatch.setitem(DECODER_PRECISIONS, "int4", before)
+    decoder = export(model, tmp_path, "int4")
+    with pytest.raises(ExportError, match="int4 changes what it says") as caught:
+        verify_decoder(model, tmp_path, decoder, prompts)
+    assert "alone, model.layers.11 costs" in str(caught.value.given)
+    assert "--llm int8" in caught.value.todo
+    report = verify_decoder(model, tmp_path, decoder, prompts, max_kl=5.0)
+    assert report["cost"]["kl_mean"] > 0.3
+    assert report["cost"]["perplexity_ratio"] > 1.2
