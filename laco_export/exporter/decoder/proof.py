@@ -31,6 +31,7 @@ _PROMPT_TOKENS = 24  # of random tokens, a third of them noise: for a model with
 _PROOF_PROMPTS, _PROOF_TOKENS = 3, 96  # real ones: a picture's and two of text, from their first positions on
 _CACHED_STEPS = 4
 _SAMPLED_ROWS = 256  # of the embedding
+_LEAST_SHARE = 0.05  # of its row's mean square a block, to be looked at by itself
 _BLOCK_ROWS = 2048  # of a matrix, compared at a time
 
 
@@ -143,10 +144,11 @@ def block_drift(expected: np.ndarray, stored: np.ndarray, block_size: int) -> np
     )
     products = np.einsum("nbk,nbk->nb", given_blocks, stored_blocks)
     squares = np.einsum("nbk,nbk->nb", given_blocks, given_blocks)
-    both_zero = (squares == 0) & (np.einsum("nbk,nbk->nb", stored_blocks, stored_blocks) == 0)
+    # A block next to nothing beside its row's others may take up more of their errors than it holds itself.
+    counted = np.maximum(squares, _LEAST_SHARE * squares.mean(-1, keepdims=True))
     with np.errstate(divide="ignore", invalid="ignore"):
-        drift = np.where(both_zero, 0.0, np.abs(products / squares - 1))
-    return np.where(np.isnan(drift), np.inf, drift)
+        drift = np.where(counted > 0, np.abs(products - squares) / counted, 0.0)
+    return np.where(np.isnan(products), np.inf, drift)
 
 
 def _proof_embeds(weight, prompts: DecoderPrompts | None) -> list[np.ndarray]:

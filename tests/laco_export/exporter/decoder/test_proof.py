@@ -137,3 +137,16 @@ def test_the_prompt_holds_embeddings_that_are_no_token(exported):
     assert (distances[8:16] > 0.1).all()
     assert (distances[:8] == 0).all()
     assert (distances[16:] == 0).all()
+
+
+def test_a_block_of_zeros_may_take_up_its_neighbours_errors():
+    """Weights from a GGUF have blocks of zeros, and errors that are made good elsewhere move them."""
+    expected = np.ones((2, 64), np.float32)
+    expected[0, :32] = 0
+    stored = expected.copy()
+    stored[0, :32] = 0.01
+    assert proof.block_drift(expected, stored, 32).max() == 0
+    stored[1, 32:] *= 2
+    assert proof.block_drift(expected, stored, 32).tolist() == [[0, 0], [0, 1]]
+    stored[1, 40] = np.nan
+    assert np.isinf(proof.block_drift(expected, stored, 32)[1, 1])
