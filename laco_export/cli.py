@@ -58,6 +58,21 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the language model: fp32 (default), fp16, int8 or int4 weights",
     )
     parser.add_argument("--no-llm", dest="llm", action="store_const", const=None, help="leave the decoder out")
+    parser.add_argument(
+        "--llm-texts",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="text like what the language model will read and write: int4 is rounded over one half of it and every "
+        "precision below fp32 judged on the other (default: a few pages of the package's own)",
+    )
+    parser.add_argument(
+        "--max-kl",
+        type=float,
+        metavar="NATS",
+        help="nats a token that a narrow language model may differ from the given one in the mean (default: 0.15)",
+    )
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="skip the build by TensorRT")
     parser.add_argument(
         "--bisect", action="store_true", help="write the errors by block beside the output; name the first that drifts"
@@ -87,6 +102,8 @@ def _run(args: argparse.Namespace) -> None:
         force=args.force,
         images=args.images,
         llm=args.llm,
+        llm_texts=args.llm_texts,
+        max_kl=args.max_kl,
         compile=args.compile,
         bisect=args.bisect,
         opset=args.opset,

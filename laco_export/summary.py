@@ -127,9 +127,32 @@ def _accuracy_lines(accuracy: dict) -> Iterator[tuple[str, str]]:
             worst = _worst(tensors)
             yield label, f"{worst['name']}: {comparison_line(worst)}"
     yield "image_features", comparison_line(accuracy["tensors"][-1])
+    yield from _decoder_lines(accuracy.get("decoder", {}))
     if rewritten := accuracy.get("rewritten"):
         worst = _worst([*rewritten["tensors"], *rewritten.get("branches", [])])
         yield "rewritten", f"{rewritten['judged_by']}: worst at {worst['name']}: {comparison_line(worst)}"
+
+
+def _decoder_lines(decoder: dict) -> Iterator[tuple[str, str]]:
+    """Is the language model's graph right, and what did its precision cost."""
+    if whole := decoder.get("whole"):
+        positions, activations = decoder["prompt_tokens"], decoder.get("activations")
+        against = f"{positions} positions" + (f", {activations} activations" if activations else "")
+        yield "decoder's graph", f"{comparison_line(whole)} ({against})"
+    if not (cost := decoder.get("cost")):
+        return
+    yield (
+        "decoder's cost",
+        f"KL {cost['kl_mean']:.4f} nats a token (99th percentile {cost['kl_p99']:.3f}), perplexity "
+        f"{cost['perplexity']:.2f} × {cost['perplexity_ratio']:.3f}",
+    )
+    yield (
+        "",
+        f"best token kept at {cost['same_where_decided']:.1%} of the positions where the model is decided "
+        f"({cost['decided']:.0%} of {cost['positions']})",
+    )
+    for answer in cost["greedy"]:
+        yield "", f"{answer['question']} {answer['exported']!r} (given model: {answer['given']!r})"
 
 
 def _worst(tensors: list[dict]) -> dict:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..depth import Depth
 from ..errors import UsageError
-from .decoder.precision import DECODER_PRECISIONS
+from .decoder.precision import DECODER_PRECISIONS, MAX_KL
 from .targets import DEFAULT_TARGET, TARGETS, Target
 
 
@@ -27,6 +27,9 @@ class ExportOptions:
         force: replace the bundle that stands at ``output``, once the new one is complete.
         images: pictures to measure and compare on (``--images``); empty draws some.
         llm: the decoder's precision, a name of :data:`DECODER_PRECISIONS`; None or False leaves the decoder out.
+        llm_texts: the user's texts (``--llm-texts``), which an INT4 decoder is rounded over and every narrow one judged
+            on; empty takes the package's own.
+        max_kl: nats a token in the mean that a narrow decoder may cost (``--max-kl``); None takes the default.
         compile: build the graph with TensorRT where one is installed (``--no-compile`` turns it off).
         bisect: write every block's errors beside ``output`` and name the first that drifts (``--bisect``).
         opset: of the vision graph; None takes the newest that the target reads.
@@ -41,6 +44,8 @@ class ExportOptions:
     force: bool = False
     images: list[Path] = field(default_factory=list)
     llm: str | None = "fp32"
+    llm_texts: list[Path] = field(default_factory=list)
+    max_kl: float | None = None
     compile: bool = True
     bisect: bool = False
     opset: int | None = None
@@ -52,6 +57,17 @@ class ExportOptions:
             raise UsageError("--target is unknown", given=self.target, allowed=", ".join(TARGETS))
         if self.llm and self.llm not in DECODER_PRECISIONS:
             raise UsageError("--llm is unknown", given=self.llm, allowed=", ".join(DECODER_PRECISIONS))
+        if self.max_kl is None:
+            object.__setattr__(self, "max_kl", MAX_KL)
+        for path in self.llm_texts:
+            if not path.is_file():  # before minutes of work
+                raise UsageError(
+                    "a text of --llm-texts cannot be read: it is no file",
+                    given=str(path),
+                    allowed="text files in UTF-8",
+                )
+        if not self.max_kl > 0:
+            raise UsageError("--max-kl takes nats a token, more than 0", given=self.max_kl, allowed=f"as {MAX_KL}")
         target = self.reader
         if self.precision is None:
             object.__setattr__(self, "precision", target.precisions[0])

@@ -12,7 +12,7 @@ import gc
 from pathlib import Path
 
 from ..atomic import new_directory
-from ..bundle import refuse_to_replace_non_bundle, write_manifest
+from ..bundle import IMAGE_FEATURES, refuse_to_replace_non_bundle, write_manifest
 from ..console import Steps
 from ..depth import Depth
 from ..disk_space import require_space
@@ -104,7 +104,8 @@ def _write_bundle(options: ExportOptions, depth: str | None, output: Path, folde
         verdict = confirm_shipped(reference, verdict)
         write_golden(folder, pictures.names, pictures.pixels, reference.expected)
     compiled = compile_if_possible(folder, verdict.written.vision.graphs, options, steps)
-    decoder = write_and_verify(loaded, folder, options.llm, steps) if options.llm else None
+    features = [tensors[IMAGE_FEATURES] for tensors in reference.expected]
+    decoder = write_and_verify(loaded, folder, options, features, steps) if options.llm else None
     with step("write the manifest"):
         carry_files(loaded.model, options.model, folder)
         manifest = write_manifest(

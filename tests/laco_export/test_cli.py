@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,8 @@ import pytest
 
 from laco_export.bundle import open_bundle
 from laco_export.cli import main
+
+TINY_CHECKPOINT = Path(__file__).resolve().parents[1] / "assets" / "tiny-checkpoint"
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 QUICK = ("--no-llm", "--no-compile", "--fp32")
@@ -291,3 +294,34 @@ def test_debug_shows_the_traceback(tmp_path):
 
     with pytest.raises(CheckpointError):
         main(["--model", str(tmp_path / "absent"), "--debug"])
+
+
+def test_a_language_model_that_rounding_changes_is_refused_and_nothing_is_left(capsys, tmp_path):
+    """Beyond --max-kl; the same export passes at the default."""
+    output = tmp_path / "bundle"
+    options = ["--model", str(TINY_CHECKPOINT), "--output", str(output), "--fp32", "--no-compile", "--llm", "int4"]
+    assert main([*options, "--max-kl", "0.001"]) == 1
+    message = capsys.readouterr().err
+    assert "rounding the language model to int4 changes what it says" in message
+    assert "model.layers." in message
+    assert "--max-kl" in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--llm-texts", "nowhere.txt"], "cannot be read"),
+        (["--llm-texts", "empty.txt"], "is empty"),
+        (["--llm-texts", "short.txt"], "too short"),
+        (["--max-kl", "0"], "more than 0"),
+    ],
+)
+def test_texts_and_limits_that_cannot_be_used_are_refused(capsys, tmp_path, monkeypatch, more, expected):
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").write_text("\n")
+    Path("short.txt").write_text("Three words only.")
+    options = ["--model", str(TINY_CHECKPOINT), "--output", "bundle", "--fp32", "--no-compile", "--llm", "int4"]
+    assert main([*options, *more]) == 2
+    assert expected in capsys.readouterr().err
+    assert not Path("bundle").exists()

@@ -13,9 +13,15 @@ writes the files; :func:`verify_decoder` compares them with PyTorch.
 - :mod:`.skeleton`: the model that is traced: what its inputs mean, which families are supported;
 - :mod:`.placeholders`: the operators that name a weight instead of holding it;
 - :mod:`.tracing`: the graph of names, written by Optimum;
+- :mod:`.prompts`: the real positions that weights are rounded over and decoders judged on;
+- :mod:`.sentences`: the text of them that ships with the package;
+- :mod:`.eight_bits`: which layers of a four-bit decoder keep eight bits;
+- :mod:`.rounding`: layers' weights to few bits, over text;
 - :mod:`.realize`: from the graph of names to what ONNX Runtime runs, its weights in a precision;
 - :mod:`.rounded`: PyTorch with the weights that a quantised decoder stores;
-- :mod:`.proof`: the decoder against PyTorch.
+- :mod:`.stepping`: a pass of the exported decoder in ONNX Runtime;
+- :mod:`.proof`: is the graph right: the decoder against PyTorch with the weights that it stores;
+- :mod:`.rounding_cost`: what rounding costs: the decoder against the language model as it was given.
 """
 
 from __future__ import annotations
@@ -28,9 +34,17 @@ import numpy as np
 
 from ...bundle import Decoder
 from .precision import DECODER_PRECISIONS, DecoderPrecision
+from .prompts import DecoderPrompts, prompts_of
 from .proof import verify_decoder
 
-__all__ = ["DECODER_PRECISIONS", "DecoderPrecision", "bytes_per_weight", "export_decoder", "verify_decoder"]
+__all__ = [
+    "DECODER_PRECISIONS",
+    "DecoderPrecision",
+    "bytes_per_weight",
+    "export_decoder",
+    "prompts_of",
+    "verify_decoder",
+]
 
 FOLDER = "llm"
 _SCALE_BYTES = 4  # a float32 a block
@@ -44,6 +58,7 @@ def export_decoder(
     output_folder: Path,
     precision: str = "fp32",
     generation_config=None,
+    prompts: DecoderPrompts | None = None,
     advance: Callable[..., None] | None = None,
 ) -> Decoder:
     """Write ``<output_folder>/llm/``: ``model.onnx`` over ``model.onnx_data``, and the model's configurations.
@@ -55,6 +70,7 @@ def export_decoder(
         precision: a name of :data:`DECODER_PRECISIONS`.
         generation_config: what ``generation_config.json`` starts from; pass the whole model's
             (``model.generation_config``), which a checkpoint stores. Default: the language model's own.
+        prompts: what weights are rounded over where the precision asks for it; None rounds each to the nearest.
         advance: called as ``advance(0, description)`` when a step begins; it never moves the bar.
 
     Returns:
@@ -63,7 +79,10 @@ def export_decoder(
     Raises:
         ExportError: a language model that is not supported, or Optimum's export failed.
     """
+    from .eight_bits import choose_eight_bits
     from .realize import write_decoder
+    from .rounded import stored_matrices
+    from .rounding import bits_a_weight, require_finite, round_layers
     from .tracing import GRAPH, trace
 
     say = advance or (lambda steps, description: None)
@@ -72,8 +91,21 @@ def export_decoder(
     generation = copy.deepcopy(generation_config or language_model.generation_config)
     say(0, "tracing the language model")
     graph = trace(language_model, folder)
+    text, eight_bit, rounded = () if prompts is None else prompts.rounding, {}, {}
+    if chosen.bits is not None:
+        require_finite(language_model)
+    if text and chosen.eight_bit_share:
+        say(0, "choosing the language model's eight-bit layers")
+        eight_bit = choose_eight_bits(language_model, chosen, text[0])
+    if chosen.bits is not None:
+        say(0, f"rounding the language model's weights to {precision}")
+        rounded = round_layers(language_model, chosen, text, frozenset(eight_bit))
     say(0, f"writing the language model's weights in {precision}")
-    embedding = write_decoder(graph, language_model, chosen, folder)
+    embedding = write_decoder(graph, language_model, chosen, folder, rounded)
+    quantization = None
+    if chosen.bits is not None:
+        layers = stored_matrices(language_model, graph, chosen)
+        quantization = chosen.to_manifest(bits_a_weight(layers[name] for name in rounded), eight_bit)
     _write_generation_config(generation, list(eos_token_ids), folder)
     config = language_model.config
     return Decoder(
@@ -82,7 +114,7 @@ def export_decoder(
         embedding=embedding,
         model_type=config.model_type,
         precision=precision,
-        quantization=chosen.to_manifest(),
+        quantization=quantization,
         hidden_size=config.hidden_size,
         vocab_size=embedding.vocab_size,
         context_length=config.max_position_embeddings,

@@ -18,7 +18,8 @@ memory twice at the peak of loading.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Mapping
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from ... import __version__
 from ...embedding_table import EmbeddingStorage, StoredTensor
 from ...errors import ExportError
 from ..external_data import WeightFile
-from ..n_bits import quantize_blocks
+from ..n_bits import RoundedMatrix, quantize_blocks, stack_rounded
 from .precision import ACCURACY_LEVEL, DecoderPrecision
 from .skeleton import COSINES, HEAD, SINES, rotary_tables
 
@@ -46,10 +47,19 @@ class Realizer:
         language_model: the model that was traced; only read.
         weights: the open weight file.
         folder: its folder's name in the bundle, for the embedding's record.
+        rounded: the layers' matrices by module, as :func:`.rounding.round_layers` gives them; empty for floats.
     """
 
-    def __init__(self, language_model, precision: DecoderPrecision, weights: WeightFile, folder: str):
+    def __init__(
+        self,
+        language_model,
+        precision: DecoderPrecision,
+        weights: WeightFile,
+        folder: str,
+        rounded: Mapping[str, RoundedMatrix],
+    ):
         self.model, self.precision, self.weights, self.folder = language_model, precision, weights, folder
+        self.rounded = rounded
         self.dtype = np.dtype(precision.dtype)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -116,15 +126,41 @@ class Realizer:
 
     def _linear(self, node: onnx.NodeProto, attributes: dict) -> None:
         modules = [(name, self.model.get_submodule(name)) for name in attributes["weights"].decode().split(",")]
-        name = modules[0][0] if len(modules) == 1 else modules[0][0].rpartition(".")[0] + ".qkv_proj"
-        matrix = _stack([module.weight for _, module in modules])  # [N, K]
+        name = joined_name([part for part, _ in modules])
+        shape = (sum(module.out_features for _, module in modules), modules[0][1].in_features)
         bias = ""
         if any(module.bias is not None for _, module in modules):
             bias = self._add(f"{name}.bias", np.concatenate([_bias(module) for _, module in modules]))
         bits, block_size = self.precision.of_head() if name == HEAD else self.precision.of_blocks()
-        inputs = self._matrix(name, matrix, bits, block_size)
+        if name == HEAD or bits is None:
+            inputs = self._matrix(name, _stack([module.weight for _, module in modules]), bits, block_size)
+        else:
+            self._rounded_products(node, modules, name, bias)
+            return
         write = self._sliced_product if name == HEAD else self._product
-        write(node.input[0], inputs, bias, node.output[0], matrix.shape, bits, block_size)
+        write(node.input[0], inputs, bias, node.output[0], shape, bits, block_size)
+
+    def _rounded_products(self, node: onnx.NodeProto, modules: list, name: str, bias: str) -> None:
+        """A product, or one for each run of neighbours of equal bits and their outputs joined."""
+        matrices = [(part, self.rounded[part]) for part, _ in modules]
+        runs = [list(run) for _, run in groupby(matrices, key=lambda entry: entry[1].bits)]
+        source, target = node.input[0], node.output[0]
+        parts, row, rows = [], 0, sum(module.out_features for _, module in modules)
+        for run in runs:
+            matrix = stack_rounded([matrix for _, matrix in run])
+            stored, output, part_bias = name, target, bias
+            if len(runs) > 1:
+                stored, output = joined_name([part for part, _ in run]), f"{target}[{row}]"
+                part_bias = self._slice(bias, row, row + len(matrix.blocks), rows) if bias else ""
+            inputs = self._rounded_matrix(stored, matrix)
+            shape = len(matrix.blocks), matrix.columns
+            self._product(source, inputs, part_bias, output, shape, matrix.bits, matrix.block_size)
+            parts.append(output)
+            row += len(matrix.blocks)
+        if len(runs) > 1:
+            if bias:
+                self.initializers.remove(self._references[bias])
+            self._node("Concat", parts, target, axis=-1)
 
     def _sliced_product(self, source, inputs: list[str], bias: str, target: str, shape, bits, block_size) -> None:
         """As :meth:`_product`, by slices of the matrix's rows that ONNX Runtime maps and packs one by one."""
@@ -148,9 +184,12 @@ class Realizer:
                 self._node("Add", [product, bias], target)
             return
         sizes = {"N": shape[0], "K": shape[1], "bits": bits, "block_size": block_size}
+        read = [source, *inputs]
+        if bias:
+            read += [""] * (5 - len(read)) + [bias]  # after zero points and reordering
         self._node(
             "MatMulNBits",
-            [source, *inputs] + (["", "", bias] if bias else []),  # no zero points, no reordering
+            read,
             target,
             MICROSOFT,
             accuracy_level=ACCURACY_LEVEL,
@@ -176,6 +215,13 @@ class Realizer:
             return [self._add(f"{name}.weight", matrix)]
         blocks, scales = quantize_blocks(matrix, bits, block_size)
         return [self._add(f"{name}.blocks", blocks), self._add(f"{name}.scales", scales)]
+
+    def _rounded_matrix(self, name: str, matrix: RoundedMatrix) -> list[str]:
+        """Write blocks, scales and, where there are some, zero points, and return their names."""
+        names = [self._add(f"{name}.blocks", matrix.blocks), self._add(f"{name}.scales", matrix.scales.reshape(-1))]
+        if matrix.zero_points is not None:
+            names.append(self._add(f"{name}.zero_points", matrix.packed_zero_points().reshape(-1)))
+        return names
 
     def _add(self, name: str, values: np.ndarray) -> str:
         if values.dtype != np.uint8:
@@ -231,6 +277,14 @@ class Realizer:
             )
 
 
+def joined_name(names: list[str]) -> str:
+    """``….q_proj`` and ``….k_proj`` stacked are ``….qk_proj``."""
+    if len(names) == 1:
+        return names[0]
+    kinds = (name.rpartition(".")[2].removesuffix("_proj") for name in names)
+    return f"{names[0].rpartition('.')[0]}.{''.join(kinds)}_proj"
+
+
 def slice_name(name: str, start: int) -> str:
     return f"{name}[{start}]"
 
@@ -270,11 +324,13 @@ def fuse_residual_norms(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     return [fused.get(id(node), node) for node in nodes if id(node) not in dropped]
 
 
-def write_decoder(graph: Path, language_model, precision: DecoderPrecision, folder: Path) -> EmbeddingStorage:
+def write_decoder(
+    graph: Path, language_model, precision: DecoderPrecision, folder: Path, rounded: Mapping[str, RoundedMatrix]
+) -> EmbeddingStorage:
     """Replace the traced graph at ``graph`` by the decoder, its weights in ``<graph>_data`` beside it."""
     traced = onnx.load(str(graph), load_external_data=False)
     with WeightFile(graph.with_name(f"{graph.name}_data")) as weights:
-        realizer = Realizer(language_model, precision, weights, folder.name)
+        realizer = Realizer(language_model, precision, weights, folder.name, rounded)
         model = realizer.realize(traced)
         embedding = realizer.embedding()
     graph.write_bytes(model.SerializeToString())

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..n_bits import dequantize_blocks
-from .precision import DecoderPrecision
+from ..n_bits import RoundedMatrix, unpack_zero_points
+from .precision import DecoderPrecision, block_size_for
 from .realize import whole_name
 from .skeleton import HEAD
 
@@ -25,26 +25,37 @@ _ROWS = 8192  # dequantised at a time: 29 MB of a 0.5B model's head
 
 
 @contextmanager
-def rounded_weights(language_model, graph: Path, precision: DecoderPrecision) -> Iterator[None]:
-    """Let the model's linear layers compute with the weights stored beside ``graph`` while the block runs."""
-    stored = _stored_tensors(graph)
+def rounded_weights(language_model, graph: Path, precision: DecoderPrecision, within: str = "") -> Iterator[None]:
+    """Let the model's linear layers compute with the weights stored beside ``graph`` while the block runs.
+
+    Args:
+        within: only those of this module; ``""`` for all.
+    """
     with ExitStack() as undo:
-        for name, module in language_model.named_modules():
-            if not isinstance(module, nn.Linear):
+        for name, matrix in stored_matrices(language_model, graph, precision).items():
+            if within and name != within and not name.startswith(f"{within}."):
                 continue
-            blocks, scales = _of_module(stored, language_model, name)
-            bits, _ = precision.of_head() if name == HEAD else precision.of_blocks()
-            module.forward = _forward(module, blocks, scales, bits)
+            module = language_model.get_submodule(name)
+            module.forward = _forward(module, matrix)
             undo.callback(module.__dict__.pop, "forward")
         yield
 
 
-def _forward(module: nn.Linear, blocks: np.ndarray, scales: np.ndarray, bits: int):
+def stored_matrices(language_model, graph: Path, precision: DecoderPrecision) -> dict[str, RoundedMatrix]:
+    """What is stored beside ``graph`` of each linear layer, by its module's name; mapped, not read."""
+    stored = _stored_tensors(graph)
+    return {
+        name: _of_module(stored, language_model, name, precision)
+        for name, module in language_model.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+
+
+def _forward(module: nn.Linear, matrix: RoundedMatrix):
     def forward(hidden):
         parts = []
-        for start in range(0, len(blocks), _ROWS):
-            rows = slice(start, start + _ROWS)
-            weight = dequantize_blocks(blocks[rows], scales[rows], bits, module.in_features)  # [rows, K]
+        for start in range(0, len(matrix.blocks), _ROWS):
+            weight = matrix.dequantized(slice(start, start + _ROWS))  # [rows, K]
             parts.append(functional.linear(hidden, torch.from_numpy(weight).to(hidden.dtype)))
         output = torch.cat(parts, dim=-1)
         return output if module.bias is None else output + module.bias
@@ -52,17 +63,25 @@ def _forward(module: nn.Linear, blocks: np.ndarray, scales: np.ndarray, bits: in
     return forward
 
 
-def _of_module(stored: dict[str, np.ndarray], language_model, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A layer's blocks ``[N, blocks, bytes]`` and scales ``[N, blocks]``, taken out of the stacked q, k and v."""
+def _of_module(stored: dict[str, np.ndarray], language_model, name: str, precision: DecoderPrecision) -> RoundedMatrix:
+    """A layer's matrix, taken out of the stacked q, k and v."""
+    parent, _, kind = name.rpartition(".")
     start, whole = 0, name
-    if f"{name}.blocks" not in stored:
-        parent, _, kind = name.rpartition(".")
-        whole = f"{parent}.qkv_proj"
-        before = [f"{parent}.{other}_proj" for other in "qkv"[: "qkv".index(kind[0])]]
-        start = sum(language_model.get_submodule(other).out_features for other in before)
-    rows = slice(start, start + language_model.get_submodule(name).out_features)
-    blocks = stored[f"{whole}.blocks"]
-    return blocks[rows], stored[f"{whole}.scales"].reshape(blocks.shape[:2])[rows]
+    for stacked in ("qkv", "qk", "kv"):
+        if kind[0] in stacked and f"{parent}.{stacked}_proj.blocks" in stored and f"{name}.blocks" not in stored:
+            whole = f"{parent}.{stacked}_proj"
+            before = [f"{parent}.{other}_proj" for other in stacked[: stacked.index(kind[0])]]
+            start = sum(language_model.get_submodule(other).out_features for other in before)
+    module = language_model.get_submodule(name)
+    blocks = stored[f"{whole}.blocks"]  # [N, blocks, bytes]
+    rows, count, _ = blocks.shape
+    size = precision.head_block_size if name == HEAD else block_size_for(module.in_features, precision.block_size)
+    bits = blocks.shape[2] * 8 // size
+    zeros = stored.get(f"{whole}.zero_points")
+    if zeros is not None:
+        zeros = unpack_zero_points(zeros.reshape(rows, -1), bits, count)
+    matrix = RoundedMatrix(blocks, stored[f"{whole}.scales"].reshape(rows, count), zeros, bits, module.in_features)
+    return matrix.rows(slice(start, start + module.out_features))
 
 
 def _stored_tensors(graph: Path) -> dict[str, np.ndarray]:

@@ -69,3 +69,38 @@ def exported(make_language_model, export, tmp_path_factory):
     """Model, folder and entry of a tied FP32 Qwen2; not to be changed."""
     model, folder = make_language_model(), tmp_path_factory.mktemp("exported")
     return model, folder, export(model, folder)
+
+
+@pytest.fixture(scope="session")
+def text_prompts():
+    """Prompts for the tiny models: token ids that repeat, one window to round over and two to judge on."""
+    import numpy as np
+
+    from laco_export.exporter.decoder.prompts import DecoderPrompts, _text
+
+    generator = np.random.default_rng(0)
+    windows = [_text(generator.integers(0, SIZE["vocab_size"], 100)) for _ in range(6)]
+    question = _text(generator.integers(0, SIZE["vocab_size"], 8))
+    return DecoderPrompts(
+        tuple(windows[:2]), tuple(windows[2:]), (("Which?", question),), lambda ids: " ".join(map(str, ids)), "tokens"
+    )
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """A real language model with its prompts: ``(model, prompts)``; skipped where the real parts were not made."""
+    import os
+    from pathlib import Path
+    from types import SimpleNamespace
+
+    from laco_export.exporter.decoder import prompts_of
+
+    parts = Path(os.environ.get("LACO_REAL_PARTS") or Path.home() / ".cache" / "laco-export" / "real-parts")
+    folder = parts / "smollm2"
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip(f"needs the real parts: make real-parts (there is no '{folder}')")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, prompts_of(SimpleNamespace(tokenizer=AutoTokenizer.from_pretrained(folder)), [], -1, [])

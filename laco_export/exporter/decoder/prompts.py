@@ -1,0 +1,189 @@
+"""Real positions: prompts of text, and of pictures' features where there are some, that a decoder is judged on.
+
+A model of language meets random tokens and noise nowhere, and what it does there says nothing of it: a real model's
+first position alone can hold a hundred times the activations of any other. So the graph is proven and the rounding is
+priced where the model will be used: in its chat template, over sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...conversation import IMAGE_MARK, render, render_with_mask
+from ...errors import UsageError
+from .sentences import GREEDY_QUESTIONS, JUDGED_ON, OPENINGS, ROUNDED_OVER
+
+TEXT_WINDOW = 256
+"""Tokens of a text that are read at once."""
+
+_LEAST_TOKENS = TEXT_WINDOW
+_MOST_WINDOWS = 32  # of a user's texts: 8,192 tokens; more costs minutes and moves the figures little
+_PICTURES = 2
+_ROUNDING_WINDOWS = 24  # 6,144 tokens, more than the inputs of a group of columns by three
+_PARAGRAPHS = 3  # of a topic
+
+
+@dataclass(frozen=True)
+class DecoderPrompt:
+    """What a decoder reads at once.
+
+    Attributes:
+        ids: int64 ``[T]``.
+        counted: bool ``[T]``: positions whose next token is of a text or an answer, and so is judged.
+        features: float32 ``[tokens, D]``, in place of the image tokens; None without a picture.
+        image_token_id: None without a picture.
+    """
+
+    ids: np.ndarray
+    counted: np.ndarray
+    features: np.ndarray | None = None
+    image_token_id: int | None = None
+
+    def embeds(self, table) -> np.ndarray:
+        """float32 ``[T, D]`` by an embedding weight of torch ``[V, D]``."""
+        rows = table.detach()[self.ids].float().numpy().copy()
+        if self.features is not None:
+            rows[self.ids == self.image_token_id] = self.features
+        return rows
+
+
+@dataclass(frozen=True)
+class DecoderPrompts:
+    """Attributes:
+    judged: what the decoder is compared on.
+    rounding: what its weights are rounded over: never the same text.
+    greedy: questions, whose answers are told, with their prompts.
+    decode: ids to text; None where there is no tokenizer.
+    texts: where the text is from, for the manifest.
+    """
+
+    judged: tuple[DecoderPrompt, ...]
+    rounding: tuple[DecoderPrompt, ...] = ()
+    greedy: tuple[tuple[str, DecoderPrompt], ...] = ()
+    decode: object = None
+    texts: str = ""
+
+
+def prompts_of(processor, features: Sequence[np.ndarray], image_token_id: int, texts: Sequence[Path]) -> DecoderPrompts:
+    """The prompts for a checkpoint's language model.
+
+    Args:
+        processor: the checkpoint's.
+        features: the golden pictures', float32 ``[tokens, D]`` each.
+        texts: the user's files (``--llm-texts``); empty for what ships with this package.
+
+    Raises:
+        UsageError: a text cannot be read or is too short.
+    """
+    encode = _encoder_of(processor.tokenizer)
+    chats = [_chat(encode, question, answer) for question, answer in JUDGED_ON]
+    pictures = [
+        _chat(encode, question, answer, rows, image_token_id)
+        for rows, (question, answer) in zip(features[:_PICTURES], JUDGED_ON[1::2])
+    ]
+    if texts:
+        windows = user_windows(encode, texts)
+        rounding, judged = windows[0::2], [*windows[1::2], *chats[:2], *pictures]
+    else:
+        rounding = windows_of(encode(conversations()))[:_ROUNDING_WINDOWS]
+        judged = [*(_text(encode(opening)) for opening in OPENINGS), *chats, *pictures]
+    greedy = [(question, _question(encode, question)) for question in GREEDY_QUESTIONS]
+    named = ", ".join(path.name for path in texts) if texts else "the package's own questions, answers and paragraphs"
+    return DecoderPrompts(
+        tuple(judged), tuple(rounding), tuple(greedy), lambda ids: processor.tokenizer.decode(ids).strip(), named
+    )
+
+
+def random_prompts(vocabulary: int) -> DecoderPrompts:
+    """Random tokens: for a language model without a tokenizer."""
+    ids = np.random.default_rng(0).integers(0, vocabulary, 24)
+    return DecoderPrompts((_text(ids),), texts="random tokens")
+
+
+def user_windows(encode, texts: Sequence[Path]) -> list[DecoderPrompt]:
+    """The windows of the user's files, evenly spaced where there are too many.
+
+    Raises:
+        UsageError: a file cannot be read as UTF-8, is empty, or all of them hold less than two windows.
+    """
+    ids: list[int] = []
+    for path in texts:
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise UsageError(
+                f"a text of --llm-texts cannot be read: {reason}", given=str(path), allowed="text files in UTF-8"
+            ) from None
+        if not text.strip():
+            raise UsageError("a text of --llm-texts is empty", given=str(path), allowed="text files in UTF-8")
+        ids += encode(text)
+    if len(ids) < 2 * _LEAST_TOKENS:
+        raise UsageError(
+            "the texts of --llm-texts are too short",
+            given=f"{len(ids)} tokens",
+            allowed=f"{2 * _LEAST_TOKENS} tokens or more: one half is rounded over, the other is judged on",
+            todo="give more text, or leave --llm-texts out for the package's own",
+        )
+    windows = windows_of(ids)
+    chosen = np.linspace(0, len(windows) - 1, min(len(windows), _MOST_WINDOWS)).round().astype(int)
+    return [windows[number] for number in chosen]
+
+
+def windows_of(ids: Sequence[int]) -> list[DecoderPrompt]:
+    """Whole windows; what is left over at the end is left out."""
+    return [_text(ids[start : start + TEXT_WINDOW]) for start in range(0, len(ids) - TEXT_WINDOW + 1, TEXT_WINDOW)]
+
+
+def conversations() -> str:
+    """The package's own questions and answers, twice, and conversations about the language reference behind ``help()``,
+    which every Python installation has: the first are more like what is asked, the second are more."""
+    from pydoc_data.topics import topics
+
+    everyday = [render([("user", question), ("assistant", answer)]) for question, answer in ROUNDED_OVER]
+    technical = []
+    for name in sorted(topics):
+        prose = [" ".join(part.split()) for part in topics[name].split("\n\n")]
+        prose = [part for part in prose if len(part.split()) > 25 and ">>>" not in part][:_PARAGRAPHS]
+        if prose:
+            turns = [("user", f"What should I know about {name}?"), ("assistant", "\n\n".join(prose))]
+            technical.append(render(turns))
+    order = np.random.default_rng(0).permutation(len(technical))
+    return "".join([*everyday, *everyday[::-1], *(technical[number] for number in order)])
+
+
+def _encoder_of(tokenizer):
+    return lambda text: tokenizer(text, add_special_tokens=False).input_ids
+
+
+def _text(ids: Iterable[int]) -> DecoderPrompt:
+    ids = np.asarray(ids, np.int64)
+    counted = np.ones(len(ids), bool)
+    counted[-1] = False  # nothing follows
+    return DecoderPrompt(ids, counted)
+
+
+def _question(encode, question: str) -> DecoderPrompt:
+    ids = np.asarray(encode(render([("user", question)], add_generation_prompt=True)), np.int64)
+    return DecoderPrompt(ids, np.zeros(len(ids), bool))
+
+
+def _chat(encode, question: str, answer: str, features=None, image_token_id: int | None = None) -> DecoderPrompt:
+    """A question and its answer in the chat template; the answer's tokens are judged."""
+    mark = "" if features is None else f"{IMAGE_MARK}\n"
+    ids: list[int] = []
+    answers: list[bool] = []
+    for piece, is_answer in render_with_mask([("user", mark + question), ("assistant", answer)]):
+        before, *after = piece.split(IMAGE_MARK)
+        tokens = list(encode(before))
+        for rest in after:
+            tokens += [image_token_id] * len(features) + list(encode(rest))
+        ids += tokens
+        answers += [is_answer] * len(tokens)
+    counted = np.zeros(len(ids), bool)
+    counted[:-1] = answers[1:]  # a position is judged by what follows it
+    return DecoderPrompt(np.asarray(ids, np.int64), counted, features, None if features is None else image_token_id)

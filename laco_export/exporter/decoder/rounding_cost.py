@@ -1,0 +1,199 @@
+"""What rounding costs: the decoder as it is shipped against the language model as it was given, at real positions.
+
+Whether the graph is right is another question (:mod:`.proof`). This one is answered in the model's own terms: how far
+its distribution over the next token moved, whether its choice moved where it had one, and what it makes of the text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...bundle import Decoder
+from ...errors import ExportError
+from .precision import DecoderPrecision
+from .prompts import DecoderPrompt, DecoderPrompts
+from .rounded import rounded_weights
+from .stepping import run_decoder
+
+DECIDED = 2.0
+"""The model is decided where its best token is at least so many times as likely as its second."""
+
+_GREEDY_TOKENS = 16
+_LAYER_PROMPTS = 2  # for naming the layers that cost most: a forward a layer
+_NAMED_LAYERS = 3
+_SMALLEST = 1e-30
+
+
+@dataclass(frozen=True)
+class RoundingCost:
+    """Over the judged positions; KL in nats, of the exported decoder's distribution from the given model's.
+
+    Attributes:
+        decided: share of positions where the given model is decided (:data:`DECIDED`).
+        same_best_token: share of all positions with the given model's best token.
+        same_where_decided: of those where it is decided.
+        perplexity: of the text and the answers, by the given model.
+        perplexity_ratio: the exported decoder's over it.
+        greedy: ``{"question", "given", "exported"}``: the first tokens of each answer.
+    """
+
+    texts: str
+    positions: int
+    kl_mean: float
+    kl_p99: float
+    decided: float
+    same_best_token: float
+    same_where_decided: float
+    perplexity: float
+    perplexity_ratio: float
+    greedy: tuple[dict, ...] = ()
+
+    def numbers(self) -> str:
+        """In a line, for people."""
+        return (
+            f"KL {self.kl_mean:.4f} nats a token (99th percentile {self.kl_p99:.3f}), perplexity x "
+            f"{self.perplexity_ratio:.3f}, best token kept at {self.same_where_decided:.1%} of decided positions"
+        )
+
+
+def measure_cost(language_model, session, decoder: Decoder, prompts: DecoderPrompts) -> RoundingCost:
+    """Compare a session of the shipped graph with the given model on all judged prompts."""
+    table = language_model.get_input_embeddings().weight
+    parts = []
+    for prompt in prompts.judged:
+        embeds = prompt.embeds(table)
+        wanted = np.flatnonzero(prompt.counted)
+        expected = log_softmax(given_logits(language_model, embeds, wanted))  # [N, V]
+        actual = log_softmax(run_decoder(session, embeds[None], None, wanted)[0])
+        parts.append(_by_position(expected, actual, prompt.ids[wanted + 1]))
+    kl, decided, same, nll, nll_exported = (np.concatenate(values) for values in zip(*parts))
+    return RoundingCost(
+        texts=prompts.texts,
+        positions=len(kl),
+        kl_mean=float(kl.mean()),
+        kl_p99=float(np.quantile(kl, 0.99)),
+        decided=float(decided.mean()),
+        same_best_token=float(same.mean()),
+        same_where_decided=float(same[decided].mean()) if decided.any() else 1.0,
+        perplexity=math.exp(min(float(nll.mean()), 700.0)),
+        perplexity_ratio=math.exp(min(float((nll_exported - nll).mean()), 700.0)),
+        greedy=tuple(
+            _greedy_answers(language_model, session, decoder, question, prompt, prompts.decode)
+            for question, prompt in prompts.greedy
+        ),
+    )
+
+
+def require_cheap(
+    cost: RoundingCost,
+    language_model,
+    graph: Path,
+    precision: DecoderPrecision,
+    prompts: DecoderPrompts,
+    max_kl: float,
+) -> None:
+    """Refuse a rounding that costs more than ``max_kl``, naming the layers that cost most.
+
+    Raises:
+        ExportError: it does.
+    """
+    if cost.kl_mean <= max_kl:  # so that NaN is refused too
+        return
+    costs = cost_of_layers(language_model, graph, precision, prompts.judged[:_LAYER_PROMPTS])
+    dearest = sorted(costs.items(), key=lambda entry: -entry[1])[:_NAMED_LAYERS]
+    wider = "--llm fp16 or fp32" if precision.bits == 8 else "--llm int8"
+    raise ExportError(
+        f"rounding the language model to {precision.name} changes what it says",
+        given=f"{cost.numbers()}; alone, {', '.join(f'{name} costs {kl:.3f}' for name, kl in dearest)}",
+        allowed=f"a mean KL of at most {max_kl:g} nats a token",
+        todo=f"take {wider}; or round over texts like those it will see (--llm-texts FILE …); or, where answers are "
+        "good enough, move the limit with --max-kl",
+    )
+
+
+def cost_of_layers(
+    language_model, graph: Path, precision: DecoderPrecision, prompts: Sequence[DecoderPrompt]
+) -> dict[str, float]:
+    """The mean KL of rounding one layer alone, in PyTorch: ``model.layers.0`` … and the head, by name."""
+    import torch
+
+    table = language_model.get_input_embeddings().weight
+    embeds = [prompt.embeds(table) for prompt in prompts]
+    wanted = [np.flatnonzero(prompt.counted) for prompt in prompts]
+
+    def logits() -> list[np.ndarray]:
+        return [log_softmax(given_logits(language_model, *each)) for each in zip(embeds, wanted)]
+
+    names = [name for name, _ in language_model.named_modules() if name.rpartition(".")[2].isdigit()]
+    costs = {}
+    with torch.inference_mode():
+        expected = logits()
+        for name in (*names, "lm_head"):
+            with rounded_weights(language_model, graph, precision, within=name):
+                moved = [divergence(*pair) for pair in zip(expected, logits())]
+            costs[name] = float(np.concatenate(moved).mean())
+    return costs
+
+
+def given_logits(language_model, embeds: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """PyTorch's logits ``[N, V]`` at some positions of a prompt ``[T, D]``."""
+    import torch
+
+    with torch.inference_mode():
+        inputs = torch.from_numpy(embeds[None]).to(language_model.get_input_embeddings().weight.dtype)
+        hidden = language_model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        return language_model.lm_head(hidden[0, torch.from_numpy(wanted)]).float().numpy()
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """float32 ``[N, V]``."""
+    shifted = logits.astype(np.float32) - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def divergence(expected: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    """KL by position ``[N]`` of two sets of log-probabilities ``[N, V]``."""
+    return np.einsum("nv,nv->n", np.exp(expected), expected - actual)
+
+
+def _by_position(expected: np.ndarray, actual: np.ndarray, following: np.ndarray) -> tuple[np.ndarray, ...]:
+    """KL, decided, same best token, and both surprises at the token that follows; each ``[N]``."""
+    best_two = np.partition(expected, -2, axis=-1)[:, -2:]
+    decided = best_two[:, 1] - best_two[:, 0] >= math.log(DECIDED)
+    same = expected.argmax(-1) == actual.argmax(-1)
+    rows = np.arange(len(following))
+    return divergence(expected, actual), decided, same, -expected[rows, following], -actual[rows, following]
+
+
+def _greedy_answers(language_model, session, decoder: Decoder, question: str, prompt: DecoderPrompt, decode) -> dict:
+    table = language_model.get_input_embeddings().weight
+    embeds = prompt.embeds(table)
+
+    def given_step(rows, cache):
+        import torch
+
+        with torch.inference_mode():
+            inputs = torch.from_numpy(rows[None]).to(table.dtype)
+            outputs = language_model(inputs_embeds=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            return outputs.logits[0].float().numpy(), outputs.past_key_values
+
+    def exported_step(rows, cache):
+        return run_decoder(session, rows[None], cache, np.array([len(rows) - 1]))
+
+    texts = {}
+    for name, step in (("given", given_step), ("exported", exported_step)):
+        rows, cache, ids = embeds, None, []
+        while len(ids) < _GREEDY_TOKENS:
+            logits, cache = step(rows, cache)
+            ids.append(int(logits[-1].argmax()))
+            if ids[-1] in decoder.eos_token_ids:
+                ids.pop()
+                break
+            rows = table.detach()[ids[-1:]].float().numpy()
+        texts[name] = decode(ids)
+    return {"question": question, **texts}

@@ -1,0 +1,64 @@
+"""The prompts: answers are judged and nothing else, pictures' features stand at their tokens, bad texts are refused."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from laco_export.errors import UsageError
+from laco_export.exporter.decoder import prompts_of
+from laco_export.exporter.decoder.prompts import TEXT_WINDOW, user_windows
+
+IMAGE = 500
+
+
+class Bytes:
+    """A tokenizer of bytes."""
+
+    def __call__(self, text, add_special_tokens=True):
+        return SimpleNamespace(input_ids=list(text.encode()))
+
+    def decode(self, ids):
+        return bytes(int(number) for number in ids).decode(errors="replace")
+
+
+def test_answers_are_judged_and_features_stand_at_their_tokens():
+    features = np.full((3, 4), 7, np.float32)
+    prompts = prompts_of(SimpleNamespace(tokenizer=Bytes()), [features], IMAGE, [])
+    picture = next(prompt for prompt in prompts.judged if prompt.features is not None)
+    judged = Bytes().decode(picture.ids[1:][picture.counted[:-1]])
+    assert judged.startswith("The kitchen is small") and judged.endswith("<|im_end|>")
+    assert (picture.ids == IMAGE).sum() == 3
+    embeds = picture.embeds(torch.zeros(IMAGE + 1, 4))
+    assert (embeds == 7).all(1).tolist() == (picture.ids == IMAGE).tolist()
+    assert {len(prompt.ids) for prompt in prompts.rounding} == {TEXT_WINDOW}
+
+
+def test_what_is_judged_is_never_what_was_rounded_over(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("".join(f"{number} is a number. " for number in range(2000)))
+    prompts = prompts_of(SimpleNamespace(tokenizer=Bytes()), [], IMAGE, [path])
+    rounded, judged = ({tuple(prompt.ids) for prompt in some} for some in (prompts.rounding, prompts.judged))
+    assert rounded and not rounded & judged
+    assert len(rounded) + len(judged) <= 32 + 2
+    assert prompts.texts == "mine.txt"
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "empty"),
+        (b" \n\n ", "empty"),
+        (b"too short", "too short"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (None, "No such"),
+    ],
+)
+def test_texts_that_cannot_be_used_are_refused(tmp_path, content, match):
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=match) as caught:
+        user_windows(lambda text: list(text.encode()), [path])
+    assert caught.value.allowed

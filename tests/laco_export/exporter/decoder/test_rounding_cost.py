@@ -1,0 +1,94 @@
+"""What rounding costs is measured at real positions, told, and refused beyond the limit with the layers' names."""
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from laco_export.errors import ExportError
+from laco_export.exporter.decoder import DECODER_PRECISIONS, verify_decoder
+from laco_export.exporter.decoder.rounding_cost import RoundingCost, _by_position, cost_of_layers, log_softmax
+
+
+def test_the_numbers_by_position():
+    expected = np.log(np.array([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25]], np.float32))
+    actual = np.log(np.array([[0.6, 0.3, 0.1], [0.3, 0.45, 0.25]], np.float32))
+    kl, decided, same, nll, nll_exported = _by_position(expected, actual, np.array([0, 2]))
+    assert kl[0] == pytest.approx(0.7 * np.log(0.7 / 0.6) + 0.2 * np.log(0.2 / 0.3), abs=1e-6)
+    assert decided.tolist() == [True, False]  # 0.7 is more than twice 0.2, 0.4 is not twice 0.35
+    assert same.tolist() == [True, False]
+    assert nll == pytest.approx(-np.log([0.7, 0.25]), abs=1e-6)
+    assert nll_exported == pytest.approx(-np.log([0.6, 0.25]), abs=1e-6)
+
+
+def test_log_softmax_sums_to_one():
+    rows = log_softmax(np.array([[1000.0, 0.0], [-3.0, 5.0]]))
+    assert np.exp(rows).sum(-1) == pytest.approx([1, 1])
+
+
+def test_a_cost_beyond_the_limit_names_layers(make_language_model, export, text_prompts, tmp_path):
+    """Of two layers the first one's weights lie on a grid of 16 numbers already: the second is named first."""
+    model = make_language_model()
+    for module in model.model.layers[0].modules():
+        if isinstance(module, torch.nn.Linear):
+            module.weight.data.div_(0.1).round_().clamp_(-7, 8).mul_(0.1)
+            module.weight.data[:, :2] = torch.tensor([-0.7, 0.8])  # the whole range: a row is a block here
+    decoder = export(model, tmp_path, "int4")
+    with pytest.raises(ExportError, match="int4 changes what it says") as caught:
+        verify_decoder(model, tmp_path, decoder, text_prompts, max_kl=1e-4)
+    assert "alone, model.layers.1 costs" in str(caught.value.given)
+    assert "0.0001 nats" in str(caught.value.allowed)
+    assert "--max-kl" in caught.value.todo and "int8" in caught.value.todo
+    costs = cost_of_layers(model, tmp_path / decoder.graph, DECODER_PRECISIONS["int4"], text_prompts.judged)
+    assert set(costs) == {"model.layers.0", "model.layers.1", "lm_head"}
+
+
+def test_the_limit_moves_and_the_cost_is_told(make_language_model, export, text_prompts, tmp_path):
+    model = make_language_model()
+    report = verify_decoder(model, tmp_path, export(model, tmp_path, "int4"), text_prompts, max_kl=50)
+    assert report["max_kl"] == 50
+    assert set(report["cost"]) == set(RoundingCost.__dataclass_fields__)
+    assert report["cost"]["positions"] == sum(prompt.counted.sum() for prompt in text_prompts.judged)
+    assert [answer["question"] for answer in report["cost"]["greedy"]] == ["Which?"]
+
+
+def test_a_cost_that_is_no_number_is_refused(make_language_model, export, text_prompts, tmp_path):
+    from laco_export.exporter.decoder.rounding_cost import require_cheap
+
+    model = make_language_model()
+    decoder = export(model, tmp_path, "int8")
+    cost = RoundingCost("text", 1, float("nan"), 0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    with pytest.raises(ExportError, match="int8 changes what it says"):
+        require_cheap(cost, model, tmp_path / decoder.graph, DECODER_PRECISIONS["int8"], text_prompts, 1.0)
+    assert asdict(cost)["texts"] == "text"
+
+
+@pytest.mark.real
+def test_a_good_int8_passes_on_a_real_model(smollm2, export, tmp_path):
+    """It was refused as wrong where random tokens and noise were compared: 0.9988 of cosine, 0.914 of norm."""
+    model, prompts = smollm2
+    report = verify_decoder(model, tmp_path, export(model, tmp_path, "int8"), prompts)
+    for way in ("whole", "cached"):
+        assert report[way]["cosine"] > 0.99999
+        assert report[way]["norm_ratio"] == pytest.approx(1, abs=1e-4)
+    assert report["cost"]["kl_mean"] < 0.02
+    assert report["cost"]["perplexity_ratio"] == pytest.approx(1, abs=0.01)
+    assert report["cost"]["same_where_decided"] > 0.99
+    assert "Paris" in report["cost"]["greedy"][0]["exported"]
+
+
+@pytest.mark.real
+def test_int4_without_zero_points_is_refused_on_a_real_model(smollm2, export, tmp_path, monkeypatch):
+    """INT4 as it was: its graph is right, and it says that the capital of France is France."""
+    model, prompts = smollm2
+    before = replace(DECODER_PRECISIONS["int4"], zero_points=False, eight_bit_share=0.0)
+    monkeypatch.setitem(DECODER_PRECISIONS, "int4", before)
+    decoder = export(model, tmp_path, "int4")
+    with pytest.raises(ExportError, match="int4 changes what it says") as caught:
+        verify_decoder(model, tmp_path, decoder, prompts)
+    assert "alone, model.layers.11 costs" in str(caught.value.given)
+    assert "--llm int8" in caught.value.todo
+    report = verify_decoder(model, tmp_path, decoder, prompts, max_kl=5.0)
+    assert report["cost"]["kl_mean"] > 0.3
+    assert report["cost"]["perplexity_ratio"] > 1.2
