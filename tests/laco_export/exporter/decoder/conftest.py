@@ -87,20 +87,15 @@ def text_prompts():
 
 
 @pytest.fixture(scope="session")
-def smollm2():
+def smollm2(real_part):
     """A real language model with its prompts: ``(model, prompts)``; skipped where the real parts were not made."""
-    import os
-    from pathlib import Path
     from types import SimpleNamespace
 
-    from laco_export.exporter.decoder import prompts_of
-
-    parts = Path(os.environ.get("LACO_REAL_PARTS") or Path.home() / ".cache" / "laco-export" / "real-parts")
-    folder = parts / "smollm2"
-    if not (folder / "model.safetensors").is_file():
-        pytest.skip(f"needs the real parts: make real-parts (there is no '{folder}')")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from laco_export.exporter.decoder import prompts_of
+
+    folder = real_part("smollm2")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     return model, prompts_of(SimpleNamespace(tokenizer=AutoTokenizer.from_pretrained(folder)), [], -1, [])
