@@ -12,8 +12,7 @@ Of two 4-bit numbers in a byte the even element is in the low nibble.
 
 ONNX Runtime's own quantiser (``MatMulNBitsQuantizer``) takes a whole ONNX model in memory and each scale from the
 largest weight alone; this one takes one matrix at a time, in torch's layout, and tries several scales. Zero points are
-whole numbers: ONNX Runtime's CPU kernel takes 39 times as long for a step with zero points of floats, which it does not
-pack (and as long as without any for these).
+whole numbers: ONNX Runtime's CPU kernel does not pack weights whose zero points are floats, and is many times slower.
 """
 
 from __future__ import annotations

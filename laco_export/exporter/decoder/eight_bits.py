@@ -3,8 +3,7 @@
 What rounding one matrix costs alone is estimated for all of them at once, from one pass over text and one back. To
 second order, an error ``e`` of a layer's output moves the distribution of the next token by a KL of half the mean
 square of ``g · e``, where ``g`` is the gradient of the log-probability of a token that the model itself draws (the
-Fisher information). On real models few matrices stand out: of SmolLM2-135M the values' projections, 3 % of the weights,
-cost a fifth of what rounding them all does, and one of 210 matrices an eighth.
+Fisher information). On real models few matrices stand out.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from contextlib import ExitStack
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from .precision import DecoderPrecision, block_size_for
 from .prompts import DecoderPrompt
-from .skeleton import HEAD
+from .skeleton import linear_layers
 
 _TOKENS = 192  # of one prompt: the estimate's order, not its digits, is what is used
 _EXTRA_BYTES = 0.5  # a weight, from four bits to eight
@@ -44,11 +42,7 @@ def choose_eight_bits(language_model, precision: DecoderPrecision, prompt: Decod
 def expected_costs(language_model, precision: DecoderPrecision, prompt: DecoderPrompt) -> dict[str, float]:
     """By module: the KL that rounding it alone is expected to cost, nats a token."""
     costs: dict[str, float] = {}
-    layers = {
-        name: module
-        for name, module in language_model.named_modules()
-        if isinstance(module, nn.Linear) and name != HEAD
-    }
+    layers = linear_layers(language_model)
     table = language_model.get_input_embeddings().weight
     embeds = torch.from_numpy(prompt.embeds(table)[None, :_TOKENS]).to(table.dtype).requires_grad_()
     with torch.enable_grad(), ExitStack() as undo:

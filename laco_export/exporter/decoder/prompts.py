@@ -20,7 +20,6 @@ from .sentences import GREEDY_QUESTIONS, JUDGED_ON, OPENINGS, ROUNDED_OVER
 TEXT_WINDOW = 256
 """Tokens of a text that are read at once."""
 
-_LEAST_TOKENS = TEXT_WINDOW
 _MOST_WINDOWS = 32  # of a user's texts: 8,192 tokens; more costs minutes and moves the figures little
 _PICTURES = 2
 _ROUNDING_WINDOWS = 24  # 6,144 tokens, more than the inputs of a group of columns by three
@@ -53,12 +52,14 @@ class DecoderPrompt:
 
 @dataclass(frozen=True)
 class DecoderPrompts:
-    """Attributes:
-    judged: what the decoder is compared on.
-    rounding: what its weights are rounded over: never the same text.
-    greedy: questions, whose answers are told, with their prompts.
-    decode: ids to text; None where there is no tokenizer.
-    texts: where the text is from, for the manifest.
+    """What a decoder is rounded over and what it is judged on, never the same text.
+
+    Attributes:
+        judged: what the decoder is compared on.
+        rounding: what its weights are rounded over.
+        greedy: questions, whose answers are told, with their prompts.
+        decode: ids to text; None where there is no tokenizer.
+        texts: where the text is from, for the manifest.
     """
 
     judged: tuple[DecoderPrompt, ...]
@@ -122,11 +123,11 @@ def user_windows(encode, texts: Sequence[Path]) -> list[DecoderPrompt]:
         if not text.strip():
             raise UsageError("a text of --llm-texts is empty", given=str(path), allowed="text files in UTF-8")
         ids += encode(text)
-    if len(ids) < 2 * _LEAST_TOKENS:
+    if len(ids) < 2 * TEXT_WINDOW:
         raise UsageError(
             "the texts of --llm-texts are too short",
             given=f"{len(ids)} tokens",
-            allowed=f"{2 * _LEAST_TOKENS} tokens or more: one half is rounded over, the other is judged on",
+            allowed=f"{2 * TEXT_WINDOW} tokens or more: one half is rounded over, the other is judged on",
             todo="give more text, or leave --llm-texts out for the package's own",
         )
     windows = windows_of(ids)

@@ -26,7 +26,7 @@ from ...machine import default_threads
 from ..n_bits import RoundedMatrix, centred_numbers, grid_of_blocks, pack_numbers, quantize_blocks, stack_rounded
 from .precision import DecoderPrecision, block_size_for
 from .prompts import DecoderPrompt
-from .skeleton import HEAD
+from .skeleton import linear_layers
 
 DAMPING = 0.01
 """Share of the mean second moment that is added to each: the paper's, against moments of directions not seen."""
@@ -48,11 +48,7 @@ def round_layers(
         prompts: text of one length; empty rounds each weight to the nearest.
         eight_bit: modules that keep eight bits.
     """
-    layers = {
-        name: module
-        for name, module in language_model.named_modules()
-        if isinstance(module, nn.Linear) and name != HEAD
-    }
+    layers = linear_layers(language_model)
     prompts = list(prompts)
     if not prompts or not precision.zero_points:
         return NearestMatrices(layers, precision, eight_bit)

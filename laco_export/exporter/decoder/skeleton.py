@@ -156,3 +156,12 @@ def _layers(language_model):
     for name, _ in language_model.named_modules():
         if name.endswith(".self_attn"):
             yield name, language_model.get_submodule(name.rpartition(".")[0])
+
+
+def linear_layers(language_model) -> dict[str, nn.Linear]:
+    """The linear layers of a language model by their modules' names, all but the head."""
+    return {
+        name: module
+        for name, module in language_model.named_modules()
+        if isinstance(module, nn.Linear) and name != HEAD
+    }
