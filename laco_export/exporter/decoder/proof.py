@@ -1,8 +1,9 @@
 """Is the exported decoder's graph right? The same logits as PyTorch's, in one pass and through its KV cache.
 
-A quantised decoder is held to three things, tight enough to find one wrong scale in one block of one layer:
+A quantised decoder is held to three things:
 
-- each block of weights that is stored, against the block that it was made of;
+- each block of weights that is stored, against the block that it was made of: a scale that is wrong by more than
+  :data:`BLOCK_SCALE_DRIFT` in one block of one layer is found;
 - the graph at float activations against PyTorch with the stored weights: both then compute the same, so FP32's
   tolerance holds (that the shipped graph rounds activations to 8 bits besides is its operator's attribute);
 - rows of the embedding against the model's.
