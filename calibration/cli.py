@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from laco_export import __version__
-from laco_export.console import console, run_command
+from laco_export.console import console, progress, run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -125,7 +125,7 @@ def _refuse_recipe(recipe: str) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    with console().status("loading"):
+    with progress("loading", transient=True):
         from .options import CalibrationOptions
     number_format = "fp8" if args.fp8 else {"int8": "w8", "int4": "w4", None: "int8"}[args.weights_only]
     options = CalibrationOptions(
@@ -149,7 +149,7 @@ def _run(args: argparse.Namespace) -> None:
         force=args.force,
         resume=args.resume,
     )
-    with console().status("loading PyTorch"):
+    with progress("loading PyTorch", transient=True):
         from .pipeline import calibrate
     report = calibrate(options)
     report.show(console())

@@ -7,6 +7,7 @@ The command:
 
 - :mod:`.cli`: ``laco-export``, its options and its errors;
 - :mod:`.console`: what all commands share: progress, steps with their seconds, how an error reaches the user;
+- :mod:`.progress_lines`: progress where stderr is no terminal;
 - :mod:`.quiet`: other libraries' log lines held back;
 - :mod:`.errors`: errors that a person can act on;
 - :mod:`.charts`: charts as PNG files, in one palette.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
-from .console import console, run_command
+from .console import console, progress, run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -108,7 +108,7 @@ def _run(args: argparse.Namespace) -> None:
         bisect=args.bisect,
         opset=args.opset,
     )
-    with console().status("loading PyTorch and transformers"):
+    with progress("loading PyTorch and transformers", transient=True):
         from .exporter.pipeline import export_bundle
     try:
         report = export_bundle(options)

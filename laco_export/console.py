@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 
 from .errors import LacoError
+from .progress_lines import ProgressLines
 
 _EXTRA_OF = {
     "torch": "cpu",
@@ -48,23 +49,48 @@ def say(text: str) -> None:
     console().print(text, markup=False, soft_wrap=True)
 
 
+def can_redraw() -> bool:
+    """Whether stderr is a terminal that can redraw a line; a log gets lines instead, whatever ``FORCE_COLOR`` says."""
+    return console().is_interactive and console().file.isatty()
+
+
 @contextmanager
-def progress(description: str, total: float | None = None) -> Iterator[Callable[..., None]]:
-    """Show a progress bar (or a spinner when ``total`` is None) with elapsed time while the block runs.
+def progress(description: str, total: float | None = None, *, transient: bool = False) -> Iterator[Callable[..., None]]:
+    """Show how far the work is while the block runs: a bar (a spinner when ``total`` is None) with times on a terminal,
+    a line each so many seconds elsewhere (:mod:`.progress_lines`).
+
+    Args:
+        total: the parts of the work.
+        transient: take the bar from the terminal when the block ends.
 
     Yields:
-        ``advance(steps=1, description=None)``, to be called as work is done.
+        ``advance(steps=1, description=None, note=None)``, to be called as work is done. The description says what runs
+        now; the note is a short text about it, such as the loss. Each holds until another is given.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    if not can_redraw():
+        with ProgressLines(description, total, say) as lines:
+            yield lines.advance
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()]
-    if total is not None:
-        columns[2:2] = [BarColumn(), MofNCompleteColumn()]
-    with Progress(*columns, console=console(), transient=not console().is_terminal) as bar:
-        task = bar.add_task(description, total=total)
+    counted = [] if total is None else [BarColumn(), MofNCompleteColumn()]
+    left = [] if total is None else [TimeRemainingColumn()]
+    text = lambda field: TextColumn(f"{{task.{field}}}", markup=False)
+    columns = [SpinnerColumn(), text("description"), *counted, TimeElapsedColumn(), *left, text("fields[note]")]
+    with Progress(*columns, console=console(), transient=transient) as bar:
+        task = bar.add_task(description, total=total, note="")
 
-        def advance(steps: float = 1, description: str | None = None) -> None:
-            bar.update(task, advance=steps, **({"description": description} if description else {}))
+        def advance(steps: float = 1, description: str | None = None, note: str | None = None) -> None:
+            shown = {"description": description or None, "note": note}
+            bar.update(task, advance=steps, **{name: value for name, value in shown.items() if value is not None})
 
         yield advance
 
@@ -81,16 +107,13 @@ class Steps:
 
     @contextmanager
     def step(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-        """Show ``name`` while the block runs; yields the ``advance`` of its progress bar of ``total`` parts."""
+        """Show ``name`` while the block runs; yields the ``advance`` of its progress of ``total`` parts."""
         start = time.perf_counter()
-        if console().is_terminal:  # the progress line stays there with its seconds
-            with progress(name, total) as advance:
-                yield advance
-        else:
-            yield lambda steps=1, description=None: None
+        with progress(name, total) as advance:
+            yield advance
         spent = time.perf_counter() - start
         self.seconds[name] = round(self.seconds.get(name, 0) + spent, 3)
-        if not console().is_terminal:
+        if not can_redraw():  # a terminal keeps the progress line with its seconds
             say(f"{name}: {spent:.1f} s")
 
 

@@ -17,6 +17,7 @@ recipe to the checkpoint, in reading order:
 - :mod:`.stage_data`: a stage's samples, their order, and the place in it;
 - :mod:`.resuming`: checkpoints inside a stage;
 - :mod:`.trainer`: HF's Trainer with what is our own;
+- :mod:`.step_note`: what progress shows of a step;
 - :mod:`.parameter_groups`: which parameter belongs to which part of the model;
 - :mod:`.optimizers`: AdamW, or Muon for matrices;
 - :mod:`.schedule`: warm-up and cosine with one floor for all parts;

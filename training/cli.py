@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from laco_export.console import console, run_command, say
+from laco_export.console import console, progress, run_command, say
 
 DESCRIPTION = """\
 Train a LaCo model in LLaVA-OneVision's stages: 1 (merge layer and projector, captions), 1.5, 2-si (single image) and
@@ -129,7 +129,7 @@ def _show_plan(recipe, arguments: argparse.Namespace) -> None:
     from .plan import make_plan
     from .plan_view import plan_renderables
 
-    with quiet_libraries():
+    with progress("working out the plan", transient=True), quiet_libraries():
         plan = make_plan(recipe, only=arguments.stage)
     if processes.is_main() and arguments.json:
         print(json.dumps(plan.values, indent=2))

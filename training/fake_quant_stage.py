@@ -38,8 +38,8 @@ def fine_tune(
     steps: int = STEPS,
     resume: bool = False,
     force: bool = False,
-    shown: Callable[[int], AbstractContextManager[Callable[[int], None]]] = lambda steps: nullcontext(
-        lambda done: None
+    shown: Callable[[int], AbstractContextManager[Callable[..., None]]] = lambda steps: nullcontext(
+        lambda *_, **__: None
     ),
 ) -> dict:
     """Fine-tune ``output/checkpoint`` into ``output/fake-quant``.

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from laco_export.console import run_command, say
+from laco_export.console import progress, run_command, say
 from laco_export.errors import UsageError
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -76,19 +76,20 @@ def _run(arguments: argparse.Namespace) -> None:
         if arguments.force:
             checkpoint.refuse_to_replace_non_checkpoint(arguments.output)
         torch.manual_seed(arguments.seed)
-        model = initialize(
-            arguments.encoder,
-            arguments.llm,
-            arguments.output,
-            at=arguments.at,
-            method=arguments.compressor,
-            dtype=getattr(torch, arguments.dtype) if arguments.dtype else None,
-            ratio=arguments.ratio,
-            feature_layer=arguments.feature_layer,
-            tiling=_tiling(arguments),
-            force=arguments.force,
-            say=lambda change: say(f"language model: {change}"),
-        )
+        with progress("starting the checkpoint", transient=True):
+            model = initialize(
+                arguments.encoder,
+                arguments.llm,
+                arguments.output,
+                at=arguments.at,
+                method=arguments.compressor,
+                dtype=getattr(torch, arguments.dtype) if arguments.dtype else None,
+                ratio=arguments.ratio,
+                feature_layer=arguments.feature_layer,
+                tiling=_tiling(arguments),
+                force=arguments.force,
+                say=lambda change: say(f"language model: {change}"),
+            )
     compression = model.config.compression_config
     for depth, block in zip(compression.depths, compression.blocks, strict=True):
         say(f"merge at {depth}: after block {block} of {model.config.num_encoder_blocks}")

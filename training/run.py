@@ -174,14 +174,15 @@ class _Run:
 
         model = self.recipe.model
         torch.manual_seed(self.seed)
-        initialize(
-            model.encoder or self.folder / "stage-0" / "encoder",
-            model.language_model or self.folder / "stage-0" / "llm",
-            start,
-            say=lambda change: say(f"language model: {change}"),
-            **model.options(),
-            **self.recipe.compression.options(),
-        )
+        with progress("starting the checkpoint", transient=True):
+            initialize(
+                model.encoder or self.folder / "stage-0" / "encoder",
+                model.language_model or self.folder / "stage-0" / "llm",
+                start,
+                say=lambda change: say(f"language model: {change}"),
+                **model.options(),
+                **self.recipe.compression.options(),
+            )
 
     def make_stage(self, name: str, *, force: bool = False) -> None:
         """Train one stage from the one before it in the recipe."""
@@ -272,8 +273,8 @@ class _Run:
 
 
 def shown(name: str, steps: int):
-    """A progress bar in the main process, nothing in the others."""
-    return progress(name, steps) if processes.is_main() else nullcontext(lambda *_: None)
+    """Progress in the main process, nothing in the others."""
+    return progress(name, steps) if processes.is_main() else nullcontext(lambda *_, **__: None)
 
 
 def _check_stages(recipe: Recipe, only: str | None) -> None:

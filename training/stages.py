@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STARTED_FROM = "started_from.json"
 """In a stage's checkpoint: the SHA-256 of the one that it was trained from."""
 
-Shown = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+Shown = Callable[[int], AbstractContextManager[Callable[..., None]]]
 
 
 def train_stage(
@@ -39,7 +39,7 @@ def train_stage(
     record: str | None = None,
     steps: int | None = None,
     prepare: Callable[[Checkpoint], None] = lambda loaded: None,
-    shown: Shown = lambda steps: nullcontext(lambda done: None),
+    shown: Shown = lambda steps: nullcontext(lambda *_, **__: None),
 ) -> list[float]:
     """Train one stage from the checkpoint ``start`` and write the checkpoint ``output`` in one step.
 

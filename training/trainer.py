@@ -25,9 +25,12 @@ from .padding_picture import add_padding_picture
 from .parameter_groups import optimizer_groups
 from .recipe import StageRecipe
 from .schedule import cosine_schedule
+from .step_note import step_note
 
 _ZIP_WRITER = ("PytorchStreamWriter", "inline_container")
 _NAMED_SAMPLES = 32  # ids in an error message
+LEARNING_RATE = "learning_rate/"
+"""In the log: before a group's name."""
 
 
 class TrainingError(LacoError):
@@ -191,7 +194,7 @@ class StageTrainer(Trainer):
             "samples_per_second": samples / seconds,
             "truncated_samples": truncated,
             **({} if peak is None else {"peak_memory_gib": peak / 2**30}),
-            **{f"learning_rate/{name}": rate for name, rate in zip(groups, step.learning_rates, strict=True)},
+            **{f"{LEARNING_RATE}{name}": rate for name, rate in zip(groups, step.learning_rates, strict=True)},
         }
 
     def create_optimizer(self) -> torch.optim.Optimizer:
@@ -251,7 +254,8 @@ class DepthSampler(TrainerCallback):
 
 
 class StepProgress(TrainerCallback):
-    """Moves a progress bar, at once past the steps that a resumed run has behind it."""
+    """Tells a command's progress of each step, its loss and its learning rates; at once of the steps that a resumed run
+    has behind it."""
 
     def __init__(self, advance):
         self.advance = advance
@@ -261,6 +265,11 @@ class StepProgress(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_) -> None:
         self.advance(1)
+
+    def on_log(self, args, state, control, logs=None, **_) -> None:
+        rates = [value for name, value in (logs or {}).items() if name.startswith(LEARNING_RATE)]
+        if rates and "loss" in logs:
+            self.advance(0, note=step_note(logs["loss"], rates))
 
 
 def training_arguments(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from laco_export.bundle import Bundle, open_bundle
-from laco_export.console import console
+from laco_export.console import progress
 from laco_export.exporter.targets import TARGETS
 
 from ..errors import CalibrationError
@@ -52,7 +52,7 @@ def open_source_bundle(folder: Path, target: str, *, asks_questions: bool) -> Bu
             does not read.
         BundleError: it is damaged or no bundle, or its tokenizer cannot be used.
     """
-    with console().status("verifying the bundle"):
+    with progress("verifying the bundle", transient=True):
         bundle = open_bundle(folder)
     vision = bundle.manifest.vision
     if vision.calibration is not None:

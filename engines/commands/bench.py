@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from .command import Command, positive
@@ -32,7 +33,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from laco_export.bundle import open_bundle
-    from laco_export.console import console
+    from laco_export.console import progress
     from laco_export.errors import UsageError
 
     from ..bench.measure import BenchOptions, run_bench
@@ -51,9 +52,9 @@ def _run(args: argparse.Namespace) -> None:
         raise UsageError("--plot writes a PNG", given=args.plot, allowed="a name that ends in .png")
     if args.plot and not args.plot.absolute().parent.is_dir():
         raise UsageError("--plot names a folder that does not exist", given=args.plot)
-    with console().status("verifying the bundles") as status:
+    with progress("verifying the bundles", transient=True) as advance:
         bundles = [open_bundle(path) for path in args.bundles]
-        report = run_bench(bundles, options, advance=status.update)
+        report = run_bench(bundles, options, advance=partial(advance, 0))
     if args.json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:

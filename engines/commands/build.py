@@ -60,14 +60,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from laco_export.bundle import open_bundle
-    from laco_export.console import console
+    from laco_export.console import progress
 
     from ..building.build_device import BuildDevice, resolve_device
     from ..building.builder import BuildOptions
 
     options = BuildOptions(workspace_bytes=args.workspace, level=args.level)
     device = resolve_device(args.device, tuple(args.compute_capability))
-    with console().status("verifying the bundle"):
+    with progress("verifying the bundle", transient=True):
         bundle = open_bundle(args.bundle)
     if isinstance(device, BuildDevice):
         return _build(args, bundle, device, options)
@@ -75,7 +75,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _build(args, bundle, device, options) -> int:
-    from laco_export.console import console, say
+    from laco_export.console import progress, say
 
     from ..building.builder import build_bundle
     from ..building.faster_form import find_faster_forms
@@ -83,28 +83,28 @@ def _build(args, bundle, device, options) -> int:
     from ..store.engine_cache import EngineCache
     from ..store.fallback import fallback_of
 
-    status = console().status(f"building with {device.library} {device.version}")
-
     def on_message(line: str) -> None:
         if line.strip():
             say(line)
 
-    def on_start(graph) -> None:
-        status.update(f"building {graph.file} for {device.title} with {device.library} {device.version}")
-
     cache, fallback, others, findings, compared = EngineCache(), fallback_of(bundle), [], {}, []
-    told = {"cache": cache, "on_message": on_message if args.verbose else None, "on_start": on_start}
-    with status:
+    builder = f"{device.library} {device.version}"
+    with progress(f"building with {builder}", transient=True) as advance:
+
+        def on_start(graph) -> None:
+            advance(0, f"building {graph.file} for {device.title} with {builder}")
+
+        told = {"cache": cache, "on_message": on_message if args.verbose else None, "on_start": on_start}
         results = build_bundle(bundle, device, options, **told)
         if fallback is not None:
             others = build_bundle(fallback, device, options, **told)
         if args.diff:
-            status.update("comparing with golden.npz")
+            advance(0, "comparing with golden.npz")
             compared = compare_after_build(bundle, device, results)
             if fallback is not None and device.cuda is not None:
                 compared += compare_after_build(fallback, device, others)
         if fallback is not None and device.cuda is not None:
-            status.update(f"timing {bundle.manifest.vision.precision} and {fallback.manifest.vision.precision}")
+            advance(0, f"timing {bundle.manifest.vision.precision} and {fallback.manifest.vision.precision}")
             open_built = lambda form, built: open_engines(form, device, built)
             findings = find_faster_forms(bundle, fallback, results, others, cache, open_built)
     document = {

@@ -28,7 +28,7 @@ _CHAT_COMMANDS = {
 
 def _run(args: argparse.Namespace) -> int:
     from laco_export.bundle import open_bundle
-    from laco_export.console import console
+    from laco_export.console import progress
     from laco_export.preprocessing import MAX_PIXELS
 
     from ..answering import Answerer
@@ -37,7 +37,7 @@ def _run(args: argparse.Namespace) -> int:
 
     options = generation_options(args)
     check_provider_name(args)
-    with console().status("verifying the bundle"):
+    with progress("verifying the bundle", transient=True):
         bundle = open_bundle(args.bundle)
         prompter = Prompter(bundle)
     limits = {"max_pixels": args.max_pixels or MAX_PIXELS, "max_frames": args.frames}
@@ -47,7 +47,7 @@ def _run(args: argparse.Namespace) -> int:
     for path in args.video:
         shown.add_video(path)
     prompter.system_turn(args.system)  # refused, if it is, before the models are loaded
-    with console().status("loading the models"):
+    with progress("loading the models", transient=True):
         answerer = Answerer(
             bundle, prompter=prompter, runtime=args.runtime, threads=args.threads, provider=args.provider
         )

@@ -27,14 +27,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from laco_export.bundle import open_bundle
-    from laco_export.console import console
+    from laco_export.console import progress
     from laco_export.errors import UsageError
 
     if args.images and args.model is None:
         raise UsageError("--images needs --model: the bundle holds PyTorch's features of its golden pictures alone")
-    with console().status("verifying the bundle"):
+    with progress("verifying the bundle", transient=True):
         bundle = open_bundle(args.bundle)
-    with console().status("comparing"):
+    with progress("comparing", transient=True):
         check = _check(bundle, args)
     if args.json:
         print(json.dumps(check.to_dict(), indent=2, ensure_ascii=False))

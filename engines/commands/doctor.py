@@ -16,12 +16,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from laco_export.bundle import open_bundle
-    from laco_export.console import console
+    from laco_export.console import progress
 
     from ..doctor import diagnose
 
     bundle = None
-    with console().status("looking"):
+    with progress("looking", transient=True):
         if args.bundle is not None:
             bundle = open_bundle(args.bundle)
         diagnosis = diagnose(bundle)

@@ -25,12 +25,12 @@ def _run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from laco_export.bundle import open_bundle
-    from laco_export.console import console
+    from laco_export.console import progress
     from laco_export.summary import show_summary
 
     if args.graph is not None:
         _require_png(args.graph)
-    with console().status("verifying the bundle"):
+    with progress("verifying the bundle", transient=True):
         manifest = open_bundle(args.bundle).manifest
     if args.graph is not None:
         _draw_graph(args.bundle / manifest.vision.graphs[0].file, args.graph)

@@ -33,7 +33,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from laco_export.bundle import open_bundle
-    from laco_export.console import console
+    from laco_export.console import progress
 
     from ..answering import Answerer
     from ..prompts.prompter import Prompter
@@ -42,12 +42,12 @@ def _run(args: argparse.Namespace) -> int:
     options, questions = generation_options(args), _questions(args)
     check_provider_name(args)
     start = time.perf_counter()
-    with console().status("verifying the bundle"):
+    with progress("verifying the bundle", transient=True):
         bundle = open_bundle(args.bundle)
         verify_ms = 1000 * (time.perf_counter() - start)
         prompter = Prompter(bundle)
     prompts = _prepare(prompter, args, questions, options)
-    with console().status("loading the models"):
+    with progress("loading the models", transient=True):
         answerer = Answerer(
             bundle, prompter=prompter, runtime=args.runtime, threads=args.threads, provider=args.provider
         )

@@ -78,13 +78,13 @@ def _run(args: argparse.Namespace) -> int:
     check_provider_name(args)
 
     from laco_export.bundle import open_bundle
-    from laco_export.console import console
+    from laco_export.console import progress
 
     from ..prompts.prompter import Prompter
     from ..serving.server import bind, serve
 
     with bind(settings.host, settings.port) as listener:
-        with console().status("verifying the bundle"):
+        with progress("verifying the bundle", transient=True):
             bundle = open_bundle(args.bundle)
             prompter = Prompter(bundle)
 

@@ -16,6 +16,7 @@ from laco_training import processes
 from laco_training.recipe import StageRecipe, TilingRecipe
 from laco_training.stage_data import load_position, open_stage_data
 from laco_training.stages import train_stage
+from laco_training.step_note import step_note
 from laco_training.trainer import DepthSampler, StageTrainer
 
 RATES = {"encoder": 1e-3, "compressor": 2e-3, "projector": 1e-3, "language_model": 1e-3}
@@ -112,12 +113,34 @@ def interrupting(at):
     """A progress bar that stops the training at optimiser step ``at``."""
     done = [0]
 
-    def advance(steps):
+    def advance(steps, **_):
         done[0] += steps
         if done[0] == at:
             raise Interrupted
 
     return lambda steps: nullcontext(advance)
+
+
+def test_progress_is_told_of_every_step_with_its_loss_and_rates(tiny_checkpoint, stage_data, tmp_path):
+    told = []
+    rates = {"compressor": 2e-3, "projector": 1e-3}
+    losses = train_stage(
+        tiny_checkpoint,
+        stage(rates, plain=True),
+        stage_data,
+        tmp_path / "out",
+        seed=0,
+        shown=lambda steps: nullcontext(lambda done, note=None: told.append((done, note))),
+    )
+    assert told[0] == (0, None)  # training begins
+    assert [done for done, note in told if note is None] == [0, 1, 1, 1, 1]
+    notes = [note for _, note in told if note is not None]
+    assert [note.split(",")[0] for note in notes] == [f"loss {loss:.3f}" for loss in losses]
+    assert notes[0].endswith("learning rates 0.0005 to 0.001")  # half-way up: one step warms up
+
+
+def test_a_note_of_one_rate():
+    assert step_note(2.3456, [5e-5, 5e-5]) == "loss 2.346, learning rate 5e-05"
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -47,7 +47,7 @@ def run(start, data, output, *, fsdp=False):
         if fsdp and name == "everything":
             stage = replace(stage, epochs=2, save_every=3)
 
-            def stop(steps, done=[0]):  # noqa: B006
+            def stop(steps, done=[0], **_):  # noqa: B006
                 done[0] += steps
                 if done[0] == 5:
                     raise InterruptedError

@@ -25,6 +25,7 @@ from laco_export.models.encoders.aimv2 import AIMV2
 from laco_export.preprocessing import ImagePreprocessing, load_image
 
 from ..data import IGNORED, read_entries
+from ..step_note import step_note
 from .charts import HIGHEST
 from .optimizers import PretrainingOptimizer, batches
 from .recipe import Pretraining
@@ -55,7 +56,7 @@ def pretrain_encoder(
     recipe: Pretraining,
     *,
     seed: int,
-    advance: Callable[[int], None] = lambda steps: None,
+    advance: Callable[..., None] = lambda *_, **__: None,
 ) -> list[float]:
     """Train on ``regions.json`` and write an ordinary transformers folder; returns the losses."""
     pixels, labels = load_regions(data_folder)
@@ -71,7 +72,7 @@ def pretrain_encoder(
         loss = patch_loss(heads, hidden_states, {name: values[batch] for name, values in labels.items()})
         optimizer.step(loss)
         losses.append(round(loss.item(), 4))
-        advance(1)
+        advance(1, note=step_note(losses[-1], optimizer.learning_rates))
     with new_directory(output) as partial:
         encoder.eval().save_pretrained(partial)
     return losses

@@ -16,6 +16,7 @@ from laco_export.atomic import new_directory
 from laco_export.conversation import IMAGE_MARK, render_with_mask
 
 from ..data import IGNORED, plain_pieces, read_entries, turns_of
+from ..step_note import step_note
 from .optimizers import PretrainingOptimizer, batches
 from .recipe import Pretraining
 from .tokenizer import train_tokenizer
@@ -32,7 +33,7 @@ def pretrain_language_model(
     recipe: Pretraining,
     *,
     seed: int,
-    advance: Callable[[int], None] = lambda steps: None,
+    advance: Callable[..., None] = lambda *_, **__: None,
 ) -> list[float]:
     """Train on ``texts.json`` and write an ordinary transformers folder with its tokenizer; returns the losses."""
     tokenizer = train_tokenizer()
@@ -51,7 +52,7 @@ def pretrain_language_model(
         loss = model(inputs_embeds=embed_bags(model, ids), labels=labels, use_cache=False).loss
         optimizer.step(loss)
         losses.append(round(loss.item(), 4))
-        advance(1)
+        advance(1, note=step_note(losses[-1], optimizer.learning_rates))
     with new_directory(output) as partial:
         model.eval().save_pretrained(partial)
         tokenizer.save_pretrained(partial)

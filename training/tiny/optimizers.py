@@ -40,6 +40,11 @@ class PretrainingOptimizer:
         )
         self.scheduler = LambdaLR(self.optimizer, factor)
 
+    @property
+    def learning_rates(self) -> list[float]:
+        """Of the matrices and of the rest, for the next step."""
+        return self.scheduler.get_last_lr()
+
     def step(self, loss: torch.Tensor) -> None:
         """Backward, clip, step, clear."""
         loss.backward()
