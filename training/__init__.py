@@ -18,6 +18,9 @@ recipe to the checkpoint, in reading order:
 - :mod:`.resuming`: checkpoints inside a stage;
 - :mod:`.trainer`: HF's Trainer with what is our own;
 - :mod:`.step_note`: what progress shows of a step;
+- :mod:`.look`: what a picture is worth to a model;
+- :mod:`.look_command`: ``laco-train look``;
+- :mod:`.frozen_outputs`: what frozen blocks give of a picture, kept on the disk;
 - :mod:`.parameter_groups`: which parameter belongs to which part of the model;
 - :mod:`.optimizers`: AdamW, or Muon for matrices;
 - :mod:`.schedule`: warm-up and cosine with one floor for all parts;

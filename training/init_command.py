@@ -43,6 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--max-tiles", type=int, default=9, metavar="N", help="a larger grid is scaled down to N tiles (default: 9)"
     )
     parser.add_argument("--feature-layer", type=int, metavar="N", help="-2: without the last block and the norm")
+    parser.add_argument(
+        "--match-text-rms", action="store_true", help="scale the projector: visual embeddings start at the text's size"
+    )
     parser.add_argument("--dtype", choices=_DTYPES, help="of all weights (default: the language model's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the new layers (default: 0)")
     parser.add_argument("--force", action="store_true", help="replace --output once the new checkpoint is complete")
@@ -87,6 +90,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 ratio=arguments.ratio,
                 feature_layer=arguments.feature_layer,
                 tiling=_tiling(arguments),
+                match_text_rms=arguments.match_text_rms,
                 force=arguments.force,
                 say=lambda change: say(f"language model: {change}"),
             )

@@ -1,4 +1,4 @@
-"""The losses of all parts of a run as one chart."""
+"""The losses of all parts of a run as one chart, and below each what its pictures were worth."""
 
 from __future__ import annotations
 
@@ -13,23 +13,64 @@ if TYPE_CHECKING:
 _SMOOTHED_POINTS = 80
 
 
-def draw_losses(curves: Mapping[str, Sequence[float]]) -> Figure:
-    """One panel per part, side by side: each step's loss, and over it the means of equal spans.
+def draw_losses(curves: Mapping[str, Sequence[float]], looks: Mapping[str, Sequence[Mapping]] | None = None) -> Figure:
+    """One column per part: each step's loss, and over it the means of equal spans; where its pictures were looked at,
+    their worth with two standard errors, and the two figures that explain it.
 
     Args:
         curves: part → the loss of each of its steps, in order.
+        looks: part → what was measured of its pictures (``looks`` of ``looks.json``).
     """
-    figure = new_figure(300 * max(1, len(curves)), 260)
-    panels = figure.subplots(1, max(1, len(curves)), squeeze=False)[0]
-    for panel, (part, losses) in zip(panels, curves.items()):
-        steps, means = _means(losses)
-        panel.plot(range(1, len(losses) + 1), losses, color=QUIET, linewidth=0.6)
-        panel.plot(steps, means, color=SERIES_COLOURS[0], linewidth=2)
-        panel.set_ylim(0, 1.05 * max(*means, 1e-9))
-        panel.set_title(f"{part}   last {losses[-1]:.3f}", loc="left", fontsize=10)
-        panel.set_xlabel("step", fontsize=8)
+    columns = max(1, len(curves))
+    rows = 3 if looks else 1
+    figure = new_figure(300 * columns, 260 + 170 * (rows - 1))
+    heights = [260, *[170] * (rows - 1)]
+    panels = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
+    for column, (part, losses) in enumerate(curves.items()):
+        _draw_part(panels[0][column], part, losses)
+        if not looks:
+            continue
+        for panel, draw in zip(panels[1:, column], (_draw_worth, _draw_embeddings), strict=True):
+            if part in looks:
+                draw(panel, looks[part])
+                panel.set_xlim(panels[0][column].get_xlim())
+            else:
+                panel.set_axis_off()
+    for panel in panels.flat:
         panel.tick_params(labelsize=8)
     return figure
+
+
+def _draw_part(panel, part: str, losses: Sequence[float]) -> None:
+    steps, means = _means(losses)
+    panel.plot(range(1, len(losses) + 1), losses, color=QUIET, linewidth=0.6)
+    panel.plot(steps, means, color=SERIES_COLOURS[0], linewidth=2)
+    panel.set_ylim(0, 1.05 * max(*means, 1e-9))
+    panel.set_title(f"{part}   last {losses[-1]:.3f}", loc="left", fontsize=10)
+    panel.set_xlabel("step", fontsize=8)
+
+
+def _draw_worth(panel, looks: Sequence[Mapping]) -> None:
+    steps = [look["step"] for look in looks]
+    worth = [look["worth"] for look in looks]
+    panel.errorbar(
+        steps, worth, [2 * look["error"] for look in looks], color=SERIES_COLOURS[2], elinewidth=0.8, marker="o", ms=3
+    )
+    panel.axhline(0, color=QUIET, linewidth=0.8)
+    panel.set_title(f"a picture's worth, nats a token   last {worth[-1]:.2f}", loc="left", fontsize=8)
+
+
+def _draw_embeddings(panel, looks: Sequence[Mapping]) -> None:
+    steps = [look["step"] for look in looks]
+    for colour, name, label in (
+        (SERIES_COLOURS[1], "rms_over_text", "RMS over the text's"),
+        (SERIES_COLOURS[3], "between_pictures", "variance between pictures"),
+    ):
+        values = [look[name] for look in looks]
+        panel.plot(steps, values, color=colour, marker="o", ms=3, label=f"{label}   last {values[-1]:.2g}")
+    panel.set_yscale("log")
+    panel.set_title("visual embeddings", loc="left", fontsize=8)
+    panel.legend(fontsize=7, frameon=False)
 
 
 def _means(losses: Sequence[float]) -> tuple[list[float], list[float]]:

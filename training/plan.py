@@ -100,6 +100,7 @@ def _stage_plan(recipe: Recipe, name: str, stage: StageRecipe, folder: Path) -> 
         "estimated_tokens": round(counts["estimated_tokens"] / len(dataset) * used),
         "parameters": {group: parameters[group] for group in GROUPS if group in stage.learning_rates},
         "learning_rates": dict(stage.learning_rates),
+        "fitting_learning_rates": stage.fitting_rates(),
         "memory": {**asdict(memory), "total": memory.total, "forward": asdict(shape)},
     }
     return part, preview(dataset)

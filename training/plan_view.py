@@ -17,7 +17,13 @@ def plan_renderables(plan: Plan) -> list:
         Panel(text, title=f"{name}: its first sample, with what counts for the loss in colour", title_align="left")
         for name, text in plan.previews.items()
     ]
-    return [_parts(values), _trained(values["parts"]), _memory(values["parts"]), *samples]
+    return [
+        _parts(values),
+        _trained(values["parts"]),
+        *_other_rates(values["parts"]),
+        _memory(values["parts"]),
+        *samples,
+    ]
 
 
 def _table(title: str, headings: tuple[str, ...], caption: str | None = None):
@@ -62,6 +68,22 @@ def _trained(parts: list[dict]):
             cells = (f"{counts[group]:,}", rate) if group in counts else ("frozen", "")
             table.add_row("" if place else part["part"], group, *cells, end_section=place + 1 == len(shown))
     return table
+
+
+def _other_rates(parts: list[dict]) -> list[str]:
+    """What to set where a stage's learning rates were made for quite another batch."""
+    advice = []
+    for part in parts:
+        if rates := part.get("fitting_learning_rates"):
+            stage = part["part"].removeprefix("stage-")
+            settings = " ".join(
+                f"--set stages.{stage}.learning_rates.{group}={rate:g}" for group, rate in rates.items()
+            )
+            advice.append(
+                f"{part['part']}: its learning rates were made for another batch than {part['global_batch_size']}; "
+                f"by the square root of the batch they would be\n    {settings}"
+            )
+    return advice
 
 
 def _memory(parts: list[dict]):

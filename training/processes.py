@@ -45,6 +45,11 @@ def by_deepspeed() -> bool:
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true", "yes")
 
 
+def shards_weights() -> bool:
+    """Whether the launcher asks for FSDP or DeepSpeed, where a block's weights may lie on several processes."""
+    return by_deepspeed() or os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true", "yes")
+
+
 def check_launcher() -> None:
     """What the launcher asks for is there.
 

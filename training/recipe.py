@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
-from math import ceil, inf
+from math import ceil, inf, sqrt
 
 from laco_export.depth import Depth
 from laco_export.errors import ConfigError, UsageError, check_whole
@@ -22,6 +22,8 @@ MOST_SEED = 2**31 - 1  # NumPy takes 32 bits, and each stage's seed lies a littl
 PRECISIONS = ("fp32", "bf16")
 OPTIMIZERS = ("adamw", "muon")
 GROUPINGS = ("length", "none")
+PROJECTOR_STARTS = ("default", "text_rms")
+_FAR = 4  # times another batch than the learning rates were made for: the rates would double or halve
 
 
 def _machine(default):
@@ -77,6 +79,11 @@ class StageRecipe:
         gradient_checkpointing: forget activations and compute them again: less memory, a third more time.
         save_every: optimiser steps between checkpoints to resume from; 0 saves at the stage's end only.
         workers: processes that read pictures ahead; 0 reads them in the training process.
+        look_every: optimiser steps between two measurements of what a picture is worth (:mod:`.look`); 0: none.
+        keep_frozen_outputs: compute what frozen blocks give of a picture once and keep it on disk
+            (:mod:`.frozen_outputs`); for stages that freeze the encoder and see their pictures more than once.
+        rates_for_batch: the global batch that the learning rates were made for, where that is another one; a plan says
+            what they would be for this one.
     """
 
     data: str
@@ -103,12 +110,23 @@ class StageRecipe:
     gradient_checkpointing: bool = _machine(False)
     save_every: int = _machine(0)
     workers: int = _machine(0)
+    look_every: int = _machine(50)
+    keep_frozen_outputs: bool = _machine(False)
+    rates_for_batch: int | None = _machine(None)
 
     def __post_init__(self) -> None:
         self._check_learning_rates()
         for name in ("global_batch_size", "per_device_batch_size", "max_length", "max_frames", "shuffle_buffer"):
             check_whole(name, getattr(self, name))
-        for name in ("save_every", "workers"):
+        if self.rates_for_batch is not None:
+            check_whole("rates_for_batch", self.rates_for_batch)
+        if self.keep_frozen_outputs and "encoder" in self.learning_rates:
+            raise ConfigError(
+                "keep_frozen_outputs and a trained encoder exclude each other",
+                given="learning_rates.encoder",
+                todo="leave encoder out of learning_rates, or set keep_frozen_outputs: false",
+            )
+        for name in ("save_every", "workers", "look_every"):
             check_whole(name, getattr(self, name), least=0)
         if not self.max_grad_norm > 0:  # .inf: gradients are not cut
             raise ConfigError("max_grad_norm must be above 0", given=self.max_grad_norm)
@@ -148,6 +166,17 @@ class StageRecipe:
                 raise ConfigError(
                     f"learning_rates.{name} lies below min_learning_rate", given=f"{rate} < {self.min_learning_rate}"
                 )
+
+    def fitting_rates(self) -> dict[str, float]:
+        """The learning rates for this batch, where they were made for one at least four times larger or smaller.
+
+        Adaptive optimisers keep their dynamics where the rate goes with the square root of the batch (Malladi et al.,
+        "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).
+        """
+        ratio = self.global_batch_size / (self.rates_for_batch or self.global_batch_size)
+        if 1 / _FAR < ratio < _FAR:
+            return {}
+        return {name: float(f"{rate * sqrt(ratio):.2g}") for name, rate in self.learning_rates.items()}
 
     def accumulation(self, processes: int) -> int:
         """Forward passes of each process per optimiser step.
@@ -225,20 +254,27 @@ class ModelRecipe:
     Attributes:
         encoder, language_model: folders of pretrained parts; both left out where the recipe makes its own (``tiny``).
         feature_layer, video_pooling: see :class:`~laco_export.models.configuration.LacoConfig`.
+        projector_start: default (PyTorch's, as LLaVA does), or text_rms: scaled so that visual embeddings have the root
+            mean square of the text's.
     """
 
     encoder: str | None = None
     language_model: str | None = None
     feature_layer: int | None = None
     video_pooling: int = 1
+    projector_start: str = "default"
 
     def __post_init__(self) -> None:
         if (self.encoder is None) != (self.language_model is None):
             raise ConfigError("encoder and language_model go together", todo="give both folders")
         check_whole("video_pooling", self.video_pooling)
+        if self.projector_start not in PROJECTOR_STARTS:
+            raise ConfigError(
+                "projector_start is unknown", given=self.projector_start, allowed=", ".join(PROJECTOR_STARTS)
+            )
 
     def options(self) -> dict:
-        """Keyword arguments of ``LacoForConditionalGeneration.from_parts``."""
+        """Keyword arguments of ``LacoForConditionalGeneration.from_parts``; the start is :func:`initialize`'s."""
         return {"feature_layer": self.feature_layer, "video_pooling": self.video_pooling}
 
 

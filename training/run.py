@@ -10,7 +10,8 @@
     OUT/stage-…-progress       while that stage runs: what an interrupted run is resumed from
     OUT/checkpoint             the last of them: what laco-export takes
     OUT/training.json          recipe, seconds, losses, accuracy
-    OUT/losses.png             the loss curves
+    OUT/losses.png             the loss curves, and what pictures were worth
+    OUT/frozen-outputs         what frozen blocks gave of the pictures, where stages keep it; may be removed
     OUT/tensorboard            metrics of every step, where TensorBoard is installed
     OUT.new                    while --force replaces a run: the new one
 
@@ -36,7 +37,7 @@ from laco_export.models.weight_files import read_json
 from . import processes, replacing
 from .recipe import Recipe, stage_seed
 from .recipe_files import differing_keys, recipe_yaml, resolved_recipe
-from .stages import STARTED_FROM, check_context, train_stage
+from .stages import FROZEN_OUTPUTS, LOOKS, STARTED_FROM, check_context, train_stage
 
 _SHOWN_DIFFERENCES = 8
 
@@ -180,6 +181,7 @@ class _Run:
                 model.language_model or self.folder / "stage-0" / "llm",
                 start,
                 say=lambda change: say(f"language model: {change}"),
+                match_text_rms=model.projector_start == "text_rms",
                 **model.options(),
                 **self.recipe.compression.options(),
             )
@@ -210,6 +212,7 @@ class _Run:
             resume=self.resume,
             tensorboard=self.folder / "tensorboard" / f"stage-{name}" if find_spec("tensorboard") else None,
             record=recipe_yaml(self.recipe, seed=self.seed, stage=name),
+            frozen_outputs=self.folder / FROZEN_OUTPUTS,
             shown=partial(shown, f"stage-{name}"),
         )
         self._part(f"stage-{name}", None, train)
@@ -239,8 +242,10 @@ class _Run:
         if self.recipe.tiny:
             self.result["evaluation"] = self._evaluate()
         write_json(self.folder / "training.json", self.result)
-        curves = {name: part["losses"] for name, part in self.result["parts"].items() if part["losses"]}
-        save_chart(draw_losses(curves), self.folder / "losses.png")
+        parts = {name: part for name, part in self.result["parts"].items() if part["losses"]}
+        curves = {name: part["losses"] for name, part in parts.items()}
+        looks = {name: part["looks"] for name, part in parts.items() if part.get("looks")}
+        save_chart(draw_losses(curves, looks), self.folder / "losses.png")
 
     def _evaluate(self) -> dict:
         from laco_export.models import checkpoint
@@ -266,10 +271,15 @@ class _Run:
             "cpu_seconds": round(cpu_seconds, 1),
             "losses": losses,
         }
+        looks = self.folder / name / LOOKS
+        if processes.is_main() and looks.is_file():
+            self.result["parts"][name]["looks"] = read_json(looks)["looks"]
         if processes.is_main():
             write_json(self.folder / "training.json", self.result)
             loss = f", loss {losses[-1]:.3f}" if losses else ""
             say(f"{name}: {steps} steps in {seconds:.0f} s{loss}")
+            if looks.is_file():
+                say(f"{name}: {read_json(looks)['at_the_end']['verdict']}")
 
 
 def shown(name: str, steps: int):

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 STARTED_FROM = "started_from.json"
 """In a stage's checkpoint: the SHA-256 of the one that it was trained from."""
 
+LOOKS = "looks.json"
+"""In a stage's checkpoint: what its pictures were worth while it was trained (:mod:`.look`), and at its end."""
+FROZEN_OUTPUTS = "frozen-outputs"
+"""In a run's folder: what frozen blocks gave of its pictures (:mod:`.frozen_outputs`)."""
+_AT_THE_END = 1 / 4  # of a stage's looks are joined into the one that its end is judged by
+
 Shown = Callable[[int], AbstractContextManager[Callable[..., None]]]
 
 
@@ -37,6 +43,7 @@ def train_stage(
     resume: bool = False,
     tensorboard: Path | None = None,
     record: str | None = None,
+    frozen_outputs: Path | None = None,
     steps: int | None = None,
     prepare: Callable[[Checkpoint], None] = lambda loaded: None,
     shown: Shown = lambda steps: nullcontext(lambda *_, **__: None),
@@ -49,6 +56,7 @@ def train_stage(
         resume: go on from the last of them; the losses are those that an uninterrupted run would have had.
         tensorboard: folder for metrics.
         record: the resolved recipe, stored with the checkpoint as ``recipe.yaml``.
+        frozen_outputs: where a stage that keeps them puts the outputs of frozen blocks; default: beside ``output``.
         steps: optimiser steps in place of the stage's epochs.
         prepare: called with the loaded checkpoint before anything else, to refuse it or to change how it computes.
         shown: opens a progress bar of so many steps.
@@ -73,6 +81,8 @@ def train_stage(
     folder = output.parent / f"{output.name}-progress"
     resumed = _decide_resumption(folder, resume=resume, force=force)
     loaded = _load(start, stage, seed, prepare)
+    if stage.keep_frozen_outputs:
+        _keep_frozen_outputs(loaded, frozen_outputs or output.parent / FROZEN_OUTPUTS)
     trainer = _make_trainer(loaded, stage, data_folder, folder, seed=seed, steps=steps, tensorboard=tensorboard)
     _keep_checkpoints(
         trainer, {"start": loaded.sha256, "data": identity_of(trainer.train_dataset, data_folder)}, resumed
@@ -80,9 +90,22 @@ def train_stage(
     with shown(trainer.args.max_steps) as advance:
         trainer.add_callback(StepProgress(advance))
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    files = {STARTED_FROM: json.dumps({"sha256": loaded.sha256}) + "\n", **({"recipe.yaml": record} if record else {})}
+    loaded.model.vision_model.keeper = None
+    files = {
+        STARTED_FROM: json.dumps({"sha256": loaded.sha256}) + "\n",
+        **({"recipe.yaml": record} if record else {}),
+        **({LOOKS: looks_record(trainer.looks)} if trainer.looks else {}),
+    }
     _save(trainer, loaded, stage, output, files=files, force=force)
     return trainer.losses
+
+
+def looks_record(looks: list[dict]) -> str:
+    """The content of :data:`LOOKS`: ``looks`` by step, ``at_the_end`` the last quarter of them as one."""
+    from .look import joined_look
+
+    last = joined_look(looks[-max(1, round(len(looks) * _AT_THE_END)) :])
+    return json.dumps({"at_the_end": {**last.to_dict(), "verdict": last.verdict()}, "looks": looks}, indent=1) + "\n"
 
 
 def check_context(config: LacoConfig, stage: StageRecipe) -> None:
@@ -185,14 +208,20 @@ def _make_trainer(
         ),
         sampler=sampler_of(stage, dataset, seed=seed),
         broken=BrokenSamples(_broken_log(folder), limit=stage.max_broken, total=len(dataset)),
-        data_collator=Collator(_padding_id(loaded.processor.tokenizer), packed=stage.packed),
+        data_collator=Collator(padding_id(loaded.processor.tokenizer), packed=stage.packed),
     )
     if len(loaded.model.vision_model.compression.blocks) > 1:
         trainer.add_callback(DepthSampler(loaded.model.vision_model, seed))
     return trainer
 
 
-def _padding_id(tokenizer) -> int:
+def _keep_frozen_outputs(loaded: Checkpoint, folder: Path) -> None:
+    from .frozen_outputs import keep_frozen_outputs
+
+    keep_frozen_outputs(loaded.model, folder)
+
+
+def padding_id(tokenizer) -> int:
     """What fills the rows behind their samples, masked; checkpoints may name no padding token."""
     return tokenizer.convert_tokens_to_ids(IM_END) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from math import isfinite
 from pathlib import Path
 from random import Random
@@ -20,6 +21,7 @@ from laco_export.machine import peak_memory
 
 from . import processes
 from .counted_positions import keep_counted_positions
+from .look import Look, measure_look
 from .optimizers import MuonWithAdamW, embedding_ids, split_matrices
 from .padding_picture import add_padding_picture
 from .parameter_groups import optimizer_groups
@@ -31,6 +33,9 @@ _ZIP_WRITER = ("PytorchStreamWriter", "inline_container")
 _NAMED_SAMPLES = 32  # ids in an error message
 LEARNING_RATE = "learning_rate/"
 """In the log: before a group's name."""
+LOOK = "look/"
+"""In the log: before a field of :class:`.look.Look`."""
+_LOOK_FIELDS = ("worth", "rms_over_text", *(key.name for key in fields(Look)))
 
 
 class TrainingError(LacoError):
@@ -77,6 +82,16 @@ class StageTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self._taken: deque = deque()  # the notes of the batches of the optimiser step that runs
         self._step = _StepTotals()
+        self._looks_now = False
+
+    @property
+    def looks(self) -> list[dict]:
+        """What was measured of the pictures so far: the step and the fields of :class:`.look.Look`."""
+        return [
+            {"step": entry["step"], **{name: entry[f"{LOOK}{name}"] for name in _LOOK_FIELDS}}
+            for entry in self.state.log_history
+            if f"{LOOK}loss" in entry
+        ]
 
     @property
     def losses(self) -> list[float]:
@@ -120,6 +135,7 @@ class StageTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         self._taken.clear()
+        self._looks_now = self._is_to_look()
         return super().get_batch_samples(map(self._take, epoch_iterator), num_batches, device)
 
     def _take(self, batch: dict) -> dict:
@@ -138,6 +154,8 @@ class StageTrainer(Trainer):
         ids, shape = self._taken.popleft().ids, tuple(inputs["input_ids"].shape)
         self._step.ids += ids
         self._step.learning_rates = self.lr_scheduler.get_last_lr()
+        if self._looks_now:
+            self._look(model, inputs)
         try:
             loss = super().training_step(model, inputs, num_items_in_batch)
         except (torch.OutOfMemoryError, RuntimeError) as error:
@@ -152,6 +170,20 @@ class StageTrainer(Trainer):
                 todo="look at these samples, or lower the stage's learning_rates",
             )
         return loss
+
+    def _is_to_look(self) -> bool:
+        step, every = self.state.global_step, self.stage.look_every
+        return every > 0 and (step % every == 0 or step + 1 == self.state.max_steps)
+
+    def _look(self, model, inputs: dict) -> None:
+        """Measure what the pictures of this forward pass are worth; the first with pictures of an optimiser step is.
+
+        Every process takes part, because sharded blocks run in all of them; the main one's figures are logged.
+        """
+        with self.compute_loss_context_manager():
+            inner = self.accelerator.unwrap_model(self.model)
+            self._step.look = measure_look(model, [self._prepare_inputs(inputs)], unwrapped=inner)
+        self._looks_now = self._step.look is None
 
     def _out_of_memory(self, ids: list[str], shape: tuple[int, ...], inputs: dict) -> TrainingError:
         tiles = len(inputs["pixel_values"]) if "pixel_values" in inputs else 0
@@ -194,6 +226,7 @@ class StageTrainer(Trainer):
             "samples_per_second": samples / seconds,
             "truncated_samples": truncated,
             **({} if peak is None else {"peak_memory_gib": peak / 2**30}),
+            **({} if step.look is None else {f"{LOOK}{name}": getattr(step.look, name) for name in _LOOK_FIELDS}),
             **{f"{LEARNING_RATE}{name}": rate for name, rate in zip(groups, step.learning_rates, strict=True)},
         }
 
@@ -228,6 +261,7 @@ class _StepTotals:
         self.loss, self.tokens, self.samples, self.truncated = 0.0, 0, 0, 0
         self.ids: list[str] = []
         self.learning_rates: list[float] = []
+        self.look: Look | None = None
         self.start = time.monotonic()
 
     def add_batch(self, tokens: int, samples: int, truncated: int) -> None:
@@ -259,6 +293,7 @@ class StepProgress(TrainerCallback):
 
     def __init__(self, advance):
         self.advance = advance
+        self.worth: float | None = None  # of the last look
 
     def on_train_begin(self, args, state, control, **_) -> None:
         self.advance(state.global_step)
@@ -269,7 +304,8 @@ class StepProgress(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **_) -> None:
         rates = [value for name, value in (logs or {}).items() if name.startswith(LEARNING_RATE)]
         if rates and "loss" in logs:
-            self.advance(0, note=step_note(logs["loss"], rates))
+            self.worth = logs.get(f"{LOOK}worth", self.worth)
+            self.advance(0, note=step_note(logs["loss"], rates, self.worth))
 
 
 def training_arguments(

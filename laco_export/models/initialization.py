@@ -23,6 +23,7 @@ def initialize(
     at: str | Sequence[str] = "1/2",
     method: str | None = "laco",
     dtype: torch.dtype | None = None,
+    match_text_rms: bool = False,
     force: bool = False,
     say: Callable[[str], None] | None = None,
     **options,
@@ -36,6 +37,8 @@ def initialize(
         output: the checkpoint folder to write.
         at, method, options: see :meth:`LacoForConditionalGeneration.from_parts`.
         dtype: of all parts; None takes the language model's.
+        match_text_rms: scale the projector so that visual embeddings start with the root mean square of the text's
+            (:func:`scale_projector`).
         say: called with each sentence about what the tokenizer needed.
 
     Raises:
@@ -49,5 +52,43 @@ def initialize(
     model = LacoForConditionalGeneration.from_parts(
         vision, llm, at=at, method=method, image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), **options
     ).to(llm.dtype)
+    if match_text_rms:
+        before, after = scale_projector(model)
+        if say:
+            say(f"text embeddings have a root mean square of {after:.3g}: the projector's {before:.3g} is scaled to it")
     checkpoint.save(model, LacoProcessor.for_model(model, tokenizer), output, force=force)
     return model
+
+
+@torch.no_grad()
+def scale_projector(model: LacoForConditionalGeneration) -> tuple[float, float]:
+    """Scale the projector's last layer so that visual embeddings have the root mean square of the text embeddings.
+
+    A fresh projector gives embeddings of whatever size the encoder's features and PyTorch's initialisation make them;
+    far from the text's, a first stage of small batches spends its steps on their size. Of an elastic model the depth
+    that is set counts. The pictures are :func:`patterns`: behind an encoder's final norm the size hardly depends on
+    what is shown.
+
+    Returns:
+        the root mean square before and after, over four patterns.
+    """
+    vision = model.config.vision_config
+    height, width = model.vision_model.spec.image_size(vision)
+    table = model.get_input_embeddings().weight
+    text_rms = table.float().pow(2).mean().sqrt().item()
+    pixels = patterns(4, vision.num_channels, height, width).to(table)
+    visual_rms = model.get_image_features(pixels).float().pow(2).mean().sqrt().item()
+    for parameter in model.projector.linear_2.parameters():
+        parameter.mul_(text_rms / visual_rms)
+    return visual_rms, text_rms
+
+
+def patterns(count: int, channels: int, height: int, width: int) -> torch.Tensor:
+    """Float32 ``[count, channels, height, width]`` of mean 0 and variance 1: noise of coarse to fine grain, by a fixed
+    seed, as a preprocessed picture's pixels vary on all scales."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.zeros(count, channels, height, width)
+    for cells in (2, 4, 8, 16, 32):
+        grain = torch.randn(count, channels, cells, cells, generator=generator)
+        pixels += torch.nn.functional.interpolate(grain, (height, width), mode="bilinear", align_corners=False)
+    return (pixels - pixels.mean((1, 2, 3), keepdim=True)) / pixels.std((1, 2, 3), keepdim=True)

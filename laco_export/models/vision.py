@@ -27,6 +27,11 @@ class LacoVisionModel(nn.Module):
 
     P prefix tokens (CLS) bypass the merge and are dropped at the end. With ``merge_before_final_norm`` off, a merge at
     k = L stands after the final norm. Without a compression method the features are the encoder's own.
+
+    Attributes:
+        block: the merge stands after it; None without one.
+        keeper: called in the place of :meth:`before_merge` with this model and the pictures, where a training stage
+            keeps what frozen blocks give.
     """
 
     def __init__(self, config: LacoConfig, encoder: PreTrainedModel | None = None):
@@ -49,6 +54,7 @@ class LacoVisionModel(nn.Module):
             }
         )
         self.block = self.compression.blocks[0] if self.compression.blocks else None
+        self.keeper: Callable[[LacoVisionModel, Tensor], Tensor] | None = None
 
     def set_depth(self, depth: Depth | str) -> int:
         """Choose which of the carried compressors runs; returns its block.
@@ -87,23 +93,41 @@ class LacoVisionModel(nn.Module):
         Args:
             observe: called with each boundary's name and hidden states (prefix tokens included), for comparisons.
         """
-        observe = observe or (lambda name, tensor: None)
-        encoder, spec = self.encoder, self.spec
-        hidden_states = spec.embed(encoder, pixel_values)  # [B, P+N, C]
-        observe("embeddings", hidden_states)
-        for index, block in enumerate(encoder.get_submodule(spec.blocks)[: self.num_blocks]):
-            hidden_states = spec.call_block(block, hidden_states)
-            observe(f"encoder.{spec.blocks}.{index}", hidden_states)
-            if index + 1 == self.block and not self._merge_is_last:
-                hidden_states = self._merge(hidden_states, observe)  # [B, P+N/r², C]
-        if self.final_norm:
-            hidden_states = encoder.get_submodule(self.final_norm)(hidden_states)
-            observe(f"encoder.{self.final_norm}", hidden_states)
-        if self._merge_is_last:
-            hidden_states = self._merge(hidden_states, observe)
-        return hidden_states[:, spec.prefix_tokens :]  # [B, N/r², C]
+        if self.keeper is not None and observe is None:
+            return self.from_merge(self.keeper(self, pixel_values))
+        return self.from_merge(self.before_merge(pixel_values, observe), observe)
 
-    def _merge(self, hidden_states: Tensor, observe: BoundaryObserver) -> Tensor:
+    def before_merge(self, pixel_values: Tensor, observe: BoundaryObserver | None = None) -> Tensor:
+        """The encoder's part before the merge (all of it without one): ``[B, 3, H, W]`` -> ``[B, P+N, C]``."""
+        hidden_states = self.spec.embed(self.encoder, pixel_values)  # [B, P+N, C]
+        _tell(observe, "embeddings", hidden_states)
+        last = self.num_blocks if self.block is None else self.block
+        hidden_states = self._run_blocks(hidden_states, 0, last, observe)
+        return self._normalise(hidden_states, observe) if self.block is None or self._merge_is_last else hidden_states
+
+    def from_merge(self, hidden_states: Tensor, observe: BoundaryObserver | None = None) -> Tensor:
+        """The merge and what follows it: ``[B, P+N, C]`` -> features ``[B, tokens, C]``."""
+        if self.block is not None:
+            hidden_states = self._merge(hidden_states, observe)  # [B, P+N/r², C]
+            if not self._merge_is_last:
+                hidden_states = self._run_blocks(hidden_states, self.block, self.num_blocks, observe)
+                hidden_states = self._normalise(hidden_states, observe)
+        return hidden_states[:, self.spec.prefix_tokens :]  # [B, N/r², C]
+
+    def _run_blocks(self, hidden_states: Tensor, first: int, last: int, observe: BoundaryObserver | None) -> Tensor:
+        blocks = self.encoder.get_submodule(self.spec.blocks)
+        for index, block in enumerate(blocks[first:last], first):
+            hidden_states = self.spec.call_block(block, hidden_states)
+            _tell(observe, f"encoder.{self.spec.blocks}.{index}", hidden_states)
+        return hidden_states
+
+    def _normalise(self, hidden_states: Tensor, observe: BoundaryObserver | None) -> Tensor:
+        if self.final_norm:
+            hidden_states = self.encoder.get_submodule(self.final_norm)(hidden_states)
+            _tell(observe, f"encoder.{self.final_norm}", hidden_states)
+        return hidden_states
+
+    def _merge(self, hidden_states: Tensor, observe: BoundaryObserver | None) -> Tensor:
         name, ratio, prefix = f"block_{self.block}", self.compression.ratio, self.spec.prefix_tokens
         height, width = self.grid
         grid = hidden_states[:, prefix:].unflatten(1, (height, width))  # [B, H, W, C]
@@ -114,5 +138,10 @@ class LacoVisionModel(nn.Module):
         merged = self.compressors[name](grid).flatten(1, 2)  # [B, N/r², C]
         if prefix:
             merged = cat((hidden_states[:, :prefix], merged), dim=1)
-        observe(f"compressors.{name}", merged)
+        _tell(observe, f"compressors.{name}", merged)
         return merged
+
+
+def _tell(observe: BoundaryObserver | None, name: str, hidden_states: Tensor) -> None:
+    if observe is not None:
+        observe(name, hidden_states)

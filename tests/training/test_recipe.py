@@ -5,7 +5,7 @@ import yaml
 
 from laco_export.errors import LacoError
 from laco_training.cli import main
-from laco_training.recipe import STAGES, StageRecipe
+from laco_training.recipe import STAGES, ModelRecipe, StageRecipe
 from laco_training.recipe_files import (
     builtin_recipes,
     differing_keys,
@@ -209,3 +209,24 @@ def test_an_existing_output_is_kept(capsys, tmp_path):
     assert main(["--recipe", "tiny", "--output", str(tmp_path / "run")]) == 2
     assert "--force" in capsys.readouterr().err
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_rates_follow_the_square_root_of_the_batch():
+    """Made for 512, at 16: a thirty-second of the batch, 0.177 of the rates; near 512 they stay."""
+    rates = {"projector": 1e-3, "language_model": 1e-5}
+    options = {"data": "x.json", "learning_rates": rates, "rates_for_batch": 512}
+    small = StageRecipe(**options, global_batch_size=16)
+    assert small.fitting_rates() == {"projector": 1.8e-4, "language_model": 1.8e-6}
+    assert StageRecipe(**options, global_batch_size=256).fitting_rates() == {}
+    assert StageRecipe(**options, global_batch_size=2048).fitting_rates() == {"projector": 2e-3, "language_model": 2e-5}
+    assert StageRecipe(data="x.json", learning_rates=rates, global_batch_size=16).fitting_rates() == {}
+
+
+def test_outputs_of_a_trained_encoder_cannot_be_kept():
+    with pytest.raises(LacoError, match="keep_frozen_outputs"):
+        StageRecipe("x.json", {"encoder": 1e-6}, keep_frozen_outputs=True)
+
+
+def test_how_a_projector_may_start():
+    with pytest.raises(LacoError, match="default, text_rms"):
+        ModelRecipe(projector_start="text")

@@ -13,6 +13,7 @@ import torch
 from laco_export.errors import LacoError
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
 from laco_training import processes
+from laco_training.look import joined_look
 from laco_training.recipe import StageRecipe, TilingRecipe
 from laco_training.stage_data import load_position, open_stage_data
 from laco_training.stages import train_stage
@@ -248,6 +249,31 @@ def test_a_checkpoint_that_was_not_finished_is_not_resumed_from(tiny_checkpoint,
     partial.mkdir()
     (partial / "model.safetensors").write_bytes(b"half")
     assert len(train_stage(tiny_checkpoint, recipe, stage_data, tmp_path / "out", seed=0, resume=True)) == 10
+
+
+def test_what_pictures_were_worth_is_logged_and_kept(tiny_checkpoint, stage_data, tmp_path):
+    """Every third step and the last; the checkpoint says what the last quarter of them come to."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = stage(FIRST, plain=True, epochs=2, look_every=3, per_device_batch_size=4)
+    losses = train_stage(tiny_checkpoint, recipe, stage_data, tmp_path / "o", seed=0, tensorboard=tmp_path / "board")
+    record = json.loads((tmp_path / "o" / "looks.json").read_text())
+    assert [look["step"] for look in record["looks"]] == [1, 4, 7, 8] and len(losses) == 8
+    at_the_end = joined_look(record["looks"][-1:])
+    assert record["at_the_end"] == {**at_the_end.to_dict(), "verdict": at_the_end.verdict()}
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    for name in ("worth", "rms_over_text", "between_pictures"):
+        logged = [event.value for event in events.Scalars(f"train/look/{name}")]
+        assert logged == pytest.approx([look[name] for look in record["looks"]], rel=1e-5)
+
+
+def test_looking_changes_no_loss(tiny_checkpoint, stage_data, tmp_path):
+    losses = [
+        train_stage(tiny_checkpoint, stage(look_every=every), stage_data, tmp_path / str(every), seed=0)
+        for every in (0, 1)
+    ]
+    assert losses[0] == losses[1]
+    assert not (tmp_path / "0" / "looks.json").exists() and (tmp_path / "1" / "looks.json").exists()
 
 
 def test_elastic_depth_trains_every_compressor(elastic, stage_data, tmp_path):

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from laco_export.errors import CheckpointError
 from laco_export.models import checkpoint
-from laco_export.models.initialization import initialize
+from laco_export.models.initialization import initialize, patterns, scale_projector
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image_pad|>"]
 
@@ -128,3 +128,24 @@ def test_auto_classes_load_the_folder(make_encoder, tmp_path):
     assert isinstance(AutoProcessor.from_pretrained(tmp_path / "ckpt"), LacoProcessor)
     assert isinstance(AutoModelForImageTextToText.from_pretrained(tmp_path / "ckpt"), LacoForConditionalGeneration)
     assert "<|image_pad|>" in AutoTokenizer.from_pretrained(tmp_path / "ckpt").get_vocab()
+
+
+@pytest.mark.parametrize("depth", ["1/2", "1"])
+def test_the_projector_starts_at_the_texts_scale(make_tiny_model, depth):
+    model = make_tiny_model(at=depth)
+    pictures = patterns(4, 3, 56, 56)
+    with torch.no_grad():
+        direction = model.get_image_features(pictures)
+        before, text_rms = scale_projector(model)
+        scaled = model.get_image_features(pictures)
+    assert text_rms == pytest.approx(model.get_input_embeddings().weight.pow(2).mean().sqrt().item())
+    assert scaled.pow(2).mean().sqrt().item() == pytest.approx(text_rms, rel=1e-5)
+    torch.testing.assert_close(scaled * (before / text_rms), direction, rtol=1e-4, atol=1e-6)
+
+
+def test_patterns_vary_as_preprocessed_pictures_do():
+    pixels = patterns(3, 3, 40, 60)
+    assert pixels.shape == (3, 3, 40, 60)
+    torch.testing.assert_close(pixels.std((1, 2, 3)), torch.ones(3))
+    torch.testing.assert_close(pixels, patterns(3, 3, 40, 60), rtol=0, atol=0)
+    assert not torch.equal(pixels[0], pixels[1])

@@ -1,0 +1,93 @@
+"""``laco-train look``: what a picture is worth to a checkpoint, measured on any conversations."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from laco_export.console import progress, run_command, say
+from laco_export.errors import UsageError, check_whole
+
+_SAMPLES, _BATCH = 64, 16
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of ``laco-train look``."""
+    parser = argparse.ArgumentParser(
+        prog="laco-train look",
+        description="Measure whether a checkpoint looks at its pictures: the loss of answers with their own pictures "
+        "and with those of other samples. The difference, in nats a token, is what a picture is worth.",
+        epilog="example: laco-train look run/checkpoint --data pictures/heldout.json",
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="a LaCo checkpoint")
+    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="conversations, as recipes take them")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="their pictures (default: the data file's folder)")
+    parser.add_argument(
+        "--samples", type=int, default=_SAMPLES, metavar="N", help=f"spread over the data (default: {_SAMPLES})"
+    )
+    parser.add_argument("--batch", type=int, default=_BATCH, metavar="N", help=f"of a pass (default: {_BATCH})")
+    parser.add_argument("--plain", action="store_true", help="stage 1's form: the caption follows the picture")
+    parser.add_argument("--at", metavar="DEPTH", help="of an elastic checkpoint (default: its first)")
+    parser.add_argument("--json", action="store_true", help="print the measurement as JSON on stdout")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = build_parser().parse_args(argv)
+    return run_command(lambda: _run(arguments), debug=arguments.debug)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from laco_export.quiet import quiet_libraries
+
+    check_whole("--samples", arguments.samples, least=2)
+    check_whole("--batch", arguments.batch, least=2)
+    with quiet_libraries():
+        from laco_export.models import checkpoint
+
+        from .look import measure_look
+
+        loaded = checkpoint.load(arguments.checkpoint)
+        if arguments.at:
+            loaded.model.set_depth(arguments.at)
+        look = measure_look(loaded.model, _batches(loaded, arguments))
+    if look is None:
+        raise UsageError(
+            f"no two samples of '{arguments.data}' can exchange their pictures",
+            allowed="at least two samples with different pictures of one size",
+        )
+    if arguments.json:
+        print(json.dumps(look.to_dict(), indent=2))
+        return
+    say(look.verdict())
+    say(f"loss {look.loss:.3f} with their own pictures, {look.exchanged_loss:.3f} with others'")
+    say(
+        f"visual embeddings: root mean square {look.visual_rms:.3g}, {look.rms_over_text:.2g} x the text's; "
+        f"{look.between_pictures:.0%} of their variance lies between pictures"
+    )
+
+
+def _batches(loaded, arguments: argparse.Namespace) -> Iterator[dict]:
+    """Samples spread over the data, in batches of the model's inputs; one that is broken is left out."""
+    import torch
+
+    from .data import Collator, open_dataset
+    from .stages import padding_id
+
+    dataset = open_dataset(arguments.data, loaded.processor, images=arguments.images, plain=arguments.plain)
+    collator = Collator(padding_id(loaded.processor.tokenizer))
+    wanted = min(arguments.samples, len(dataset))
+    places = torch.linspace(0, len(dataset) - 1, wanted).long().unique().tolist()
+    count = -(-len(places) // arguments.batch)
+    with progress("looking", count) as advance:
+        for first in range(count):
+            # Neighbours may be questions about one picture, which they could not exchange: every count-th place.
+            samples = [dataset[place] for place in places[first::count]]
+            batch = collator([sample for sample in samples if sample["notes"].complete])
+            del batch["notes"]
+            yield batch
+            advance(1)
