@@ -8,7 +8,7 @@ from pathlib import Path
 from ..depth import Depth
 from ..errors import UsageError
 from .decoder.precision import DECODER_PRECISIONS, MAX_KL
-from .decoder.user_texts import read_text
+from .decoder.user_texts import read_user_text
 from .targets import DEFAULT_TARGET, TARGETS, Target
 
 
@@ -61,7 +61,7 @@ class ExportOptions:
         if self.max_kl is None:
             object.__setattr__(self, "max_kl", MAX_KL)
         for path in self.llm_texts:
-            read_text(path)  # refused now, and not after minutes
+            read_user_text(path)  # refused now, and not after minutes
         if not self.max_kl > 0:
             raise UsageError("--max-kl takes nats a token, more than 0", given=self.max_kl, allowed=f"as {MAX_KL}")
         target = self.reader

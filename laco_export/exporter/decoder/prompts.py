@@ -16,7 +16,7 @@ import numpy as np
 from ...conversation import IMAGE_MARK, render, render_with_mask
 from ...errors import UsageError
 from .sentences import GREEDY_QUESTIONS, JUDGED_ON, OPENINGS, ROUNDED_OVER
-from .user_texts import read_text
+from .user_texts import read_user_text
 
 TEXT_WINDOW = 256
 """Tokens of a text that are read at once."""
@@ -124,7 +124,7 @@ def user_windows(encode, texts: Sequence[Path]) -> list[DecoderPrompt]:
     """
     ids: list[int] = []
     for path in texts:
-        ids += encode(read_text(path))
+        ids += encode(read_user_text(path))
     if len(ids) < 2 * TEXT_WINDOW:
         raise UsageError(
             "the texts of --llm-texts are too short",

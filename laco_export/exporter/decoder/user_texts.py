@@ -9,7 +9,7 @@ from ...errors import UsageError
 _ALLOWED = "text files in UTF-8"
 
 
-def read_text(path: Path) -> str:
+def read_user_text(path: Path) -> str:
     """A file's text.
 
     Raises:
