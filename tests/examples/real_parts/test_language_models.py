@@ -1,6 +1,7 @@
 """Half a GGUF file is refused; both real models answer."""
 
 import hashlib
+import json
 
 import pytest
 import torch
@@ -119,6 +120,29 @@ def test_qwens_tokenizer_is_whole(real_part):
         == (config.eos_token_id, config.pad_token_id)
         == (151645, 151643)
     )
+
+
+@pytest.mark.real
+def test_qwens_embedding_and_head_are_two_tensors(real_part):
+    from safetensors import safe_open
+
+    config = json.loads((real_part("qwen2.5-coder") / "config.json").read_text())
+    assert config["tie_word_embeddings"] is False
+    with safe_open(real_part("qwen2.5-coder") / "model.safetensors", "pt") as weights:
+        rows = [weights.get_slice(name)[:16] for name in ("lm_head.weight", "model.embed_tokens.weight")]
+    assert not torch.equal(*rows) and torch.allclose(*rows, atol=0.02)  # one matrix, rounded to Q8_0 and to Q5_0
+
+
+@pytest.mark.real
+def test_smollms_weights_lie_on_a_grid_of_four_bits(real_part):
+    """Q4_1: 16 numbers a block of 32, so that rounding to four bits anew rounds twice."""
+    from safetensors import safe_open
+
+    with safe_open(real_part("smollm2") / "model.safetensors", "pt") as weights:
+        layers = [name for name in weights.keys() if name.endswith("proj.weight") and "layers.0." in name]  # noqa: SIM118
+        numbers = {name: weights.get_slice(name)[:32].reshape(-1, 32) for name in layers}
+    assert len(numbers) == 7
+    assert {max(len(block.unique()) for block in blocks) for blocks in numbers.values()} == {16}
 
 
 @pytest.mark.real
