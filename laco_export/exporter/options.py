@@ -8,6 +8,7 @@ from pathlib import Path
 from ..depth import Depth
 from ..errors import UsageError
 from .decoder.precision import DECODER_PRECISIONS, MAX_KL
+from .decoder.user_texts import read_user_text
 from .targets import DEFAULT_TARGET, TARGETS, Target
 
 
@@ -60,12 +61,7 @@ class ExportOptions:
         if self.max_kl is None:
             object.__setattr__(self, "max_kl", MAX_KL)
         for path in self.llm_texts:
-            if not path.is_file():  # before minutes of work
-                raise UsageError(
-                    "a text of --llm-texts cannot be read: it is no file",
-                    given=str(path),
-                    allowed="text files in UTF-8",
-                )
+            read_user_text(path)  # refused now, and not after minutes
         if not self.max_kl > 0:
             raise UsageError("--max-kl takes nats a token, more than 0", given=self.max_kl, allowed=f"as {MAX_KL}")
         target = self.reader

@@ -21,6 +21,7 @@ from ..quiet import quiet
 from . import vision_graph
 from .bundle_manifest import carry_files, describe_bundle
 from .compile_gate import compile_if_possible
+from .decoder import check_texts
 from .decoder_export import write_and_verify
 from .golden_pictures import PreparedPictures, prepare_pictures
 from .loaded_checkpoint import LoadedCheckpoint, bytes_of_bundle, load_checkpoint
@@ -80,6 +81,8 @@ def _write_bundle(options: ExportOptions, depth: str | None, output: Path, folde
         loaded = load_checkpoint(options.model, depth)
         needed = bytes_of_bundle(loaded.model, precision=options.precision, llm=options.llm)
         require_space(folder, needed, place=output.absolute().parent)  # now, and not after minutes
+        if options.llm:
+            check_texts(loaded.checkpoint.processor, options.llm_texts)
     with step("read the pictures" if options.images else "draw the golden pictures"):
         pictures = _pictures_of(options, loaded)
     with step("run the pictures in PyTorch"), quiet():

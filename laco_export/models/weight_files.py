@@ -7,6 +7,10 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 
+_GGUF_TODO = (
+    "get the model's own folder: a GGUF file is not read (transformers makes a folder of one: "
+    "from_pretrained(folder, gguf_file=NAME), save_pretrained)"
+)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -23,7 +27,7 @@ def read_json(path: Path) -> dict:
             if folder.is_dir()
             else f"there is no folder '{folder}'",
             allowed="a folder in Hugging Face's layout: config.json and model.safetensors",
-            todo="check the path",
+            todo=_GGUF_TODO if any(folder.glob("*.gguf")) else "check the path",
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -63,5 +67,7 @@ def find(folder: Path) -> list[Path]:
             todo="load it where you trust it and save again with save_pretrained(safe_serialization=True)",
         )
     raise CheckpointError(
-        f"'{folder}' holds no weights", allowed="model.safetensors, or shards with model.safetensors.index.json"
+        f"'{folder}' holds no weights",
+        allowed="model.safetensors, or shards with model.safetensors.index.json",
+        todo=_GGUF_TODO if any(folder.glob("*.gguf")) else None,
     )

@@ -34,7 +34,8 @@ def test_run_streams_the_answer_and_ends_with_one_line_of_timings(bundle_folder,
     assert done.returncode == 0
     streamed = done.stdout.decode().removesuffix("\n")
     assert printable(streamed) == printable(answer.text)
-    (line,) = done.stderr.decode().splitlines()  # nothing of Optimum, transformers or ONNX Runtime
+    said = [line for line in done.stderr.decode().splitlines() if not line.endswith(" elapsed")]  # a busy machine loads
+    (line,) = said  # nothing of Optimum, transformers or ONNX Runtime
     for word in ("preprocess", "encode", "(1 picture)", "prefill", "decode", "(12 tokens)", "load", "peak memory"):
         assert word in line
 

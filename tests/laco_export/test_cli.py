@@ -16,6 +16,7 @@ import pytest
 
 from laco_export.bundle import open_bundle
 from laco_export.cli import main
+from laco_export.exporter import pipeline
 
 TINY_CHECKPOINT = Path(__file__).resolve().parents[1] / "assets" / "tiny-checkpoint"
 
@@ -313,6 +314,9 @@ def test_a_language_model_that_rounding_changes_is_refused_and_nothing_is_left(c
     [
         (["--llm-texts", "nowhere.txt"], "cannot be read"),
         (["--llm-texts", "empty.txt"], "is empty"),
+        (["--llm-texts", "folder"], "cannot be read: Is a directory"),
+        (["--llm-texts", "latin1.txt"], "cannot be read: it is not UTF-8"),
+        (["--llm-texts", "long.txt", "empty.txt"], "is empty"),
         (["--llm-texts", "short.txt"], "too short"),
         (["--max-kl", "0"], "more than 0"),
     ],
@@ -321,7 +325,12 @@ def test_texts_and_limits_that_cannot_be_used_are_refused(capsys, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     Path("empty.txt").write_text("\n")
     Path("short.txt").write_text("Three words only.")
+    Path("long.txt").write_text("Many words. " * 1000)
+    Path("latin1.txt").write_bytes("Übermaß".encode("latin-1"))
+    Path("folder").mkdir()
+    monkeypatch.setattr(pipeline, "prepare_pictures", lambda *_: pytest.fail("the tower's work has begun"))
     options = ["--model", str(TINY_CHECKPOINT), "--output", "bundle", "--fp32", "--no-compile", "--llm", "int4"]
     assert main([*options, *more]) == 2
-    assert expected in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert expected in message and "allowed:" in message and "Traceback" not in message
     assert not Path("bundle").exists()

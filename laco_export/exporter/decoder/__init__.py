@@ -15,6 +15,7 @@ writes the files; :func:`verify_decoder` compares them with PyTorch.
 - :mod:`.tracing`: the graph of names, written by Optimum;
 - :mod:`.prompts`: the real positions that weights are rounded over and decoders judged on;
 - :mod:`.sentences`: the text of them that ships with the package;
+- :mod:`.user_texts`: the text of them that the user gives;
 - :mod:`.eight_bits`: which layers of a four-bit decoder keep eight bits;
 - :mod:`.rounding`: layers' weights to few bits, over text;
 - :mod:`.realize`: from the graph of names to what ONNX Runtime runs, its weights in a precision;
@@ -34,13 +35,14 @@ import numpy as np
 
 from ...bundle import Decoder
 from .precision import DECODER_PRECISIONS, DecoderPrecision
-from .prompts import DecoderPrompts, prompts_of
+from .prompts import DecoderPrompts, check_texts, prompts_of
 from .proof import verify_decoder
 
 __all__ = [
     "DECODER_PRECISIONS",
     "DecoderPrecision",
     "bytes_per_weight",
+    "check_texts",
     "export_decoder",
     "prompts_of",
     "verify_decoder",

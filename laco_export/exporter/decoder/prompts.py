@@ -16,6 +16,7 @@ import numpy as np
 from ...conversation import IMAGE_MARK, render, render_with_mask
 from ...errors import UsageError
 from .sentences import GREEDY_QUESTIONS, JUDGED_ON, OPENINGS, ROUNDED_OVER
+from .user_texts import read_user_text
 
 TEXT_WINDOW = 256
 """Tokens of a text that are read at once."""
@@ -105,6 +106,16 @@ def random_prompts(vocabulary: int) -> DecoderPrompts:
     return DecoderPrompts((_text(ids),), texts="random tokens")
 
 
+def check_texts(processor, texts: Sequence[Path]) -> None:
+    """Refuse what :func:`prompts_of` would refuse of the user's texts, before the minutes of work that come first.
+
+    Raises:
+        UsageError: as :func:`user_windows`.
+    """
+    if texts:
+        user_windows(_encoder_of(processor.tokenizer), texts)
+
+
 def user_windows(encode, texts: Sequence[Path]) -> list[DecoderPrompt]:
     """The windows of the user's files, evenly spaced where there are too many.
 
@@ -113,16 +124,7 @@ def user_windows(encode, texts: Sequence[Path]) -> list[DecoderPrompt]:
     """
     ids: list[int] = []
     for path in texts:
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise UsageError(
-                f"a text of --llm-texts cannot be read: {reason}", given=str(path), allowed="text files in UTF-8"
-            ) from None
-        if not text.strip():
-            raise UsageError("a text of --llm-texts is empty", given=str(path), allowed="text files in UTF-8")
-        ids += encode(text)
+        ids += encode(read_user_text(path))
     if len(ids) < 2 * TEXT_WINDOW:
         raise UsageError(
             "the texts of --llm-texts are too short",

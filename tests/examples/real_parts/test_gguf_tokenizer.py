@@ -11,6 +11,7 @@ TEMPLATE = "{% for message in messages %}<|im_start|>{{ message['content'] }}<|i
 def metadata_of(tokens, kinds, word_rule, **ids):
     """The ``tokenizer.*`` fields of a GGUF file with one merge, of two digits."""
     return {
+        "general.architecture": {"smollm": "llama", "qwen2": "qwen2"}[word_rule],
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": word_rule,
         "tokenizer.ggml.tokens": tokens,
@@ -69,7 +70,15 @@ def test_a_saved_tokenizer_is_the_same(tmp_path, metadata):
     assert loaded.get_chat_template() == TEMPLATE
 
 
-@pytest.mark.parametrize("change", [{"tokenizer.ggml.pre": "llama-bpe"}, {"tokenizer.ggml.model": "llama"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tokenizer.ggml.pre": "llama-bpe"},
+        {"tokenizer.ggml.pre": "smollm"},  # another's words
+        {"tokenizer.ggml.model": "llama"},
+        {"general.architecture": "mamba"},
+    ],
+)
 def test_another_family_is_refused(change):
     with pytest.raises(GgufError, match="of another family"):
         whole_tokenizer(qwen_metadata() | change, max_length=64)

@@ -1,11 +1,12 @@
 """Half a GGUF file is refused; both real models answer."""
 
 import hashlib
+import json
 
 import pytest
 import torch
 from real_parts.gguf_tokenizer import GgufError
-from real_parts.language_models import GgufModel, join_pieces, set_end_tokens
+from real_parts.language_models import GgufModel, join_pieces, read_metadata, set_end_tokens, write_folder
 from real_parts.packages import PackageError
 
 VISION_TOKENS = {"<|vision_start|>": 151652, "<|vision_end|>": 151653, "<|image_pad|>": 151655, "<|video_pad|>": 151656}
@@ -37,6 +38,43 @@ def test_pieces_in_another_order_are_no_gguf(tmp_path, make_wheel):
     swapped = GgufModel(tuple(reversed(PIECES)), WHOLE.sha256)
     with pytest.raises(GgufError, match="are no GGUF file"):
         join_pieces(swapped, [wheel, wheel], tmp_path / "model.gguf")
+
+
+@pytest.fixture
+def another_family(tmp_path):
+    """A whole GGUF file of GPT-2's architecture with Llama 3's words."""
+    import gguf
+    import numpy as np
+
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "gpt2")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list(["a", "b"])
+    writer.add_tensor("token_embd.weight", np.ones((64, 64), np.float32))
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+        write()
+    writer.close()
+    return path
+
+
+def test_a_gguf_of_another_family_is_refused_before_its_weights_are_read(another_family, tmp_path, monkeypatch):
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("weights were read"))
+    with pytest.raises(GgufError, match="of another family") as refusal:
+        write_folder(another_family, tmp_path)
+    assert refusal.value.given == "architecture gpt2, tokenizer gpt2, words llama-bpe"
+    assert refusal.value.allowed == "llama, gpt2, smollm; qwen2, gpt2, qwen2"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
+
+
+@pytest.mark.parametrize("kept", [0.9, 0.5, 0.01])
+def test_a_gguf_that_was_cut_off_is_refused(another_family, kept):
+    whole = another_family.read_bytes()
+    another_family.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(GgufError, match=r"'model\.gguf' is a damaged GGUF file"):
+        read_metadata(another_family)
 
 
 @pytest.mark.parametrize(("padding", "ends"), [(2, 2), (0, [2, 0])])
@@ -82,6 +120,29 @@ def test_qwens_tokenizer_is_whole(real_part):
         == (config.eos_token_id, config.pad_token_id)
         == (151645, 151643)
     )
+
+
+@pytest.mark.real
+def test_qwens_embedding_and_head_are_two_tensors(real_part):
+    from safetensors import safe_open
+
+    config = json.loads((real_part("qwen2.5-coder") / "config.json").read_text())
+    assert config["tie_word_embeddings"] is False
+    with safe_open(real_part("qwen2.5-coder") / "model.safetensors", "pt") as weights:
+        rows = [weights.get_slice(name)[:16] for name in ("lm_head.weight", "model.embed_tokens.weight")]
+    assert not torch.equal(*rows) and torch.allclose(*rows, atol=0.02)  # one matrix, rounded to Q8_0 and to Q5_0
+
+
+@pytest.mark.real
+def test_smollms_weights_lie_on_a_grid_of_four_bits(real_part):
+    """Q4_1: 16 numbers a block of 32, so that rounding to four bits anew rounds twice."""
+    from safetensors import safe_open
+
+    with safe_open(real_part("smollm2") / "model.safetensors", "pt") as weights:
+        layers = [name for name in weights.keys() if name.endswith("proj.weight") and "layers.0." in name]  # noqa: SIM118
+        numbers = {name: weights.get_slice(name)[:32].reshape(-1, 32) for name in layers}
+    assert len(numbers) == 7
+    assert {max(len(block.unique()) for block in blocks) for blocks in numbers.values()} == {16}
 
 
 @pytest.mark.real

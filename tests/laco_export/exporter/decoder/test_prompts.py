@@ -62,3 +62,14 @@ def test_texts_that_cannot_be_used_are_refused(tmp_path, content, match):
     with pytest.raises(UsageError, match=match) as caught:
         user_windows(lambda text: list(text.encode()), [path])
     assert caught.value.allowed
+
+
+@pytest.mark.real
+def test_a_real_models_first_position_holds_a_hundred_times_the_others_activations(smollm2):
+    """Why prompts are real: random weights have no such position, and a norm over all of them would be its norm."""
+    model, prompts = smollm2
+    chat = next(prompt for _, prompt in prompts.greedy)
+    with torch.inference_mode():
+        states = model.model(torch.from_numpy(chat.ids[None]), output_hidden_states=True).hidden_states
+    norms = states[len(states) // 2][0].norm(dim=-1)  # [T], after the layers' first half
+    assert norms[0] > 100 * norms[1:].max()

@@ -23,6 +23,18 @@ def test_every_family_computes_what_pytorch_computes(make_language_model, export
             assert report[part]["same_best_token"] == 1
 
 
+@pytest.mark.real
+def test_halves_are_good_enough_for_a_real_model(smollm2, export, tmp_path):
+    """With 0.992 of the norm where 0.99 was allowed they were close to being refused, at random tokens and noise."""
+    model, prompts = smollm2
+    report = verify_decoder(model, tmp_path, export(model, tmp_path, "fp16"), prompts)
+    for way in ("whole", "cached"):
+        assert report[way]["cosine"] > 0.9999
+        assert report[way]["norm_ratio"] == pytest.approx(1, abs=0.007)
+    assert report["cost"]["kl_mean"] < 1e-3
+    assert report["cost"]["same_where_decided"] == 1
+
+
 def test_more_bits_lose_less(make_language_model, export, tmp_path):
     model = make_language_model()
     costs = {}

@@ -1,0 +1,25 @@
+"""The texts that a user gives to round over and to judge on (``--llm-texts``), read and refused in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import UsageError
+
+_ALLOWED = "text files in UTF-8"
+
+
+def read_user_text(path: Path) -> str:
+    """A file's text.
+
+    Raises:
+        UsageError: it cannot be read, is not UTF-8, or holds nothing but white space.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"a text of --llm-texts cannot be read: {reason}", given=str(path), allowed=_ALLOWED) from None
+    if not text.strip():
+        raise UsageError("a text of --llm-texts is empty", given=str(path), allowed=_ALLOWED)
+    return text
