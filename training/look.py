@@ -77,8 +77,8 @@ class Look:
         causes = f"visual embeddings are {self.rms_over_text:.2g} x the text's, {self.between_pictures:.0%} of their "
         return (
             f"a picture is worth nothing that can be told from chance: {measured}; the model answers without looking "
-            f"({causes}variance lies between pictures). Train longer; if that does not help, lower the learning rates of "
-            "compressor and projector, or start the projector at the text's scale (model.projector_start: text_rms)"
+            f"({causes}variance lies between pictures). Train longer; if that does not help, lower the learning rates "
+            "of compressor and projector, or start the projector at the text's scale (model.projector_start: text_rms)"
         )
 
     def to_dict(self) -> dict:

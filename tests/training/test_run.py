@@ -258,6 +258,20 @@ def test_the_plan(recipe, capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_plan_proposes_rates_for_another_batch(recipe, capsys):
+    """A hundred and twenty-eighth of the batch: rates over 11.3."""
+    rates = ["--set", "all_stages.rates_for_batch=512"]
+    assert main(["--recipe", recipe, *rates, "--dry-run", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["parts"]
+    assert first["fitting_learning_rates"] == {"compressor": 8.8e-5, "projector": 8.8e-5}
+    assert second["fitting_learning_rates"]["encoder"] == 8.8e-6
+    assert main(["--recipe", recipe, *rates, "--dry-run"]) == 0
+    said = "".join(capsys.readouterr().err.split())
+    assert "--setstages.1.learning_rates.compressor=8.8e-05--setstages.1.learning_rates.projector=8.8e-05" in said
+    assert main(["--recipe", recipe, "--dry-run"]) == 0
+    assert "another batch" not in capsys.readouterr().err
+
+
 def test_a_tokenizer_that_is_not_ready(recipe, make_plain, tmp_path, capsys):
     """It is made ready for the plan as for the run, which pads its batches."""
     parts = Path(load_recipe(recipe).model.encoder).parent
