@@ -2,6 +2,7 @@
 
     python benchmarks/training_steps.py stage-1 [--rounds 5]   # PT in the paper: merge layer and projector train
     python benchmarks/training_steps.py stage-2 [--rounds 5]   # IT: everything trains
+    python benchmarks/training_steps.py kept [--rounds 5]      # stage 1, the frozen blocks' outputs computed and read
     python benchmarks/training_steps.py flops                  # the operations of the same steps, counted by torch
 
 One model with random weights carries a merge layer at each depth (an elastic checkpoint), so that the depths share
@@ -21,6 +22,7 @@ import ctypes
 import gc
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -124,6 +126,45 @@ def measure(stage: str, rounds: int, device: str) -> None:
         _write(stage, device, summary(stage, runs, batch))
 
 
+def measure_kept(rounds: int, device: str) -> None:
+    """Stage 1's step with the frozen blocks computed and with their outputs read from the disk, in turns."""
+    from laco_training.frozen_outputs import keep_frozen_outputs
+    from laco_training.parameter_groups import set_trainable
+
+    model = make_model(device)
+    set_trainable(model, dict.fromkeys(TRAINED["stage-1"]))
+    batch = make_batch(model, "stage-1")
+    seconds: dict[str, dict[str, list[float]]] = {d: {"computed": [], "read": [], "cpu_to_wall": []} for d in DEPTHS}
+    with tempfile.TemporaryDirectory() as folder:
+        keeper = keep_frozen_outputs(model, Path(folder))
+        for depth in DEPTHS:  # computed and kept; a warm-up too
+            model.set_depth(depth)
+            step(model, batch)
+        entries = [file.stat().st_size for file in Path(folder).rglob("*.safetensors")]
+        for _ in range(rounds):
+            for depth in DEPTHS:
+                model.set_depth(depth)
+                for way, used in (("computed", None), ("read", keeper)):
+                    model.vision_model.keeper = used
+                    model.zero_grad(set_to_none=False)
+                    start, cpu = time.perf_counter(), time.process_time()
+                    step(model, batch)
+                    spent = time.perf_counter() - start
+                    seconds[depth][way].append(spent)
+                    seconds[depth]["cpu_to_wall"].append((time.process_time() - cpu) / spent)
+    values = {
+        "batch": {"samples": len(batch["input_ids"]), "tiles": len(batch["pixel_values"])},
+        "rounds": rounds,
+        "bytes_a_tile": max(entries),
+        "depths": {
+            depth: {way: median(values) for way, values in ways.items()}
+            | {"read_over_computed": median(r / c for r, c in zip(ways["read"], ways["computed"], strict=True))}
+            for depth, ways in seconds.items()
+        },
+    }
+    _write("kept", device, values)
+
+
 def summary(stage: str, runs: dict, batch: dict[str, torch.Tensor]) -> dict:
     rows, tokens = batch["input_ids"].shape
     seconds = {depth: median(values["seconds"]) for depth, values in runs.items()}
@@ -215,12 +256,14 @@ def _write(part: str, device: str, values: dict) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=[*PAPER, "flops"])
+    parser.add_argument("part", choices=[*PAPER, "kept", "flops"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     if arguments.part == "flops":
         _write("flops", arguments.device, count_flops())
+    elif arguments.part == "kept":
+        measure_kept(arguments.rounds, arguments.device)
     else:
         measure(arguments.part, arguments.rounds, arguments.device)
     return 0
