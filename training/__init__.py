@@ -17,7 +17,7 @@ recipe to the checkpoint, in reading order:
 - :mod:`.stage_data`: a stage's samples, their order, and the place in it;
 - :mod:`.resuming`: checkpoints inside a stage;
 - :mod:`.trainer`: HF's Trainer with what is our own;
-- :mod:`.step_note`: what progress shows of a step;
+- :mod:`.step_callbacks`: what happens around an optimiser step;
 - :mod:`.look`: what a picture is worth to a model;
 - :mod:`.look_command`: ``laco-train look``;
 - :mod:`.frozen_outputs`: what frozen blocks give of a picture, kept on the disk;

@@ -75,7 +75,7 @@ def train_stage(
     """
     from laco_export.models import checkpoint
 
-    from .trainer import StepProgress
+    from .step_callbacks import StepProgress
 
     processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
     folder = output.parent / f"{output.name}-progress"
@@ -190,7 +190,8 @@ def _make_trainer(
     tensorboard: Path | None,
 ):
     from .data import BrokenSamples, Collator
-    from .trainer import DepthSampler, StageTrainer, training_arguments
+    from .step_callbacks import DepthSampler
+    from .trainer import StageTrainer, training_arguments
 
     dataset = open_stage_data(stage, loaded.processor, data_folder, seed=seed)
     of_epochs = stage.steps(len(dataset))

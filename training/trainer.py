@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from dataclasses import fields
 from math import isfinite
 from pathlib import Path
-from random import Random
 
 import torch
 from safetensors import SafetensorError
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from laco_export.errors import LacoError
 from laco_export.machine import peak_memory
@@ -27,14 +26,10 @@ from .padding_picture import add_padding_picture
 from .parameter_groups import optimizer_groups
 from .recipe import StageRecipe
 from .schedule import cosine_schedule
-from .step_note import step_note
+from .step_callbacks import LEARNING_RATE, LOOK
 
 _ZIP_WRITER = ("PytorchStreamWriter", "inline_container")
 _NAMED_SAMPLES = 32  # ids in an error message
-LEARNING_RATE = "learning_rate/"
-"""In the log: before a group's name."""
-LOOK = "look/"
-"""In the log: before a field of :class:`.look.Look`."""
 _LOOK_FIELDS = ("worth", "rms_over_text", *(key.name for key in fields(Look)))
 
 
@@ -268,44 +263,6 @@ class _StepTotals:
         self.tokens += tokens
         self.samples += samples
         self.truncated += truncated
-
-
-class DepthSampler(TrainerCallback):
-    """Elastic depth: each optimiser step merges at one of the checkpoint's depths, drawn by seed and step.
-
-    Every process draws the same depth, and a resumed run the depth that an uninterrupted one would have drawn.
-    """
-
-    def __init__(self, vision_model, seed: int):
-        self.vision_model, self.seed = vision_model, seed
-
-    def on_step_begin(self, args, state, control, **_) -> None:
-        blocks = self.vision_model.compression.blocks
-        self.vision_model.block = Random(f"{self.seed} depth {state.global_step}").choice(blocks)
-
-    def on_train_end(self, args, state, control, **_) -> None:
-        self.vision_model.block = self.vision_model.compression.blocks[0]
-
-
-class StepProgress(TrainerCallback):
-    """Tells a command's progress of each step, its loss and its learning rates; at once of the steps that a resumed run
-    has behind it."""
-
-    def __init__(self, advance):
-        self.advance = advance
-        self.worth: float | None = None  # of the last look
-
-    def on_train_begin(self, args, state, control, **_) -> None:
-        self.advance(state.global_step)
-
-    def on_step_end(self, args, state, control, **_) -> None:
-        self.advance(1)
-
-    def on_log(self, args, state, control, logs=None, **_) -> None:
-        rates = [value for name, value in (logs or {}).items() if name.startswith(LEARNING_RATE)]
-        if rates and "loss" in logs:
-            self.worth = logs.get(f"{LOOK}worth", self.worth)
-            self.advance(0, note=step_note(logs["loss"], rates, self.worth))
 
 
 def training_arguments(

@@ -17,8 +17,8 @@ from laco_training.look import joined_look
 from laco_training.recipe import StageRecipe, TilingRecipe
 from laco_training.stage_data import load_position, open_stage_data
 from laco_training.stages import train_stage
-from laco_training.step_note import step_note
-from laco_training.trainer import DepthSampler, StageTrainer
+from laco_training.step_callbacks import DepthSampler, step_note
+from laco_training.trainer import StageTrainer
 
 RATES = {"encoder": 1e-3, "compressor": 2e-3, "projector": 1e-3, "language_model": 1e-3}
 FIRST = {"compressor": 1e-3, "projector": 1e-3}

@@ -25,7 +25,7 @@ from laco_export.models.encoders.aimv2 import AIMV2
 from laco_export.preprocessing import ImagePreprocessing, load_image
 
 from ..data import IGNORED, read_entries
-from ..step_note import step_note
+from ..step_callbacks import step_note
 from .charts import HIGHEST
 from .optimizers import PretrainingOptimizer, batches
 from .recipe import Pretraining

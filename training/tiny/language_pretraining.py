@@ -16,7 +16,7 @@ from laco_export.atomic import new_directory
 from laco_export.conversation import IMAGE_MARK, render_with_mask
 
 from ..data import IGNORED, plain_pieces, read_entries, turns_of
-from ..step_note import step_note
+from ..step_callbacks import step_note
 from .optimizers import PretrainingOptimizer, batches
 from .recipe import Pretraining
 from .tokenizer import train_tokenizer
