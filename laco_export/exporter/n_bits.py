@@ -213,7 +213,7 @@ def pack_numbers(numbers: np.ndarray, scales: np.ndarray, zeros: np.ndarray, bit
 
 
 def stack_rounded(matrices: list[RoundedMatrix]) -> RoundedMatrix:
-    """Matrices of the same inputs and bits, their rows one below the other."""
+    """Matrices of the same inputs and one width, their rows one below the other."""
     if len(matrices) == 1:
         return matrices[0]
     first = matrices[0]
