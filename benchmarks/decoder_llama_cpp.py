@@ -232,7 +232,7 @@ def draw(ours: dict, theirs: dict) -> None:
         ):
             for axis, key in zip(row, ("bits_a_weight", "step_over_int4_before")):
                 points = [(kind, entry) for kind, entry in rows.items() if entry.get(key) and "perplexity" in entry]
-                points = [(kind, entry) for kind, entry in points if kind != "fp16"]
+                points = [(kind, entry) for kind, entry in points if kind != "fp16" and "run" not in entry]
                 axis.plot(
                     [entry[key] for _, entry in points],
                     [entry["perplexity"] / given for _, entry in points],
@@ -249,6 +249,7 @@ def draw(ours: dict, theirs: dict) -> None:
         row[0].legend()
         for axis in row:
             axis.grid(alpha=0.3)
+            axis.margins(x=0.15)
     save_chart(figure, CHART)
 
 

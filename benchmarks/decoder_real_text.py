@@ -53,8 +53,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=7)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    default = Path.home() / ".cache" / "laco-export" / "real-parts"
-    parts = Path(os.environ.get("LACO_REAL_PARTS", default))
+    parts = parts_folder()
     DECODER_PRECISIONS[BEFORE.name] = BEFORE
     LOGITS_TOLERANCES[BEFORE.name] = LOGITS_TOLERANCES["int4"]
     document = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
@@ -107,6 +106,11 @@ def measure(parts: Path, name: str, arguments: argparse.Namespace) -> dict[str, 
         rows[precision]["step_over_int4_before"] = ratio
     print(name, json.dumps(times), flush=True)
     return rows
+
+
+def parts_folder() -> Path:
+    """Where ``make real-parts`` put the parts."""
+    return Path(os.environ.get("LACO_REAL_PARTS", Path.home() / ".cache" / "laco-export" / "real-parts"))
 
 
 def prose_windows(parts: Path, tokenizer, count: int) -> list[DecoderPrompt]:

@@ -25,8 +25,8 @@ def choose_eight_bits(language_model, precision: DecoderPrecision, prompt: Decod
     """The modules that keep eight bits, with what each would cost alone in four, in nats a token.
 
     As many as :attr:`~.precision.DecoderPrecision.eight_bit_share` of the weights allows, dearest by the byte first.
-    What one product of the graph computes keeps one width: two products and their outputs joined take longer than the
-    bytes that they save.
+    What one product of the graph computes keeps one width, so that it stays one: a layer's two products more, and the
+    join of their outputs, are paid for at each step.
     """
     costs = expected_costs(language_model, precision, prompt)
     sizes = {name: language_model.get_submodule(name).weight.numel() for name in costs}
