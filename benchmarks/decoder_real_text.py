@@ -34,7 +34,7 @@ from laco_export.exporter.decoder import (
     prompts_of,
     verify_decoder,
 )
-from laco_export.exporter.decoder.prompts import windows_of
+from laco_export.exporter.decoder.prompts import DecoderPrompt, windows_of
 from laco_export.exporter.decoder.proof import LOGITS_TOLERANCES
 from laco_export.exporter.decoder.rounding_cost import divergence, given_logits, log_softmax
 from laco_export.exporter.decoder.stepping import decoder_session, run_decoder
@@ -53,8 +53,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=7)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    default = Path.home() / ".cache" / "laco-export" / "real-parts"
-    parts = Path(os.environ.get("LACO_REAL_PARTS", default))
+    parts = parts_folder()
     DECODER_PRECISIONS[BEFORE.name] = BEFORE
     LOGITS_TOLERANCES[BEFORE.name] = LOGITS_TOLERANCES["int4"]
     document = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
@@ -72,7 +71,7 @@ def measure(parts: Path, name: str, arguments: argparse.Namespace) -> dict[str, 
     model = AutoModelForCausalLM.from_pretrained(parts / name, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(parts / name)
     prompts = prompts_of(SimpleNamespace(tokenizer=tokenizer), [], -1, [])
-    prose = windows_of(tokenizer((parts / "prose" / "prose.txt").read_text()).input_ids)[16:][: arguments.windows]
+    prose = prose_windows(parts, tokenizer, arguments.windows)
     embeds = [window.embeds(model.get_input_embeddings().weight) for window in prose]
     wanted = np.arange(len(embeds[0]) - 1)
     references = [log_softmax(given_logits(model, each, wanted)) for each in embeds]
@@ -107,6 +106,16 @@ def measure(parts: Path, name: str, arguments: argparse.Namespace) -> dict[str, 
         rows[precision]["step_over_int4_before"] = ratio
     print(name, json.dumps(times), flush=True)
     return rows
+
+
+def parts_folder() -> Path:
+    """Where ``make real-parts`` put the parts."""
+    return Path(os.environ.get("LACO_REAL_PARTS", Path.home() / ".cache" / "laco-export" / "real-parts"))
+
+
+def prose_windows(parts: Path, tokenizer, count: int) -> list[DecoderPrompt]:
+    """Windows of prose that nothing is rounded over, behind the book's front matter."""
+    return windows_of(tokenizer((parts / "prose" / "prose.txt").read_text()).input_ids)[16:][:count]
 
 
 def verdict(model, folder: Path, decoder, prompts) -> dict | str:

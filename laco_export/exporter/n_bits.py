@@ -17,6 +17,7 @@ whole numbers: ONNX Runtime's CPU kernel does not pack weights whose zero points
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,41 +141,59 @@ def unpack_zero_points(packed: np.ndarray, bits: int, blocks: int) -> np.ndarray
     return np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1)[:, :blocks]
 
 
-def grid_of_blocks(
-    weights: np.ndarray, bits: int, importance: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The scale and whole zero point of each block that keep its weights best.
+def grid_of_blocks(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """The scale and whole zero point of each block that keep its weights best, among :func:`fitted_grids`.
 
-    Ranges of :data:`RANGES` are tried; each scale is then fitted to the numbers that it gave, by least squares.
+    Args:
+        weights: float32 ``[N, blocks, block_size]``.
+
+    Returns:
+        scales and zero points, float32 ``[N, blocks]``.
+    """
+    best_error = np.full(weights.shape[:2], np.inf, np.float32)
+    scales, zeros = np.ones_like(best_error), np.zeros_like(best_error)
+    for scale, zero in fitted_grids(weights, bits):
+        difference = centred_numbers(weights, scale, zero, bits) * scale[..., None]
+        difference -= weights
+        error = np.einsum("nbk,nbk->nb", difference, difference)
+        better = error < best_error
+        best_error = np.where(better, error, best_error)
+        scales, zeros = np.where(better, scale, scales), np.where(better, zero, zeros)
+    return scales, zeros
+
+
+def fitted_grids(
+    weights: np.ndarray, bits: int, importance: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Scales and whole zero points to try: of each of :data:`RANGES`, the scale fitted to the numbers that it gives.
 
     Args:
         weights: float32 ``[N, blocks, block_size]``.
         importance: of each weight's squared error, ``[blocks, block_size]``; None for equal ones.
 
-    Returns:
+    Yields:
         scales and zero points, float32 ``[N, blocks]``.
     """
     largest = np.float32((1 << bits) - 1)
     low, high = np.minimum(weights.min(-1), 0), np.maximum(weights.max(-1), 0)
-    best_error = np.full(low.shape, np.inf, np.float32)
-    scales, zeros = np.ones_like(low), np.zeros_like(low)
-    counted = np.ones(weights.shape[1:], np.float32) if importance is None else importance
     for share in RANGES:
         scale = np.maximum((high - low) * np.float32(share) / largest, np.finfo(np.float32).tiny * 4)
         zero = np.clip(np.rint(-low * np.float32(share) / scale), 0, largest)
-        for _ in range(2):
-            numbers = centred_numbers(weights, scale, zero, bits)
-            difference = numbers * scale[..., None]
-            difference -= weights
-            error = np.einsum("nbk,nbk,bk->nb", difference, difference, counted)
-            better = error < best_error
-            best_error = np.where(better, error, best_error)
-            scales, zeros = np.where(better, scale, scales), np.where(better, zero, zeros)
-            products = np.einsum("nbk,nbk,bk->nb", numbers, weights, counted)
-            squares = np.einsum("nbk,nbk,bk->nb", numbers, numbers, counted)
-            fitted = np.divide(products, squares, out=scale.copy(), where=squares > 0)
-            scale = np.where(fitted > 0, fitted, scale)
-    return scales, zeros
+        yield fitted_scales(centred_numbers(weights, scale, zero, bits), weights, scale, importance), zero
+
+
+def fitted_scales(
+    numbers: np.ndarray, weights: np.ndarray, scales: np.ndarray, importance: np.ndarray | None = None
+) -> np.ndarray:
+    """The scales ``[…]`` by which numbers ``[…, K]`` come closest to weights; ``scales`` where none does.
+
+    Args:
+        importance: of each squared error, as far as it broadcasts to ``[…, K]``; None for equal ones.
+    """
+    counted = numbers if importance is None else numbers * importance
+    products, squares = (np.einsum("...k,...k->...", counted, other) for other in (weights, numbers))
+    fitted = np.divide(products, squares, out=scales.astype(np.float32), where=squares > 0)
+    return np.where(fitted > 0, fitted, scales)
 
 
 def centred_numbers(weights: np.ndarray, scales: np.ndarray, zeros: np.ndarray, bits: int) -> np.ndarray:
@@ -194,7 +213,7 @@ def pack_numbers(numbers: np.ndarray, scales: np.ndarray, zeros: np.ndarray, bit
 
 
 def stack_rounded(matrices: list[RoundedMatrix]) -> RoundedMatrix:
-    """Matrices of the same inputs and bits, their rows one below the other."""
+    """Matrices of the same inputs and one width, their rows one below the other."""
     if len(matrices) == 1:
         return matrices[0]
     first = matrices[0]

@@ -17,6 +17,7 @@ writes the files; :func:`verify_decoder` compares them with PyTorch.
 - :mod:`.sentences`: the text of them that ships with the package;
 - :mod:`.user_texts`: the text of them that the user gives;
 - :mod:`.eight_bits`: which layers of a four-bit decoder keep eight bits;
+- :mod:`.compensation`: a matrix to few bits, its errors made good by later columns;
 - :mod:`.rounding`: layers' weights to few bits, over text;
 - :mod:`.realize`: from the graph of names to what ONNX Runtime runs, its weights in a precision;
 - :mod:`.rounded`: PyTorch with the weights that a quantised decoder stores;

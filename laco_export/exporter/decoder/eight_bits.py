@@ -16,26 +16,31 @@ from torch.nn import functional
 
 from .precision import DecoderPrecision, block_size_for
 from .prompts import DecoderPrompt
-from .skeleton import linear_layers
+from .skeleton import linear_layers, products
 
 _TOKENS = 192  # of one prompt: the estimate's order, not its digits, is what is used
-_EXTRA_BYTES = 0.5  # a weight, from four bits to eight
 
 
 def choose_eight_bits(language_model, precision: DecoderPrecision, prompt: DecoderPrompt) -> dict[str, float]:
     """The modules that keep eight bits, with what each would cost alone in four, in nats a token.
 
     As many as :attr:`~.precision.DecoderPrecision.eight_bit_share` of the weights allows, dearest by the byte first.
+    What one product of the graph computes keeps one width, so that it stays one: a layer's two products more, and the
+    join of their outputs, are paid for at each step.
     """
     costs = expected_costs(language_model, precision, prompt)
     sizes = {name: language_model.get_submodule(name).weight.numel() for name in costs}
     left = precision.eight_bit_share * sum(sizes.values())
+
+    def of_all(values: dict, names: tuple[str, ...]):
+        return sum(values[name] for name in names)
+
     chosen = {}
-    for name in sorted(costs, key=lambda name: -costs[name] / (sizes[name] * _EXTRA_BYTES)):
-        if sizes[name] > left:
+    for names in sorted(products(language_model), key=lambda names: -of_all(costs, names) / of_all(sizes, names)):
+        if of_all(sizes, names) > left:
             break
-        left -= sizes[name]
-        chosen[name] = costs[name]
+        left -= of_all(sizes, names)
+        chosen |= {name: costs[name] for name in names}
     return chosen
 
 

@@ -19,7 +19,7 @@ memory twice at the peak of loading.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -131,36 +131,15 @@ class Realizer:
         bias = ""
         if any(module.bias is not None for _, module in modules):
             bias = self._add(f"{name}.bias", np.concatenate([_bias(module) for _, module in modules]))
-        bits, block_size = self.precision.of_head() if name == HEAD else self.precision.of_blocks()
-        if name == HEAD or bits is None:
-            inputs = self._matrix(name, _stack([module.weight for _, module in modules]), bits, block_size)
-        else:
-            self._rounded_products(node, modules, name, bias)
+        if name != HEAD and self.precision.bits is not None:
+            matrix = stack_rounded([self.rounded[part] for part, _ in modules])
+            inputs = self._rounded_matrix(name, matrix)
+            self._product(node.input[0], inputs, bias, node.output[0], shape, matrix.bits, matrix.block_size)
             return
+        bits, block_size = self.precision.of_head() if name == HEAD else self.precision.of_blocks()
+        inputs = self._matrix(name, _stack([module.weight for _, module in modules]), bits, block_size)
         write = self._sliced_product if name == HEAD else self._product
         write(node.input[0], inputs, bias, node.output[0], shape, bits, block_size)
-
-    def _rounded_products(self, node: onnx.NodeProto, modules: list, name: str, bias: str) -> None:
-        """A product, or one for each run of neighbours of equal bits and their outputs joined."""
-        matrices = [(part, self.rounded[part]) for part, _ in modules]
-        runs = [list(run) for _, run in groupby(matrices, key=lambda entry: entry[1].bits)]
-        source, target = node.input[0], node.output[0]
-        parts, row, rows = [], 0, sum(module.out_features for _, module in modules)
-        for run in runs:
-            matrix = stack_rounded([matrix for _, matrix in run])
-            stored, output, part_bias = name, target, bias
-            if len(runs) > 1:
-                stored, output = joined_name([part for part, _ in run]), f"{target}[{row}]"
-                part_bias = self._slice(bias, row, row + len(matrix.blocks), rows) if bias else ""
-            inputs = self._rounded_matrix(stored, matrix)
-            shape = len(matrix.blocks), matrix.columns
-            self._product(source, inputs, part_bias, output, shape, matrix.bits, matrix.block_size)
-            parts.append(output)
-            row += len(matrix.blocks)
-        if len(runs) > 1:
-            if bias:
-                self.initializers.remove(self._references[bias])
-            self._node("Concat", parts, target, axis=-1)
 
     def _sliced_product(self, source, inputs: list[str], bias: str, target: str, shape, bits, block_size) -> None:
         """As :meth:`_product`, by slices of the matrix's rows that ONNX Runtime maps and packs one by one."""

@@ -67,11 +67,10 @@ def _of_module(stored: dict[str, np.ndarray], language_model, name: str, precisi
     """A layer's matrix, taken out of the stacked q, k and v."""
     parent, _, kind = name.rpartition(".")
     start, whole = 0, name
-    for stacked in ("qkv", "qk", "kv"):
-        if kind[0] in stacked and f"{parent}.{stacked}_proj.blocks" in stored and f"{name}.blocks" not in stored:
-            whole = f"{parent}.{stacked}_proj"
-            before = [f"{parent}.{other}_proj" for other in stacked[: stacked.index(kind[0])]]
-            start = sum(language_model.get_submodule(other).out_features for other in before)
+    if f"{name}.blocks" not in stored and kind[0] in "qkv":
+        whole = f"{parent}.qkv_proj"
+        before = [f"{parent}.{other}_proj" for other in "qkv"[: "qkv".index(kind[0])]]
+        start = sum(language_model.get_submodule(other).out_features for other in before)
     module = language_model.get_submodule(name)
     blocks = stored[f"{whole}.blocks"]  # [N, blocks, bytes]
     rows, count, _ = blocks.shape

@@ -165,3 +165,15 @@ def linear_layers(language_model) -> dict[str, nn.Linear]:
         for name, module in language_model.named_modules()
         if isinstance(module, nn.Linear) and name != HEAD
     }
+
+
+def products(language_model) -> list[tuple[str, ...]]:
+    """The linear layers by what one product of the graph computes: q, k and v together, any other alone."""
+    stacked = {
+        kind: names
+        for attention, layer in _layers(language_model)
+        if not hasattr(layer.self_attn, "q_norm")
+        for names in [tuple(f"{attention}.{kind}_proj" for kind in "qkv")]
+        for kind in names
+    }
+    return list(dict.fromkeys(stacked.get(name, (name,)) for name in linear_layers(language_model)))
