@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 ratio=arguments.ratio,
                 feature_layer=arguments.feature_layer,
                 tiling=_tiling(arguments),
-                match_text_rms=arguments.match_text_rms,
+                prepare=_match_text_rms if arguments.match_text_rms else None,
                 force=arguments.force,
                 say=lambda change: say(f"language model: {change}"),
             )
@@ -105,6 +105,13 @@ def _run(arguments: argparse.Namespace) -> None:
     untrained = ", ".join(model.config.untrained[:-1]) + " and " if len(model.config.untrained) > 1 else ""
     untrained += model.config.untrained[-1]
     say(f"{arguments.output}: untrained {untrained}; train it with laco-train")
+
+
+def _match_text_rms(model, _processor) -> None:
+    from laco_export.models.initialization import scale_projector
+
+    before, after = scale_projector(model)
+    say(f"text embeddings have a root mean square of {after:.3g}: the projector's {before:.3g} is scaled to it")
 
 
 def _grid(text: str) -> tuple[int, int]:

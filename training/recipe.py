@@ -22,7 +22,7 @@ MOST_SEED = 2**31 - 1  # NumPy takes 32 bits, and each stage's seed lies a littl
 PRECISIONS = ("fp32", "bf16")
 OPTIMIZERS = ("adamw", "muon")
 GROUPINGS = ("length", "none")
-PROJECTOR_STARTS = ("default", "text_rms")
+PROJECTOR_STARTS = ("default", "text_rms", "captions")
 _FAR = 4  # times another batch than the learning rates were made for: the rates would double or halve
 
 
@@ -254,8 +254,9 @@ class ModelRecipe:
     Attributes:
         encoder, language_model: folders of pretrained parts; both left out where the recipe makes its own (``tiny``).
         feature_layer, video_pooling: see :class:`~laco_export.models.configuration.LacoConfig`.
-        projector_start: default (PyTorch's, as LLaVA does), or text_rms: scaled so that visual embeddings have the root
-            mean square of the text's.
+        projector_start: default (PyTorch's, as LLaVA does); text_rms: scaled so that visual embeddings have the root
+            mean square of the text's; captions: solved for the words of the first stage's answers
+            (:mod:`.projector_start`).
     """
 
     encoder: str | None = None

@@ -181,10 +181,31 @@ class _Run:
                 model.language_model or self.folder / "stage-0" / "llm",
                 start,
                 say=lambda change: say(f"language model: {change}"),
-                match_text_rms=model.projector_start == "text_rms",
+                prepare=self._start_projector,
                 **model.options(),
                 **self.recipe.compression.options(),
             )
+
+    def _start_projector(self, model, processor) -> None:
+        """As ``model.projector_start`` says; PyTorch's own start is already there."""
+        from laco_export.models.initialization import scale_projector
+
+        if self.recipe.model.projector_start == "text_rms":
+            before, after = scale_projector(model)
+            say(f"text embeddings have a root mean square of {after:.3g}: the projector's {before:.3g} is scaled to it")
+        elif self.recipe.model.projector_start == "captions":
+            from .projector_start import SAMPLES, start_from_captions
+            from .stages import open_frozen_stage
+
+            name, stage = self.recipe.ordered_stages()[0]
+            seed = stage_seed(self.seed, name)
+            outputs = self.folder / FROZEN_OUTPUTS
+            with (
+                open_frozen_stage(model, processor, stage, self.data, outputs, seed=seed) as data,
+                progress("solving for the projector", min(SAMPLES, len(data))) as advance,
+            ):
+                explained = start_from_captions(model, data, advance=advance)
+            say(f"the projector explains {explained:.0%} of the variance of {min(SAMPLES, len(data))} answers' words")
 
     def make_stage(self, name: str, *, force: bool = False) -> None:
         """Train one stage from the one before it in the recipe."""

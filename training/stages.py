@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -214,6 +215,35 @@ def _make_trainer(
     if len(loaded.model.vision_model.compression.blocks) > 1:
         trainer.add_callback(DepthSampler(loaded.model.vision_model, seed))
     return trainer
+
+
+@contextmanager
+def open_frozen_stage(
+    model: LacoForConditionalGeneration,
+    processor: LacoProcessor,
+    stage: StageRecipe,
+    data_folder: Path,
+    frozen_outputs: Path,
+    *,
+    seed: int,
+) -> Iterator:
+    """A stage's samples by index, and while the block runs a model that computes as the stage will: in its precision,
+    and with the outputs of frozen blocks kept where the stage keeps them."""
+    import torch
+
+    from .frozen_outputs import keep_frozen_outputs
+    from .parameter_groups import set_trainable
+
+    dataset = open_stage_data(replace(stage, streaming=False), processor, data_folder, seed=seed)
+    set_trainable(model, stage.learning_rates)
+    if stage.keep_frozen_outputs:
+        keep_frozen_outputs(model, frozen_outputs)
+    try:
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=stage.precision == "bf16"):
+            yield dataset
+    finally:
+        model.vision_model.keeper = None
+        model.requires_grad_(True)
 
 
 def _keep_frozen_outputs(loaded: Checkpoint, folder: Path) -> None:

@@ -23,7 +23,7 @@ def initialize(
     at: str | Sequence[str] = "1/2",
     method: str | None = "laco",
     dtype: torch.dtype | None = None,
-    match_text_rms: bool = False,
+    prepare: Callable[[LacoForConditionalGeneration, LacoProcessor], None] | None = None,
     force: bool = False,
     say: Callable[[str], None] | None = None,
     **options,
@@ -37,7 +37,7 @@ def initialize(
         output: the checkpoint folder to write.
         at, method, options: see :meth:`LacoForConditionalGeneration.from_parts`.
         dtype: of all parts; None takes the language model's.
-        match_text_rms: scale the projector so that visual embeddings start with the root mean square of the text's
+        prepare: called with the model and its processor before they are written, to change how new layers start
             (:func:`scale_projector`).
         say: called with each sentence about what the tokenizer needed.
 
@@ -52,11 +52,10 @@ def initialize(
     model = LacoForConditionalGeneration.from_parts(
         vision, llm, at=at, method=method, image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), **options
     ).to(llm.dtype)
-    if match_text_rms:
-        before, after = scale_projector(model)
-        if say:
-            say(f"text embeddings have a root mean square of {after:.3g}: the projector's {before:.3g} is scaled to it")
-    checkpoint.save(model, LacoProcessor.for_model(model, tokenizer), output, force=force)
+    processor = LacoProcessor.for_model(model, tokenizer)
+    if prepare:
+        prepare(model, processor)
+    checkpoint.save(model, processor, output, force=force)
     return model
 
 
