@@ -11,7 +11,7 @@ same FP32 graph, calibrated on the same training pictures and judged on the 60 h
 TensorRT are run node by node in half arithmetic, the others by ONNX Runtime.
 
 What stands in DIR is not made again; ``benchmarks/results/real_tower.json`` gets each row as soon as it is there, and
-``docs/real-weights.png`` is drawn of it.
+``docs/real-weights.png`` and the tables of ``docs/real-weights.md`` are made of it.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ from measured_on import measured_on
 from real_weights.block_chart import draw_errors
 from real_weights.labelled_pictures import LabelledPictures
 from real_weights.plain_conversions import plain_half, plain_int8
+from real_weights.score_table import write_table
 from real_weights.tower_runs import boundaries_of, features_of, opened
 
+from laco_calibration.statistics.records import STATISTICS_NAME, Statistics
 from laco_export.agreement import agreement
 from laco_export.bundle import Bundle, open_bundle
 from laco_export.depth import Depth
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "real_tower.json"
-CHART = ROOT / "docs" / "real-weights.png"
+PAGE, CHART = ROOT / "docs" / "real-weights.md", ROOT / "docs" / "real-weights.png"
 OBSERVED, GOLDEN, FOLLOWED = 64, 8, 12
 """Training pictures that INT8 is calibrated on, and that FP16's islands are measured on; held-out pictures that are
 followed through the blocks."""
@@ -70,18 +72,18 @@ class Tower:
         self.training = LabelledPictures.read(parts / "pictures" / "train.json")
         self.held_out = LabelledPictures.read(parts / "pictures" / "heldout.json")
 
-    def bundle(self, precision: str, target: str = "trt10.3") -> Bundle:
-        """Of ``laco-export --fp32``, ``--fp16``, or ``laco-calibrate`` (``int8``, ``w8``, ``w4``)."""
+    def bundle(self, precision: str, target: str = "trt10.3", **options) -> Bundle:
+        """Of ``laco-export --fp32``, ``--fp16``, or ``laco-calibrate`` (``int8``, ``w8``, ``w4``) with ``options``."""
         reader = "" if target == "trt10.3" else f"-{target}"
-        output = self.folder / f"{self.name}-{precision}{reader}"
+        output = self.folder / "-".join([self.name, precision + reader, *map(str, options.values())])
         if not output.exists():
             make = self._export if precision in ("fp32", "fp16") else self._calibrate
-            make(precision, target, output)
+            make(precision, target, output, **options)
         return open_bundle(output)
 
-    def graph(self, precision: str, target: str = "trt10.3") -> Path:
+    def graph(self, precision: str, target: str = "trt10.3", **options) -> Path:
         """The file of a bundle's graph at batch 1."""
-        bundle = self.bundle(precision, target)
+        bundle = self.bundle(precision, target, **options)
         return bundle.file(bundle.manifest.vision.graphs[0].file)
 
     def plain(self, name: str, make: Callable[[Path, Path], None]) -> Path:
@@ -118,7 +120,7 @@ class Tower:
         options = {"at": self.depth, "target": target, "precision": precision, "images": images, "output": output}
         export_bundle(ExportOptions(self._checkpoint(), **options, llm=None, compile=False))
 
-    def _calibrate(self, number_format: str, target: str, output: Path) -> None:
+    def _calibrate(self, number_format: str, target: str, output: Path, **options) -> None:
         from laco_calibration.options import CalibrationOptions
         from laco_calibration.pipeline import calibrate
         from laco_calibration.source.held_out import JUDGES
@@ -131,6 +133,7 @@ class Tower:
                 number_format=number_format,
                 compile=False,
                 output=output,
+                **options,
             )
         )
 
@@ -158,11 +161,12 @@ CONVERSIONS = {
         plain_int8_of("plain-int8-symmetric", operators=["MatMul"], symmetric=True), half=False
     ),
     "int8 plain, all operators": Conversion(plain_int8_of("plain-int8-all"), half=False),
+    "int8 trt10.3, --method mse": Conversion(lambda tower: tower.graph("int8", method="mse"), half=True),
     "weights alone int8": Conversion(lambda tower: tower.graph("w8", "ort-cpu"), half=False),
     "weights alone int4": Conversion(lambda tower: tower.graph("w4", "ort-cpu"), half=False),
 }
 """In the order of the table."""
-SOME_DEPTHS_ONLY = ("weights alone int8", "weights alone int4")
+AT_HALF_ALONE = ("fp16 plain, keep_io_types", "int8 trt10.3, --method mse", "weights alone int8", "weights alone int4")
 
 
 def judge_of(tower: Tower, held_out: list[np.ndarray]):
@@ -192,14 +196,23 @@ def relative_errors(tower: Tower, graph: Path, pictures: list[np.ndarray], *, ha
 
 
 def what_was_chosen(tower: Tower, precision: str, target: str = "trt10.3") -> dict:
-    """Of a bundle's manifest: what stays FP32 and why, and each block as calibration judged it."""
-    vision = tower.bundle(precision, target).manifest.vision
+    """Of a bundle's manifest: what stays FP32 and why, each block as calibration judged it, and the worst boundary and
+    branch of the comparison with PyTorch."""
+    manifest = tower.bundle(precision, target).manifest
+    vision = manifest.vision
     islands = [node for node in vision.kept_fp32 if "(rule)" not in node["reason"]]
     by_rule = len(vision.kept_fp32) - len(islands)
     chosen = {"fp32_by_rule": by_rule, "fp32_by_measurement": islands}
+    for kind in ("tensors", "branches"):
+        if compared := manifest.accuracy.get(kind):
+            worst = min(compared, key=lambda tensor: tensor["cosine"])
+            chosen[f"worst of {kind}"] = {
+                key: worst[key] for key in ("name", "cosine", "norm_ratio", "max_abs", "largest")
+            }
     if vision.calibration is not None:
         record = vision.calibration
-        kept = ("name", "region", "eight_bit", "reason", "points", "method", "smoothing", "base_ms", "eight_bit_ms")
+        kept = ("name", "region", "eight_bit", "reason", "points", "method", "smoothing")
+        chosen["most cut off by mse"] = most_cut_off(tower.bundle(precision, target))
         chosen |= {
             "points_on_judging_pictures": record["points"],
             "blocks": [{key: block[key] for key in kept} for block in record["blocks"]],
@@ -207,11 +220,21 @@ def what_was_chosen(tower: Tower, precision: str, target: str = "trt10.3") -> di
     return chosen
 
 
-def measure(tower: Tower, wanted: list[str], document: dict) -> None:
-    """Rows that ``document`` does not have."""
+def most_cut_off(bundle: Bundle) -> dict:
+    """The Linear layer whose input's range ``--method mse`` makes smallest beside the whole: both magnitudes."""
+    statistics = Statistics.load(bundle.file(STATISTICS_NAME))
+    whole, cut = (
+        {name: max(map(abs, bounds)) for name, bounds in statistics.ranges(method).items()} for method in ("max", "mse")
+    )
+    name = max(whole, key=lambda name: whole[name] / cut[name])
+    return {"linear": statistics.tensors[name].readers[0], "max": whole[name], "mse": cut[name]}
+
+
+def measure(tower: Tower, wanted: list[str], towers: dict) -> None:
+    """The ``wanted`` rows that the tower's record in ``towers`` does not have."""
     held_out = tower.pixel_values(tower.held_out)
     judge = judge_of(tower, held_out)
-    record = document.setdefault(tower.name, {"depth": tower.depth, "size": tower.size})
+    record = towers.setdefault(tower.name, {"depth": tower.depth, "size": tower.size})
     record["fp32_right_kinds"] = judge.fp32_right_kinds
     record["majority"] = Counter(tower.held_out.kinds).most_common(1)[0][1]
     rows = record.setdefault("rows", {})
@@ -220,13 +243,13 @@ def measure(tower: Tower, wanted: list[str], document: dict) -> None:
         graph = conversion.make(tower)
         scores = judge.scores(features_of(graph, held_out, half=conversion.half))
         rows[name] = asdict(scores)
-        if name not in SOME_DEPTHS_ONLY:
+        if name not in AT_HALF_ALONE:
             rows[name]["by_block"] = relative_errors(tower, graph, held_out[:FOLLOWED], half=conversion.half)
         print(tower.name, name, json.dumps({key: rows[name][key] for key in asdict(scores)}), flush=True)
         merge_results("real_tower", towers={tower.name: record})
-    record["fp16"] = what_was_chosen(tower, "fp16")
-    for target in ("trt10.3", "ort-cpu"):
-        record[f"int8 {target}"] = what_was_chosen(tower, "int8", target)
+    for name, bundle in {"fp16": ("fp16",), "int8 trt10.3": ("int8",), "int8 ort-cpu": ("int8", "ort-cpu")}.items():
+        if name in rows:
+            record.setdefault("chosen", {})[name] = what_was_chosen(tower, *bundle)
     merge_results("real_tower", towers={tower.name: record})
 
 
@@ -240,18 +263,19 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore", module="onnxconverter_common")
-    document = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"towers": {}}
+    towers = json.loads(RESULTS.read_text()).get("towers", {}) if RESULTS.exists() else {}
     libraries = ("torch", "onnxruntime", "onnx", "onnxconverter-common", "numpy")
     facts = {"observed": OBSERVED, "held_out": 60, "followed_through_blocks": FOLLOWED, "encoder": "DINOv2-Small"}
     merge_results("real_tower", **measured_on(*libraries), **facts)
     for depth in arguments.at:
-        wanted = arguments.only or [name for name in CONVERSIONS if depth == "1/2" or name not in SOME_DEPTHS_ONLY]
+        wanted = arguments.only or [name for name in CONVERSIONS if depth == "1/2" or name not in AT_HALF_ALONE]
         measure(
             Tower(arguments.folder, arguments.parts or default_parts(), arguments.size, depth),
             wanted,
-            document["towers"],
+            towers,
         )
-    draw_errors(json.loads(RESULTS.read_text())["towers"], CHART)
+    draw_errors(towers, CHART)
+    write_table(towers, PAGE)
 
 
 def default_parts() -> Path:

@@ -20,9 +20,13 @@ FOLLOWED = {
 
 
 def draw_errors(towers: Mapping[str, dict], path: Path) -> None:
-    """Write the chart of ``real_tower.json``'s towers of 224 pixels."""
-    shown = [tower for tower in towers.values() if tower["size"] == 224 and "int8 trt10.3" in tower]
-    shown.sort(key=lambda tower: [block["region"] for block in tower["int8 trt10.3"]["blocks"]].index("merge"))
+    """Write the chart of ``real_tower.json``'s towers of 224 pixels that have all rows of it; none where none has."""
+    shown = [tower for tower in towers.values() if tower["size"] == 224 and set(FOLLOWED) <= set(tower["rows"])]
+    shown.sort(
+        key=lambda tower: [block["region"] for block in tower["chosen"]["int8 trt10.3"]["blocks"]].index("merge")
+    )
+    if not shown:
+        return
     figure = new_figure(560 * len(shown), 860)
     panels = figure.subplots(2, len(shown), squeeze=False, sharey="row", height_ratios=(2, 3))
     for (alone, together), tower in zip(panels.T, shown):
@@ -39,7 +43,7 @@ def draw_errors(towers: Mapping[str, dict], path: Path) -> None:
 def _draw_alone(panel, tower: dict) -> None:
     """Two bars a block: the form for TensorRT and the form for ONNX Runtime; red where it was left as it is."""
     for offset, target in ((-0.2, "trt10.3"), (0.2, "ort-cpu")):
-        blocks = tower[f"int8 {target}"]["blocks"]
+        blocks = tower["chosen"][f"int8 {target}"]["blocks"]
         colours = [(GOOD if target == "trt10.3" else QUIET) if block["eight_bit"] else BAD for block in blocks]
         places = [place + offset for place in range(len(blocks))]
         panel.bar(places, [block["points"] for block in blocks], 0.38, color=colours)

@@ -55,7 +55,8 @@ def boundaries_of(graph_file: Path) -> list[str]:
     A boundary has its PyTorch module's name, and ``vision_model.`` begins it.
     """
     graph = onnx.load(graph_file, load_external_data=False).graph
-    return [name for node in graph.node for name in node.output if name.startswith("vision_model.")]
+    names = (name for node in graph.node for name in node.output if name.startswith("vision_model."))
+    return [name for name in names if "/" not in name]  # a rewrite's own tensors are named after a node
 
 
 def _input_dtype(graph_file: Path) -> np.dtype:
