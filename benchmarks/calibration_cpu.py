@@ -55,7 +55,8 @@ def with_pairs(base: Bundle, calibrated: Bundle, folder: Path) -> Path:
     scales = {name: np.asarray(values, np.float32) for name, values in statistics.scales.items()}
     fold_scales(graph, find_folds(graph, find_blocks(graph)), scales)
     chosen = [block["name"] for block in record["blocks"] if block["eight_bit"]]
-    FORMS["trt10.3"].place(graph, Placement(INT8, chosen, statistics.ranges(record["method"]), {}))
+    methods = {block["name"]: block["method"] for block in record["blocks"]}
+    FORMS["trt10.3"].place(graph, Placement(INT8, chosen, statistics.ranges(methods), {}))
     with WeightFile(folder / "pairs.data") as weights:
         write_graph(graph, folder / "pairs.onnx", weights, ir_version=base.manifest.vision.ir_version)
     return folder / "pairs.onnx"

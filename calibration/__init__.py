@@ -13,6 +13,7 @@ that is faster and accurate enough, or to the reason why there is none. In the o
 - :mod:`.earlier_statistics`: those of an interrupted run or of other calibrations;
 - :mod:`.smoothing`, a folder: outlier channels moved into the weights;
 - :mod:`.observation`: smoothing and observation, the first two steps;
+- :mod:`.range_choice`: which method cuts the ranges of each block;
 - :mod:`.quantizing`, a folder: the quantised graph, in the form that a target wants;
 - :mod:`.blocks`, a folder: errors and times of blocks, and the fastest choice of them;
 - :mod:`.answers`: what the language model still says, and right answers of whole bundles;

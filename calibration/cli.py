@@ -50,7 +50,10 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--recipe", nargs="?", const="", help=argparse.SUPPRESS)  # the old spelling, refused by name
     parser.add_argument(
-        "--method", default="mse", help="how ranges are chosen: mse (the default), max, percentile, entropy"
+        "--method",
+        default="auto",
+        help="how ranges are chosen: auto (the default: mse or max, whichever is better for the block), mse, max, "
+        "percentile, entropy",
     )
     parser.add_argument(
         "--max-drop",
@@ -163,11 +166,12 @@ def _compare(args: argparse.Namespace) -> None:
     from laco_export.errors import UsageError
 
     from .statistics.records import Statistics, compare
-    from .statistics.thresholds import METHODS
+    from .statistics.thresholds import AUTO, CANDIDATES, METHODS
 
-    if args.method not in METHODS:
-        raise UsageError("--method is not known", given=args.method, allowed=", ".join(METHODS))
-    differences = compare(*(Statistics.load(path) for path in args.compare), args.method)
+    if args.method not in (AUTO, *METHODS):
+        raise UsageError("--method is not known", given=args.method, allowed=", ".join((AUTO, *METHODS)))
+    method = CANDIDATES[0] if args.method == AUTO else args.method  # no picture is at hand to choose by
+    differences = compare(*(Statistics.load(path) for path in args.compare), method)
     if args.json:
         print(json.dumps([asdict(tensor) for tensor in differences], indent=2))
         return

@@ -22,7 +22,7 @@ from .smoothing.search import SEARCH_PICTURES, search_strengths
 from .source.held_out import require_enough
 from .statistics.observer import empty_statistics, observe
 from .statistics.records import Statistics, scales_digest
-from .statistics.thresholds import METHODS
+from .statistics.thresholds import candidates_of, minimum_of
 
 _EQUAL_POINTS = 1e-3
 """Points by which folding may move ``image_features`` in FP32: it changes the order of roundings and nothing else."""
@@ -61,10 +61,12 @@ class Observation:
 
     Attributes:
         statistics: of the smoothed graph's tensors; of no picture for weights alone.
+        methods: block → the method that its ranges are cut by; empty for weights alone.
         ranges: Linear input → the range that is kept of it; empty for weights alone.
     """
 
     statistics: Statistics
+    methods: Mapping[str, str]
     ranges: Mapping[str, tuple[float, float]]
 
 
@@ -88,7 +90,7 @@ def smooth(context: CalibrationContext) -> SmoothedGraph:
     if earlier is None and not context.weights_only:
         # The search takes a minute at full size; pictures that break only later are counted in observe_pictures().
         left = [picture for picture in context.division.observed if str(picture.path) not in context.picture_set.broken]
-        require_enough(len(left), context.picture_set, options.method, METHODS[options.method].minimum)
+        require_enough(len(left), context.picture_set, options.method, minimum_of(options.method))
     chosen_before = earlier
     if options.smoothing_of is not None and earlier is None:
         chosen_before = load_statistics(options.smoothing_of, digest)
@@ -115,7 +117,7 @@ def _search(
             folds,
             context.division.tiles[:SEARCH_PICTURES],
             context.number_format,
-            context.options.method,
+            candidates_of(context.options.method),
             half_scales=context.form.half_scales,
             advance=advance,
         )
@@ -138,8 +140,8 @@ def _fold_and_compare(
     return error
 
 
-def observe_pictures(context: CalibrationContext, smoothed: SmoothedGraph) -> Observation:
-    """Stream every Linear's input into histograms, picture by picture, and cut the ranges from them.
+def observe_pictures(context: CalibrationContext, smoothed: SmoothedGraph) -> Statistics:
+    """Stream every Linear's input into histograms, picture by picture; of no picture for weights alone.
 
     Raises:
         CalibrationError: the model computes inf or NaN; too few pictures could be read.
@@ -151,20 +153,20 @@ def observe_pictures(context: CalibrationContext, smoothed: SmoothedGraph) -> Ob
         statistics.scales = {name: [float(v) for v in scale] for name, scale in smoothed.scales.items()}
         statistics.smoothing = scales_digest(statistics.scales)
     if context.weights_only:
-        return Observation(statistics, {})
+        return statistics
     seen, progress = set(statistics.pictures), options.progress_file
     todo = [picture for picture in context.division.observed if picture.sha256 not in seen]
     with context.steps.step("observe the pictures", len(todo)) as advance, quiet():
         statistics.save(progress)  # an interrupted run keeps its smoothing
         observe(smoothed.graph, context.bundle, context.picture_set, todo, statistics, keep=progress, advance=advance)
     try:
-        require_enough(len(statistics.pictures), context.picture_set, options.method, METHODS[options.method].minimum)
+        require_enough(len(statistics.pictures), context.picture_set, options.method, minimum_of(options.method))
     except CalibrationError:
         progress.unlink()
         raise
     statistics.broken |= context.picture_set.broken
     _note_judges_that_were_seen(context, statistics)
-    return Observation(statistics, statistics.ranges(options.method))
+    return statistics
 
 
 def _note_judges_that_were_seen(context: CalibrationContext, statistics: Statistics) -> None:

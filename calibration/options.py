@@ -11,7 +11,7 @@ from laco_export.errors import UsageError
 from laco_export.exporter.targets import DEFAULT_TARGET, TARGETS
 
 from .quantizing import FORMS, QuantizedForm
-from .statistics.thresholds import METHODS
+from .statistics.thresholds import AUTO, METHODS
 
 _ASKED_BY = {
     "int8": "INT8 (the default)",
@@ -32,7 +32,8 @@ class CalibrationOptions:
         questions: conversations to ask both bundles (``--questions``); None takes those of ``images`` where it has any.
         target: who will read the graph (``--target``), a name of :data:`~laco_export.exporter.targets.TARGETS`; None
             leaves it to the bundle (see :func:`with_target`).
-        method: how ranges are chosen (``--method``), a name of :data:`~.statistics.thresholds.METHODS`.
+        method: how ranges are chosen (``--method``): a name of :data:`~.statistics.thresholds.METHODS`, or ``auto``,
+            which takes for each block the better of two.
         max_drop: points that may be lost (``--max-drop``): 100·(1 - cosine) and 100·|norm ratio - 1| at the projector
             on the worst judging picture, and right answers where there are questions with answers.
         number_format: ``int8``, ``fp8`` (``--fp8``), ``w8`` or ``w4`` (``--weights-only``).
@@ -54,7 +55,7 @@ class CalibrationOptions:
     images: list[Path] = field(default_factory=list)
     questions: Path | None = None
     target: str | None = None
-    method: str = "mse"
+    method: str = AUTO
     max_drop: float = 1.0
     number_format: str = "int8"
     all_int8: bool = False
@@ -78,7 +79,10 @@ class CalibrationOptions:
                 "calibration needs real pictures",
                 allowed="--images with a folder, picture files, a .txt list, or the training data's .json",
             )
-        for name, choice, allowed in (("--target", self.target, [None, *FORMS]), ("--method", self.method, METHODS)):
+        for name, choice, allowed in (
+            ("--target", self.target, [None, *FORMS]),
+            ("--method", self.method, [AUTO, *METHODS]),
+        ):
             if choice not in allowed:
                 raise UsageError(f"{name} is not known", given=choice, allowed=", ".join(filter(None, allowed)))
         if self.target is not None:

@@ -3,8 +3,8 @@
     report = calibrate(CalibrationOptions(bundle=Path("laco-at1_2-fp32"), images=[Path("photos")]))
 
 verify the bundle → find the pictures, hold some back to judge on → smoothing and observation (:mod:`.observation`) →
-sensitivity of each block (:mod:`.sensitivity`) → selection and quantization, judged as a file (:mod:`.selection`) →
-let TensorRT try it (:mod:`.tensorrt_gate`) → compare with PyTorch → manifest → rename.
+ranges (:mod:`.range_choice`) → sensitivity of each block (:mod:`.sensitivity`) → selection and quantization, judged as
+a file (:mod:`.selection`) → let TensorRT try it (:mod:`.tensorrt_gate`) → compare with PyTorch → manifest → rename.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .observation import Observation, SmoothedGraph, observe_pictures, smooth
 from .options import CalibrationOptions, source_target_of, with_target
 from .plot import draw_blocks
 from .quantizing.quantized_graphs import carry
+from .range_choice import choose_ranges
 from .record import calibration_record
 from .report import CalibrationReport
 from .selection import Selection, select
@@ -36,7 +37,7 @@ from .source.held_out import Division, divide
 from .source.picture_set import PictureSet, find_pictures, find_questions
 from .source.source_bundle import exported, open_source_bundle
 from .statistics.records import STATISTICS_NAME
-from .statistics.thresholds import METHODS
+from .statistics.thresholds import minimum_of
 from .tensorrt_gate import compile_quantized_graphs
 
 _PLOT_NAME = "calibration.png"
@@ -71,7 +72,7 @@ def calibrate(options: CalibrationOptions) -> CalibrationReport:
 
 def _calibrate(context: CalibrationContext) -> CalibrationReport:
     smoothed = smooth(context)
-    observation = observe_pictures(context, smoothed)
+    observation = choose_ranges(context, smoothed, observe_pictures(context, smoothed))
     sensitivity = measure_sensitivity(context, smoothed, observation)
     selection = select(context, smoothed, observation, sensitivity)
     chosen = context.placement(selection.choice.blocks, observation.ranges).node_names(smoothed.graph)
@@ -101,8 +102,7 @@ def _find_pictures(options: CalibrationOptions, bundle: Bundle) -> tuple[Picture
     picture_set = find_pictures(options.images)
     if options.questions is not None:
         picture_set.questions = find_questions(options.questions)
-    minimum = METHODS[options.method].minimum
-    return picture_set, divide(picture_set, bundle, limit=options.limit, minimum=minimum)
+    return picture_set, divide(picture_set, bundle, limit=options.limit, minimum=minimum_of(options.method))
 
 
 def _golden_proof(context: CalibrationContext, smoothed: SmoothedGraph, selection: Selection) -> dict:

@@ -6,7 +6,6 @@ module paths are PyTorch's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 
 from laco_export.machine import cpu_title
@@ -54,12 +53,14 @@ def calibration_record(
         "time": "unmeasured" if times is None else "measured",
         "device": None if times is None else cpu_title(),
         "milliseconds": None if times is None else {name: series.to_dict() for name, series in times.items()},
-        "blocks": [_block(block, smoothed.strengths, sensitivity, selection) for block in smoothed.blocks],
+        "blocks": [_block(block, smoothed, observation, sensitivity, selection) for block in smoothed.blocks],
         "linears": _linears(context, smoothed, observation, selection),
     }
 
 
-def _block(block: Block, strengths: Mapping[str, float], sensitivity: Sensitivity, selection: Selection) -> dict:
+def _block(
+    block: Block, smoothed: SmoothedGraph, observation: Observation, sensitivity: Sensitivity, selection: Selection
+) -> dict:
     times = None if sensitivity.times is None else sensitivity.times[block.name]
     error, choice = sensitivity.errors[block.name], selection.choice
     return {
@@ -71,7 +72,8 @@ def _block(block: Block, strengths: Mapping[str, float], sensitivity: Sensitivit
         "points": error.points,
         "base_ms": None if times is None else times.base,
         "eight_bit_ms": None if times is None else times.eight_bit,
-        "smoothing": strengths.get(block.name, 0.0),
+        "smoothing": smoothed.strengths.get(block.name, 0.0),
+        "method": observation.methods.get(block.name),
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .source.picture_set import SHOWN
+from .statistics.thresholds import AUTO
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _answers(score: dict) -> str:
 
 def _block_table(record: dict):
     """One row a block, each swapped alone: points lost, norm ratio and the share of FP32's answer tokens that is kept,
-    its milliseconds, and its smoothing strength. Columns that say nothing are left out."""
+    its milliseconds, how its ranges were cut, and its smoothing strength. Columns that say nothing are left out."""
     from rich.table import Table
 
     number = lambda digits: lambda value: "" if value is None else f"{value:.{digits}f}"
@@ -95,8 +96,11 @@ def _block_table(record: dict):
         "answers": ("agreement", number(3)),
         "ms": ("base_ms", number(2)),
         "8-bit ms": ("eight_bit_ms", number(2)),
+        "ranges": ("method", lambda value: value or ""),
         "smooth": ("smoothing", lambda value: f"{value:g}" if value else ""),
     }
+    if record["method"] != AUTO:
+        del shown["ranges"]  # the same for all
     shown = {head: (key, show) for head, (key, show) in shown.items() if any(block[key] for block in record["blocks"])}
     table = Table(title="blocks, each swapped alone", title_justify="left")
     table.add_column("block", no_wrap=True)

@@ -47,7 +47,7 @@ def measure_sensitivity(context: CalibrationContext, smoothed: SmoothedGraph, ob
     """
     tiles, names = context.division.tiles, smoothed.block_names
     fp32_features = _fp32_features(context)
-    swap = _swap(context, smoothed, observation)
+    swap = swap_of(context, smoothed, observation.ranges)
     judge = BlockJudge(SegmentRunner(smoothed.graph), swap, tiles, _answer_share(context, fp32_features))
     with context.steps.step("measure each block's sensitivity", len(names) * len(tiles)) as advance:
         errors = judge.each(names, advance)
@@ -61,10 +61,11 @@ def _fp32_features(context: CalibrationContext) -> list[np.ndarray]:
         return [session.run(None, {name: tile})[0] for tile in context.division.tiles]
 
 
-def _swap(context: CalibrationContext, smoothed: SmoothedGraph, observation: Observation) -> Swap:
-    placement = context.placement(smoothed.block_names, observation.ranges)
+def swap_of(context: CalibrationContext, smoothed: SmoothedGraph, ranges: Mapping[str, tuple[float, float]]) -> Swap:
+    """What exchanges any blocks of the graph for their few-bit form, with these ``ranges`` of Linear inputs."""
+    placement = context.placement(smoothed.block_names, ranges)
     blocks = {name: block_of(name) for name in placement.node_names(smoothed.graph)}
-    return Swap(context.number_format, observation.ranges, blocks, half_scales=context.form.half_scales)
+    return Swap(context.number_format, ranges, blocks, half_scales=context.form.half_scales)
 
 
 def _answer_share(

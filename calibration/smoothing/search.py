@@ -31,7 +31,7 @@ def search_strengths(
     folds: Sequence[Fold],
     pictures: Sequence[np.ndarray],
     number_format: NumberFormat,
-    method: str,
+    methods: Sequence[str],
     *,
     half_scales: bool,
     advance: Callable[[], None] = lambda: None,
@@ -40,7 +40,8 @@ def search_strengths(
 
     Args:
         pictures: ``pixel_values [1, 3, H, W]`` each.
-        method: how ranges are chosen, a name of :data:`~laco_calibration.statistics.thresholds.METHODS`.
+        methods: how ranges may be chosen, names of :data:`~laco_calibration.statistics.thresholds.METHODS`: a strength
+            is worth what the best of them makes of it.
 
     Returns:
         block → strength, and Linear input → scales ``[C]`` of the blocks whose strength is above 0.
@@ -50,7 +51,7 @@ def search_strengths(
     searched = [block for block in blocks if block.name in with_folds]
     cuts = [runner.run_with_cuts(picture, [block.name for block in searched])[1] for picture in pictures]
     weights = {node.name: node.inputs[1].values for node in runner.nodes if is_linear(node)}
-    rounding = _Rounding(number_format, method, half_scales)
+    rounding = _Rounding(number_format, tuple(methods), half_scales)
     strengths, scales = {}, {}
     for block in searched:
         trial = _Trial(runner, _run_plain(runner, block, [cut[block.name] for cut in cuts]), weights, rounding)
@@ -83,10 +84,10 @@ def _best_strength(
 
 @dataclass(frozen=True)
 class _Rounding:
-    """How the block would be rounded: number format, method of the ranges, scales in half precision."""
+    """How the block would be rounded: number format, methods of the ranges, scales in half precision."""
 
     number_format: NumberFormat
-    method: str
+    methods: tuple[str, ...]
     half_scales: bool
 
 
@@ -139,12 +140,24 @@ class _Trial:
         return histogram
 
     def error(self, scales: Mapping[str, np.ndarray]) -> float:
-        """Squared error of the block's output, all pictures together.
+        """Squared error of the block's output, all pictures together, by the method with the least.
 
         Here a scaled input is divided where it is read. In the graph a fold divides columns of another Linear (or a
         norm): with one weight scale a column that changes no rounding.
         """
-        scalings, matrices = self._scalings(scales), self._rounded_weights(scales)
+        matrices = self._rounded_weights(scales)
+        histograms = {source: self.histogram_of(source, scales.get(source)) for source in self.plain.inputs}
+        return min(
+            self._error_by(self._scalings(histograms, method), matrices, scales) for method in self.rounding.methods
+        )
+
+    def _error_by(
+        self,
+        scalings: Mapping[str, Scaling],
+        matrices: Mapping[str, torch.Tensor],
+        scales: Mapping[str, np.ndarray],
+    ) -> float:
+        """The same by one method's ``scalings``."""
 
         def swapped(node, x, weight):
             if node.name not in self.linears:
@@ -163,13 +176,15 @@ class _Trial:
         ]
         return sum(errors) if np.isfinite(errors).all() else np.inf
 
-    def _scalings(self, scales: Mapping[str, np.ndarray]) -> dict[str, Scaling]:
-        """Linear input → how it is rounded, divided by ``scales``; nothing for weights alone."""
-        kind, scalings = self.rounding.number_format.activations, {}
-        for source in self.plain.inputs if kind is not None else ():
-            bounds = clip_range(self.histogram_of(source, scales.get(source)), self.rounding.method)
-            scalings[source] = scaling(kind, *bounds, half_scales=self.rounding.half_scales)
-        return scalings
+    def _scalings(self, histograms: Mapping[str, Histogram], method: str) -> dict[str, Scaling]:
+        """Linear input → how it is rounded; nothing for weights alone."""
+        kind, half_scales = self.rounding.number_format.activations, self.rounding.half_scales
+        if kind is None:
+            return {}
+        return {
+            source: scaling(kind, *clip_range(histogram, method), half_scales=half_scales)
+            for source, histogram in histograms.items()
+        }
 
     def _rounded_weights(self, scales: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
         """Linear → its matrix multiplied by ``scales`` and rounded, float32 ``[in, out]``."""

@@ -17,6 +17,7 @@ import numpy as np
 from laco_export.atomic import write_text
 
 from ..errors import CalibrationError
+from ..graph.linear_layers import block_of
 from .histogram import Histogram
 from .thresholds import METHODS, clip_range
 
@@ -128,9 +129,14 @@ class Statistics:
                 todo="calibrate this bundle on the pictures, or name the bundle that the statistics were taken from",
             )
 
-    def ranges(self, method: str) -> dict[str, tuple[float, float]]:
-        """Linear inputs → the range that ``method`` keeps."""
-        return {name: clip_range(seen.histogram, method) for name, seen in self.tensors.items() if seen.readers}
+    def ranges(self, method: str | Mapping[str, str]) -> dict[str, tuple[float, float]]:
+        """Linear inputs → the range that is kept.
+
+        Args:
+            method: a name of :data:`~.thresholds.METHODS` for all of them, or block → the method for what it reads.
+        """
+        chosen = lambda seen: method if isinstance(method, str) else method[block_of(seen.readers[0])]
+        return {name: clip_range(seen.histogram, chosen(seen)) for name, seen in self.tensors.items() if seen.readers}
 
 
 def scales_digest(scales: Mapping[str, Sequence[float]]) -> str | None:

@@ -113,3 +113,22 @@ METHODS: dict[str, Method] = {
     "entropy": Method(_entropy, 8),
     "mse": Method(_mean_squared_error, 4),
 }
+
+AUTO = "auto"
+"""No method of its own: each of :data:`CANDIDATES` is tried on every block, and the better one taken."""
+
+CANDIDATES = ("mse", "max")
+"""The finest steps and the widest range. A few tokens of a pretrained encoder hold values that stand far out and that
+every later block reads: counted with the others they are cut off at little cost, and that is the dearest mistake. In
+other blocks what stands out is of no account, and finer steps are worth more. On pretrained weights ``percentile`` and
+``entropy`` were behind both (docs/real-weights.md)."""
+
+
+def candidates_of(method: str) -> tuple[str, ...]:
+    """The names of :data:`METHODS` that ``method`` tries: itself, or those of :data:`AUTO`."""
+    return CANDIDATES if method == AUTO else (method,)
+
+
+def minimum_of(method: str) -> int:
+    """Pictures that ``method``, or one of those that it tries, needs."""
+    return max(METHODS[name].minimum for name in candidates_of(method))

@@ -92,6 +92,6 @@ def test_too_few_pictures_are_told_before_the_search(fp32_folder, photographs, t
 
     monkeypatch.setattr(observation, "search_strengths", lambda *_, **__: pytest.fail("searched first"))
     images = sorted(photographs.iterdir())[:3]
-    with pytest.raises(CalibrationError, match="--method mse needs more pictures"):
+    with pytest.raises(CalibrationError, match="--method auto needs more pictures"):
         calibrate(CalibrationOptions(fp32_folder, images=images, output=tmp_path / "out"))
     assert not list(tmp_path.iterdir())

@@ -82,7 +82,7 @@ def judged_with_and_without(make_tiny_model, make_fp32_bundle, plant_outliers, p
         graph = graph_from_file(folder / "vision_b1.onnx")
         blocks = find_blocks(graph)
         folds = find_folds(graph, blocks)
-        strengths, scales = search_strengths(graph, blocks, folds, tiles[:2], INT8, "mse", half_scales=True)
+        strengths, scales = search_strengths(graph, blocks, folds, tiles[:2], INT8, ["mse"], half_scales=True)
         if smooth:
             before = SegmentRunner(graph).run(tiles[0]).numpy()
             fold_scales(graph, folds, scales)
