@@ -258,6 +258,26 @@ def test_the_plan(recipe, capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [("text_rms", "text embeddings have a root mean square of"), ("captions", "of the variance of 16 answers' words")],
+)
+def test_a_projector_starts_as_the_recipe_says(recipe, tmp_path, capsys, start, said):
+    """Where outputs of frozen blocks are kept, the solver's are the first stage's."""
+    options = [f"model.projector_start={start}", "stages.1.keep_frozen_outputs=true", "stages.1.epochs=0.25"]
+    arguments = ["--recipe", recipe, "--stage", "1", *(word for option in options for word in ("--set", option))]
+    assert main([*arguments, "--output", str(tmp_path / "run"), "--debug"]) == 0
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert main([*arguments[:-6], *arguments[-4:], "--output", str(tmp_path / "plain")]) == 0  # without the start
+    started, plain = (
+        checkpoint.load(tmp_path / run / "stage-0" / "checkpoint").model.projector for run in ("run", "plain")
+    )
+    assert torch.equal(started.linear_1.weight, plain.linear_1.weight)
+    assert not torch.allclose(started.linear_2.weight, plain.linear_2.weight)
+    entries = list((tmp_path / "run" / "frozen-outputs").rglob("*.safetensors"))
+    assert len(entries) == 3 or start != "captions"  # of one colour each: three pictures, whatever their names
+
+
 def test_the_plan_proposes_rates_for_another_batch(recipe, capsys):
     """A hundred and twenty-eighth of the batch: rates over 11.3."""
     rates = ["--set", "all_stages.rates_for_batch=512"]
