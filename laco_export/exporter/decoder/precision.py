@@ -99,7 +99,7 @@ DECODER_PRECISIONS = {
             "int4",
             bits=4,
             zero_points=True,
-            eight_bit_share=0.13,  # at most five bits a weight, also where blocks are of 64
+            eight_bit_share=0.12,  # at most five bits a weight, also where blocks are of 64
             head_bits=8,
             head_reason="with 4 bits fewer next tokens are PyTorch's (benchmarks/results/decoder_quality.json), and a "
             "tied head is the embedding too",
