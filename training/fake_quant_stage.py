@@ -100,4 +100,10 @@ def _attach(loaded, bundle: Bundle) -> int:
 def _gentle(stage: StageRecipe) -> StageRecipe:
     """The stage at :data:`RATE` of its learning rates."""
     rates = {name: rate * RATE for name, rate in stage.learning_rates.items()}
-    return replace(stage, learning_rates=rates, min_learning_rate=min(stage.min_learning_rate, *rates.values()))
+    # Rounded blocks give other outputs than those that were kept.
+    return replace(
+        stage,
+        keep_frozen_outputs=False,
+        learning_rates=rates,
+        min_learning_rate=min(stage.min_learning_rate, *rates.values()),
+    )

@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from laco_export.atomic import write_bytes
+from laco_export.console import say
 from laco_export.errors import ConfigError
 
 from . import processes
@@ -47,6 +48,7 @@ class FrozenOutputs:
     def __init__(self, folder: Path, weights: str):
         self.folder, self.weights = folder, weights
         self.computed = self.read = 0
+        self._refused = False  # the disk took no more
 
     def __call__(self, vision_model: LacoVisionModel, pixel_values: Tensor) -> Tensor:
         """``[B, 3, H, W]`` -> ``[B, P+N, C]``, in the dtype and on the device that the blocks would give."""
@@ -57,15 +59,38 @@ class FrozenOutputs:
         self.read += len(files) - len(missing)
         if missing:
             places = list(missing.values())
-            with torch.no_grad():
-                computed = vision_model.before_merge(pixel_values[places])
+            computed = self._compute(vision_model, pixel_values[places])
             self.computed += len(places)
-            for file, output in zip(missing, computed.cpu(), strict=True):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(file, save({_HIDDEN_STATES: output.contiguous()}))
+            self._keep(dict(zip(missing, computed.cpu(), strict=True)))
             fresh = dict(zip(missing, computed, strict=True))
             outputs = [fresh[file] if output is None else output for file, output in zip(files, outputs)]
         return torch.stack([output.to(pixel_values.device) for output in outputs])
+
+    @staticmethod
+    @torch.no_grad()
+    def _compute(vision_model: LacoVisionModel, pixel_values: Tensor) -> Tensor:
+        """Without dropout: one draw of it would be kept for ever."""
+        trains = vision_model.encoder.training
+        vision_model.encoder.eval()
+        try:
+            return vision_model.before_merge(pixel_values)
+        finally:
+            vision_model.encoder.train(trains)
+
+    def _keep(self, outputs: dict[Path, Tensor]) -> None:
+        """Where the disk takes no more, the rest is computed each time."""
+        if self._refused:
+            return
+        try:
+            for file, output in outputs.items():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(file, save({_HIDDEN_STATES: output.contiguous()}))
+        except OSError as error:
+            self._refused = True
+            say(
+                f"outputs of frozen blocks can no longer be kept in '{self.folder}' ({error.strerror}); those that are "
+                "missing are computed in every pass from here on"
+            )
 
     def _space(self, vision_model: LacoVisionModel, pixel_values: Tensor) -> str:
         """What entries depend on, the pixels apart."""
@@ -88,8 +113,8 @@ def keep_frozen_outputs(model: LacoForConditionalGeneration, folder: Path) -> Fr
         raise ConfigError("keep_frozen_outputs needs a frozen encoder", todo="set keep_frozen_outputs: false")
     if processes.shards_weights():
         raise ConfigError(
-            "keep_frozen_outputs does not go with sharded weights (FSDP, ZeRO-3)",
-            todo="set keep_frozen_outputs: false, or launch with DDP",
+            "keep_frozen_outputs does not go with FSDP or DeepSpeed, which may shard weights",
+            todo="set keep_frozen_outputs: false, or launch with DDP (torchrun)",
         )
     keeper = FrozenOutputs(folder, weights_digest(model.vision_model))
     model.vision_model.keeper = keeper
@@ -97,9 +122,10 @@ def keep_frozen_outputs(model: LacoForConditionalGeneration, folder: Path) -> Fr
 
 
 def weights_digest(vision_model: LacoVisionModel) -> str:
-    """SHA-256 of the encoder's tensors by name, dtype and content."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(vision_model.encoder.state_dict().items()):
+    """SHA-256 of the encoder: its layers, its configuration, and its tensors by name, dtype and content."""
+    encoder = vision_model.encoder
+    digest = hashlib.sha256(f"{encoder} {encoder.config.to_json_string()}".encode())
+    for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -113,9 +139,9 @@ def _entry(folder: Path, pixels: Tensor) -> Path:
 
 
 def _read(file: Path) -> Tensor | None:
-    """``[P+N, C]``; None where there is no entry or it is damaged."""
+    """``[P+N, C]``; None where there is no entry, or one that cannot be read."""
     try:
         with safe_open(file, framework="pt") as stored:
             return stored.get_tensor(_HIDDEN_STATES)
-    except (FileNotFoundError, SafetensorError):
+    except (OSError, SafetensorError):
         return None

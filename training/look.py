@@ -4,12 +4,11 @@ A falling loss does not say that pictures are used: a projector that gives every
 the language model learn the answers' form alone. What a picture is worth is how much the loss of its answer's tokens
 rises when the sample gets another sample's picture. Two figures tell early why it is worth nothing: the visual
 embeddings' root mean square over that of the text's (far above 1 they drown the text, far below they are not heard),
-and the share of their variance that lies between pictures (near 0 all pictures look alike).
+and the share of their variance that lies between tiles (near 0 all pictures look alike).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,10 +16,11 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 import torch
+from numpy import array_equal
 from torch import Tensor
 from torch.nn import functional as F
 
-from laco_export.tiling import SINGLE_TILE, layouts
+from laco_export.tiling import SINGLE_TILE, TokenLayout, layouts
 
 from .counted_positions import keep_counted_positions
 from .data.samples import IGNORED
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LEAST_WORTH = 0.01
 """Nats a token below which a picture is worth nothing, however surely: a loss of 2.00 instead of 1.99."""
 _ERRORS = 2  # standard errors that a worth must be above zero
+LEAST_SAMPLES = 4
+"""A standard error of fewer says nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Look:
         samples: those whose pictures could be exchanged; the losses are theirs.
         tokens: of their answers.
         loss, exchanged_loss: mean nats a token with the sample's own pictures and with others'.
-        error: standard error of their difference over the samples; infinite for a single one.
-        visual_rms, text_rms: root mean square of the visual and of the text's embeddings that the language model reads.
-        between_pictures: the share of the visual embeddings' variance that lies between tiles, 0 to 1.
+        error: standard error of their difference over the samples.
+        visual_rms, text_rms: root mean square of the embeddings that the projector gives and of the text's.
+        between_tiles: the share of the projector's variance that lies between tiles, 0 to 1; an untiled picture is one.
     """
 
     samples: int
@@ -53,7 +55,7 @@ class Look:
     error: float
     visual_rms: float
     text_rms: float
-    between_pictures: float
+    between_tiles: float
 
     @property
     def worth(self) -> float:
@@ -74,16 +76,17 @@ class Look:
         measured = f"{self.worth:.3f} ± {self.error:.3f} nats a token over {self.samples} samples"
         if not self.worth_nothing:
             return f"a picture is worth {measured}"
-        causes = f"visual embeddings are {self.rms_over_text:.2g} x the text's, {self.between_pictures:.0%} of their "
         return (
             f"a picture is worth nothing that can be told from chance: {measured}; the model answers without looking "
-            f"({causes}variance lies between pictures). Train longer; if that does not help, lower the learning rates "
-            "of compressor and projector, or start the projector at the text's scale (model.projector_start: text_rms)"
+            f"(visual embeddings are {self.rms_over_text:.2g} x the text's, {self.between_tiles:.0%} of their variance "
+            "lies between tiles). Train longer; if that does not help, lower the learning rates of compressor and "
+            "projector, or try another model.projector_start"
         )
 
     def to_dict(self) -> dict:
         """Plain values, the derived ones too."""
-        return {**asdict(self), "worth": self.worth, "worth_nothing": self.worth_nothing}
+        derived = ("worth", "rms_over_text", "worth_nothing")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 
 def joined_look(looks: Sequence[Mapping]) -> Look | None:
@@ -94,7 +97,7 @@ def joined_look(looks: Sequence[Mapping]) -> Look | None:
     shares = [look["tokens"] / tokens for look in looks]
     means = {
         name: sum(share * look[name] for share, look in zip(shares, looks, strict=True))
-        for name in ("loss", "exchanged_loss", "visual_rms", "text_rms", "between_pictures")
+        for name in ("loss", "exchanged_loss", "visual_rms", "text_rms", "between_tiles")
     }
     error = sqrt(sum((share * look["error"]) ** 2 for share, look in zip(shares, looks, strict=True)))
     return Look(samples=sum(look["samples"] for look in looks), tokens=tokens, error=error, **means)
@@ -102,6 +105,11 @@ def joined_look(looks: Sequence[Mapping]) -> Look | None:
 
 class LookSums:
     """What batches add up to until they are one :class:`Look`."""
+
+    @property
+    def samples(self) -> int:
+        """Samples whose pictures were exchanged so far."""
+        return len(self._samples)
 
     def __init__(self) -> None:
         self._samples: list[tuple[float, float, int]] = []  # each sample's loss, exchanged loss and tokens, summed
@@ -111,8 +119,9 @@ class LookSums:
         self._means: Tensor | None = None
 
     def add_losses(self, own: Tensor, exchanged: Tensor, tokens: Tensor) -> None:
-        """Float64 ``[S]`` each, summed over a sample's tokens."""
-        self._samples += [(a, b, int(n)) for a, b, n in zip(own.tolist(), exchanged.tolist(), tokens.tolist())]
+        """Float64 ``[S]`` each, summed over a sample's tokens; one without any is left out."""
+        sums = zip(own.tolist(), exchanged.tolist(), tokens.tolist(), strict=True)
+        self._samples += [(a, b, int(n)) for a, b, n in sums if n]
 
     def add_embeddings(self, visual: Tensor, text: Tensor) -> None:
         """``visual [tiles, T, D]``, ``text [n, D]``."""
@@ -127,15 +136,15 @@ class LookSums:
         self._text_tokens += len(text)
 
     def look(self) -> Look | None:
-        """The measurement; None where no picture could be exchanged."""
-        if not self._samples:
+        """The measurement; None where the pictures of fewer than :data:`LEAST_SAMPLES` samples could be exchanged."""
+        if len(self._samples) < LEAST_SAMPLES:
             return None
         tokens = sum(n for _, _, n in self._samples)
         own, exchanged = (sum(sample[place] for sample in self._samples) / tokens for place in (0, 1))
         worth, count = exchanged - own, len(self._samples)
         # The worth is a ratio of sums over samples; its error is that of each sample's distance from it.
         squares = sum((b - a - worth * n) ** 2 for a, b, n in self._samples)
-        error = sqrt(squares * count / (count - 1)) / tokens if count > 1 else float("inf")
+        error = sqrt(squares * count / (count - 1)) / tokens
         return Look(
             samples=count,
             tokens=tokens,
@@ -144,7 +153,7 @@ class LookSums:
             error=error,
             visual_rms=sqrt(self._visual / self._visual_tokens),
             text_rms=sqrt(self._text / self._text_tokens),
-            between_pictures=self._share_between(),
+            between_tiles=self._share_between(),
         )
 
     def _share_between(self) -> float:
@@ -154,41 +163,44 @@ class LookSums:
         return max(0.0, (self._of_means / self._tiles - of_all) / whole) if whole > 0 else 0.0
 
 
-def measure_look(
-    model, batches: Iterable[Mapping], *, unwrapped: LacoForConditionalGeneration | None = None
-) -> Look | None:
+def measure_look(model: LacoForConditionalGeneration, batches: Iterable[Mapping]) -> Look | None:
     """Run batches with their own and with exchanged pictures.
 
     Args:
-        model: the model, or the wrapper (DDP, FSDP, DeepSpeed) through which it must be run.
         batches: of :class:`.data.Collator`, without ``notes``, on the model's device.
-        unwrapped: the model inside ``model``.
 
     Returns:
-        None where no sample has a picture that another sample could lend.
+        None where too few samples have a picture that another sample could lend.
     """
-    sums, inner = LookSums(), unwrapped or model
+    sums = LookSums()
+    for batch in batches:
+        add_batch(sums, model, batch)
+    return sums.look()
+
+
+@torch.no_grad()
+def add_batch(sums: LookSums, model, batch: Mapping, *, unwrapped: LacoForConditionalGeneration | None = None) -> None:
+    """Add what one batch shows.
+
+    Args:
+        model: the model, or the wrapper (DDP) through which it must be run.
+        unwrapped: the model inside ``model``.
+    """
+    inner = unwrapped or model
     trains = inner.training
     model.eval()
     try:
-        with torch.no_grad():
-            for batch in batches:
-                _add_batch(sums, model, inner, dict(batch))
+        _add_batch(sums, model, inner, dict(batch))
     finally:
         model.train(trains)
-    return sums.look()
 
 
 def _add_batch(sums: LookSums, model, inner: LacoForConditionalGeneration, batch: dict) -> None:
     if "pixel_values" not in batch:
         return
-    owners, tiles, sizes = _pictures_of(inner, batch)
-    partners = exchange_partners(owners, sizes)
+    owners, tiles, plans = _pictures_of(inner, batch)
     tiles_of = batch["pixel_values"].split(tiles)
-    partners = [
-        None if other is None or torch.equal(tiles_of[picture], tiles_of[other]) else other
-        for picture, other in enumerate(partners)
-    ]
+    partners = exchange_partners(owners, plans, tiles_of)
     counted = set(owners) - {owner for owner, other in zip(owners, partners, strict=True) if other is None}
     if not counted:
         return
@@ -205,32 +217,35 @@ def _add_batch(sums: LookSums, model, inner: LacoForConditionalGeneration, batch
     sums.add_losses(*((members * losses.double()).sum((1, 2)) for losses in (own, other)), members.sum((1, 2)).double())
 
 
-def exchange_partners(owners: Sequence[int], sizes: Sequence[tuple[int, int]]) -> list[int | None]:
-    """For each picture one of another sample that has the same layout of tokens, each lent once; None where none is.
+def exchange_partners(owners: Sequence[int], plans: Sequence[TokenLayout], tiles: Sequence[Tensor]) -> list[int | None]:
+    """For each picture the next one of another sample that has the same layout and shows something else; None where
+    none does.
 
     Args:
         owners: the sample of each picture, in reading order.
-        sizes: ``image_sizes`` of each picture: what its tiles and tokens follow from.
+        plans: where each picture's tokens come from.
+        tiles: each picture's ``[tiles, 3, H, W]``.
     """
-    partners: list[int | None] = [None] * len(owners)
-    for size in set(sizes):
-        alike = [picture for picture, own in enumerate(sizes) if own == size]
-        # A shift by the most pictures of one sample leaves every sample: a video's frames are not lent to each other.
-        shift = max(Counter(owners[picture] for picture in alike).values())
-        for place, picture in enumerate(alike):
-            other = alike[(place + shift) % len(alike)]
-            if owners[other] != owners[picture]:
-                partners[picture] = other
-    return partners
+
+    def can_stand_for(other: int, picture: int) -> bool:
+        return (
+            owners[other] != owners[picture]
+            and plans[other].tiles == plans[picture].tiles
+            and array_equal(plans[other].indices, plans[picture].indices)
+            and not torch.equal(tiles[other], tiles[picture])
+        )
+
+    count = len(owners)
+    return [
+        next(((p + step) % count for step in range(1, count) if can_stand_for((p + step) % count, p)), None)
+        for p in range(count)
+    ]
 
 
-def _pictures_of(model: LacoForConditionalGeneration, batch: dict) -> tuple[list[int], list[int], list[tuple]]:
-    """Sample, number of tiles and ``image_sizes`` entry of each picture."""
-    sizes = (
-        [SINGLE_TILE] * len(batch["pixel_values"])
-        if "image_sizes" not in batch
-        else [tuple(size) for size in batch["image_sizes"].tolist()]
-    )
+def _pictures_of(model: LacoForConditionalGeneration, batch: dict) -> tuple[list[int], list[int], list[TokenLayout]]:
+    """Sample, number of tiles and layout of each picture."""
+    singles = [SINGLE_TILE] * len(batch["pixel_values"])
+    sizes = batch["image_sizes"].tolist() if "image_sizes" in batch else singles
     plans = layouts(
         sizes,
         grid=model.vision_model.merged_grid,
@@ -239,7 +254,7 @@ def _pictures_of(model: LacoForConditionalGeneration, batch: dict) -> tuple[list
     )
     samples = _sample_of_each_token(batch)[batch["input_ids"] == model.config.image_token_id].tolist()
     firsts = [sum(len(plan) for plan in plans[:place]) for place in range(len(plans))]
-    return [samples[first] for first in firsts], [plan.tiles for plan in plans], sizes
+    return [samples[first] for first in firsts], [plan.tiles for plan in plans], plans
 
 
 def _sample_of_each_token(batch: dict) -> Tensor:
@@ -260,8 +275,7 @@ def _token_losses(model, batch: dict) -> Tensor:
 
 @contextmanager
 def _embeddings(model: LacoForConditionalGeneration) -> Iterator[dict[str, Tensor]]:
-    """What projector and embedding table give while the block runs; hooks, because a sharded model's parts cannot be
-    called by themselves."""
+    """What projector and embedding table give while the block runs."""
     seen: dict[str, Tensor] = {}
     hooks = [
         module.register_forward_hook(lambda _module, _inputs, output, name=name: seen.__setitem__(name, output))

@@ -44,12 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> None:
     from laco_export.quiet import quiet_libraries
 
-    check_whole("--samples", arguments.samples, least=2)
+    check_whole("--samples", arguments.samples, least=4)
     check_whole("--batch", arguments.batch, least=2)
     with quiet_libraries():
         from laco_export.models import checkpoint
 
-        from .look import measure_look
+        from .look import LEAST_SAMPLES, measure_look
 
         loaded = checkpoint.load(arguments.checkpoint)
         if arguments.at:
@@ -57,8 +57,8 @@ def _run(arguments: argparse.Namespace) -> None:
         look = measure_look(loaded.model, _batches(loaded, arguments))
     if look is None:
         raise UsageError(
-            f"no two samples of '{arguments.data}' can exchange their pictures",
-            allowed="at least two samples with different pictures of one size",
+            f"too few samples of '{arguments.data}' can exchange their pictures",
+            allowed=f"at least {LEAST_SAMPLES} samples with different pictures of one layout",
         )
     if arguments.json:
         print(json.dumps(look.to_dict(), indent=2))
@@ -67,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> None:
     say(f"loss {look.loss:.3f} with their own pictures, {look.exchanged_loss:.3f} with others'")
     say(
         f"visual embeddings: root mean square {look.visual_rms:.3g}, {look.rms_over_text:.2g} x the text's; "
-        f"{look.between_pictures:.0%} of their variance lies between pictures"
+        f"{look.between_tiles:.0%} of their variance lies between tiles"
     )
 
 
@@ -83,11 +83,17 @@ def _batches(loaded, arguments: argparse.Namespace) -> Iterator[dict]:
     wanted = min(arguments.samples, len(dataset))
     places = torch.linspace(0, len(dataset) - 1, wanted).long().unique().tolist()
     count = -(-len(places) // arguments.batch)
+    broken: list[str] = []
     with progress("looking", count) as advance:
         for first in range(count):
             # Neighbours may be questions about one picture, which they could not exchange: every count-th place.
             samples = [dataset[place] for place in places[first::count]]
-            batch = collator([sample for sample in samples if sample["notes"].complete])
-            del batch["notes"]
-            yield batch
+            whole = [sample for sample in samples if not sample["notes"].broken]
+            broken += [f"{note.id}: {note.reason}" for s in samples for note in s["notes"].broken[:1]]
+            if whole:
+                batch = collator(whole)
+                del batch["notes"]
+                yield batch
             advance(1)
+    if broken:
+        say(f"{len(broken)} of {len(places)} samples could not be used; the first is {broken[0]}")

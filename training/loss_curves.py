@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -51,20 +52,24 @@ def _draw_part(panel, part: str, losses: Sequence[float]) -> None:
 
 
 def _draw_worth(panel, looks: Sequence[Mapping]) -> None:
-    steps = [look["step"] for look in looks]
-    worth = [look["worth"] for look in looks]
-    panel.errorbar(
-        steps, worth, [2 * look["error"] for look in looks], color=SERIES_COLOURS[2], elinewidth=0.8, marker="o", ms=3
-    )
+    """A line for each block that the merge stood after."""
+    blocks = sorted({look["block"] for look in looks})
+    for colour, block in zip(itertools.cycle(SERIES_COLOURS[2:]), blocks):
+        own = [look for look in looks if look["block"] == block]
+        steps, worth = [look["step"] for look in own], [look["worth"] for look in own]
+        bars = [2 * look["error"] for look in own]
+        label = f"block {block}   last {worth[-1]:.2f}"
+        panel.errorbar(steps, worth, bars, color=colour, elinewidth=0.8, marker="o", ms=3, label=label)
     panel.axhline(0, color=QUIET, linewidth=0.8)
-    panel.set_title(f"a picture's worth, nats a token   last {worth[-1]:.2f}", loc="left", fontsize=8)
+    panel.set_title("a picture's worth, nats a token, by the merge's block", loc="left", fontsize=8)
+    panel.legend(fontsize=7, frameon=False)
 
 
 def _draw_embeddings(panel, looks: Sequence[Mapping]) -> None:
     steps = [look["step"] for look in looks]
     for colour, name, label in (
         (SERIES_COLOURS[1], "rms_over_text", "RMS over the text's"),
-        (SERIES_COLOURS[3], "between_pictures", "variance between pictures"),
+        (SERIES_COLOURS[0], "between_tiles", "variance between tiles"),
     ):
         values = [look[name] for look in looks]
         panel.plot(steps, values, color=colour, marker="o", ms=3, label=f"{label}   last {values[-1]:.2g}")

@@ -76,12 +76,12 @@ def _other_rates(parts: list[dict]) -> list[str]:
     for part in parts:
         if rates := part.get("fitting_learning_rates"):
             stage = part["part"].removeprefix("stage-")
-            settings = " ".join(
-                f"--set stages.{stage}.learning_rates.{group}={rate:g}" for group, rate in rates.items()
-            )
+            settings = [f"learning_rates.{group}={rate:g}" for group, rate in rates.items()]
+            settings.append(f"rates_for_batch={part['global_batch_size']}")
+            line = " ".join(f"--set stages.{stage}.{setting}" for setting in settings)
             advice.append(
                 f"{part['part']}: its learning rates were made for another batch than {part['global_batch_size']}; "
-                f"by the square root of the batch they would be\n    {settings}"
+                f"by the square root of the batch they would be\n    {line}"
             )
     return advice
 

@@ -176,7 +176,8 @@ class StageRecipe:
         ratio = self.global_batch_size / (self.rates_for_batch or self.global_batch_size)
         if 1 / _FAR < ratio < _FAR:
             return {}
-        return {name: float(f"{rate * sqrt(ratio):.2g}") for name, rate in self.learning_rates.items()}
+        rates = {name: float(f"{rate * sqrt(ratio):.2g}") for name, rate in self.learning_rates.items()}
+        return {name: max(rate, self.min_learning_rate) for name, rate in rates.items()}
 
     def accumulation(self, processes: int) -> int:
         """Forward passes of each process per optimiser step.

@@ -31,12 +31,12 @@ from pathlib import Path
 
 from laco_export.atomic import new_directory, write_json
 from laco_export.console import progress, say
-from laco_export.errors import ConfigError, OutputExistsError, UsageError
+from laco_export.errors import ConfigError, LacoError, OutputExistsError, UsageError
 from laco_export.models.weight_files import read_json
 
 from . import processes, replacing
 from .recipe import Recipe, stage_seed
-from .recipe_files import differing_keys, recipe_yaml, resolved_recipe
+from .recipe_files import differing_keys, recipe_from_mapping, recipe_yaml, resolved_recipe
 from .stages import FROZEN_OUTPUTS, LOOKS, STARTED_FROM, check_context, train_stage
 
 _SHOWN_DIFFERENCES = 8
@@ -111,6 +111,8 @@ class _Run:
         described = {"recipe": resolved_recipe(recipe), "seed": seed}
         record, log = folder / "recipe.json", folder / "training.json"
         earlier = processes.agree(read_json(record) if processes.is_main() and record.exists() else None)
+        if earlier:
+            earlier["recipe"] = _as_read_now(earlier["recipe"])
         if earlier and (differing := differing_keys(earlier, described)):
             more = f" and {len(differing) - _SHOWN_DIFFERENCES} more" if len(differing) > _SHOWN_DIFFERENCES else ""
             raise UsageError(
@@ -299,8 +301,28 @@ class _Run:
             write_json(self.folder / "training.json", self.result)
             loss = f", loss {losses[-1]:.3f}" if losses else ""
             say(f"{name}: {steps} steps in {seconds:.0f} s{loss}")
-            if looks.is_file():
-                say(f"{name}: {read_json(looks)['at_the_end']['verdict']}")
+            self._tell_of_pictures(name, looks)
+
+    def _tell_of_pictures(self, name: str, looks: Path) -> None:
+        """What pictures were worth at the end of a part that trained on them."""
+        stage = self.recipe.stages.get(name.removeprefix("stage-"))
+        if looks.is_file():
+            ends = read_json(looks)["at_the_end"]
+            for where, end in ends.items():
+                say(f"{name}: {f'merged after {where}, ' * (len(ends) > 1)}{end['verdict']}")
+        elif stage and stage.look_every:
+            say(
+                f"{name}: what a picture is worth was not measured: no forward pass had pictures to exchange (or the "
+                "weights were sharded); laco-train look measures it"
+            )
+
+
+def _as_read_now(recorded: dict) -> dict:
+    """A resolved recipe on record with the keys that it had not yet; as it is where it cannot be read any more."""
+    try:
+        return resolved_recipe(recipe_from_mapping(recorded, source="recipe.json"))
+    except LacoError:
+        return recorded
 
 
 def shown(name: str, steps: int):

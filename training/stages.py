@@ -102,11 +102,16 @@ def train_stage(
 
 
 def looks_record(looks: list[dict]) -> str:
-    """The content of :data:`LOOKS`: ``looks`` by step, ``at_the_end`` the last quarter of them as one."""
+    """The content of :data:`LOOKS`: ``looks`` by step, and ``at_the_end`` the last quarter of those at each block that
+    a merge stands after, joined."""
     from .look import joined_look
 
-    last = joined_look(looks[-max(1, round(len(looks) * _AT_THE_END)) :])
-    return json.dumps({"at_the_end": {**last.to_dict(), "verdict": last.verdict()}, "looks": looks}, indent=1) + "\n"
+    ends = {}
+    for block in sorted({look["block"] for look in looks}):
+        own = [look for look in looks if look["block"] == block]
+        end = joined_look(own[-max(1, round(len(own) * _AT_THE_END)) :])
+        ends[f"block {block}"] = {**end.to_dict(), "verdict": end.verdict()}
+    return json.dumps({"at_the_end": ends, "looks": looks}, indent=1) + "\n"
 
 
 def check_context(config: LacoConfig, stage: StageRecipe) -> None:

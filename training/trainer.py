@@ -20,7 +20,7 @@ from laco_export.machine import peak_memory
 
 from . import processes
 from .counted_positions import keep_counted_positions
-from .look import Look, measure_look
+from .look import Look, LookSums, add_batch
 from .optimizers import MuonWithAdamW, embedding_ids, split_matrices
 from .padding_picture import add_padding_picture
 from .parameter_groups import optimizer_groups
@@ -30,6 +30,7 @@ from .step_callbacks import LEARNING_RATE, LOOK
 
 _ZIP_WRITER = ("PytorchStreamWriter", "inline_container")
 _NAMED_SAMPLES = 32  # ids in an error message
+_LOOKED_SAMPLES = 16  # of an optimiser step at most, about
 _LOOK_FIELDS = ("worth", "rms_over_text", *(key.name for key in fields(Look)))
 
 
@@ -81,9 +82,10 @@ class StageTrainer(Trainer):
 
     @property
     def looks(self) -> list[dict]:
-        """What was measured of the pictures so far: the step and the fields of :class:`.look.Look`."""
+        """What was measured of the pictures so far: the step, the block that the merge stood after (0: none) and the
+        fields of :class:`.look.Look`."""
         return [
-            {"step": entry["step"], **{name: entry[f"{LOOK}{name}"] for name in _LOOK_FIELDS}}
+            {"step": entry["step"], **{name: entry[f"{LOOK}{name}"] for name in ("block", *_LOOK_FIELDS)}}
             for entry in self.state.log_history
             if f"{LOOK}loss" in entry
         ]
@@ -167,18 +169,18 @@ class StageTrainer(Trainer):
         return loss
 
     def _is_to_look(self) -> bool:
+        """Sharded weights are gathered by all processes at once, and each has pictures of its own to exchange or none:
+        such a run is not looked at."""
         step, every = self.state.global_step, self.stage.look_every
-        return every > 0 and (step % every == 0 or step + 1 == self.state.max_steps)
+        due = every > 0 and (step % every == 0 or step + 1 == self.state.max_steps)
+        return due and not processes.shards_weights()
 
     def _look(self, model, inputs: dict) -> None:
-        """Measure what the pictures of this forward pass are worth; the first with pictures of an optimiser step is.
-
-        Every process takes part, because sharded blocks run in all of them; the main one's figures are logged.
-        """
+        """Add this forward pass to what the optimiser step shows of its pictures, until it has enough samples."""
         with self.compute_loss_context_manager():
             inner = self.accelerator.unwrap_model(self.model)
-            self._step.look = measure_look(model, [self._prepare_inputs(inputs)], unwrapped=inner)
-        self._looks_now = self._step.look is None
+            add_batch(self._step.looked, model, self._prepare_inputs(inputs), unwrapped=inner)
+        self._looks_now = self._step.looked.samples < _LOOKED_SAMPLES
 
     def _out_of_memory(self, ids: list[str], shape: tuple[int, ...], inputs: dict) -> TrainingError:
         tiles = len(inputs["pixel_values"]) if "pixel_values" in inputs else 0
@@ -221,9 +223,16 @@ class StageTrainer(Trainer):
             "samples_per_second": samples / seconds,
             "truncated_samples": truncated,
             **({} if peak is None else {"peak_memory_gib": peak / 2**30}),
-            **({} if step.look is None else {f"{LOOK}{name}": getattr(step.look, name) for name in _LOOK_FIELDS}),
+            **self._looked(step.looked),
             **{f"{LEARNING_RATE}{name}": rate for name, rate in zip(groups, step.learning_rates, strict=True)},
         }
+
+    def _looked(self, looked: LookSums) -> dict[str, float]:
+        look = looked.look()
+        if look is None:
+            return {}
+        block = self.accelerator.unwrap_model(self.model).vision_model.block
+        return {f"{LOOK}block": block or 0, **{f"{LOOK}{name}": getattr(look, name) for name in _LOOK_FIELDS}}
 
     def create_optimizer(self) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -256,7 +265,7 @@ class _StepTotals:
         self.loss, self.tokens, self.samples, self.truncated = 0.0, 0, 0, 0
         self.ids: list[str] = []
         self.learning_rates: list[float] = []
-        self.look: Look | None = None
+        self.looked = LookSums()
         self.start = time.monotonic()
 
     def add_batch(self, tokens: int, samples: int, truncated: int) -> None:

@@ -1,5 +1,7 @@
 """What frozen blocks give is computed once, found by content, and changes no loss."""
 
+import errno
+
 import pytest
 import torch
 
@@ -85,9 +87,32 @@ def test_a_damaged_entry_is_computed_again(frozen, tmp_path):
     assert frozen_outputs._read(entry) is not None
 
 
+def test_a_full_disk_stops_the_keeping_and_not_the_training(frozen, tmp_path, monkeypatch, capsys):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    keeper = keep_frozen_outputs(frozen, tmp_path)
+    monkeypatch.setattr(frozen_outputs, "write_bytes", full)
+    with torch.no_grad():
+        first, second = frozen.get_image_features(pictures()), frozen.get_image_features(pictures())
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert (keeper.computed, keeper.read) == (6, 0)
+    assert capsys.readouterr().err.count("can no longer be kept") == 1
+
+
+def test_no_draw_of_dropout_is_kept(frozen, tmp_path):
+    frozen.vision_model.encoder.get_submodule(frozen.vision_model.spec.blocks)[0].register_forward_pre_hook(
+        lambda module, _: pytest.fail("computed in training mode") if module.training else None
+    )
+    frozen.train()
+    keep_frozen_outputs(frozen, tmp_path)
+    frozen.get_image_features(pictures())
+    assert frozen.vision_model.encoder.training
+
+
 def test_a_trained_or_sharded_encoder_is_refused(frozen, tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "shards_weights", lambda: True)
-    with pytest.raises(ConfigError, match="sharded"):
+    with pytest.raises(ConfigError, match="DeepSpeed"):
         keep_frozen_outputs(frozen, tmp_path)
     next(frozen.vision_model.encoder.parameters()).requires_grad_(True)
     with pytest.raises(ConfigError, match="frozen encoder"):

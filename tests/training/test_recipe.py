@@ -218,6 +218,9 @@ def test_rates_follow_the_square_root_of_the_batch():
     small = StageRecipe(**options, global_batch_size=16)
     assert small.fitting_rates() == {"projector": 1.8e-4, "language_model": 1.8e-6}
     assert StageRecipe(**options, global_batch_size=256).fitting_rates() == {}
+    assert (
+        StageRecipe(**options, global_batch_size=16, min_learning_rate=1e-5).fitting_rates()["language_model"] == 1e-5
+    )
     assert StageRecipe(**options, global_batch_size=2048).fitting_rates() == {"projector": 2e-3, "language_model": 2e-5}
     assert StageRecipe(data="x.json", learning_rates=rates, global_batch_size=16).fitting_rates() == {}
 

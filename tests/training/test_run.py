@@ -101,6 +101,18 @@ def test_another_recipe_is_refused_on_resume(finished, recipe, capsys):
     assert (finished / "recipe.json").read_text() == before
 
 
+def test_a_run_of_before_a_key_was_there_is_resumed(recipe, finished, tmp_path):
+    """What the record lacks had the value that the key has now unless it is given."""
+    shutil.copytree(finished, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    del record["recipe"]["model"]["projector_start"]
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps(record))
+    arguments = ["--recipe", recipe, "--set", "compression.at=1", "--output", str(tmp_path / "run"), "--resume"]
+    assert main(arguments) == 0
+    shutil.copy(finished / "recipe.json", tmp_path / "run" / "recipe.json")
+    assert main([*arguments, "--set", "model.projector_start=text_rms"]) == 2
+
+
 def test_a_stage_needs_the_one_before_it(recipe, tmp_path, capsys):
     assert main(["--recipe", recipe, "--stage", "2-si", "--output", str(tmp_path / "run")]) == 2
     assert "starts from stage 1" in capsys.readouterr().err
@@ -287,7 +299,8 @@ def test_the_plan_proposes_rates_for_another_batch(recipe, capsys):
     assert second["fitting_learning_rates"]["encoder"] == 8.8e-6
     assert main(["--recipe", recipe, *rates, "--dry-run"]) == 0
     said = "".join(capsys.readouterr().err.split())
-    assert "--setstages.1.learning_rates.compressor=8.8e-05--setstages.1.learning_rates.projector=8.8e-05" in said
+    advice = "--setstages.1.learning_rates.compressor=8.8e-05--setstages.1.learning_rates.projector=8.8e-05"
+    assert f"{advice}--setstages.1.rates_for_batch=4" in said
     assert main(["--recipe", recipe, "--dry-run"]) == 0
     assert "another batch" not in capsys.readouterr().err
 

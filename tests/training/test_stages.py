@@ -255,16 +255,35 @@ def test_what_pictures_were_worth_is_logged_and_kept(tiny_checkpoint, stage_data
     """Every third step and the last; the checkpoint says what the last quarter of them come to."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    recipe = stage(FIRST, plain=True, epochs=2, look_every=3, per_device_batch_size=4)
+    recipe = stage(FIRST, plain=True, epochs=4, look_every=3, global_batch_size=8, per_device_batch_size=4)
     losses = train_stage(tiny_checkpoint, recipe, stage_data, tmp_path / "o", seed=0, tensorboard=tmp_path / "board")
     record = json.loads((tmp_path / "o" / "looks.json").read_text())
     assert [look["step"] for look in record["looks"]] == [1, 4, 7, 8] and len(losses) == 8
     at_the_end = joined_look(record["looks"][-1:])
-    assert record["at_the_end"] == {**at_the_end.to_dict(), "verdict": at_the_end.verdict()}
+    assert record["at_the_end"] == {"block 1": {**at_the_end.to_dict(), "verdict": at_the_end.verdict()}}
     events = EventAccumulator(str(tmp_path / "board")).Reload()
-    for name in ("worth", "rms_over_text", "between_pictures"):
+    for name in ("worth", "rms_over_text", "between_tiles"):
         logged = [event.value for event in events.Scalars(f"train/look/{name}")]
         assert logged == pytest.approx([look[name] for look in record["looks"]], rel=1e-5)
+
+
+def test_each_depth_has_a_verdict_of_its_own(elastic, stage_data, tmp_path):
+    """Of an elastic run a look is one of the depth that its step merged at."""
+    train_stage(elastic, stage(look_every=1, epochs=4, global_batch_size=8), stage_data, tmp_path / "o", seed=2)
+    record = json.loads((tmp_path / "o" / "looks.json").read_text())
+    blocks = {look["block"] for look in record["looks"]}
+    assert len(blocks) > 1 and set(record["at_the_end"]) == {f"block {block}" for block in blocks}
+    for block in blocks:
+        own = [look for look in record["looks"] if look["block"] == block]
+        last = joined_look(own[-max(1, round(len(own) / 4)) :])
+        assert record["at_the_end"][f"block {block}"]["worth"] == last.worth
+
+
+def test_sharded_weights_are_not_looked_at(tiny_checkpoint, stage_data, tmp_path, monkeypatch):
+    """Processes would gather weights for passes that others do not make."""
+    monkeypatch.setattr(processes, "shards_weights", lambda: True)
+    train_stage(tiny_checkpoint, stage(look_every=1), stage_data, tmp_path / "o", seed=0)
+    assert not (tmp_path / "o" / "looks.json").exists()
 
 
 def test_looking_changes_no_loss(tiny_checkpoint, stage_data, tmp_path):
