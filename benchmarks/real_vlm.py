@@ -1,7 +1,7 @@
 """What a small VLM over real parts says of pictures that it was never trained on: every depth, tower and decoder.
 
     make real-parts
-    laco-train --recipe laco_dinov2_smollm2_135m … --output RUN        (docs/real-weights.md)
+    laco-train --recipe laco_dinov2_smollm2_135m … --output RUN        (docs/training.md)
     python benchmarks/real_vlm.py --run RUN --folder DIR
 
 Each of the 60 held-out pictures is asked for its noun and for its kind (animal, food, plant, vehicle, building, other).
