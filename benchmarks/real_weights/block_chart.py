@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def draw_errors(towers: Mapping[str, dict], path: Path) -> None:
     )
     if not shown:
         return
-    figure = new_figure(560 * len(shown), 860)
+    figure = new_figure(max(760, 560 * len(shown)), 900)
     panels = figure.subplots(2, len(shown), squeeze=False, sharey="row", height_ratios=(2, 3))
     for (alone, together), tower in zip(panels.T, shown):
         _draw_alone(alone, tower)
@@ -35,7 +36,11 @@ def draw_errors(towers: Mapping[str, dict], path: Path) -> None:
     panels[0, 0].set_ylabel("points lost by the block alone\n(judging pictures)")
     panels[1, 0].set_ylabel("relative error after the block\n(held-out pictures, mean)")
     figure.legend(
-        *panels[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False
+        *panels[1, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2 * len(shown),
+        fontsize=8,
+        frameon=False,
     )
     save_chart(figure, path)
 
@@ -57,7 +62,8 @@ def _draw_together(panel, tower: dict) -> None:
     for index, (row, label) in enumerate(FOLLOWED.items()):
         errors = tower["rows"][row]["by_block"]
         colour = SERIES_COLOURS[index]
-        panel.plot(range(len(errors)), list(errors.values()), color=colour, marker=".", linewidth=1, label=label)
+        drawn = [error or math.nan for error in errors.values()]  # no error at all has no place on a logarithmic axis
+        panel.plot(range(len(errors)), drawn, color=colour, marker=".", linewidth=1, label=label)
     panel.set_yscale("log")
     panel.grid(axis="y", linewidth=0.4)
     panel.set_xticks(range(len(errors)), [_label(name) for name in errors], rotation=90, fontsize=8)
