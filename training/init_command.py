@@ -108,10 +108,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _match_text_rms(model, _processor) -> None:
-    from laco_export.models.initialization import scale_projector
+    from .projector_start import start_at_text_rms
 
-    before, after = scale_projector(model)
-    say(f"text embeddings have a root mean square of {after:.3g}: the projector's {before:.3g} is scaled to it")
+    say(start_at_text_rms(model))
 
 
 def _grid(text: str) -> tuple[int, int]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from laco_export.errors import ConfigError
+from laco_export.models.initialization import scale_projector
 
 from .data.samples import IGNORED
 
@@ -31,6 +32,12 @@ SAMPLES = 512
 """Of the data, evenly spread: with 64 tokens each some 30,000 rows for the hundreds of columns of a first layer."""
 _RIDGE = 1e-2  # of the mean variance of the first layer's outputs
 _BATCH = 16
+
+
+def start_at_text_rms(model: LacoForConditionalGeneration) -> str:
+    """Scale the projector (:func:`~laco_export.models.initialization.scale_projector`); returns what was done."""
+    before, after = scale_projector(model)
+    return f"text embeddings have a root mean square of {after:.3g}: the projector's {before:.3g} is scaled to it"
 
 
 @torch.no_grad()

@@ -190,13 +190,11 @@ class _Run:
 
     def _start_projector(self, model, processor) -> None:
         """As ``model.projector_start`` says; PyTorch's own start is already there."""
-        from laco_export.models.initialization import scale_projector
+        from .projector_start import SAMPLES, start_at_text_rms, start_from_captions
 
         if self.recipe.model.projector_start == "text_rms":
-            before, after = scale_projector(model)
-            say(f"text embeddings have a root mean square of {after:.3g}: the projector's {before:.3g} is scaled to it")
+            say(start_at_text_rms(model))
         elif self.recipe.model.projector_start == "captions":
-            from .projector_start import SAMPLES, start_from_captions
             from .stages import open_frozen_stage
 
             name, stage = self.recipe.ordered_stages()[0]

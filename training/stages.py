@@ -76,6 +76,7 @@ def train_stage(
     """
     from laco_export.models import checkpoint
 
+    from .frozen_outputs import keep_frozen_outputs
     from .step_callbacks import StepProgress
 
     processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
@@ -83,7 +84,7 @@ def train_stage(
     resumed = _decide_resumption(folder, resume=resume, force=force)
     loaded = _load(start, stage, seed, prepare)
     if stage.keep_frozen_outputs:
-        _keep_frozen_outputs(loaded, frozen_outputs or output.parent / FROZEN_OUTPUTS)
+        keep_frozen_outputs(loaded.model, frozen_outputs or output.parent / FROZEN_OUTPUTS)
     trainer = _make_trainer(loaded, stage, data_folder, folder, seed=seed, steps=steps, tensorboard=tensorboard)
     _keep_checkpoints(
         trainer, {"start": loaded.sha256, "data": identity_of(trainer.train_dataset, data_folder)}, resumed
@@ -249,12 +250,6 @@ def open_frozen_stage(
     finally:
         model.vision_model.keeper = None
         model.requires_grad_(True)
-
-
-def _keep_frozen_outputs(loaded: Checkpoint, folder: Path) -> None:
-    from .frozen_outputs import keep_frozen_outputs
-
-    keep_frozen_outputs(loaded.model, folder)
 
 
 def padding_id(tokenizer) -> int:

@@ -151,9 +151,9 @@ class StageTrainer(Trainer):
         ids, shape = self._taken.popleft().ids, tuple(inputs["input_ids"].shape)
         self._step.ids += ids
         self._step.learning_rates = self.lr_scheduler.get_last_lr()
-        if self._looks_now:
-            self._look(model, inputs)
         try:
+            if self._looks_now:
+                self._look(model, inputs)
             loss = super().training_step(model, inputs, num_items_in_batch)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
