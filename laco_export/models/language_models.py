@@ -20,9 +20,20 @@ def read_language_config(folder: Path) -> PretrainedConfig:
     cannot be built, and :func:`read_vocabulary` chooses one.
 
     Raises:
-        CheckpointError: it is damaged, or no causal language model's.
+        CheckpointError: it is damaged, no causal language model's, or its weights are quantised.
     """
-    model_type = weight_files.read_json(folder / "config.json").get("model_type")
+    stated = weight_files.read_json(folder / "config.json")
+    model_type = stated.get("model_type")
+    quantised = stated.get("quantization_config")
+    if quantised:
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+        raise CheckpointError(
+            f"'{folder}' holds quantised weights, which are neither trained nor exported as they are",
+            given=f"quantization_config with quant_method {method!r}",
+            allowed="float weights: the folder that it was quantised from",
+            todo="or bring it back to floats where its library can (transformers: dequantize(), save_pretrained()); "
+            "four bits with whole zero points in groups of 128, as of AWQ and GPTQ, keep their grid in --llm int4",
+        )
     if model_type not in CONFIG_MAPPING or model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise CheckpointError(
             f"'{folder}' holds no causal language model that transformers knows",

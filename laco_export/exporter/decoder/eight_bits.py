@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from .precision import DecoderPrecision, block_size_for
 from .prompts import DecoderPrompt
+from .rounding import on_own_grid
 from .skeleton import linear_layers, products
 
 _TOKENS = 192  # of one prompt: the estimate's order, not its digits, is what is used
@@ -24,7 +25,8 @@ _TOKENS = 192  # of one prompt: the estimate's order, not its digits, is what is
 def choose_eight_bits(language_model, precision: DecoderPrecision, prompt: DecoderPrompt) -> dict[str, float]:
     """The modules that keep eight bits, with what each would cost alone in four, in nats a token.
 
-    As many as :attr:`~.precision.DecoderPrecision.eight_bit_share` of the weights allows, dearest by the byte first.
+    As many as :attr:`~.precision.DecoderPrecision.eight_bit_share` of the weights allows, dearest by the byte first,
+    and none that rounding costs nothing.
     What one product of the graph computes keeps one width, so that it stays one: a layer's two products more, and the
     join of their outputs, are paid for at each step.
     """
@@ -37,7 +39,7 @@ def choose_eight_bits(language_model, precision: DecoderPrecision, prompt: Decod
 
     chosen = {}
     for names in sorted(products(language_model), key=lambda names: -of_all(costs, names) / of_all(sizes, names)):
-        if of_all(sizes, names) > left:
+        if of_all(sizes, names) > left or not of_all(costs, names):
             break
         left -= of_all(sizes, names)
         chosen |= {name: costs[name] for name in names}
@@ -79,7 +81,10 @@ def _recorder(name: str, precision: DecoderPrecision, costs: dict[str, float]):
 
 
 def rounding_error(weight: torch.Tensor, precision: DecoderPrecision) -> torch.Tensor:
-    """What rounding to the nearest number between each block's least and largest weight would add: ``[N, K]``."""
+    """What rounding to the nearest number between each block's least and largest weight would add: ``[N, K]``; zeros
+    where the weights lie on their own grid."""
+    if on_own_grid(weight, precision) is not None:
+        return torch.zeros_like(weight)
     rows, columns = weight.shape
     size = block_size_for(columns, precision.block_size)
     blocks = functional.pad(weight.float(), (0, -columns % size)).reshape(rows, -1, size)

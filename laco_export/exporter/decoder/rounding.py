@@ -2,7 +2,8 @@
 
 The text passes the layers once; each is rounded when it is met (:mod:`.compensation`) and handed on as it will be
 shipped, so that later layers make good what earlier ones lost. Without text, or with eight bits, each weight goes to
-the nearest number of its grid: a scale and a whole zero point a block (:func:`~..n_bits.grid_of_blocks`).
+the nearest number of its grid: a scale and a whole zero point a block (:func:`~..n_bits.grid_of_blocks`). A matrix
+that was dequantised from such a grid, as AWQ and GPTQ store it, keeps it and loses nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +17,21 @@ from torch import nn
 from torch.nn import functional
 
 from ...errors import ExportError
-from ..n_bits import RoundedMatrix, centred_numbers, grid_of_blocks, pack_numbers, quantize_blocks, stack_rounded
+from ..n_bits import (
+    RoundedMatrix,
+    centred_numbers,
+    grid_of_blocks,
+    own_grid,
+    pack_numbers,
+    quantize_blocks,
+    stack_rounded,
+)
 from .compensation import LayerMoments, compensated
 from .precision import DecoderPrecision, block_size_for
 from .prompts import DecoderPrompt
 from .skeleton import linear_layers
 
+_FIRST_ROWS = 4  # tell most matrices that lie on no grid
 _ROWS = 448  # rounded at a time: what is worked out of them stays in a core's cache
 
 
@@ -69,6 +79,20 @@ class NearestMatrices(Mapping):
         return len(self._layers)
 
 
+def on_own_grid(weight: torch.Tensor, precision: DecoderPrecision) -> RoundedMatrix | None:
+    """A matrix ``[N, K]`` on the grid that it lies on already (:func:`~..n_bits.own_grid`); None where it does not."""
+    columns, parts = weight.shape[1], []
+    size = block_size_for(columns, precision.block_size)
+    if own_grid(next(_parts(weight[:_FIRST_ROWS], size)), precision.bits) is None:
+        return None
+    for blocks in _parts(weight, size):
+        grid = own_grid(blocks, precision.bits)
+        if grid is None:
+            return None
+        parts.append(_packed(blocks, grid, precision, columns))
+    return stack_rounded(parts)
+
+
 def require_finite(language_model) -> None:
     """Raise :class:`~laco_export.errors.ExportError` where a weight is inf or NaN, naming it."""
     for name, weight in language_model.named_parameters():
@@ -92,7 +116,8 @@ def _rounding_forward(name, module, precision, eight_bit, moments, rounded):
         if wide:
             matrix = _nearest(module.weight, precision, True)
         else:
-            matrix = compensated(module.weight.detach().float(), moments.of(hidden), precision)
+            matrix = on_own_grid(module.weight, precision)
+            matrix = matrix or compensated(module.weight.detach().float(), moments.of(hidden), precision)
         rounded[name] = matrix
         weight = torch.from_numpy(matrix.dequantized()).to(hidden.dtype)
         return functional.linear(hidden, weight, module.bias)
@@ -102,19 +127,23 @@ def _rounding_forward(name, module, precision, eight_bit, moments, rounded):
 
 def _nearest(weight: torch.Tensor, precision: DecoderPrecision, wide: bool) -> RoundedMatrix:
     """Each weight ``[N, K]`` to the nearest number of its block's grid."""
-    rows, columns = weight.shape
+    columns = weight.shape[1]
     size = block_size_for(columns, precision.block_size)
     if wide or not precision.zero_points:
         bits = 8 if wide else precision.bits
         blocks, scales = quantize_blocks(weight.detach().float().numpy(), bits, size)
         return RoundedMatrix(blocks, scales.reshape(blocks.shape[:2]), None, bits, columns)
-    count, bits = -(-columns // size), precision.bits
-    parts = []
-    for start in range(0, rows, _ROWS):
-        part = weight[start : start + _ROWS].detach().float().numpy()
-        blocks = np.zeros((len(part), count * size), np.float32)
-        blocks[:, :columns] = part
-        blocks = blocks.reshape(len(part), count, size)
-        scales, zeros = grid_of_blocks(blocks, bits)
-        parts.append(pack_numbers(centred_numbers(blocks, scales, zeros, bits), scales, zeros, bits, columns))
-    return stack_rounded(parts)
+    return on_own_grid(weight, precision) or stack_rounded(
+        [_packed(blocks, grid_of_blocks(blocks, precision.bits), precision, columns) for blocks in _parts(weight, size)]
+    )
+
+
+def _parts(weight: torch.Tensor, size: int) -> Iterator[np.ndarray]:
+    """Some rows at a time in blocks, the last one padded with zeros: float32 ``[rows, blocks, size]``."""
+    for start in range(0, len(weight), _ROWS):
+        rows = weight[start : start + _ROWS].detach().float()
+        yield functional.pad(rows, (0, -rows.shape[1] % size)).reshape(len(rows), -1, size).numpy()
+
+
+def _packed(blocks: np.ndarray, grid: tuple[np.ndarray, np.ndarray], precision: DecoderPrecision, columns: int):
+    return pack_numbers(centred_numbers(blocks, *grid, precision.bits), *grid, precision.bits, columns)

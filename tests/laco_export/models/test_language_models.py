@@ -65,6 +65,14 @@ def test_the_plan_reads_no_weights(folder):
     assert read_vocabulary(folder, read_language_config(folder)).rows == 261
 
 
+def test_quantised_weights_are_refused_with_what_to_do(folder):
+    edit(folder / "config.json", quantization_config={"quant_method": "awq", "bits": 4, "group_size": 128})
+    with pytest.raises(CheckpointError, match="holds quantised weights") as caught:
+        load_language_model(folder, None)
+    assert "awq" in caught.value.given
+    assert "dequantize" in caught.value.todo
+
+
 def test_a_tokenizer_that_cannot_be_read(folder):
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"the tokenizer of .* cannot be loaded"):

@@ -6,7 +6,9 @@ import torch
 
 from laco_export.errors import ExportError
 from laco_export.exporter.decoder import DECODER_PRECISIONS
-from laco_export.exporter.decoder.rounding import bits_a_weight, round_layers
+from laco_export.exporter.decoder.eight_bits import choose_eight_bits, rounding_error
+from laco_export.exporter.decoder.rounding import bits_a_weight, on_own_grid, round_layers
+from laco_export.exporter.decoder.skeleton import linear_layers
 from laco_export.exporter.n_bits import grid_of_blocks, pack_numbers
 
 
@@ -39,3 +41,40 @@ def test_packed_numbers_are_read_back():
     matrix = pack_numbers(numbers, scales, zeros, 4, 90)
     assert np.allclose(matrix.dequantized(), (numbers * scales[..., None]).reshape(6, -1)[:, :90], atol=1e-6)
     assert matrix.packed_zero_points().shape == (6, 2)  # three nibbles
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("columns", [256, 192])  # blocks of 128, and of 64 that are halves of the grid's
+def test_weights_that_were_four_bits_keep_their_grid(dtype, columns):
+    """AWQ and GPTQ store whole zero points; what they stand for is rounded no second time."""
+    generator = np.random.default_rng(1)
+    numbers = generator.integers(0, 16, (40, columns // 64, 64))
+    numbers[:8] = generator.integers(3, 9, numbers[:8].shape)  # rows that use a part of the range
+    zeros, scales = generator.integers(0, 16, (40, columns // 64, 1)), generator.uniform(0.001, 0.02, (40, 1, 1))
+    if columns == 256:  # blocks of 128: one grid for two of 64
+        zeros = np.repeat(zeros[:, ::2], 2, axis=1)
+    weight = torch.from_numpy(((numbers - zeros) * scales).reshape(40, columns)).to(dtype)
+    matrix = on_own_grid(weight, DECODER_PRECISIONS["int4"])
+    stored = torch.from_numpy(matrix.dequantized())
+    steps = torch.from_numpy(scales[:, 0]).float()
+    assert ((stored - weight.float()).abs() <= steps * 30 * torch.finfo(dtype).eps).all()
+    assert matrix.bits == 4
+    assert rounding_error(weight, DECODER_PRECISIONS["int4"]).abs().max() == 0
+
+
+def test_weights_of_no_grid_have_none():
+    weight = torch.randn(40, 256, generator=torch.Generator().manual_seed(0))
+    assert on_own_grid(weight, DECODER_PRECISIONS["int4"]) is None
+    on_thirty_steps = (weight * 4).round().clamp(-15, 14)
+    assert on_own_grid(on_thirty_steps, DECODER_PRECISIONS["int4"]) is None
+
+
+def test_a_model_that_was_four_bits_loses_nothing(make_language_model, text_prompts):
+    model = make_language_model()
+    with torch.no_grad():
+        for module in linear_layers(model).values():
+            module.weight.copy_((module.weight / 0.004).round().clamp(-8, 7) * 0.004)
+    rounded = round_layers(model, DECODER_PRECISIONS["int4"], text_prompts.rounding)
+    for name, module in linear_layers(model).items():
+        assert np.allclose(rounded[name].dequantized(), module.weight.detach().numpy(), atol=1e-7), name
+    assert choose_eight_bits(model, DECODER_PRECISIONS["int4"], text_prompts.rounding[0]) == {}
