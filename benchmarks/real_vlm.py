@@ -1,7 +1,7 @@
 """What a small VLM over real parts says of pictures that it was never trained on: every depth, tower and decoder.
 
     make real-parts
-    laco-train --recipe laco_dinov2_smollm2_135m … --output RUN        (docs/training.md)
+    laco-train --recipe laco_dinov2_smollm2_135m … --output RUN        (docs/small-vlm.md)
     python benchmarks/real_vlm.py --run RUN --folder DIR
 
 Each of the 60 held-out pictures is asked for its noun and for its kind (animal, food, plant, vehicle, building, other).
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 from measured_on import measured_on
+from page_rows import replace_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
@@ -35,6 +36,7 @@ from real_parts.captions import noun_of  # noqa: E402
 from real_parts.pictures import KIND_ANSWERS  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results" / "real_vlm.json"
+PAGE = ROOT / "docs" / "small-vlm.md"
 NEIGHBOURS = 5
 
 CRITERIA = {
@@ -84,6 +86,8 @@ def main() -> None:
             write(arguments.output, document)
     document["met"] = met(document)
     write(arguments.output, document)
+    if arguments.output == RESULTS:
+        replace_rows(PAGE, RESULTS.name, table_of(document))
     print(json.dumps(document["met"], indent=1))
 
 
@@ -253,6 +257,27 @@ def met(document: dict) -> dict[str, bool]:
         **({} if not base else {kinds_lost: lost["kind"] <= CRITERIA[kinds_lost]}),
         **({} if not base else {words_lost: lost["word"] <= CRITERIA[words_lost]}),
     }
+
+
+def table_of(document: dict) -> str:
+    """Right kinds and words of each depth and precision as Markdown, what they are measured against above them."""
+    count, base = document["pictures"], document["baselines"]
+    lines = [
+        f"| of {count} held-out pictures | right kind | by other pictures' answers "
+        "| right word | by other pictures' answers | a picture's worth, nats a token |",
+        "|---|--:|--:|--:|--:|--:|",
+        f"| the commonest kind | {base['majority_kind']} | | | | |",
+        f"| the encoder's nearest training pictures | {base['neighbours_kind']} | | {base['nearest_noun']} | | |",
+    ]
+    rows = {f"PyTorch, merged at {depth}": row for depth, row in document["pytorch"].items()}
+    rows |= {f"at 1/2: {name}": row for name, row in document["bundles"].items()}
+    for name, row in rows.items():
+        look = f"{row['look']['worth']:.2f} ± {row['look']['error']:.2f}" if "look" in row else ""
+        lines.append(
+            f"| {name} | {row['right_kind']} | {row['kind_by_other_answers']:.0f} "
+            f"| {row['right_word']} | {row['word_by_other_answers']:.1f} | {look} |"
+        )
+    return "\n".join(lines)
 
 
 def write(path: Path, document: dict) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-COLUMNS, SIDE, MARGIN, TEXT = 6, 168, 12, 74
+COLUMNS, SIDE, MARGIN, TEXT = 6, 168, 12, 90
 RIGHT, WRONG, INK, PAPER = (20, 120, 50), (190, 30, 30), (40, 40, 45), (250, 250, 248)
 
 
@@ -25,7 +25,10 @@ def draw_sheet(entries: Sequence[tuple[Path, str, str, str]]) -> Image.Image:
         lines = wrap(question, pen, small, SIDE)
         pen.multiline_text((x, y + SIDE + 5), "\n".join(lines[:2]), INK, small, spacing=2)
         text = answer if answer == truth else f"{answer} (truth: {truth})"
-        pen.text((x, y + SIDE + 45), text, RIGHT if answer == truth else WRONG, large)
+        lines = wrap(text, pen, large, SIDE)
+        pen.multiline_text(
+            (x, y + SIDE + 43), "\n".join(lines[:2]), RIGHT if answer == truth else WRONG, large, spacing=2
+        )
     return sheet
 
 

@@ -46,6 +46,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--match-text-rms", action="store_true", help="scale the projector: visual embeddings start at the text's size"
     )
+    parser.add_argument(
+        "--average-merge",
+        action="store_true",
+        help="start the merge as the average of its window, which frozen blocks behind it understand",
+    )
     parser.add_argument("--dtype", choices=_DTYPES, help="of all weights (default: the language model's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the new layers (default: 0)")
     parser.add_argument("--force", action="store_true", help="replace --output once the new checkpoint is complete")
@@ -90,7 +95,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 ratio=arguments.ratio,
                 feature_layer=arguments.feature_layer,
                 tiling=_tiling(arguments),
-                prepare=_match_text_rms if arguments.match_text_rms else None,
+                prepare=lambda model, _: _start_new_layers(model, arguments),
                 force=arguments.force,
                 say=lambda change: say(f"language model: {change}"),
             )
@@ -107,10 +112,15 @@ def _run(arguments: argparse.Namespace) -> None:
     say(f"{arguments.output}: untrained {untrained}; train it with laco-train")
 
 
-def _match_text_rms(model, _processor) -> None:
+def _start_new_layers(model, arguments: argparse.Namespace) -> None:
+    from laco_export.models.initialization import average_merges
+
     from .projector_start import start_at_text_rms
 
-    say(start_at_text_rms(model))
+    if arguments.average_merge:
+        average_merges(model)
+    if arguments.match_text_rms:
+        say(start_at_text_rms(model))
 
 
 def _grid(text: str) -> tuple[int, int]:

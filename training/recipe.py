@@ -23,6 +23,7 @@ PRECISIONS = ("fp32", "bf16")
 OPTIMIZERS = ("adamw", "muon")
 GROUPINGS = ("length", "none")
 PROJECTOR_STARTS = ("default", "text_rms", "captions")
+MERGE_STARTS = ("default", "average")
 _FAR = 4  # times another batch than the learning rates were made for: the rates would double or halve
 
 
@@ -258,6 +259,8 @@ class ModelRecipe:
         projector_start: default (PyTorch's, as LLaVA does); text_rms: scaled so that visual embeddings have the root
             mean square of the text's; captions: solved for the words of the first stage's answers
             (:mod:`.projector_start`).
+        merge_start: default (PyTorch's); average: the merge begins as the average of its window
+            (:func:`~laco_export.models.initialization.average_merges`).
     """
 
     encoder: str | None = None
@@ -265,15 +268,15 @@ class ModelRecipe:
     feature_layer: int | None = None
     video_pooling: int = 1
     projector_start: str = "default"
+    merge_start: str = "default"
 
     def __post_init__(self) -> None:
         if (self.encoder is None) != (self.language_model is None):
             raise ConfigError("encoder and language_model go together", todo="give both folders")
         check_whole("video_pooling", self.video_pooling)
-        if self.projector_start not in PROJECTOR_STARTS:
-            raise ConfigError(
-                "projector_start is unknown", given=self.projector_start, allowed=", ".join(PROJECTOR_STARTS)
-            )
+        for key, allowed in (("projector_start", PROJECTOR_STARTS), ("merge_start", MERGE_STARTS)):
+            if getattr(self, key) not in allowed:
+                raise ConfigError(f"{key} is unknown", given=getattr(self, key), allowed=", ".join(allowed))
 
     def options(self) -> dict:
         """Keyword arguments of ``LacoForConditionalGeneration.from_parts``; the start is :func:`initialize`'s."""

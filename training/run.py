@@ -183,15 +183,19 @@ class _Run:
                 model.language_model or self.folder / "stage-0" / "llm",
                 start,
                 say=lambda change: say(f"language model: {change}"),
-                prepare=self._start_projector,
+                prepare=self._start_new_layers,
                 **model.options(),
                 **self.recipe.compression.options(),
             )
 
-    def _start_projector(self, model, processor) -> None:
-        """As ``model.projector_start`` says; PyTorch's own start is already there."""
+    def _start_new_layers(self, model, processor) -> None:
+        """As ``model.merge_start`` and ``model.projector_start`` say; PyTorch's own start is already there."""
+        from laco_export.models.initialization import average_merges
+
         from .projector_start import SAMPLES, start_at_text_rms, start_from_captions
 
+        if self.recipe.model.merge_start == "average":
+            average_merges(model)
         if self.recipe.model.projector_start == "text_rms":
             say(start_at_text_rms(model))
         elif self.recipe.model.projector_start == "captions":

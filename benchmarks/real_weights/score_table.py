@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-_BEGIN, _END = "<!-- rows of real_tower.json -->", "<!-- end of rows -->"
+from page_rows import replace_rows
+
 _HEAD = (
     "| | worst token, mean token, worst picture: cosine | points, worst picture | relative error "
     "| neighbours kept: held-out, training | kind right (as FP32) |\n"
@@ -42,12 +43,8 @@ def table_of(towers: Mapping[str, dict]) -> str:
 
 
 def write_table(towers: Mapping[str, dict], page: Path) -> None:
-    """Replace what stands between the page's two marks."""
-    before, _, rest = page.read_text().partition(_BEGIN)
-    _, mark, after = rest.partition(_END)
-    if not mark:
-        raise SystemExit(f"error: '{page}' lacks the marks {_BEGIN} and {_END}")
-    page.write_text(f"{before}{_BEGIN}\n{table_of(towers)}\n{_END}{after}")
+    """Replace the page's table."""
+    replace_rows(page, "real_tower.json", table_of(towers))
 
 
 def _line(label: str, row: dict) -> str:

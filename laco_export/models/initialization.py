@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..conversation import IMAGE_TOKEN
+from ..errors import ConfigError
 from . import checkpoint
 from .encoders.loading import load_encoder
 from .language_models import load_language_model
@@ -80,6 +81,29 @@ def scale_projector(model: LacoForConditionalGeneration) -> tuple[float, float]:
     for parameter in model.projector.linear_2.parameters():
         parameter.mul_(text_rms / visual_rms)
     return visual_rms, text_rms
+
+
+@torch.no_grad()
+def average_merges(model: LacoForConditionalGeneration) -> None:
+    """Let every merge begin as the average of its window: the MLP's last layer is zero, the residual is left.
+
+    A fresh MLP adds to each merged token as much noise as the token is large, and blocks that were trained on the
+    encoder's own tokens make nothing of it; behind averages they go on much as they did. The first step moves the last
+    layer, the second all.
+
+    Raises:
+        ConfigError: the merge has no such MLP, or no residual that would be left.
+    """
+    compression = model.config.compression_config
+    if compression is None or compression.method != "laco":
+        raise ConfigError(
+            "only a merge with LaCo's residual can begin as an average",
+            given=f"compression method {compression and compression.method}",
+            allowed="laco",
+        )
+    for compressor in model.vision_model.compressors.values():
+        for parameter in compressor.mlp.linear_2.parameters():
+            parameter.zero_()
 
 
 def patterns(count: int, channels: int, height: int, width: int) -> torch.Tensor:

@@ -319,6 +319,8 @@ def test_a_language_model_that_rounding_changes_is_refused_and_nothing_is_left(c
         (["--llm-texts", "long.txt", "empty.txt"], "is empty"),
         (["--llm-texts", "short.txt"], "too short"),
         (["--max-kl", "0"], "more than 0"),
+        (["--llm-texts", "long.txt", "--no-llm"], "--llm-texts is about the language model, which --no-llm leaves out"),
+        (["--max-kl", "0.3", "--no-llm"], "--max-kl is about the language model"),
     ],
 )
 def test_texts_and_limits_that_cannot_be_used_are_refused(capsys, tmp_path, monkeypatch, more, expected):

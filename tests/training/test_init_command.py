@@ -42,6 +42,14 @@ def test_several_depths_make_an_elastic_checkpoint(parts, tmp_path):
     assert model.set_depth("1") == 2
 
 
+def test_a_merge_may_start_as_an_average(parts, tmp_path, capsys):
+    assert main(arguments(parts, tmp_path / "ckpt", "--at", "1/2", "1", "--average-merge", "--match-text-rms")) == 0
+    assert "is scaled to it" in " ".join(capsys.readouterr().err.split())
+    for compressor in checkpoint.load(tmp_path / "ckpt").model.vision_model.compressors.values():
+        assert not compressor.mlp.linear_2.weight.any()
+        assert compressor.mlp.linear_1.weight.any()
+
+
 def test_the_same_seed_gives_the_same_weights(parts, tmp_path):
     digests = []
     for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):

@@ -233,3 +233,9 @@ def test_outputs_of_a_trained_encoder_cannot_be_kept():
 def test_how_a_projector_may_start():
     with pytest.raises(LacoError, match="default, text_rms"):
         ModelRecipe(projector_start="text")
+
+
+def test_how_a_merge_may_start():
+    with pytest.raises(LacoError, match="merge_start is unknown") as caught:
+        ModelRecipe(merge_start="zero")
+    assert caught.value.allowed == "default, average"

@@ -290,6 +290,17 @@ def test_a_projector_starts_as_the_recipe_says(recipe, tmp_path, capsys, start, 
     assert len(entries) == 3 or start != "captions"  # of one colour each: three pictures, whatever their names
 
 
+def test_a_merge_starts_as_the_recipe_says(recipe, tmp_path):
+    """Before the projector is solved for: what it explains of the captions is of these features."""
+    options = ["model.merge_start=average", "model.projector_start=captions", "stages.1.epochs=0.25"]
+    arguments = ["--recipe", recipe, "--stage", "1", *(word for option in options for word in ("--set", option))]
+    assert main([*arguments, "--output", str(tmp_path / "run"), "--debug"]) == 0
+    begun = checkpoint.load(tmp_path / "run" / "stage-0" / "checkpoint").model
+    assert not any(merge.mlp.linear_2.weight.any() for merge in begun.vision_model.compressors.values())
+    trained = checkpoint.load(tmp_path / "run" / "checkpoint").model
+    assert any(merge.mlp.linear_2.weight.any() for merge in trained.vision_model.compressors.values())
+
+
 def test_the_plan_proposes_rates_for_another_batch(recipe, capsys):
     """A hundred and twenty-eighth of the batch: rates over 11.3."""
     rates = ["--set", "all_stages.rates_for_batch=512"]

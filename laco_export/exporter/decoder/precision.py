@@ -99,7 +99,8 @@ DECODER_PRECISIONS = {
             "int4",
             bits=4,
             zero_points=True,
-            eight_bit_share=0.12,  # at most five bits a weight, also where blocks are of 64
+            block_size=64,  # finer grids are worth more than as many bytes in eight-bit layers
+            eight_bit_share=0.11,  # at most five bits a weight
             head_bits=8,
             head_reason="with 4 bits fewer next tokens are PyTorch's (benchmarks/results/decoder_quality.json), and a "
             "tied head is the embedding too",

@@ -5,9 +5,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from laco_export.errors import CheckpointError
+from laco_export.errors import CheckpointError, ConfigError
 from laco_export.models import checkpoint
-from laco_export.models.initialization import initialize, patterns, scale_projector
+from laco_export.models.initialization import average_merges, initialize, patterns, scale_projector
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image_pad|>"]
 
@@ -141,6 +141,29 @@ def test_the_projector_starts_at_the_texts_scale(make_tiny_model, depth):
     assert text_rms == pytest.approx(model.get_input_embeddings().weight.pow(2).mean().sqrt().item())
     assert scaled.pow(2).mean().sqrt().item() == pytest.approx(text_rms, rel=1e-5)
     torch.testing.assert_close(scaled * (before / text_rms), direction, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", ["1/2", "1"])
+def test_a_merge_begins_as_the_average_of_its_window(make_tiny_model, depth):
+    """What later blocks see of it is the mean of four tokens; every depth of an elastic model starts so."""
+    model = make_tiny_model(at=["1/2", "1"])
+    model.set_depth(depth)
+    average_merges(model)
+    compressor = model.vision_model.compressors[f"block_{model.vision_model.block}"]
+    grid = torch.randn(2, 4, 4, model.config.vision_config.hidden_size)
+    with torch.no_grad():
+        torch.testing.assert_close(compressor(grid), grid.unflatten(2, (2, 2)).unflatten(1, (2, 2)).mean((2, 4)))
+    # It is trained all the same: the last layer by the first step, what is before it from then on.
+    pixels = patterns(2, 3, 56, 56)
+    model.get_image_features(pixels).square().sum().backward()
+    assert compressor.mlp.linear_2.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("method", ["pixel_shuffle", "laco_misaligned", "average_pool", None])
+def test_other_merges_cannot_begin_as_an_average(make_tiny_model, method):
+    with pytest.raises(ConfigError, match="residual") as caught:
+        average_merges(make_tiny_model(method=method))
+    assert str(method) in caught.value.given
 
 
 def test_patterns_vary_as_preprocessed_pictures_do():
