@@ -44,14 +44,14 @@ def test_packed_numbers_are_read_back():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("columns", [256, 192])  # blocks of 128, and of 64 that are halves of the grid's
+@pytest.mark.parametrize("columns", [256, 192])  # groups of 128, and of 64
 def test_weights_that_were_four_bits_keep_their_grid(dtype, columns):
     """AWQ and GPTQ store whole zero points; what they stand for is rounded no second time."""
     generator = np.random.default_rng(1)
     numbers = generator.integers(0, 16, (40, columns // 64, 64))
     numbers[:8] = generator.integers(3, 9, numbers[:8].shape)  # rows that use a part of the range
     zeros, scales = generator.integers(0, 16, (40, columns // 64, 1)), generator.uniform(0.001, 0.02, (40, 1, 1))
-    if columns == 256:  # blocks of 128: one grid for two of 64
+    if columns == 256:
         zeros = np.repeat(zeros[:, ::2], 2, axis=1)
     weight = torch.from_numpy(((numbers - zeros) * scales).reshape(40, columns)).to(dtype)
     matrix = on_own_grid(weight, DECODER_PRECISIONS["int4"])
