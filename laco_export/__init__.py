@@ -1,7 +1,7 @@
 """LaCo Export: export vision-language models whose encoder merges its tokens half-way, with proof.
 
 Three floors: the base (numpy and PIL only), the LaCo model (torch and transformers) and the exporter. Importing
-:mod:`laco_export` itself imports none of the heavy packages.
+:mod:`laco_export` itself imports none of the heavy packages; it turns ONNX Runtime's telemetry off.
 
 The command:
 
@@ -34,6 +34,7 @@ From a picture and a question to tokens:
 The machine:
 
 - :mod:`.machine`: processor, memory, and ``default_threads``, the one rule for how many threads are used;
+- :mod:`.telemetry`: ONNX Runtime's is off;
 - :mod:`.onnx_session`: ONNX Runtime sessions, with exact integer products on every processor;
 - :mod:`.disk_space`: room on the disk, asked for before the work;
 - :mod:`.atomic`: outputs that are complete or absent.
@@ -44,4 +45,8 @@ Above them:
 - :mod:`.exporter`: a checkpoint in, a proven bundle out.
 """
 
+from .telemetry import turn_off_telemetry
+
 __version__ = "0.1.0"
+
+turn_off_telemetry()
