@@ -7,7 +7,9 @@ The command:
 
 - :mod:`.cli`: ``laco-export``, its options and its errors;
 - :mod:`.console`: what all commands share: progress, steps with their seconds, how an error reaches the user;
+- :mod:`.standard_streams`: stdout and stderr where they may be closed, full or gone;
 - :mod:`.progress_lines`: progress where stderr is no terminal;
+- :mod:`.utf8`: words and names from outside that are UTF-8, and those that are not;
 - :mod:`.quiet`: other libraries' log lines held back;
 - :mod:`.errors`: errors that a person can act on;
 - :mod:`.charts`: charts as PNG files, in one palette.
@@ -25,6 +27,8 @@ From a picture and a question to tokens:
 
 - :mod:`.picture_files`: which files are pictures, by name and by content, how a folder is walked;
 - :mod:`.preprocessing`: a picture to the encoder's input;
+- :mod:`.decoding_limits`: what a picture may take while it is read, in pixels and in bytes;
+- :mod:`.scaled_decoding`: JPEGs decoded at the scale that the encoder needs;
 - :mod:`.tiling`: a picture of any resolution as tiles, and where their tokens go;
 - :mod:`.video`: frames of a video;
 - :mod:`.depth`: a depth of the merge, ``1/2`` or ``block:7``, and its block;
