@@ -33,7 +33,9 @@ _SLIVER = 64  # the aspect ratio up to which a picture is resized as a whole: 21
 
 _BAND = 1 << 18  # pixels that are converted at once: 2 MB as float64
 
-_OPENED = 4  # times the pixels that are allowed; WebP's decoder makes its canvas when the file is opened
+_ANY_SIZE = 1 << 62  # pixels
+
+_MAKE_A_CANVAS = ("GIF", "WEBP", "AVIF")  # formats whose first frame has one when the file is opened
 
 _BICUBIC = 3  # PIL's Resampling.BICUBIC, the number that preprocessor_config.json holds
 
@@ -86,12 +88,9 @@ def open_picture(
             reason = "is a folder, not a picture" if Path(path).is_dir() else "is not a regular file"
         raise ImageError(f"'{name}' {reason}", allowed="a picture file", todo="check the path")
     try:
-        with _quiet_pillow():
-            with pillows_limit(_OPENED * max_pixels):  # told below in width and height; more than that, by Pillow
-                image = Image.open(source, formats=_readable(formats))
-            with image, pillows_limit(max_pixels):
-                check_size(image, name, max_pixels)
-                yield image
+        with _quiet_pillow(), _open(source, _readable(formats), max_pixels) as image, pillows_limit(max_pixels):
+            check_size(image, name, max_pixels)
+            yield image
     except Image.DecompressionBombError as error:
         raise too_large(name, str(error).partition(",")[0], f"at most {max_pixels:,} pixels") from None
     except UnidentifiedImageError:
@@ -102,6 +101,16 @@ def open_picture(
         raise ImageError(
             f"picture '{name}' cannot be decoded: {error}", todo="the file is damaged or cut off; get it again"
         ) from None
+
+
+def _open(source: str | os.PathLike | BinaryIO, formats: list[str], max_pixels: int) -> Image.Image:
+    """The picture with its header read, whatever size that states; but where opening makes a canvas, Pillow refuses."""
+    try:
+        with pillows_limit(_ANY_SIZE):
+            return Image.open(source, formats=[name for name in formats if name not in _MAKE_A_CANVAS])
+    except UnidentifiedImageError:
+        with pillows_limit(max_pixels):
+            return Image.open(source, formats=[name for name in formats if name in _MAKE_A_CANVAS])
 
 
 def _readable(formats: Sequence[str]) -> list[str]:
