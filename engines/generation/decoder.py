@@ -18,7 +18,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from laco_export.bundle import Bundle
 from laco_export.embedding_table import EmbeddingTable
-from laco_export.errors import BundleError
+from laco_export.errors import BundleError, telling_line
 from laco_export.onnx_session import session_options
 from laco_export.quiet import quiet_libraries
 
@@ -226,9 +226,8 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
                 local_files_only=True,
             )
     except Exception as error:  # onnxruntime and transformers raise many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise BundleError(
-            f"the language model '{graph}' cannot be loaded: {reason}",
+            f"the language model '{graph}' cannot be loaded: {telling_line(error)}",
             given=f"onnxruntime {onnxruntime.__version__}",
             todo="update onnxruntime and optimum-onnx, or export the bundle again",
         ) from error

@@ -30,7 +30,7 @@ from laco_export.conversation import (
     question_turn,
     turn_header,
 )
-from laco_export.errors import BundleError
+from laco_export.errors import BundleError, is_panic, telling_line
 from laco_export.preprocessing import MAX_PIXELS
 from laco_export.tiling import TokenLayout
 
@@ -177,7 +177,7 @@ class Prompter:
         a turn either.
         """
         if isinstance(answer, str):
-            words = np.asarray(self._plain_tokenizer.encode(answer, add_special_tokens=False).ids, np.int64)
+            words = self._ids(self._plain_tokenizer, answer)
         else:
             words = np.asarray([token for token in answer if token not in self.special_ids], np.int64)
         end = self._encode(IM_END), self._encode("\n")
@@ -237,7 +237,18 @@ class Prompter:
         return TokenisedTurn(role, input_ids, visuals, len(header), len(footer))
 
     def _encode(self, text: str) -> np.ndarray:
-        return np.asarray(self.tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+        return self._ids(self.tokenizer, text)
+
+    def _ids(self, tokenizer: Tokenizer, text: str) -> np.ndarray:
+        try:
+            return np.asarray(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+        except BaseException as error:  # a pattern that gives up over a text is a PanicException, which is no Exception
+            if isinstance(error, Exception) or is_panic(error):
+                raise BundleError(
+                    f"the tokenizer '{self._path}' cannot tokenise the text: {telling_line(error)}",
+                    todo="its patterns or its normaliser are not sound: get the model's own tokenizer.json",
+                ) from error
+            raise
 
     @cached_property
     def _plain_tokenizer(self) -> Tokenizer:
@@ -247,9 +258,12 @@ class Prompter:
 
     def _load_tokenizer(self) -> Tokenizer:
         try:
-            tokenizer = Tokenizer.from_file(str(self._path))
-        except Exception as error:  # tokenizers raises plain Exception
-            raise BundleError(f"the tokenizer '{self._path}' cannot be read: {error}") from None
+            # By its text: the library opens paths in UTF-8 alone.
+            tokenizer = Tokenizer.from_str(self._path.read_text(encoding="utf-8"))
+        except BaseException as error:  # tokenizers raises plain Exception, or panics
+            if isinstance(error, Exception) or is_panic(error):
+                raise BundleError(f"the tokenizer '{self._path}' cannot be read: {telling_line(error)}") from error
+            raise
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer

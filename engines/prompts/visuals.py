@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +20,7 @@ from PIL import Image
 from laco_export.bundle import Bundle
 from laco_export.errors import BundleError, ConfigError
 from laco_export.preprocessing import MAX_PIXELS, load_image
+from laco_export.scaled_decoding import Size, full_size
 from laco_export.tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, TokenLayout, layouts, sample_frames
 from laco_export.video import read_frames
 
@@ -92,10 +93,20 @@ class VisualPreparer:
         """
         if isinstance(picture, Visual):
             return picture
-        image = picture if isinstance(picture, Image.Image) else load_image(picture, max_pixels=max_pixels)
+        resized_to = self.resized_to(alone=alone)
+        if isinstance(picture, Image.Image):
+            image = picture
+        else:
+            image = load_image(picture, max_pixels=max_pixels, resized_to=resized_to)
         if self.tiling is None or not alone:
             return Visual(self.preprocessing(image)[None], self._layout(SINGLE_TILE))
-        return Visual(self.tiling.split(image, self.preprocessing), self._layout((image.height, image.width)))
+        width, height = full_size(image)
+        return Visual(self.tiling.split(image, self.preprocessing), self._layout((height, width)))
+
+    def resized_to(self, *, alone: bool) -> Callable[[Size], Size]:
+        """For :func:`~laco_export.preprocessing.load_image`: what a picture becomes, for one that is read elsewhere."""
+        tiled = self.tiling is not None and alone
+        return self.tiling.resized_to if tiled else self.preprocessing.resized_to
 
     def video(self, video: Video, *, max_frames: int | None = None, max_pixels: int = MAX_PIXELS) -> list[Visual]:
         """Prepare a video's frames: at most ``max_frames`` (default: the checkpoint's), uniformly taken.
@@ -131,6 +142,6 @@ def _video_fields(bundle: Bundle) -> tuple[int, int]:
             raise ConfigError(
                 "max_frames and video_pooling must be whole numbers of at least 1", given=(max_frames, video_pooling)
             )
-    except (ValueError, AttributeError, ConfigError) as error:
+    except (ValueError, AttributeError, RecursionError, ConfigError) as error:
         raise BundleError(f"the bundle's {name} cannot be used: {error}", todo="export the bundle again") from None
     return max_frames, video_pooling

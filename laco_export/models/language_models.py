@@ -8,7 +8,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, telling_line
 from . import weight_files
 from .vocabulary import ReadyVocabulary, grow_vocabulary, prepare_vocabulary
 
@@ -43,7 +43,7 @@ def read_language_config(folder: Path) -> PretrainedConfig:
     try:
         config = AutoConfig.from_pretrained(folder)
     except Exception as error:  # transformers raises many kinds for a wrong field
-        raise CheckpointError(f"'{folder / 'config.json'}' cannot be read: {_reason(error)}") from None
+        raise CheckpointError(f"'{folder / 'config.json'}' cannot be read: {telling_line(error)}") from error
     if (config.pad_token_id or 0) >= config.vocab_size:
         config.pad_token_id = None
     return config
@@ -58,7 +58,7 @@ def read_vocabulary(folder: Path, config: PretrainedConfig) -> ReadyVocabulary:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # transformers and tokenizers raise many kinds for a broken file
-        raise CheckpointError(f"the tokenizer of '{folder}' cannot be loaded: {_reason(error)}") from None
+        raise CheckpointError(f"the tokenizer of '{folder}' cannot be loaded: {telling_line(error)}") from error
     generation = folder / "generation_config.json"
     stated = [weight_files.read_json(generation).get("eos_token_id")] if generation.is_file() else []
     end_ids = []
@@ -85,7 +85,7 @@ def load_language_model(folder: Path, dtype: torch.dtype | None):
             folder, config=config, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
         )
     except Exception as error:  # transformers raises many kinds for a broken file
-        raise CheckpointError(f"the language model of '{folder}' cannot be loaded: {_reason(error)}") from None
+        raise CheckpointError(f"the language model of '{folder}' cannot be loaded: {telling_line(error)}") from error
     wrong = {kind: names for kind, names in info.items() if names}
     if wrong:
         kind, names = next(iter(wrong.items()))
@@ -95,7 +95,3 @@ def load_language_model(folder: Path, dtype: torch.dtype | None):
         )
     grow_vocabulary(model, vocabulary)
     return model.eval(), vocabulary
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -16,6 +16,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..conversation import CHAT_TEMPLATE, IMAGE_MARK, IMAGE_TOKEN, VIDEO_MARK, expand_image_tokens
 from ..errors import ConfigError, UsageError
 from ..preprocessing import ImagePreprocessing
+from ..scaled_decoding import full_size
 from ..tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, TokenLayout, layouts, sample_frames
 
 
@@ -211,7 +212,8 @@ class LacoProcessor(ProcessorMixin):
             for place, part in enumerate(parts):
                 if part == IMAGE_MARK:
                     picture = next(next_image)
-                    pictures.append((picture, (picture.height, picture.width) if alone else SINGLE_TILE))
+                    width, height = full_size(picture)
+                    pictures.append((picture, (height, width) if alone else SINGLE_TILE))
                 elif part == VIDEO_MARK:
                     frames = next(next_video)
                     taken = sample_frames(len(frames), max_frames or self.max_frames)

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.integrations.accelerate import init_empty_weights
 
-from ...errors import CheckpointError, ConfigError
+from ...errors import CheckpointError, ConfigError, telling_line
 from .. import weight_files
 from . import ENCODERS, EncoderSpec
 from .specification import OriginalLayout
@@ -43,10 +43,9 @@ def load_encoder(folder: Path | str, *, dtype: torch.dtype | None = None) -> Pre
         with init_empty_weights(include_buffers=False):  # parameters without memory; buffers (position ids) for real
             model = spec.model_class()(config)
     except Exception as error:  # transformers' classes check their configuration only when they are built
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"'{folder / 'config.json'}' describes an encoder that cannot be built: {reason}"
-        ) from None
+            f"'{folder / 'config.json'}' describes an encoder that cannot be built: {telling_line(error)}"
+        ) from error
     expected = dict(model.named_parameters())
     loaded: dict[str, Tensor] = {}
     for name, tensor in _stored_tensors(folder, spec, layout):
