@@ -28,6 +28,7 @@ PIXEL_VALUES, IMAGE_FEATURES = "pixel_values", "image_features"
 
 _DIGEST = re.compile(rb'("manifest_sha256": ")([0-9a-f]{64})(")')
 _ZEROS = b"0" * 64
+_LONGEST_MANIFEST = 64 << 20  # bytes; a calibrated tower of 48 blocks has 0.2 MB
 
 
 @dataclass(frozen=True)
@@ -263,19 +264,46 @@ def open_bundle(folder: Path | str) -> Bundle:
 def refuse_to_replace_non_bundle(output: Path | str) -> None:
     """Let ``--force`` replace a bundle (whole or damaged) and an empty folder, and nothing else that a person may have.
 
+    A bundle's own files are its manifest and those that this names, whatever is in them.
+
     Raises:
-        OutputExistsError: a file, or a folder with something in it that is no bundle, stands at ``output``.
+        OutputExistsError: a file, a folder with something in it that is no bundle, or a bundle with other files in it,
+            stands at ``output``.
     """
     output = Path(output)
-    if not os.path.lexists(output) or (output / MANIFEST_NAME).is_file():
+    if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
         return
-    if output.is_dir() and not any(output.iterdir()):
+    if not (output / MANIFEST_NAME).is_file():
+        raise OutputExistsError(
+            f"the output '{output}' exists already and is no bundle, so that --force does not replace it",
+            allowed=f"--force replaces a folder with a {MANIFEST_NAME}",
+            todo="choose another --output, or remove what stands there yourself",
+        )
+    if output.is_symlink():  # which alone is replaced
         return
-    raise OutputExistsError(
-        f"the output '{output}' exists already and is no bundle, so that --force does not replace it",
-        allowed=f"--force replaces a folder with a {MANIFEST_NAME}",
-        todo="choose another --output, or remove what stands there yourself",
-    )
+    own = _own_files(output / MANIFEST_NAME)
+    others = [
+        name
+        for path in sorted(output.rglob("*"))
+        if (name := path.relative_to(output).as_posix()) not in own and (path.is_symlink() or not path.is_dir())
+    ]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise OutputExistsError(
+            f"the output '{output}' holds files that are not the bundle's, so that --force does not replace it",
+            given=", ".join(ascii(name)[1:-1] for name in others[:3]) + more,
+            allowed=f"a folder of {MANIFEST_NAME} and the files that it names",
+            todo="move them, or choose another --output",
+        )
+
+
+def _own_files(manifest: Path) -> set[str]:
+    """What a manifest, sound or not, names as the bundle's files, and itself."""
+    try:
+        listed = json.loads(manifest.read_bytes())["files"] if manifest.stat().st_size <= _LONGEST_MANIFEST else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        listed = {}
+    return {MANIFEST_NAME, *(listed if isinstance(listed, dict) else ())}
 
 
 def sha256_of(path: Path | str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from laco_export import bundle as bundles
 from laco_export.bundle import Decoder, Manifest, TensorSpec, Vision, VisionGraph, open_bundle, write_manifest
 from laco_export.embedding_table import EmbeddingStorage, StoredTensor
-from laco_export.errors import BundleError
+from laco_export.errors import BundleError, OutputExistsError
 from laco_export.preprocessing import ImagePreprocessing
 
 GRAPH = VisionGraph(
@@ -201,6 +201,28 @@ def test_an_embedding_outside_the_bundle_is_refused(folder):
     )
     with pytest.raises(BundleError, match="no file of the bundle"):
         open_bundle(folder)
+
+
+@pytest.mark.parametrize("manifest", ["{}", "no JSON", '{"files": ["mine.txt"]}', "[" * 100000])
+def test_what_no_manifest_names_is_never_replaced(tmp_path, manifest):
+    (tmp_path / "laco.json").write_text(manifest)
+    bundles.refuse_to_replace_non_bundle(tmp_path)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"letters/mine\.txt"):
+        bundles.refuse_to_replace_non_bundle(tmp_path)
+
+
+def test_a_bundle_may_be_replaced_whole_or_damaged(folder, tmp_path):
+    bundles.refuse_to_replace_non_bundle(folder)
+    (folder / "vision.data").write_bytes(b"cut")
+    (folder / "golden.npz").unlink()
+    bundles.refuse_to_replace_non_bundle(folder)
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "mine.txt").touch()
+    bundles.refuse_to_replace_non_bundle(tmp_path / "link")  # the link goes, and nothing behind it
+    with pytest.raises(OutputExistsError, match=r"mine\.txt"):
+        bundles.refuse_to_replace_non_bundle(folder)
 
 
 def test_a_decoder_of_an_older_version_is_told_as_such(folder):
