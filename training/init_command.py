@@ -92,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 tiling=_tiling(arguments),
                 prepare=_match_text_rms if arguments.match_text_rms else None,
                 force=arguments.force,
-                say=lambda change: say(f"language model: {change}"),
+                say=say,
             )
     compression = model.config.compression_config
     for depth, block in zip(compression.depths, compression.blocks, strict=True):
