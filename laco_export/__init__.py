@@ -16,7 +16,11 @@ The command:
 
 What a bundle is:
 
-- :mod:`.bundle`: the manifest's schema, a bundle written and verified;
+- :mod:`.bundle`: the manifest as objects, a bundle written and verified;
+- :mod:`.manifest_schema`: what each of the manifest's fields may hold;
+- :mod:`.manifest_agreement`: what they must agree on, and a manifest read by both;
+- :mod:`.field_types`: types of a JSON document's fields;
+- :mod:`.stored_arrays`: NumPy arrays of a bundle, checked before they are read;
 - :mod:`.golden`: ``golden.npz``, pictures with what PyTorch made of them;
 - :mod:`.embedding_table`: the decoder's input embeddings, read row by row;
 - :mod:`.number_formats`: the eight- and four-bit numbers of a calibrated graph;
@@ -33,6 +37,7 @@ From a picture and a question to tokens:
 - :mod:`.video`: frames of a video;
 - :mod:`.depth`: a depth of the merge, ``1/2`` or ``block:7``, and its block;
 - :mod:`.token_grid`: how many tokens a picture takes before and after the merge;
+- :mod:`.generation_fields`: which fields a ``generation_config.json`` may have;
 - :mod:`.conversation`: what stands before and after a turn, marks and special tokens.
 
 The machine:

@@ -101,7 +101,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 tiling=_tiling(arguments),
                 prepare=lambda model, _: _start_new_layers(model, arguments),
                 force=arguments.force,
-                say=lambda change: say(f"language model: {change}"),
+                say=say,
             )
     compression = model.config.compression_config
     for depth, block in zip(compression.depths, compression.blocks, strict=True):

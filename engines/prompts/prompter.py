@@ -30,10 +30,11 @@ from laco_export.conversation import (
     question_turn,
     turn_header,
 )
-from laco_export.errors import BundleError, is_panic, telling_line
+from laco_export.errors import BundleError
 from laco_export.preprocessing import MAX_PIXELS
 from laco_export.tiling import TokenLayout
 
+from .bundle_tokenizer import TOKENIZER_NAME, open_tokenizer, token_ids
 from .context import Omitted, TokenisedTurn, fit_context
 from .visuals import Picture, Video, Visual, VisualPreparer
 
@@ -102,8 +103,8 @@ class Prompter:
             )
         self.decoder = bundle.manifest.decoder
         self.preparer = VisualPreparer(bundle)
-        self._path = bundle.file("tokenizer.json")
-        self.tokenizer = self._load_tokenizer()
+        self._bundle, self._path = bundle, bundle.file(TOKENIZER_NAME)
+        self.tokenizer = open_tokenizer(bundle)
         self._check_image_token()
         self._generation_header = self._encode(turn_header("assistant"))
         self.special_ids = {i for i, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
@@ -177,7 +178,7 @@ class Prompter:
         a turn either.
         """
         if isinstance(answer, str):
-            words = self._ids(self._plain_tokenizer, answer)
+            words = token_ids(self._plain_tokenizer, answer, self.decoder.vocab_size)
         else:
             words = np.asarray([token for token in answer if token not in self.special_ids], np.int64)
         end = self._encode(IM_END), self._encode("\n")
@@ -237,45 +238,22 @@ class Prompter:
         return TokenisedTurn(role, input_ids, visuals, len(header), len(footer))
 
     def _encode(self, text: str) -> np.ndarray:
-        return self._ids(self.tokenizer, text)
-
-    def _ids(self, tokenizer: Tokenizer, text: str) -> np.ndarray:
-        try:
-            return np.asarray(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
-        except BaseException as error:  # a pattern that gives up over a text is a PanicException, which is no Exception
-            if isinstance(error, Exception) or is_panic(error):
-                raise BundleError(
-                    f"the tokenizer '{self._path}' cannot tokenise the text: {telling_line(error)}",
-                    todo="its patterns or its normaliser are not sound: get the model's own tokenizer.json",
-                ) from error
-            raise
+        return token_ids(self.tokenizer, text, self.decoder.vocab_size)
 
     @cached_property
     def _plain_tokenizer(self) -> Tokenizer:
-        tokenizer = self._load_tokenizer()
+        tokenizer = open_tokenizer(self._bundle)
         tokenizer.encode_special_tokens = True  # "<|im_end|>" becomes the tokens of its letters
         return tokenizer
 
-    def _load_tokenizer(self) -> Tokenizer:
-        try:
-            # By its text: the library opens paths in UTF-8 alone.
-            tokenizer = Tokenizer.from_str(self._path.read_text(encoding="utf-8"))
-        except BaseException as error:  # tokenizers raises plain Exception, or panics
-            if isinstance(error, Exception) or is_panic(error):
-                raise BundleError(f"the tokenizer '{self._path}' cannot be read: {telling_line(error)}") from error
-            raise
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
-
     def _check_image_token(self) -> None:
-        token_ids = self._encode(IMAGE_TOKEN).tolist()
-        if token_ids != [self.decoder.image_token_id]:
+        ids = self._encode(IMAGE_TOKEN).tolist()
+        if ids != [self.decoder.image_token_id]:
             gives = self.tokenizer.token_to_id(IMAGE_TOKEN) is not None
             raise BundleError(
                 f"the tokenizer '{self._path}' {'gives' if gives else 'does not have'} the image token {IMAGE_TOKEN}"
                 + (" another id than the manifest" if gives else ""),
-                given=f"{IMAGE_TOKEN} becomes {token_ids}",
+                given=f"{IMAGE_TOKEN} becomes {ids}",
                 allowed=f"the manifest's image_token_id: {self.decoder.image_token_id}",
                 todo="export the bundle again from a checkpoint whose tokenizer has Qwen2.5's special tokens",
             )

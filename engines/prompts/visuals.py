@@ -18,13 +18,15 @@ import numpy as np
 from PIL import Image
 
 from laco_export.bundle import Bundle
-from laco_export.errors import BundleError, ConfigError
+from laco_export.errors import BundleError
+from laco_export.field_types import NumberField
 from laco_export.preprocessing import MAX_PIXELS, load_image
 from laco_export.scaled_decoding import Size, full_size
 from laco_export.tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, TokenLayout, layouts, sample_frames
 from laco_export.video import read_frames
 
 DEFAULT_MAX_FRAMES = 32  # LLaVA-OneVision's, where the bundle's processor names none
+MOST_FRAMES = 100_000  # an hour of video has as many
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +140,8 @@ def _video_fields(bundle: Bundle) -> tuple[int, int]:
     try:
         fields = json.loads(bundle.file(name).read_text(encoding="utf-8"))
         max_frames, video_pooling = fields.get("max_frames", DEFAULT_MAX_FRAMES), fields.get("video_pooling", 1)
-        if not all(isinstance(number, int) and number >= 1 for number in (max_frames, video_pooling)):
-            raise ConfigError(
-                "max_frames and video_pooling must be whole numbers of at least 1", given=(max_frames, video_pooling)
-            )
-    except (ValueError, AttributeError, RecursionError, ConfigError) as error:
+        for field, number in (("max_frames", max_frames), ("video_pooling", video_pooling)):
+            NumberField(1, MOST_FRAMES, whole=True).read(number, field)
+    except (ValueError, AttributeError, RecursionError, OSError) as error:
         raise BundleError(f"the bundle's {name} cannot be used: {error}", todo="export the bundle again") from None
     return max_frames, video_pooling

@@ -130,7 +130,11 @@ def _load_cuda_libraries(onnxruntime, provider: Provider) -> None:
 
 
 def _check(session, graph: VisionGraph) -> None:
-    actual = {value.name: list(value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
-    stated = {spec.name: list(spec.shape) for spec in (graph.input, graph.output)}
+    tensors = (*session.get_inputs(), *session.get_outputs())
+    actual = {value.name: f"{_DTYPES.get(value.type, value.type)} {list(value.shape)}" for value in tensors}
+    stated = {spec.name: f"{spec.dtype} {list(spec.shape)}" for spec in (graph.input, graph.output)}
     if actual != stated:
         raise BundleError(f"'{graph.file}' does not have the tensors of its manifest", given=actual, allowed=stated)
+
+
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16"}

@@ -69,8 +69,19 @@ def save(
     with new_directory(folder, force=force) as partial:
         model.save_pretrained(partial, state_dict=state_dict)
         processor.save_pretrained(partial)
+        _open_to_others(partial)
         for name, text in (files or {}).items():
             (partial / name).write_text(text, encoding="utf-8")
+
+
+def _open_to_others(folder: Path) -> None:
+    """Give the weight files the mode that a new file gets: safetensors makes them its owner's alone."""
+    usual = folder / "mode"
+    usual.touch()
+    mode = usual.stat().st_mode & 0o777
+    usual.unlink()
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)
 
 
 def refuse_to_replace_non_checkpoint(folder: Path | str) -> None:

@@ -107,10 +107,11 @@ class LacoProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
 
     @classmethod
-    def for_model(cls, model, tokenizer) -> LacoProcessor:
-        """The processor of a model that is new: its encoder's published preprocessing, its own token counts."""
+    def for_model(cls, model, tokenizer, preprocessing: ImagePreprocessing | None = None) -> LacoProcessor:
+        """The processor of a model that is new: its own token counts, and by default its encoder's published
+        preprocessing."""
         config = model.config
-        preprocessing = model.vision_model.spec.preprocessing(config.vision_config)
+        preprocessing = preprocessing or model.vision_model.spec.preprocessing(config.vision_config)
         return cls(
             LacoImageProcessor(**preprocessing.to_dict()),
             tokenizer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import CheckpointError
@@ -17,6 +18,7 @@ itself reads 100 MB, which takes it half a minute."""
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _WEIGHTS = ("weight", "bias")
 """How the names of what is trained end; position ids and masks, which some folders store too, are integers."""
+_POINTER, _LONGEST_POINTER = b"version https://git-lfs.github.com/spec/", 1024  # of Git LFS; 130 bytes as a rule
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -45,14 +47,54 @@ def read_json(path: Path) -> dict:
     return values
 
 
+def refuse_pointers(folder: Path) -> None:
+    """Refuse a clone of a repository without its large files: what stands in their place is text.
+
+    Raises:
+        CheckpointError: a file is a pointer of Git LFS.
+    """
+    pointers = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_file() and path.stat().st_size < _LONGEST_POINTER:
+            with open(path, "rb") as file:
+                if file.read(len(_POINTER)) == _POINTER:
+                    pointers.append(path.name)
+    if pointers:
+        raise CheckpointError(
+            f"'{folder}' holds Git LFS's pointers in place of its large files",
+            given=", ".join(pointers[:3]),
+            todo="git lfs install, then git lfs pull in that folder; or download the folder with hf download",
+        )
+
+
+def refuse_quantised(folder: Path, values: Mapping) -> None:
+    """Refuse a ``config.json`` of weights in few bits.
+
+    Raises:
+        CheckpointError: GPTQ, AWQ, bitsandbytes, FP8 or another such form.
+    """
+    quantised = values.get("quantization_config")
+    if not quantised:
+        return
+    method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+    raise CheckpointError(
+        f"'{folder}' holds quantised weights, which are neither trained nor exported as they are",
+        given=f"quantization_config with quant_method {method!r}",
+        allowed="float weights: the folder that it was quantised from",
+        todo="or bring it back to floats where its library can (transformers: dequantize(), save_pretrained()); "
+        "four bits with whole zero points in groups of 128, as of AWQ and GPTQ, keep their grid in --llm int4",
+    )
+
+
 def find(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint; every shard that the index names must be there.
 
     Raises:
-        CheckpointError: a shard is missing, the weights are pickled (loading them would run code), or there are none; a
-            file's header is damaged, or longer than any model's; a weight or bias is no float; there are fewer tensors
-            than config.json has layers.
+        CheckpointError: a shard is missing, the weights are pickled (loading them would run code), there are none, or
+            Git LFS's pointers stand in their place; a file's header is damaged, or longer than any model's; a weight or
+            bias is no float; there are fewer tensors than config.json has layers.
     """
+    refuse_pointers(folder)
     files = _named(folder)
     dtypes = [_dtypes(path) for path in files]
     for path, stored in zip(files, dtypes, strict=True):

@@ -315,8 +315,8 @@ def test_a_tokenizer_whose_pattern_gives_up_over_a_text(with_tokenizer, capfd):
         tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, tokenizer["pre_tokenizer"]]}
 
     code, out, err = run(capfd, "run", with_tokenizer(explode), "--question", "x" * 40)
-    assert (code, out) == (1, "")
-    assert "error: the tokenizer" in err and "cannot tokenise the text: " in err and "retry-limit" in err
+    assert (code, out) == (2, "")
+    assert "error: the tokenizer cannot tokenise the text: " in err and "retry-limit" in err
 
 
 def test_a_byte_order_mark_is_no_part_of_a_question(bundle_folder, capfd, tmp_path, monkeypatch):
