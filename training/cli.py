@@ -101,7 +101,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if processes.is_main() and arguments.json:
         print_json(result)
     elif processes.is_main():
-        _report(result, output)
+        whole = arguments.stage in (None, recipe.ordered_stages()[-1][0])
+        _report(result, output / ("checkpoint" if whole else f"stage-{arguments.stage}"))
     processes.leave()
 
 
@@ -148,7 +149,7 @@ def _show_plan(recipe, arguments: argparse.Namespace) -> None:
     processes.leave()
 
 
-def _report(result: dict, output: Path) -> None:
+def _report(result: dict, trained: Path) -> None:
     evaluation = result.get("evaluation")
     if evaluation:
         from rich.table import Table
@@ -160,4 +161,4 @@ def _report(result: dict, output: Path) -> None:
             table.add_row(kind, f"{values['accuracy']:.0%}", f"{values['shuffled']:.0%}")
         console().print(table)
     seconds = sum(part["seconds"] for part in result["parts"].values())
-    say(f"trained in {seconds:.0f} s; the checkpoint: {output / 'checkpoint'}")
+    say(f"trained in {seconds:.0f} s; the checkpoint: {trained}")
