@@ -29,3 +29,5 @@ that is faster and accurate enough, or to the reason why there is none. In the o
 Floors, where an import points down only: graph, source < statistics < smoothing < quantizing < blocks < the modules
 above, of which the folders import :mod:`.errors` alone.
 """
+
+import laco_export  # noqa: F401 - telemetry is off before anything here imports ONNX Runtime

@@ -6,12 +6,13 @@ laco-calibrate laco-at1_2-fp32 --images photos
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from laco_export import __version__
 from laco_export.console import console, progress, run_command
+from laco_export.standard_streams import print_json
+from laco_export.utf8 import path_argument, restart_in_utf8
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,8 +25,12 @@ def build_parser() -> argparse.ArgumentParser:
         "two calibrations: laco-calibrate --compare A/calibration.json B/calibration.json",
     )
     parser.add_argument("--version", action="version", version=f"laco-calibrate {__version__}")
-    parser.add_argument("bundle", type=Path, nargs="?", metavar="BUNDLE", help="an FP32 bundle (laco-export --fp32)")
-    parser.add_argument("--model", type=Path, metavar="CKPT", help="instead of a bundle: a checkpoint, exported first")
+    parser.add_argument(
+        "bundle", type=path_argument, nargs="?", metavar="BUNDLE", help="an FP32 bundle (laco-export --fp32)"
+    )
+    parser.add_argument(
+        "--model", type=path_argument, metavar="CKPT", help="instead of a bundle: a checkpoint, exported first"
+    )
     parser.add_argument("--at", metavar="DEPTH", help="with --model: a depth that the checkpoint carries")
     parser.add_argument(
         "--images",
@@ -92,7 +97,7 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="do not let TensorRT try the graphs")
     parser.add_argument("--limit", type=int, metavar="N", help="take so many pictures at most, evenly spaced")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: ./<bundle>-int8")
+    parser.add_argument("--output", type=path_argument, metavar="DIR", help="default: ./<bundle>-int8")
     parser.add_argument("--force", action="store_true", help="replace the output once the new bundle is complete")
     parser.add_argument("--resume", action="store_true", help="go on with the pictures of an interrupted run")
     parser.add_argument(
@@ -104,6 +109,8 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    if argv is None:
+        restart_in_utf8()
     args = build_parser().parse_args(argv)
     return run_command(lambda: _dispatch(args), debug=args.debug)
 
@@ -157,7 +164,7 @@ def _run(args: argparse.Namespace) -> None:
     report = calibrate(options)
     report.show(console())
     if args.json:
-        print(json.dumps(report.to_json(), indent=2))
+        print_json(report.to_json())
 
 
 def _compare(args: argparse.Namespace) -> None:
@@ -173,7 +180,7 @@ def _compare(args: argparse.Namespace) -> None:
     method = CANDIDATES[0] if args.method == AUTO else args.method  # no picture is at hand to choose by
     differences = compare(*(Statistics.load(path) for path in args.compare), method)
     if args.json:
-        print(json.dumps([asdict(tensor) for tensor in differences], indent=2))
+        print_json([asdict(tensor) for tensor in differences])
         return
     for tensor in differences:
         reader = tensor.readers[0].rpartition("/")[0] if tensor.readers else tensor.name

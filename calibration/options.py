@@ -7,7 +7,7 @@ from pathlib import Path
 
 from laco_export.bundle import read_manifest
 from laco_export.console import say
-from laco_export.errors import UsageError
+from laco_export.errors import BundleError, UsageError
 from laco_export.exporter.targets import DEFAULT_TARGET, TARGETS
 
 from .quantizing import FORMS, QuantizedForm
@@ -140,11 +140,19 @@ def source_target_of(options: CalibrationOptions) -> str:
     """Who reads the FP32 graph that is started from: the bundle's target, or what a checkpoint is exported for.
 
     Raises:
-        BundleError: no bundle.
+        BundleError: no bundle, or one for a reader that is not known here.
     """
     if options.model is not None:
         return options.target or DEFAULT_TARGET
-    return read_manifest(options.bundle).vision.target
+    target = read_manifest(options.bundle).vision.target
+    if target not in TARGETS:
+        raise BundleError(
+            f"bundle '{options.bundle}' was exported for a reader that this version does not know",
+            given=f"vision.target {target}",
+            allowed=", ".join(TARGETS),
+            todo="export it again",
+        )
+    return target
 
 
 def with_target(options: CalibrationOptions, source_target: str) -> tuple[CalibrationOptions, list[str]]:

@@ -60,7 +60,7 @@ def calibrate(options: CalibrationOptions) -> CalibrationReport:
         if options.model is not None:
             source = stack.enter_context(exported(options.model, at=options.at, target=source_target, beside=output))
         bundle = open_source_bundle(source, options.target, asks_questions=options.questions is not None)
-        with new_directory(output, force=options.force) as folder:
+        with new_directory(output, force=options.force, refuse=refuse_to_replace_non_bundle) as folder:
             _require_space(options, bundle, folder)
             with steps.step("find the pictures"):
                 picture_set, division = _find_pictures(options, bundle)

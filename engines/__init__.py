@@ -42,3 +42,5 @@ In reading order, the way of an answer first:
 - :mod:`.commands`: the subcommands of ``laco-engine``, one file each;
 - :mod:`.cli`: its entry point.
 """
+
+import laco_export  # noqa: F401 - telemetry is off before anything here imports ONNX Runtime

@@ -26,7 +26,7 @@ from laco_export.quiet import quiet_libraries
 
 from .generation.options import GenerationOptions
 from .generation.prefix_cache import PrefixCache
-from .picture_encoder import PictureEncoder
+from .picture_encoder import PictureEncoder, read_newline
 from .prompts.context import Omitted
 from .prompts.prompter import Prompt, Prompter
 from .prompts.visuals import Picture, Visual
@@ -148,7 +148,6 @@ class Answerer:
         start = time.perf_counter()
         self.bundle = bundle
         self.prompter = prompter or Prompter(bundle)
-        newline = bundle.manifest.vision.image_newline
         with quiet_libraries():
             # The tower first: a runtime that is not there is reported before torch is imported.
             self.vision = open_runtime(
@@ -158,7 +157,7 @@ class Answerer:
             from .generation.generator import TextGenerator
 
             self.decoder = open_decoder(bundle, threads=threads, provider=provider)
-        self.encoder = PictureEncoder(self.vision, None if newline is None else np.load(bundle.file(newline)))  # [D]
+        self.encoder = PictureEncoder(self.vision, read_newline(bundle))
         self.generator = TextGenerator(self.decoder, self.prompter, PrefixCache())
         self.load_ms = 1000 * (time.perf_counter() - start)
         self._one_at_a_time = threading.Lock()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from laco_export import __version__
 from laco_export.console import run_command
+from laco_export.utf8 import restart_in_utf8
 
 from .commands import COMMANDS
 
@@ -28,9 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    if argv is None:
+        restart_in_utf8()
     args = build_parser().parse_args(argv)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # an answer may hold what the terminal's encoding does not
     return run_command(lambda: args.command.run(args), debug=args.debug)
 
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from laco_export.bundle import Bundle
+from laco_export.errors import BundleError
+from laco_export.stored_arrays import read_array
 from laco_export.tiling import pack_tokens
 
 from .prompts.visuals import Visual
@@ -15,6 +18,28 @@ from .runtimes import VisionRuntime
 MAX_EMBEDDING_BYTES = 64 << 20
 """Of the embeddings that are remembered: 130 pictures of 144 tokens of 896 values; those of one call are kept whatever
 their size."""
+
+
+def read_newline(bundle: Bundle) -> np.ndarray | None:
+    """The embedding that ends a row of a tiled picture, float32 ``[D]``; None where the bundle tiles none.
+
+    Raises:
+        BundleError: its file cannot be read, or holds something else.
+    """
+    vision = bundle.manifest.vision
+    if vision.image_newline is None:
+        return None
+    shape = vision.graphs[0].output.shape[-1:]
+    newline = read_array(
+        bundle.file(vision.image_newline),
+        lambda dtype, actual: dtype == np.float32 and actual == shape,
+        f"float32 {list(shape)}",
+    )
+    if not np.isfinite(newline).all():
+        raise BundleError(
+            f"'{bundle.file(vision.image_newline)}' holds inf or NaN", todo="copy the bundle again, or export it again"
+        )
+    return newline
 
 
 class PictureEncoder:

@@ -1,20 +1,26 @@
 """LaCo Export: export vision-language models whose encoder merges its tokens half-way, with proof.
 
 Three floors: the base (numpy and PIL only), the LaCo model (torch and transformers) and the exporter. Importing
-:mod:`laco_export` itself imports none of the heavy packages.
+:mod:`laco_export` itself imports none of the heavy packages; it turns ONNX Runtime's telemetry off.
 
 The command:
 
 - :mod:`.cli`: ``laco-export``, its options and its errors;
 - :mod:`.console`: what all commands share: progress, steps with their seconds, how an error reaches the user;
+- :mod:`.standard_streams`: stdout and stderr where they may be closed, full or gone;
 - :mod:`.progress_lines`: progress where stderr is no terminal;
+- :mod:`.utf8`: words and names from outside that are UTF-8, and those that are not;
 - :mod:`.quiet`: other libraries' log lines held back;
 - :mod:`.errors`: errors that a person can act on;
 - :mod:`.charts`: charts as PNG files, in one palette.
 
 What a bundle is:
 
-- :mod:`.bundle`: the manifest's schema, a bundle written and verified;
+- :mod:`.bundle`: the manifest as objects, a bundle written and verified;
+- :mod:`.manifest_schema`: what each of the manifest's fields may hold;
+- :mod:`.manifest_agreement`: what they must agree on, and a manifest read by both;
+- :mod:`.field_types`: types of a JSON document's fields;
+- :mod:`.stored_arrays`: NumPy arrays of a bundle, checked before they are read;
 - :mod:`.golden`: ``golden.npz``, pictures with what PyTorch made of them;
 - :mod:`.embedding_table`: the decoder's input embeddings, read row by row;
 - :mod:`.number_formats`: the eight- and four-bit numbers of a calibrated graph;
@@ -25,15 +31,19 @@ From a picture and a question to tokens:
 
 - :mod:`.picture_files`: which files are pictures, by name and by content, how a folder is walked;
 - :mod:`.preprocessing`: a picture to the encoder's input;
+- :mod:`.decoding_limits`: what a picture may take while it is read, in pixels and in bytes;
+- :mod:`.scaled_decoding`: JPEGs decoded at the scale that the encoder needs;
 - :mod:`.tiling`: a picture of any resolution as tiles, and where their tokens go;
 - :mod:`.video`: frames of a video;
 - :mod:`.depth`: a depth of the merge, ``1/2`` or ``block:7``, and its block;
 - :mod:`.token_grid`: how many tokens a picture takes before and after the merge;
+- :mod:`.generation_fields`: which fields a ``generation_config.json`` may have;
 - :mod:`.conversation`: what stands before and after a turn, marks and special tokens.
 
 The machine:
 
 - :mod:`.machine`: processor, memory, and ``default_threads``, the one rule for how many threads are used;
+- :mod:`.telemetry`: ONNX Runtime's is off;
 - :mod:`.onnx_session`: ONNX Runtime sessions, with exact integer products on every processor;
 - :mod:`.disk_space`: room on the disk, asked for before the work;
 - :mod:`.atomic`: outputs that are complete or absent.
@@ -44,4 +54,8 @@ Above them:
 - :mod:`.exporter`: a checkpoint in, a proven bundle out.
 """
 
+from .telemetry import turn_off_telemetry
+
 __version__ = "0.1.0"
+
+turn_off_telemetry()

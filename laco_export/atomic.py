@@ -2,35 +2,49 @@
 
 A folder is built under ``.<name>.partial-<pid>-<random>`` next to where it will stand. If the process fails, the
 temporary is removed; if it is killed, the next run that writes to the same name removes what was left. With ``force``
-the old folder is exchanged for the new one only when the new one is complete.
+the old folder is exchanged for the new one only when the new one is complete. Without, what has taken the name in the
+meantime is left alone: of two runs to one name, the first to end wins and the other is told.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import OutputExistsError
 
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+"""Of a folder's rename() to a name that a folder with content has, or a file."""
+
 
 @contextmanager
-def new_directory(final: Path | str, *, force: bool = False) -> Iterator[Path]:
+def new_directory(
+    final: Path | str, *, force: bool = False, refuse: Callable[[Path], None] | None = None
+) -> Iterator[Path]:
     """Build a folder that appears under its final name only when the block ends without an error.
+
+    Args:
+        refuse: raises an error where what stands under a name may not be replaced. Asked before any work is done, and
+            again right before the exchange.
 
     Yields:
         the temporary folder, a sibling of ``final``.
 
     Raises:
-        OutputExistsError: ``final`` stands already and ``force`` is False; raised before any work is done.
+        OutputExistsError: ``force`` is False and ``final`` stands already, which is seen before any work is done, or
+            came to stand there while the block ran.
     """
     final = Path(final).absolute()
     refuse_existing(final, force=force)
+    if refuse is not None:
+        refuse(final)
     final.parent.mkdir(parents=True, exist_ok=True)
     recover(final)
     partial = _sibling(final, "partial")
@@ -38,7 +52,10 @@ def new_directory(final: Path | str, *, force: bool = False) -> Iterator[Path]:
     try:
         yield partial
         _fsync_tree(partial)
-        _exchange(partial, final)
+        if force:
+            _exchange(partial, final, refuse)
+        else:
+            _take_name(partial, final)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -104,19 +121,39 @@ def write_json(path: Path | str, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def _exchange(partial: Path, final: Path) -> None:
-    if not os.path.lexists(final):
+def _take_name(partial: Path, final: Path) -> None:
+    """Rename the folder, and replace nothing: rename() moves a folder to a free name or over an empty folder only."""
+    try:
         os.rename(partial, final)
-        _fsync_path(final.parent)
-        return
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        raise OutputExistsError(
+            f"the output '{final}' has come to stand there while this one was made, and was left alone",
+            allowed="a name that is free until the end, or --force to replace what stands there then",
+            todo="look whether another run wrote it; else choose another --output",
+        ) from None
+    _fsync_path(final.parent)
+
+
+def _exchange(partial: Path, final: Path, refuse: Callable[[Path], None] | None = None) -> None:
+    if not os.path.lexists(final):
+        try:
+            _take_name(partial, final)
+            return
+        except OutputExistsError:  # in this instant, and so it is replaced
+            pass
     # rename() does not replace a folder that has content: the old one steps aside for an instant. A run killed in that
     # instant leaves it as ".replaced-…", which recover() puts back.
     aside = _sibling(final, "replaced")
+    if refuse is not None:
+        refuse(final)
     os.rename(final, aside)
     try:
         os.rename(partial, final)
     except BaseException:
-        os.rename(aside, final)
+        if not os.path.lexists(final):
+            os.rename(aside, final)
         raise
     _fsync_path(final.parent)
     _remove(aside)

@@ -1,8 +1,9 @@
 """The bundle: what the exporter writes and the engines read.
 
 A bundle is a folder whose ``laco.json`` names every other file with its size and SHA-256 and carries a digest of
-itself, so that one flipped byte anywhere is an error before anything is parsed. This module knows the manifest's
-schema; it imports neither torch nor ONNX.
+itself, so that one flipped byte anywhere is an error before anything is parsed. What each field may hold is said by
+:mod:`.manifest_schema`, to which manifests are held when they are written and when they are read. Neither torch nor
+ONNX is imported.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .atomic import write_bytes
 from .embedding_table import EmbeddingStorage
 from .errors import BundleError, OutputExistsError
+from .field_types import FieldError
+from .manifest_agreement import read_fields
 from .preprocessing import ImagePreprocessing
 
 MANIFEST_NAME = "laco.json"
@@ -28,6 +32,7 @@ PIXEL_VALUES, IMAGE_FEATURES = "pixel_values", "image_features"
 
 _DIGEST = re.compile(rb'("manifest_sha256": ")([0-9a-f]{64})(")')
 _ZEROS = b"0" * 64
+_LONGEST_MANIFEST = 64 << 20  # bytes; a calibrated tower of 48 blocks has 0.2 MB
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,8 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
         the manifest as written, with ``files``.
 
     Raises:
-        BundleError: a number in it is inf or NaN, which JSON does not have and other readers refuse.
+        BundleError: a number in it is inf or NaN, which JSON does not have and other readers refuse; or another field
+            is not what :mod:`.manifest_schema` says, so that it could not be opened again.
     """
     folder = Path(folder)
     files = {
@@ -186,6 +192,15 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
             "the manifest would hold numbers that are inf or NaN",
             given=", ".join(_not_finite(document)),
             todo="look for inf and NaN in the checkpoint's weights",
+        ) from None
+    try:
+        read_fields(json.loads(raw))
+    except FieldError as error:
+        raise BundleError(
+            f"the manifest would hold a field that no reader takes: {error.place}",
+            given=error.value,
+            allowed=error.allowed,
+            todo="report this, with the checkpoint's config.json",
         ) from None
     write_bytes(folder / MANIFEST_NAME, _DIGEST.sub(rb"\g<1>" + _digest(raw) + rb"\g<3>", raw))
     return replace(manifest, files=files)
@@ -216,18 +231,20 @@ def read_manifest(folder: Path | str) -> Manifest:
             allowed="a folder written by laco-export",
             todo="export one: laco-export --model CHECKPOINT --at 1/2 --fp16",
         )
+    if path.stat().st_size > _LONGEST_MANIFEST:
+        raise _damaged(path, f"it is longer than any manifest, {_LONGEST_MANIFEST:,} bytes")
     raw = path.read_bytes()
     try:
         document = json.loads(raw)
         version = document["schema_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, f"it is not the JSON that laco-export writes ({type(error).__name__})") from None
-    if not isinstance(version, int) or version < 1:
-        raise _damaged(path, f"its schema version is {version!r}")
+    if type(version) is not int or not 1 <= version < 1 << 53:
+        raise _damaged(path, "its schema version is no whole number of at least 1")
     if version > SCHEMA_VERSION:
         raise BundleError(
             f"bundle '{folder}' was made by a newer laco-export",
-            given=f"schema version {version} (laco-export {document.get('tool_version', 'unknown')})",
+            given=f"schema version {version} (laco-export {ascii(document.get('tool_version', 'unknown'))[:40]})",
             allowed=f"schema version up to {SCHEMA_VERSION}",
             todo="upgrade this laco-export, or export the bundle again with this version",
         )
@@ -236,54 +253,121 @@ def read_manifest(folder: Path | str) -> Manifest:
         raise _damaged(path, "its digest does not match its content")
     try:
         return _manifest_from(document)
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"a field is missing or of the wrong kind: {error}") from None
+    except FieldError as error:
+        raise BundleError(
+            f"'{path}' is damaged: its field {error.place} is not what laco-export writes",
+            given=error.value,
+            allowed=error.allowed,
+            todo="copy the bundle again, or export it again; nothing of it was loaded",
+        ) from None
 
 
 def open_bundle(folder: Path | str) -> Bundle:
     """Verify the manifest and every file that it names, then hand the bundle out.
 
     Raises:
-        BundleError: as :func:`read_manifest`; or a file is missing, of another size, or of another content.
+        BundleError: as :func:`read_manifest`; or a file is missing, no plain file inside the folder, of another size,
+            or of another content; or a file that the manifest does not name stands among the language model's.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
+    root = folder.resolve()
     for name, expected in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise BundleError(f"bundle '{folder}' lacks a file", given=name, todo="copy the whole bundle again")
-        size = path.stat().st_size
-        if size != expected["bytes"]:
-            raise _damaged(path, f"it has {size:,} bytes where the manifest says {expected['bytes']:,}")
-        if sha256_of(path) != expected["sha256"]:
-            raise _damaged(path, "its SHA-256 is not the manifest's")
+        _verify(folder, root, name, expected)
+    if manifest.decoder is not None:  # whose reader takes what it finds there
+        _refuse_unlisted(folder, manifest.decoder.folder, manifest.files)
     return Bundle(folder, manifest)
+
+
+def _verify(folder: Path, root: Path, name: str, expected: dict) -> None:
+    path = folder / name
+    try:
+        real = path.resolve(strict=True)
+        plain = stat.S_ISREG(real.stat().st_mode)
+    except (OSError, RuntimeError):  # RuntimeError: a circle of links, before Python 3.13
+        plain = False
+    if not plain:
+        raise BundleError(f"bundle '{folder}' lacks a file", given=name, todo="copy the whole bundle again")
+    # Not blocking: a named pipe that has taken the file's place would wait for a writer.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        state = os.fstat(file.fileno())
+        if not real.is_relative_to(root):
+            raise BundleError(
+                f"a file of bundle '{folder}' is a link that leads out of it",
+                given=f"{name} -> {real}",
+                allowed="plain files inside the folder",
+                todo="copy the bundle with what its links name: cp -rL",
+            )
+        if state.st_size != expected["bytes"]:
+            raise _damaged(path, f"it has {state.st_size:,} bytes where the manifest says {expected['bytes']:,}")
+        if _sha256(file) != expected["sha256"]:
+            raise _damaged(path, "its SHA-256 is not the manifest's")
+
+
+def _refuse_unlisted(folder: Path, inside: str, files: dict) -> None:
+    for path in sorted((folder / inside).rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name not in files and not (path.is_dir() and not path.is_symlink()):
+            raise BundleError(
+                f"bundle '{folder}' has a file among its language model's that its manifest does not name",
+                given=ascii(name)[1:-1],
+                todo="remove it if it is yours, or copy the bundle again",
+            )
 
 
 def refuse_to_replace_non_bundle(output: Path | str) -> None:
     """Let ``--force`` replace a bundle (whole or damaged) and an empty folder, and nothing else that a person may have.
 
+    A bundle's own files are its manifest and those that this names, whatever is in them.
+
     Raises:
-        OutputExistsError: a file, or a folder with something in it that is no bundle, stands at ``output``.
+        OutputExistsError: a file, a folder with something in it that is no bundle, or a bundle with other files in it,
+            stands at ``output``.
     """
     output = Path(output)
-    if not os.path.lexists(output) or (output / MANIFEST_NAME).is_file():
+    if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
         return
-    if output.is_dir() and not any(output.iterdir()):
+    if not (output / MANIFEST_NAME).is_file():
+        raise OutputExistsError(
+            f"the output '{output}' exists already and is no bundle, so that --force does not replace it",
+            allowed=f"--force replaces a folder with a {MANIFEST_NAME}",
+            todo="choose another --output, or remove what stands there yourself",
+        )
+    if output.is_symlink():  # which alone is replaced
         return
-    raise OutputExistsError(
-        f"the output '{output}' exists already and is no bundle, so that --force does not replace it",
-        allowed=f"--force replaces a folder with a {MANIFEST_NAME}",
-        todo="choose another --output, or remove what stands there yourself",
-    )
+    own = _own_files(output / MANIFEST_NAME)
+    others = [
+        name
+        for path in sorted(output.rglob("*"))
+        if (name := path.relative_to(output).as_posix()) not in own and (path.is_symlink() or not path.is_dir())
+    ]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise OutputExistsError(
+            f"the output '{output}' holds files that are not the bundle's, so that --force does not replace it",
+            given=", ".join(ascii(name)[1:-1] for name in others[:3]) + more,
+            allowed=f"a folder of {MANIFEST_NAME} and the files that it names",
+            todo="move them, or choose another --output",
+        )
+
+
+def _own_files(manifest: Path) -> set[str]:
+    """What a manifest, sound or not, names as the bundle's files, and itself."""
+    try:
+        listed = json.loads(manifest.read_bytes())["files"] if manifest.stat().st_size <= _LONGEST_MANIFEST else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        listed = {}
+    return {MANIFEST_NAME, *(listed if isinstance(listed, dict) else ())}
 
 
 def sha256_of(path: Path | str) -> str:
     """SHA-256 of a file, in hex."""
     with open(path, "rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256_blocks(file)
-        )
+        return _sha256(file)
+
+
+def _sha256(file) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256_blocks(file)
 
 
 def _sha256_blocks(file) -> str:  # Python 3.10, JetPack 6's
@@ -304,34 +388,24 @@ def _damaged(path: Path, reason: str) -> BundleError:
 
 
 def _manifest_from(document: dict) -> Manifest:
-    field_names = {f.name for f in fields(Manifest)}
-    values = {name: value for name, value in document.items() if name in field_names}
-    vision = dict(values["vision"])
-    vision["graphs"] = [
-        VisionGraph(**{**graph, "input": _tensor(graph["input"]), "output": _tensor(graph["output"])})
-        for graph in vision["graphs"]
-    ]
-    vision["token_grid"] = tuple(vision["token_grid"])
-    values["vision"] = Vision(**vision)
-    values["decoder"] = _decoder(values.get("decoder"), values["files"])
-    for name in values["files"]:
-        if name.startswith("/") or ".." in Path(name).parts:
-            raise ValueError(f"file name '{name}' points out of the bundle")
-    return Manifest(**values)
-
-
-def _decoder(value: dict | None, files: dict) -> Decoder | None:
-    if value is None:
-        return None
-    if "embedding_table" in value:  # before the table was read from the decoder's own weights
+    decoder = document.get("decoder")
+    if isinstance(decoder, dict) and "embedding_table" in decoder:  # before the table was read from the decoder's own
         raise BundleError(
             "the bundle's language model was written by an older laco-export", todo="export the checkpoint again"
         )
-    embedding = EmbeddingStorage.from_dict(value["embedding"])
-    for tensor in (embedding.rows, embedding.scales):
-        if tensor is not None and tensor.file not in files:
-            raise ValueError(f"the embedding is in '{tensor.file}', which is no file of the bundle")
-    return Decoder(**{**value, "embedding": embedding})
+    values = read_fields(document)
+    vision = values["vision"]
+    vision = {**vision, "graphs": graphs_from(vision["graphs"]), "token_grid": tuple(vision["token_grid"])}
+    if decoder := values.get("decoder"):
+        decoder = Decoder(**{**decoder, "embedding": EmbeddingStorage.from_dict(decoder["embedding"])})
+    return Manifest(**{**values, "vision": Vision(**vision), "decoder": decoder or None})
+
+
+def graphs_from(entries: list[dict]) -> list[VisionGraph]:
+    """The graphs of ``vision.graphs``, or of ``vision.fallback``, from the manifest's JSON."""
+    return [
+        VisionGraph(**{**entry, **{side: _tensor(entry[side]) for side in ("input", "output")}}) for entry in entries
+    ]
 
 
 def _tensor(value: dict) -> TensorSpec:

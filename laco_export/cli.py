@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
 from .console import console, progress, run_command
+from .standard_streams import print_json
+from .utf8 import path_argument, restart_in_utf8
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: laco-export --model checkpoints/laco --at 1/2 --fp16",
     )
     parser.add_argument("--version", action="version", version=f"laco-export {__version__}")
-    parser.add_argument("--model", type=Path, required=True, metavar="CKPT", help="the checkpoint's folder")
+    parser.add_argument("--model", type=path_argument, required=True, metavar="CKPT", help="the checkpoint's folder")
     parser.add_argument(
         "--at", metavar="DEPTH", help="a depth that the checkpoint carries: 1/2, 0.25, block:7 (default: its first)"
     )
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batch", type=int, nargs="+", default=[1], metavar="N", help="batch sizes, one graph each (1 is always made)"
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: ./<checkpoint>-at1_2-fp16")
+    parser.add_argument("--output", type=path_argument, metavar="DIR", help="default: ./<checkpoint>-at1_2-fp16")
     parser.add_argument("--force", action="store_true", help="replace an old bundle once the new one is complete")
     parser.add_argument(
         "--images",
@@ -85,6 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    if argv is None:
+        restart_in_utf8()
     args = build_parser().parse_args(argv)
     return run_command(lambda: _run(args), debug=args.debug)
 
@@ -116,7 +119,7 @@ def _run(args: argparse.Namespace) -> None:
         raise (_disk_error(error) or error) from None if args.debug is False else error
     report.show(console())
     if args.json:
-        print(json.dumps(report.to_json(), indent=2))
+        print_json(report.to_json())
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from .errors import LacoError
+from .errors import LacoError, UsageError, is_panic
 from .progress_lines import ProgressLines
+from .standard_streams import discard, standard_streams
 
 _EXTRA_OF = {
     "torch": "cpu",
@@ -120,66 +121,79 @@ class Steps:
 def run_command(main: Callable[[], int | None], *, debug: bool = False) -> int:
     """Run a command's body and turn whatever it raises into a message and an exit code.
 
+    Inside it a stderr that is closed or full costs no answer (:mod:`.standard_streams`).
+
     Returns:
         0 on success, 2 for wrong usage, 1 for a failure, 130 when interrupted. With ``debug`` the exception passes.
     """
-    try:
-        return main() or 0
-    except KeyboardInterrupt:
-        _say_error("interrupted; nothing was left half-written")
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except LacoError as error:
-        if debug:
-            raise
-        _say_error(str(error))
-        return error.exit_code
-    except ModuleNotFoundError as error:
+    with standard_streams():
+        try:
+            _refuse_stripped_docstrings()
+            code = main() or 0
+            sys.stdout.flush()
+            return code
+        except KeyboardInterrupt:
+            _say_error("interrupted; nothing was left half-written")
+            return 130
+        except BrokenPipeError:
+            discard(sys.stdout)
+            return 1
+        except BaseException as error:
+            if debug or not (isinstance(error, Exception) or is_panic(error)):
+                raise
+            return _tell(error)
+
+
+def _tell(error: BaseException) -> int:
+    """Say what happened; returns the exit code."""
+    if isinstance(error, LacoError):
+        return _say_error(str(error), error.exit_code)
+    if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").split(".")[0]
-        if debug:
-            raise
         if package not in _EXTRA_OF:
             return _internal_error(error)
-        _say_error(
+        return _say_error(
             f"this command needs the package '{package}', which is not installed\n"
             f"  do:      pip install 'laco-export[{_EXTRA_OF[package]}]' (on a Jetson: see the extra 'jetson')"
         )
-        return 1
-    except OSError as error:
-        if debug:
-            raise
+    if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         where = f" ({error.filename})" if error.filename else ""
-        _say_error(
-            f"{'the disk is full' if full else error.strerror or error}{where}"
-            + (
-                "\n  do:      free some space, or choose another --output; nothing was left half-written"
-                if full
-                else ""
-            )
-        )
-        return 1
-    except MemoryError as error:
-        if debug:
-            raise
+        todo = "\n  do:      free some space, or choose another --output; nothing was left half-written"
+        return _say_error(f"{'the disk is full' if full else error.strerror or error}{where}{todo * full}")
+    if isinstance(error, MemoryError):
         what = f"the memory ran out: {error}" if str(error) else "the memory ran out"
-        _say_error(f"{what}\n  do:      ask for less at once (a smaller batch), or use a machine with more")
-        return 1
-    except Exception as error:  # a bug of ours: one line for the user, the traceback on demand
-        if debug:
-            raise
-        return _internal_error(error)
+        return _say_error(f"{what}\n  do:      ask for less at once (a smaller batch), or use a machine with more")
+    if isinstance(error, RecursionError):
+        return _say_error(
+            "a file is nested more deeply than can be followed: brackets in brackets, most often in a JSON file\n"
+            "  do:      get the file again; with --debug the traceback shows which one is read"
+        )
+    if is_panic(error):
+        return _say_error(
+            f"a library in Rust (tokenizers, safetensors) gave up: {error}\n"
+            "  do:      most often a file is damaged: get it again; with --debug the traceback shows which one is read"
+        )
+    return _internal_error(error)
 
 
-def _internal_error(error: Exception) -> int:
+def _refuse_stripped_docstrings() -> None:
+    if sys.flags.optimize > 1:
+        raise UsageError(
+            "Python was started without docstrings, and transformers, which assembles its own, cannot run so",
+            given="PYTHONOPTIMIZE=2, or python -OO",
+            allowed="PYTHONOPTIMIZE=1, python -O, or neither",
+        )
+
+
+def _internal_error(error: BaseException) -> int:
+    """A bug of ours: one line for the user, the traceback on demand."""
     what = f"internal error: {type(error).__name__}: {error}"
-    _say_error(f"{what}\n  do:      run again with --debug and report the traceback")
-    return 1
+    return _say_error(f"{what}\n  do:      run again with --debug and report the traceback")
 
 
-def _say_error(message: str) -> None:
+def _say_error(message: str, code: int = 1) -> int:
     from rich.text import Text
 
     console().print(Text("error: ", style="bold red") + Text(message), soft_wrap=True)
+    return code

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from .errors import UsageError
+from .utf8 import is_utf8
 
 IMAGE_MARK = "<image>"
 VIDEO_MARK = "<video>"
@@ -95,7 +96,9 @@ def question_turn(question: str, num_images: int, num_videos: int = 0) -> Turn:
 
 
 def check_plain(text: str, what: str) -> None:
-    """Raise :class:`UsageError` where ``text`` holds a special token; ``what`` names it in the message."""
+    """Raise :class:`UsageError` where ``text`` is not UTF-8 or holds a special token; ``what`` names it in messages."""
+    if not is_utf8(text):
+        raise UsageError(f"the {what} is not UTF-8 text", given=ascii(text))
     if special := SPECIAL_TOKEN.search(text):
         raise UsageError(
             f"the {what} holds a special token, which would end or forge a turn", given=special[0], allowed="plain text"

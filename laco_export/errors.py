@@ -7,6 +7,8 @@ what to do next. Commands print it without a traceback and exit with :attr:`Laco
 
 from __future__ import annotations
 
+import re
+
 
 class LacoError(Exception):
     """A failure with its remedy.
@@ -30,6 +32,31 @@ class LacoError(Exception):
             if value is not None:
                 lines.append(f"  {label + ':':<9}{value}")
         return "\n".join(lines)
+
+
+_SOURCE_POSITION = re.compile(
+    r"(?:/\S+/)?\w+\.(?:cc|cpp|h|cu):\d+ "  # the file, with its folders or without
+    r"(?:[^()\n]*\((?:[^()\n]|\([^()\n]*\))*\)(?: const)? ?)?"  # the function, with its arguments
+)
+_ERROR_CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : ([A-Z_]+) : ")
+
+
+def telling_line(error: BaseException) -> str:
+    """The line of another library's error that says what is wrong, whole: for the first line of our own message.
+
+    Of ONNX Runtime's errors the source positions and C++ signatures, which may fill hundreds of characters, are left
+    out; of those that quote another error, so are the quotation's code and position. The whole text is the cause's:
+    raise ``from`` it, so that ``--debug`` shows it.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(_SOURCE_POSITION.sub("", _ERROR_CODE.sub("", lines[0])).split()) or lines[0]
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust gave up, by PyO3's ``PanicException``: no ``Exception``, and not to be imported."""
+    return type(error).__name__ == "PanicException"
 
 
 class UsageError(LacoError):

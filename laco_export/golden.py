@@ -11,19 +11,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from .bundle import IMAGE_FEATURES, Bundle
 from .errors import BundleError
+from .stored_arrays import ArrayArchive, open_arrays
 
 GOLDEN_NAME = "golden.npz"
 SAMPLED_TOKENS = 8
 """Tokens kept of each boundary and picture: 32 KiB at 1024 channels, under 4 MiB for 24 blocks and four pictures."""
+
+_MOST_BYTES, _MOST_PICTURES, _LONGEST_NAME = 1 << 31, 1024, 4096
+"""Of a golden file when it is read; an export takes 16 pictures and keeps some MB of them."""
 
 _NAMES, _PICTURES, _INDICES, _TOKENS = "names", "pictures", "token_indices/", "tokens/"
 
@@ -76,17 +80,64 @@ def read_golden(bundle: Bundle) -> GoldenPictures:
     """Read the bundle's golden file.
 
     Raises:
-        BundleError: it is missing or cannot be read.
+        BundleError: it is missing or cannot be read, or its arrays are not of the manifest's pictures and graphs.
     """
-    path = Path(bundle.file(bundle.manifest.golden))
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            boundaries = [name.removeprefix(_TOKENS) for name in stored.files if name.startswith(_TOKENS)]
-            samples = {name: (stored[f"{_INDICES}{name}"], stored[f"{_TOKENS}{name}"]) for name in boundaries}
-            names = [str(name) for name in stored[_NAMES]]
-            return GoldenPictures(names, stored[_PICTURES], stored[IMAGE_FEATURES], samples)
-    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
+    manifest = bundle.manifest
+    path = Path(bundle.file(manifest.golden))
+    prepare, (_, tokens, width) = manifest.image_preprocessing, manifest.vision.graphs[0].output.shape
+    with open_arrays(path) as archive:
+        names = archive.read(
+            _NAMES,
+            lambda dtype, shape: (
+                dtype.kind == "U"
+                and dtype.itemsize <= 4 * _LONGEST_NAME
+                and len(shape) == 1
+                and 1 <= shape[0] <= _MOST_PICTURES
+            ),
+            f"the names of 1 … {_MOST_PICTURES:,} pictures",
+        ).tolist()
+        if names != manifest.accuracy.get("pictures", names):
+            raise BundleError(
+                f"'{path}' is not of the pictures that the manifest names",
+                given=f"{len(names)} pictures",
+                allowed="those of accuracy.pictures",
+                todo="copy the bundle again, or export it again",
+            )
+        count = len(names)
+        pictures = _read(archive, _PICTURES, np.uint8, (count, prepare.height, prepare.width, 3))
+        features = _read(archive, IMAGE_FEATURES, np.float32, (count, tokens, width))
+        left = _MOST_BYTES - pictures.nbytes - features.nbytes
+        samples = {}
+        for name in (name.removeprefix(_TOKENS) for name in archive.names if name.startswith(_TOKENS)):
+            samples[name] = _read_sample(archive, name, count, left)
+            left -= samples[name][1].nbytes
+    return GoldenPictures(names, pictures, features, samples)
+
+
+def _read(archive: ArrayArchive, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    def accepts(actual: np.dtype, actual_shape: tuple[int, ...]) -> bool:
+        return actual == dtype and actual_shape == shape and np.dtype(dtype).itemsize * math.prod(shape) <= _MOST_BYTES
+
+    return archive.read(name, accepts, f"{np.dtype(dtype)} {list(shape)}, at most {_MOST_BYTES:,} bytes")
+
+
+def _read_sample(archive: ArrayArchive, name: str, pictures: int, most_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+    """A boundary's token indices ``[s]`` and hidden states ``[n, s, C]``."""
+    indices = archive.read(
+        f"{_INDICES}{name}",
+        lambda dtype, shape: dtype == np.int64 and len(shape) == 1 and 1 <= shape[0] <= SAMPLED_TOKENS,
+        f"int64 [1 … {SAMPLED_TOKENS}]",
+    )
+    if indices.min() < 0:
         raise BundleError(
-            f"'{path}' cannot be read: {type(error).__name__}",
-            todo="copy the bundle again, or export it again",
-        ) from None
+            f"the golden file has a token before the first: {name}", todo="copy the bundle again, or export it again"
+        )
+    sampled = (pictures, len(indices))
+    tokens = archive.read(
+        f"{_TOKENS}{name}",
+        lambda dtype, shape: (
+            dtype == np.float32 and len(shape) == 3 and shape[:2] == sampled and 4 * math.prod(shape) <= most_bytes
+        ),
+        f"float32 [{sampled[0]}, {sampled[1]}, C], at most {most_bytes:,} bytes",
+    )
+    return indices, tokens

@@ -36,5 +36,14 @@ def picture_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def pictures_inside(folder: Path) -> list[Path]:
-    """All pictures of a folder and its subfolders, sorted by path."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    """All pictures of a folder and its subfolders, sorted by path.
+
+    Hidden ones are left out, and what hidden folders hold: a Mac's ``._cat.png`` beside ``cat.png`` is no picture.
+    """
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PICTURE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )

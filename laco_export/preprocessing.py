@@ -1,9 +1,10 @@
 """Pictures from disk to the encoder's input, with numpy and PIL only.
 
 The same code prepares training batches, the exporter's golden pictures and a picture on a device, so that all of them
-see the same bytes. :class:`ImagePreprocessing` reads and writes transformers' ``preprocessor_config.json`` and computes
-what ``CLIPImageProcessor`` computes (resize by PIL, centre crop, rescale, normalise), to the last bit (but for pictures
-more than 64 times as long as wide, see :func:`_centre_band`).
+see the same bytes; but a JPEG of at least four times the input's size, which engines and calibration decode smaller
+(:mod:`.scaled_decoding`). :class:`ImagePreprocessing` reads and writes transformers' ``preprocessor_config.json`` and
+computes what ``CLIPImageProcessor`` computes (resize by PIL, centre crop, rescale, normalise), to the last bit (but for
+pictures more than 64 times as long as wide, see :func:`_centre_band`).
 """
 
 from __future__ import annotations
@@ -11,22 +12,30 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from .decoding_limits import check_size, pillows_limit, too_large
 from .errors import ConfigError, ImageError, LacoError
 from .picture_files import PILLOW_FORMATS
+from .scaled_decoding import Size, decode_upright, full_size, resize
 
 MAX_PIXELS = 100_000_000
-"""Pictures above this many pixels are refused from their header, before decoding (100 megapixels: 300 MB as RGB)."""
+"""Pictures above this many pixels are refused from their header, before decoding (100 megapixels: 400 MB as RGB)."""
 
 _SLIVER = 64  # the aspect ratio up to which a picture is resized as a whole: 21,504 x 336 pixels take 22 MB and 0.1 s
+
+_BAND = 1 << 18  # pixels that are converted at once: 2 MB as float64
+
+_ANY_SIZE = 1 << 62  # pixels
+
+_MAKE_A_CANVAS = ("GIF", "WEBP", "AVIF")  # formats whose first frame has one when the file is opened
 
 _BICUBIC = 3  # PIL's Resampling.BICUBIC, the number that preprocessor_config.json holds
 
@@ -37,6 +46,7 @@ def load_image(
     max_pixels: int = MAX_PIXELS,
     name: str | None = None,
     formats: Sequence[str] = PILLOW_FORMATS,
+    resized_to: Callable[[Size], Size] | None = None,
 ) -> Image.Image:
     """Read a picture as upright 8-bit RGB.
 
@@ -44,15 +54,18 @@ def load_image(
     transparency is laid over white.
 
     Args:
+        max_pixels: and so many times :data:`~.decoding_limits.BYTES_A_PIXEL` bytes while it is read.
         name: what errors call the picture; None takes the path.
         formats: Pillow's names of those that are read.
+        resized_to: for a picture that is only resized, by :class:`ImagePreprocessing` or tiling: from its size (width,
+            height) to that. A JPEG is decoded smaller then (:mod:`.scaled_decoding`), and grey stays grey (``L``).
 
     Raises:
         ImageError: no such file, not a picture, truncated, or more than ``max_pixels`` pixels.
     """
     with open_picture(source, max_pixels=max_pixels, name=name, formats=formats) as image:
-        image.load()
-        return to_rgb(ImageOps.exif_transpose(image))
+        upright = decode_upright(image, resized_to)
+        return to_rgb(upright, keep_grey=resized_to is not None)
 
 
 @contextmanager
@@ -75,16 +88,11 @@ def open_picture(
             reason = "is a folder, not a picture" if Path(path).is_dir() else "is not a regular file"
         raise ImageError(f"'{name}' {reason}", allowed="a picture file", todo="check the path")
     try:
-        with _quiet_pillow(), Image.open(source, formats=_readable(formats)) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise ImageError(
-                    f"picture '{name}' is too large to decode",
-                    given=f"{width} x {height} = {width * height:,} pixels",
-                    allowed=f"at most {max_pixels:,} pixels",
-                    todo="scale it down, or raise --max-pixels",
-                )
+        with _quiet_pillow(), _open(source, _readable(formats), max_pixels) as image, pillows_limit(max_pixels):
+            check_size(image, name, max_pixels)
             yield image
+    except Image.DecompressionBombError as error:
+        raise too_large(name, str(error).partition(",")[0], f"at most {max_pixels:,} pixels") from None
     except UnidentifiedImageError:
         raise ImageError(f"'{name}' is not a picture", allowed=", ".join(_readable(formats))) from None
     except (LacoError, PermissionError):
@@ -95,6 +103,16 @@ def open_picture(
         ) from None
 
 
+def _open(source: str | os.PathLike | BinaryIO, formats: list[str], max_pixels: int) -> Image.Image:
+    """The picture with its header read, whatever size that states; but where opening makes a canvas, Pillow refuses."""
+    try:
+        with pillows_limit(_ANY_SIZE):
+            return Image.open(source, formats=[name for name in formats if name not in _MAKE_A_CANVAS])
+    except UnidentifiedImageError:
+        with pillows_limit(max_pixels):
+            return Image.open(source, formats=[name for name in formats if name in _MAKE_A_CANVAS])
+
+
 def _readable(formats: Sequence[str]) -> list[str]:
     # Pillow also opens formats that it hands to other programs (EPS to Ghostscript): not for files from anyone.
     Image.init()
@@ -103,9 +121,7 @@ def _readable(formats: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    # Pillow raises its own error at about 179 megapixels when a file is opened; the limit here is ours, set by the
-    # caller. Some of its decoders also log what they then raise.
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    # Some of its decoders also log what they then raise.
     logger = logging.getLogger("PIL")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -114,22 +130,56 @@ def _quiet_pillow() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        Image.MAX_IMAGE_PIXELS = before
         logger.setLevel(level)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of any of Pillow's modes, transparency over white."""
-    if image.mode.startswith("I") or image.mode == "F":  # I, I;16, I;16B, F: Pillow would clip at 255 where we scale
-        values = np.nan_to_num(np.asarray(image).astype(np.float64))
-        # 16-bit pictures come as I;16 or I with values up to 65535; a float picture is taken as 0 … 1.
-        full = 1.0 if image.mode == "F" and values.max(initial=0.0) <= 1.0 else 65535.0
-        return Image.fromarray(np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+def to_rgb(image: Image.Image, *, keep_grey: bool = False) -> Image.Image:
+    """8-bit RGB of any of Pillow's modes, transparency over white.
+
+    It is converted a band of rows at a time, so that no third copy of the whole stands beside it; what is so already
+    is returned as it is.
+
+    Args:
+        keep_grey: grey without transparency becomes ``L``, a third of the bytes and of the work of resizing.
+    """
+    transparent = "A" in image.getbands() or "transparency" in image.info
+    deep = image.mode.startswith("I") or image.mode == "F"  # I, I;16, I;16B, F: Pillow would clip at 255 where we scale
+    grey = not transparent and (deep or image.mode in ("1", "L"))
+    mode = "L" if grey and keep_grey else "RGB"
+    if image.mode == mode and not transparent:
+        return image
+    full_scale = _full_scale(image) if deep else 255.0
+    converted = Image.new(mode, image.size)
+    converted.info = {name: value for name, value in image.info.items() if name != "transparency"}
+    for top, band in _bands(image):
+        converted.paste(_band_to_eight_bits(band, full_scale, deep, transparent).convert(mode), (0, top))
+    return converted
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Rows of the picture, :data:`_BAND` pixels at a time, each with its place from the top."""
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _full_scale(image: Image.Image) -> float:
+    """What white is in a picture of more than eight bits."""
+    # 16-bit pictures come as I;16 or I with values up to 65535; a float picture is taken as 0 … 1.
+    if image.mode != "F":
+        return 65535.0
+    largest = max(np.nan_to_num(np.asarray(band)).max(initial=0.0) for _, band in _bands(image))
+    return 1.0 if largest <= 1.0 else 65535.0
+
+
+def _band_to_eight_bits(band: Image.Image, full_scale: float, deep: bool, transparent: bool) -> Image.Image:
+    if deep:
+        values = np.nan_to_num(np.asarray(band).astype(np.float64))
+        return Image.fromarray(np.clip(values * (255.0 / full_scale) + 0.5, 0, 255).astype(np.uint8))
+    if transparent:
+        band = band.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", band.size, (255, 255, 255, 255)), band)
+    return band
 
 
 @dataclass(frozen=True)
@@ -165,16 +215,21 @@ class ImagePreprocessing:
         """Prepare one RGB picture of any size: float32 ``[3, height, width]``."""
         return self.normalize(self.resize_and_crop(image))
 
+    def resized_to(self, size: Size) -> Size:
+        """What :func:`load_image` asks: the least size (width, height) that a picture of ``size`` is resized to."""
+        return self.width, self.height
+
     def resize_and_crop(self, image: Image.Image) -> np.ndarray:
         """The picture at the encoder's size: uint8 ``[height, width, 3]``."""
         if self.resize == "squash":
-            return np.asarray(image.resize((self.width, self.height), Image.Resampling.BICUBIC))
-        short, long = sorted(image.size)
+            return np.asarray(resize(image, (self.width, self.height)))
+        whole = full_size(image)
+        short, long = sorted(whole)
         scaled = max(1, int(self.height * long / short))
-        size = (self.width, scaled) if image.size[0] <= image.size[1] else (scaled, self.height)
+        size = (self.width, scaled) if whole[0] <= whole[1] else (scaled, self.height)
         # A 1 x 30000 picture must not become 336 x 10 million: of such a sliver only the middle is resized.
-        box, size = _centre_band(image.size, size, self.height)
-        pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=box))
+        box, size = _centre_band(whole, size, self.height)
+        pixels = np.asarray(resize(image, size, box))
         top, left = (pixels.shape[0] - self.height) // 2, (pixels.shape[1] - self.width) // 2
         return pixels[top : top + self.height, left : left + self.width]
 

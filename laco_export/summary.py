@@ -15,10 +15,11 @@ _SHOWN_REFUSALS, _SHOWN_ISLANDS = 2, 8
 def show_summary(manifest: Manifest, console, *, title: str) -> None:
     """Print the facts of a bundle and its nodes by operator on a Rich console."""
     from rich.table import Table
+    from rich.text import Text
 
     facts = Table(title=title, show_header=False, title_justify="left")
     for label, text in summary_lines(manifest):
-        facts.add_row(label, text)
+        facts.add_row(label, Text(text))  # not markup: a reason may hold "[…]"
     console.print(facts)
     operators = Table(title="nodes of the vision graph", title_justify="left")
     for column in ("operator", "as traced", "exported"):
@@ -26,7 +27,7 @@ def show_summary(manifest: Manifest, console, *, title: str) -> None:
     before, after = manifest.vision.nodes_before, manifest.vision.nodes
     for name in dict.fromkeys([*before, *after]):
         changed = "bold" if before.get(name, 0) != after.get(name, 0) else "dim"
-        operators.add_row(name, str(before.get(name, 0)), str(after.get(name, 0)), style=changed)
+        operators.add_row(Text(name), str(before.get(name, 0)), str(after.get(name, 0)), style=changed)
     operators.add_section()
     operators.add_row("all", str(sum(before.values())), str(sum(after.values())))
     if before:
@@ -38,7 +39,7 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     vision = manifest.vision
     yield "encoder", f"{manifest.encoder['model_type']}, {manifest.encoder['num_blocks']} blocks"
     yield "merge", _merge(manifest.compression)
-    if vision.flops:
+    if "total" in vision.flops:
         ratio = f", {vision.flops['ratio_to_1']:.3f} of a merge at @1" if "ratio_to_1" in vision.flops else ""
         yield "FLOPs", f"{vision.flops['total'] / 1e9:.1f} G a picture{ratio}"
     yield "vision graph", f"{vision.precision} for {vision.target}, opset {vision.opset}, IR {vision.ir_version}"
@@ -102,7 +103,7 @@ def comparison_line(comparison: dict, *, with_tolerance: bool = False) -> str:
         float("nan") if comparison.get(key) is None else comparison[key] for key in ("cosine", "norm_ratio", "max_abs")
     )
     allowed = comparison.get("tolerance")
-    if not with_tolerance or allowed is None or "largest" not in comparison:
+    if not with_tolerance or allowed is None or comparison.get("largest") is None:
         return f"cosine {cosine:.7f}, norm ratio {ratio:.5f}, max abs {largest:.2e}"
     return (
         f"cosine {cosine:.7f} (≥ {allowed['cosine']:.7g}), norm ratio {ratio:.5f} (1 ± {allowed['norm_drift']:.2g}), "
@@ -136,8 +137,10 @@ def _accuracy_lines(accuracy: dict) -> Iterator[tuple[str, str]]:
 def _decoder_lines(decoder: dict) -> Iterator[tuple[str, str]]:
     """Is the language model's graph right, and what did its precision cost."""
     if whole := decoder.get("whole"):
-        positions, activations = decoder["prompt_tokens"], decoder.get("activations")
-        against = f"{positions} positions" + (f", {activations} activations" if activations else "")
+        positions, activations = decoder.get("prompt_tokens"), decoder.get("activations")
+        against = f"{'some' if positions is None else positions} positions" + (
+            f", {activations} activations" if activations else ""
+        )
         yield "decoder's graph", f"{comparison_line(whole)} ({against})"
     if not (cost := decoder.get("cost")):
         return

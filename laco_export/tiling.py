@@ -21,6 +21,7 @@ from PIL import Image
 
 from .errors import ConfigError, check_whole
 from .preprocessing import ImagePreprocessing
+from .scaled_decoding import Size, full_size, resize
 
 SINGLE_TILE = (0, 0)
 """``image_sizes`` entry of a picture that is one tile."""
@@ -80,21 +81,32 @@ class Tiling:
                 best, best_key = (rows, columns), key
         return best
 
+    def resized_to(self, size: Size) -> Size:
+        """What :func:`~laco_export.preprocessing.load_image` asks: the least size (width, height) that covers what a
+        picture of ``size`` is resized to, for its grid and for the base tile."""
+        width, height = self._scaled_size(*size, *self.choose(size[1], size[0]))
+        return max(width, self.tile), max(height, self.tile)
+
+    def _scaled_size(self, width: int, height: int, rows: int, columns: int) -> Size:
+        """The size (width, height) that fits the grid's canvas, without padding one way."""
+        canvas_height, canvas_width = rows * self.tile, columns * self.tile
+        scale_x, scale_y = canvas_width / width, canvas_height / height
+        if scale_x < scale_y:
+            return canvas_width, min(math.ceil(height * scale_x), canvas_height)
+        return min(math.ceil(width * scale_y), canvas_width), canvas_height
+
     def split(self, image: Image.Image, preprocessing: ImagePreprocessing) -> np.ndarray:
         """The base tile and the grid's tiles, row by row: float32 ``[1 + rows·columns, 3, tile, tile]``."""
-        rows, columns = self.choose(image.height, image.width)
+        width, height = full_size(image)
+        rows, columns = self.choose(height, width)
         canvas_height, canvas_width = rows * self.tile, columns * self.tile
-        scale_x, scale_y = canvas_width / image.width, canvas_height / image.height
-        if scale_x < scale_y:
-            size = (canvas_width, min(math.ceil(image.height * scale_x), canvas_height))
-        else:
-            size = (min(math.ceil(image.width * scale_y), canvas_width), canvas_height)
+        size = self._scaled_size(width, height, rows, columns)
         canvas = Image.new("RGB", (canvas_width, canvas_height))
         offset = ((canvas_width - size[0]) // 2, (canvas_height - size[1]) // 2)
-        canvas.paste(image.resize(size, Image.Resampling.BICUBIC), offset)
+        canvas.paste(resize(image, size), offset)
         pixels = np.asarray(canvas).reshape(rows, self.tile, columns, self.tile, 3)
         tiles = pixels.transpose(0, 2, 1, 3, 4).reshape(-1, self.tile, self.tile, 3)  # [rows·columns, tile, tile, 3]
-        base = np.asarray(image.resize((self.tile, self.tile), Image.Resampling.BICUBIC))
+        base = np.asarray(resize(image, (self.tile, self.tile)))
         return np.stack([preprocessing.normalize(tile) for tile in (base, *tiles)])
 
 

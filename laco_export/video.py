@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageSequence
 
+from .decoding_limits import check_size
 from .errors import ImageError, VideoError
 from .picture_files import PICTURE_SUFFIXES, PILLOW_FORMATS
 from .preprocessing import MAX_PIXELS, load_image, open_picture, to_rgb
@@ -52,8 +53,10 @@ def read_frames(
 
 
 def frame_files(names: Sequence[str]) -> list[str]:
-    """Those of the names that are pictures, in natural order: ``frame2.png`` before ``frame10.png``."""
-    return sorted((name for name in names if name.lower().endswith(tuple(PICTURE_SUFFIXES))), key=_natural)
+    """Those of the names that are pictures and not hidden, in natural order: ``frame2.png`` before ``frame10.png``."""
+    suffixes = tuple(PICTURE_SUFFIXES)
+    seen = (name for name in names if name.lower().endswith(suffixes) and not os.path.basename(name).startswith("."))
+    return sorted(seen, key=_natural)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -73,8 +76,14 @@ def _animation_frames(source, max_frames: int, name: str, max_pixels: int) -> li
     try:
         with open_picture(source, max_pixels=max_pixels, name=name) as animation:
             wanted = set(sample_frames(getattr(animation, "n_frames", 1), max_frames))
-            # Read in order: a GIF frame is drawn over the one before it.
-            return [to_rgb(frame) for index, frame in enumerate(ImageSequence.Iterator(animation)) if index in wanted]
+            frames = []
+            # Read in order: a GIF frame is drawn over the one before it, so that those between are decoded too.
+            for index, frame in enumerate(ImageSequence.Iterator(animation)):
+                check_size(frame, name, max_pixels)  # a frame of a TIFF, GIF or MPO may be larger than the first
+                if index in wanted:
+                    converted = to_rgb(frame)
+                    frames.append(converted.copy() if converted is frame else converted)  # which the next is drawn on
+            return frames
     except ImageError as error:
         allowed = error.allowed and f"{', '.join(PILLOW_FORMATS)} by Pillow, {', '.join(CODED)} by PyAV"
         reason = error.failed if name in error.failed else f"'{name}': {error.failed}"

@@ -35,3 +35,5 @@ recipe to the checkpoint, in reading order:
 - :mod:`.data`: from LLaVA JSON, mixtures and parquet to batches whose labels are exact;
 - :mod:`.tiny`: what the recipe ``tiny`` draws and pretrains before stage 1.
 """
+
+import laco_export  # noqa: F401 - telemetry is off before anything here imports ONNX Runtime

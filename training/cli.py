@@ -6,13 +6,14 @@ torch and transformers are imported when training starts, so ``--help`` and usag
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from laco_export.console import console, progress, run_command, say
+from laco_export.standard_streams import print_json
+from laco_export.utf8 import path_argument, restart_in_utf8
 
 DESCRIPTION = """\
 Train a LaCo model in LLaVA-OneVision's stages: 1 (merge layer and projector, captions), 1.5, 2-si (single image) and
@@ -43,13 +44,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="override a key of the recipe, such as compression.at=1/4; may be given several times",
     )
     parser.add_argument("--stage", metavar="1|1.5|2-si|2-ov", help="run this stage alone, on what --output holds")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the run (default: ./<recipe>-run)")
+    parser.add_argument(
+        "--output", type=path_argument, metavar="DIR", help="folder of the run (default: ./<recipe>-run)"
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="of everything random (default: the recipe's)")
     parser.add_argument("--resume", action="store_true", help="keep what --output holds; run only what is missing")
     parser.add_argument("--force", action="store_true", help="replace the run in --output once the new one is complete")
     parser.add_argument(
         "--fake-quant",
-        type=Path,
+        type=path_argument,
         metavar="BUNDLE",
         help="fine-tune the finished run in --output for 300 steps under a calibrated bundle's rounding",
     )
@@ -61,6 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    if argv is None:
+        restart_in_utf8()
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["init"]:
         from .init_command import main as init
@@ -94,9 +99,10 @@ def _run(arguments: argparse.Namespace) -> None:
     output = arguments.output or Path(f"{recipe.name}-run")
     result = run_recipe(recipe, output, seed=seed, only=arguments.stage, resume=arguments.resume, force=arguments.force)
     if processes.is_main() and arguments.json:
-        print(json.dumps(result, indent=2))
+        print_json(result)
     elif processes.is_main():
-        _report(result, output)
+        whole = arguments.stage in (None, recipe.ordered_stages()[-1][0])
+        _report(result, output / ("checkpoint" if whole else f"stage-{arguments.stage}"))
     processes.leave()
 
 
@@ -117,7 +123,7 @@ def _fine_tune(recipe, seed: int, arguments: argparse.Namespace) -> None:
         shown=lambda steps: shown(NAME, steps),
     )
     if processes.is_main() and arguments.json:
-        print(json.dumps(result, indent=2))
+        print_json(result)
     elif processes.is_main():
         say(
             f"{result['steps']} steps with {result['linears']} Linear layers rounded, loss {result['losses'][0]:.3f} "
@@ -137,13 +143,13 @@ def _show_plan(recipe, arguments: argparse.Namespace) -> None:
     with progress("working out the plan", transient=True), quiet_libraries():
         plan = make_plan(recipe, only=arguments.stage)
     if processes.is_main() and arguments.json:
-        print(json.dumps(plan.values, indent=2))
+        print_json(plan.values)
     elif processes.is_main():
         console().print(*plan_renderables(plan), sep="\n")
     processes.leave()
 
 
-def _report(result: dict, output: Path) -> None:
+def _report(result: dict, trained: Path) -> None:
     evaluation = result.get("evaluation")
     if evaluation:
         from rich.table import Table
@@ -155,4 +161,4 @@ def _report(result: dict, output: Path) -> None:
             table.add_row(kind, f"{values['accuracy']:.0%}", f"{values['shuffled']:.0%}")
         console().print(table)
     seconds = sum(part["seconds"] for part in result["parts"].values())
-    say(f"trained in {seconds:.0f} s; the checkpoint: {output / 'checkpoint'}")
+    say(f"trained in {seconds:.0f} s; the checkpoint: {trained}")

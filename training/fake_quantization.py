@@ -43,6 +43,10 @@ class Numbers:
     zero_point: int = 0
 
 
+_RECORDED = ("linears", "activations", "weights", "half_scales", "statistics")
+"""What is read of the manifest's ``vision.calibration``."""
+
+
 class FakeQuantizedLinear(nn.Linear):
     """An ``nn.Linear`` in all but its product. Existing layers become one by :func:`attach`; parameters keep their
     names."""
@@ -78,6 +82,11 @@ def attach(model: nn.Module, bundle: Bundle) -> int:
         raise UsageError(
             f"bundle '{bundle.path}' is not calibrated: it has no scales to train with",
             todo="make one with laco-calibrate; --all-int8 gives it out though it misses the budget",
+        )
+    if missing := [name for name in _RECORDED if name not in record]:
+        raise UsageError(
+            f"bundle '{bundle.path}' was calibrated by an earlier version: its record lacks {', '.join(missing)}",
+            todo="calibrate it again",
         )
     modules, smoothing = dict(model.named_modules()), _smoothing_of(bundle, record)
     for entry in record["linears"]:

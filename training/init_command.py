@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from laco_export.console import progress, run_command, say
 from laco_export.errors import UsageError
+from laco_export.utf8 import path_argument
 
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -21,9 +21,13 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: laco-train init --encoder aimv2-large-patch14-336 --llm Qwen2.5-0.5B-Instruct --at 1/2 "
         "--output checkpoints/laco-half",
     )
-    parser.add_argument("--encoder", type=Path, required=True, metavar="DIR", help="AIMv2, SigLIP, InternViT or CLIP")
-    parser.add_argument("--llm", type=Path, required=True, metavar="DIR", help="a causal language model, tokenizer too")
-    parser.add_argument("--output", type=Path, required=True, metavar="CKPT", help="the checkpoint to write")
+    parser.add_argument(
+        "--encoder", type=path_argument, required=True, metavar="DIR", help="AIMv2, SigLIP, InternViT or CLIP"
+    )
+    parser.add_argument(
+        "--llm", type=path_argument, required=True, metavar="DIR", help="a causal language model, tokenizer too"
+    )
+    parser.add_argument("--output", type=path_argument, required=True, metavar="CKPT", help="the checkpoint to write")
     parser.add_argument(
         "--at",
         nargs="+",
@@ -97,7 +101,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 tiling=_tiling(arguments),
                 prepare=lambda model, _: _start_new_layers(model, arguments),
                 force=arguments.force,
-                say=lambda change: say(f"language model: {change}"),
+                say=say,
             )
     compression = model.config.compression_config
     for depth, block in zip(compression.depths, compression.blocks, strict=True):

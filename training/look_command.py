@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from laco_export.console import progress, run_command, say
 from laco_export.errors import UsageError, check_whole
+from laco_export.standard_streams import print_json
+from laco_export.utf8 import path_argument
 
 _SAMPLES, _BATCH = 64, 16
 
@@ -21,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         "and with those of other samples. The difference, in nats a token, is what a picture is worth.",
         epilog="example: laco-train look run/checkpoint --data pictures/heldout.json",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="a LaCo checkpoint")
+    parser.add_argument("checkpoint", type=path_argument, metavar="CKPT", help="a LaCo checkpoint")
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="conversations, as recipes take them")
     parser.add_argument("--images", type=Path, metavar="DIR", help="their pictures (default: the data file's folder)")
     parser.add_argument(
@@ -61,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> None:
             allowed=f"at least {LEAST_SAMPLES} samples with different pictures of one layout",
         )
     if arguments.json:
-        print(json.dumps(look.to_dict(), indent=2))
+        print_json(look.to_dict())
         return
     say(look.verdict())
     say(f"loss {look.loss:.3f} with their own pictures, {look.exchanged_loss:.3f} with others'")

@@ -182,7 +182,7 @@ class _Run:
                 model.encoder or self.folder / "stage-0" / "encoder",
                 model.language_model or self.folder / "stage-0" / "llm",
                 start,
-                say=lambda change: say(f"language model: {change}"),
+                say=say,
                 prepare=self._start_new_layers,
                 **model.options(),
                 **self.recipe.compression.options(),

@@ -127,11 +127,11 @@ def read_tiles(picture: PictureFile, bundle: Bundle) -> Iterator[np.ndarray]:
         ImageError: it cannot be decoded.
     """
     prepare, tiling = bundle.manifest.image_preprocessing, bundle.manifest.vision.tiling
-    image = load_image(picture.path)
     if tiling is None:
-        yield prepare(image)[None]
+        yield prepare(load_image(picture.path, resized_to=prepare.resized_to))[None]
         return
-    yield from Tiling.from_mapping(tiling).split(image, prepare)[:, None]
+    split = Tiling.from_mapping(tiling)
+    yield from split.split(load_image(picture.path, resized_to=split.resized_to), prepare)[:, None]
 
 
 def readable(

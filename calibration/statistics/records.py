@@ -113,7 +113,7 @@ class Statistics:
                 document["pictures_sha256"],
                 document["broken"],
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CalibrationError(
                 f"'{path}' holds no calibration statistics ({type(error).__name__}: {str(error)[:120]})",
                 allowed="the calibration.json of an INT8 bundle, or what an interrupted laco-calibrate left",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from laco_export.utf8 import path_argument, text_argument
+
 from .command import positive
 
 
 def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
     """Pictures, generation, the context and the machine."""
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
+    parser.add_argument("bundle", type=path_argument, metavar="BUNDLE", help="a folder written by laco-export")
     parser.add_argument("--image", type=Path, metavar="FILE", action="append", default=[], help="may be repeated")
     parser.add_argument(
         "--video",
@@ -21,7 +23,7 @@ def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
         help="an animated GIF, WebP or PNG, a folder of frames, or (with PyAV) mp4, webm and so on; may be repeated",
     )
     parser.add_argument("--frames", type=positive, metavar="N", help="frames taken of a video (the checkpoint's)")
-    parser.add_argument("--system", metavar="TEXT", help="what stands before the first question")
+    parser.add_argument("--system", type=text_argument, metavar="TEXT", help="what stands before the first question")
     parser.add_argument("--max-pixels", type=positive, metavar="N", help="largest picture (100,000,000)")
     decoding = parser.add_argument_group("generation", "greedy, unless a temperature is given")
     decoding.add_argument("--max-new-tokens", type=positive, metavar="N", help="longest answer (128)")
@@ -31,7 +33,11 @@ def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
     decoding.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: less repetition")
     decoding.add_argument("--seed", type=int, metavar="N", help="repeats a sampled answer")
     decoding.add_argument(
-        "--stop", metavar="TEXT", action="append", help="ends the answer and is not shown; may be repeated"
+        "--stop",
+        type=text_argument,
+        metavar="TEXT",
+        action="append",
+        help="ends the answer and is not shown; may be repeated",
     )
     decoding.add_argument(
         "--on-overflow",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from functools import partial
 from pathlib import Path
+
+from laco_export.standard_streams import print_json
+from laco_export.utf8 import path_argument
 
 from .command import Command, positive
 
@@ -14,7 +16,9 @@ WIDTH = 160
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="folders written by laco-export")
+    parser.add_argument(
+        "bundles", type=path_argument, nargs="+", metavar="BUNDLE", help="folders written by laco-export"
+    )
     parser.add_argument(
         "--batch", type=positive, nargs="+", default=[], metavar="N", help="pictures a call (default: the bundle's own)"
     )
@@ -56,7 +60,7 @@ def _run(args: argparse.Namespace) -> None:
         bundles = [open_bundle(path) for path in args.bundles]
         report = run_bench(bundles, options, advance=partial(advance, 0))
     if args.json:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        print_json(report.to_dict())
     else:
         _show(report)
     if args.plot:

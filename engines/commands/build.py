@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from dataclasses import asdict
-from pathlib import Path
+
+from laco_export.standard_streams import print_json
+from laco_export.utf8 import path_argument
 
 from ..devices.profiles import PROFILES
 from .command import Command
@@ -30,7 +31,7 @@ class _NamesDevice(argparse.Action):
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
+    parser.add_argument("bundle", type=path_argument, metavar="BUNDLE", help="a folder written by laco-export")
     parser.add_argument(
         "--device",
         metavar="NAME",
@@ -120,7 +121,7 @@ def _build(args, bundle, device, options) -> int:
         "comparisons": [comparison.to_dict() for comparison in compared],
     }
     if args.json:
-        print(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
     else:
         _show(device, (*results, *others))
         for line in (*(comparison.summary for comparison in compared), *_forms(bundle, fallback, findings)):
@@ -174,7 +175,7 @@ def _estimate_only(args, bundle, profile, options) -> int:
             for graph, expected, fits in rows
         ]
         document = {"bundle": str(args.bundle), "device": profile.name, "built": False, "engines": engines}
-        print(json.dumps(document, indent=2))
+        print_json(document)
     else:
         print(f"estimated for {profile.title}, {_mib(profile.usable_bytes)} usable; TensorRT {profile.tensorrt}")
         for graph, expected, fits in rows:

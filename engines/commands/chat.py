@@ -6,13 +6,15 @@ A line is a question, or a command of :data:`_CHAT_COMMANDS`. Answers go to stdo
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from laco_export.standard_streams import print_json
+from laco_export.utf8 import standard_input_lines
 
 from .answer_arguments import add_answer_arguments, check_provider_name, generation_options
 from .answer_output import answer_fields, show, show_note, show_timings
@@ -41,7 +43,7 @@ def _run(args: argparse.Namespace) -> int:
         bundle = open_bundle(args.bundle)
         prompter = Prompter(bundle)
     limits = {"max_pixels": args.max_pixels or MAX_PIXELS, "max_frames": args.frames}
-    shown = _Shown(prompter.preparer.max_frames, **limits)
+    shown = _Shown(prompter.preparer, **limits)
     for path in args.image:
         shown.add_image(path)
     for path in args.video:
@@ -58,14 +60,15 @@ def _run(args: argparse.Namespace) -> int:
 class _Shown:
     """The pictures and videos that go with the next question, read when they are named."""
 
-    def __init__(self, checkpoint_frames: int, max_pixels: int, max_frames: int | None):
-        self._max_pixels, self._max_frames = max_pixels, max_frames or checkpoint_frames
+    def __init__(self, preparer, max_pixels: int, max_frames: int | None):
+        self._max_pixels, self._max_frames = max_pixels, max_frames or preparer.max_frames
+        self._resized_to = preparer.resized_to(alone=True)  # which covers what it becomes beside others
         self.pictures, self.videos, self.names = [], [], []
 
     def add_image(self, path: Path) -> None:
         from laco_export.preprocessing import load_image
 
-        self.pictures.append(load_image(path, max_pixels=self._max_pixels))
+        self.pictures.append(load_image(path, max_pixels=self._max_pixels, resized_to=self._resized_to))
         self.names.append(str(path))
 
     def add_video(self, path: Path) -> None:
@@ -101,7 +104,7 @@ class _Conversation:
 
     def _lines(self) -> Iterator[str]:
         if not self._interactive:
-            yield from (line.strip() for line in sys.stdin)
+            yield from (line.strip() for line in standard_input_lines())
             return
         with suppress(ImportError):  # a Python built without it
             import readline  # noqa: F401  importing it gives input() a history
@@ -158,7 +161,7 @@ class _Conversation:
         if self._as_json:
             fields = {"turn": len(self._chat.exchanges), "shown": shown.names}
             document = fields | answer_fields(answer, question, self._chat.answerer)
-            print(json.dumps(document, ensure_ascii=False), flush=True)
+            print_json(document, indent=None)
         else:
             print(flush=True)
             show_timings(answer, len(self._chat.exchanges[-1].question.visuals))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from laco_export.standard_streams import print_json
+from laco_export.utf8 import path_argument
 
 from .command import Command, positive
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
+    parser.add_argument("bundle", type=path_argument, metavar="BUNDLE", help="a folder written by laco-export")
     parser.add_argument("--runtime", metavar="NAME", help="the vision runtime (default: the best that is installed)")
     parser.add_argument(
-        "--model", type=Path, metavar="CKPT", help="compare with PyTorch run now, not with its golden features"
+        "--model", type=path_argument, metavar="CKPT", help="compare with PyTorch run now, not with its golden features"
     )
     parser.add_argument(
         "--images", type=Path, nargs="+", metavar="PATH", help="other pictures, or a folder of them; needs --model"
@@ -37,7 +39,7 @@ def _run(args: argparse.Namespace) -> int:
     with progress("comparing", transient=True):
         check = _check(bundle, args)
     if args.json:
-        print(json.dumps(check.to_dict(), indent=2, ensure_ascii=False))
+        print_json(check.to_dict())
     else:
         for line in _lines(check):
             print(line)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
+
+from laco_export.standard_streams import print_json
+from laco_export.utf8 import path_argument
 
 from .command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, nargs="?", metavar="BUNDLE", help="also: does this bundle start and fit?")
+    parser.add_argument(
+        "bundle", type=path_argument, nargs="?", metavar="BUNDLE", help="also: does this bundle start and fit?"
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON on stdout")
 
 
@@ -26,7 +29,7 @@ def _run(args: argparse.Namespace) -> int:
             bundle = open_bundle(args.bundle)
         diagnosis = diagnose(bundle)
     if args.json:
-        print(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False))
+        print_json(diagnosis.to_dict())
     else:
         print("\n".join(_lines(diagnosis)))
     return 0 if diagnosis.ready else 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from laco_export.standard_streams import print_json
+from laco_export.utf8 import path_argument
 
 from .command import Command
 
@@ -12,7 +14,7 @@ _JUDGED = (("by", "judged_by"), ("against", "reference"))
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
+    parser.add_argument("bundle", type=path_argument, metavar="BUNDLE", help="a folder written by laco-export")
     parser.add_argument(
         "--graph", type=Path, metavar="FILE.png", help="draw the merge's part of the vision graph (needs onnx)"
     )
@@ -35,7 +37,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.graph is not None:
         _draw_graph(args.bundle / manifest.vision.graphs[0].file, args.graph)
     if args.json:
-        print(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
+        print_json(asdict(manifest))
         return
     show_summary(manifest, Console(highlight=False), title=str(args.bundle))
     for label, value in _lines(manifest):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 from itertools import count
 from pathlib import Path
+
+from laco_export.standard_streams import print_json
+from laco_export.utf8 import standard_input_lines, text_argument
 
 from .answer_arguments import add_answer_arguments, check_provider_name, generation_options
 from .answer_output import answer_fields, show, show_timings
@@ -18,6 +19,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_answer_arguments(parser)
     parser.add_argument(
         "--question",
+        type=text_argument,
         metavar="TEXT",
         action="append",
         default=[],
@@ -71,7 +73,7 @@ def _run(args: argparse.Namespace) -> int:
             if args.json:
                 document = about | answer_fields(answer, question, answerer)
                 document["timings"]["verify_ms"] = verify_ms
-                print(json.dumps(document, indent=None if several else 2, ensure_ascii=False), flush=True)
+                print_json(document, indent=None if several else 2)
                 continue
             if len(batch) > 1:
                 show(f"{question}\n{answer.text}")
@@ -85,7 +87,7 @@ def _questions(args: argparse.Namespace) -> list[str]:
 
     questions = list(args.question)
     if args.questions == "-":
-        questions += [line.strip() for line in sys.stdin if line.strip()]
+        questions += [line.strip() for line in standard_input_lines() if line.strip()]
     elif args.questions is not None:
         path = Path(args.questions)
         if not path.is_file():
@@ -93,7 +95,7 @@ def _questions(args: argparse.Namespace) -> list[str]:
                 f"--questions '{path}' is not a file", allowed="a text file with one question a line, or -"
             )
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise UsageError(f"--questions '{path}' is not UTF-8 text: {error}") from None
         questions += [line.strip() for line in lines if line.strip()]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
+
+from laco_export.utf8 import path_argument
 
 from ..serving.settings import ServeSettings
 from .answer_arguments import add_machine_arguments, check_provider_name
@@ -14,7 +15,7 @@ KEY_VARIABLE = "LACO_API_KEY"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder written by laco-export")
+    parser.add_argument("bundle", type=path_argument, metavar="BUNDLE", help="a folder written by laco-export")
     parser.add_argument(
         "--host", default=ServeSettings.host, help="address to listen on (127.0.0.1: only this machine)"
     )

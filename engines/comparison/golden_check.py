@@ -45,7 +45,8 @@ class GoldenCheck:
 
     @property
     def passed(self) -> bool:
-        return self.first_failing is None
+        """All agree, and something was compared."""
+        return bool(self.pictures) and self.first_failing is None
 
     @property
     def first_failing(self) -> Agreement | None:
@@ -91,7 +92,8 @@ def compare_features(
 ) -> list[tuple[str, Agreement]]:
     """Features ``[n, tokens, D]``, picture by picture."""
     allowed = tolerance(bundle)
-    return [(name, agreement(IMAGE_FEATURES, *pair, allowed)) for name, *pair in zip(names, expected, computed)]
+    pairs = zip(names, expected, computed, strict=True)
+    return [(name, agreement(IMAGE_FEATURES, *pair, allowed)) for name, *pair in pairs]
 
 
 def compare_samples(
@@ -101,11 +103,25 @@ def compare_samples(
 
     Args:
         expected: boundary → (indices, ``[n, s, C]``); computed: boundary → ``[n, tokens, C]``.
+
+    Raises:
+        BundleError: no boundary is in both, or one has fewer tokens than were sampled.
     """
     allowed, boundaries = tolerance(bundle), []
+    if not expected.keys() & computed.keys():
+        raise BundleError(
+            f"the golden file of '{bundle.path}' has no block that could be compared", todo="export the bundle again"
+        )
     for name, (indices, tokens) in expected.items():
         if name in computed:
-            pairs = zip(tokens, computed[name][:, indices])
+            if indices.max() >= computed[name].shape[1]:
+                raise BundleError(
+                    f"the golden file of '{bundle.path}' has a token that {name} does not have",
+                    given=int(indices.max()),
+                    allowed=f"0 … {computed[name].shape[1] - 1}",
+                    todo="copy the bundle again, or export it again",
+                )
+            pairs = zip(tokens, computed[name][:, indices], strict=True)
             boundaries.append(worst_of([agreement(name, *pair, allowed) for pair in pairs]))
     return boundaries
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from laco_export.bundle import Bundle
-from laco_export.errors import ExportError
+from laco_export.errors import ExportError, telling_line
 from laco_export.onnx_session import open_session
 
 from ..runtimes import RuntimeMissingError
@@ -44,8 +44,8 @@ def boundary_tensors(bundle: Bundle, pixel_values: np.ndarray, names: list[str])
     except Exception as error:  # onnxruntime raises many kinds
         raise RuntimeMissingError(
             f"ONNX Runtime's CPU provider cannot run '{graph.file}' with its blocks marked",
-            given=str(error).strip().splitlines()[0][:200],
-        ) from None
+            given=telling_line(error),
+        ) from error
     tensors: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for picture in pixel_values:
         for name, hidden in zip(names, session.run(names, {graph.input.name: picture[None]})):

@@ -7,6 +7,7 @@ where text is generated.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -18,7 +19,9 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from laco_export.bundle import Bundle
 from laco_export.embedding_table import EmbeddingTable
-from laco_export.errors import BundleError
+from laco_export.errors import BundleError, telling_line
+from laco_export.field_types import FieldError
+from laco_export.generation_fields import check_generation_fields
 from laco_export.onnx_session import session_options
 from laco_export.quiet import quiet_libraries
 
@@ -208,10 +211,12 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
         provider: a name of :data:`laco_engines.providers.PROVIDERS`; default: the best that is there.
 
     Raises:
-        BundleError: ONNX Runtime or transformers cannot load it.
+        BundleError: ONNX Runtime or transformers cannot load it, or its generation_config.json has a field that
+            :mod:`laco_export.generation_fields` does not list.
         UsageError, ProviderMissingError: the provider is unknown or does not start.
     """
     entry = bundle.manifest.decoder
+    _check_generation_config(bundle)
     chosen = _choose(provider)
     table = EmbeddingTable(bundle.path, entry.embedding)
     graph = bundle.file(entry.graph)
@@ -226,9 +231,8 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
                 local_files_only=True,
             )
     except Exception as error:  # onnxruntime and transformers raise many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise BundleError(
-            f"the language model '{graph}' cannot be loaded: {reason}",
+            f"the language model '{graph}' cannot be loaded: {telling_line(error)}",
             given=f"onnxruntime {onnxruntime.__version__}",
             todo="update onnxruntime and optimum-onnx, or export the bundle again",
         ) from error
@@ -242,6 +246,25 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
         )
     decoder.embedding_table = table
     return decoder
+
+
+def _check_generation_config(bundle: Bundle) -> None:
+    name = f"{bundle.manifest.decoder.folder}/generation_config.json"
+    if name not in bundle.manifest.files:
+        return
+    try:
+        check_generation_fields(json.loads(bundle.file(name).read_bytes()))
+    except FieldError as error:
+        raise BundleError(
+            f"'{bundle.file(name)}' has a field that no answer is generated with: {error.place}",
+            given=error.value,
+            allowed=error.allowed,
+            todo="take it out of the checkpoint's generation_config.json, and export it again",
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(
+            f"'{bundle.file(name)}' cannot be read: {type(error).__name__}", todo="export the bundle again"
+        ) from None
 
 
 def _choose(name: str | None) -> Provider:

@@ -4,5 +4,6 @@ In reading order:
 
 - :mod:`.visuals`: pictures and videos as the encoder's input;
 - :mod:`.context`: turns, and fitting a conversation into the model's context;
+- :mod:`.bundle_tokenizer`: the bundle's tokenizer, held to its model and bounded;
 - :mod:`.prompter`: a conversation as token ids with the places of its visual embeddings.
 """

@@ -34,6 +34,7 @@ from laco_export.errors import BundleError
 from laco_export.preprocessing import MAX_PIXELS
 from laco_export.tiling import TokenLayout
 
+from .bundle_tokenizer import TOKENIZER_NAME, open_tokenizer, token_ids
 from .context import Omitted, TokenisedTurn, fit_context
 from .visuals import Picture, Video, Visual, VisualPreparer
 
@@ -102,8 +103,8 @@ class Prompter:
             )
         self.decoder = bundle.manifest.decoder
         self.preparer = VisualPreparer(bundle)
-        self._path = bundle.file("tokenizer.json")
-        self.tokenizer = self._load_tokenizer()
+        self._bundle, self._path = bundle, bundle.file(TOKENIZER_NAME)
+        self.tokenizer = open_tokenizer(bundle)
         self._check_image_token()
         self._generation_header = self._encode(turn_header("assistant"))
         self.special_ids = {i for i, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
@@ -177,7 +178,7 @@ class Prompter:
         a turn either.
         """
         if isinstance(answer, str):
-            words = np.asarray(self._plain_tokenizer.encode(answer, add_special_tokens=False).ids, np.int64)
+            words = token_ids(self._plain_tokenizer, answer, self.decoder.vocab_size)
         else:
             words = np.asarray([token for token in answer if token not in self.special_ids], np.int64)
         end = self._encode(IM_END), self._encode("\n")
@@ -237,31 +238,22 @@ class Prompter:
         return TokenisedTurn(role, input_ids, visuals, len(header), len(footer))
 
     def _encode(self, text: str) -> np.ndarray:
-        return np.asarray(self.tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+        return token_ids(self.tokenizer, text, self.decoder.vocab_size)
 
     @cached_property
     def _plain_tokenizer(self) -> Tokenizer:
-        tokenizer = self._load_tokenizer()
+        tokenizer = open_tokenizer(self._bundle)
         tokenizer.encode_special_tokens = True  # "<|im_end|>" becomes the tokens of its letters
         return tokenizer
 
-    def _load_tokenizer(self) -> Tokenizer:
-        try:
-            tokenizer = Tokenizer.from_file(str(self._path))
-        except Exception as error:  # tokenizers raises plain Exception
-            raise BundleError(f"the tokenizer '{self._path}' cannot be read: {error}") from None
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
-
     def _check_image_token(self) -> None:
-        token_ids = self._encode(IMAGE_TOKEN).tolist()
-        if token_ids != [self.decoder.image_token_id]:
+        ids = self._encode(IMAGE_TOKEN).tolist()
+        if ids != [self.decoder.image_token_id]:
             gives = self.tokenizer.token_to_id(IMAGE_TOKEN) is not None
             raise BundleError(
                 f"the tokenizer '{self._path}' {'gives' if gives else 'does not have'} the image token {IMAGE_TOKEN}"
                 + (" another id than the manifest" if gives else ""),
-                given=f"{IMAGE_TOKEN} becomes {token_ids}",
+                given=f"{IMAGE_TOKEN} becomes {ids}",
                 allowed=f"the manifest's image_token_id: {self.decoder.image_token_id}",
                 todo="export the bundle again from a checkpoint whose tokenizer has Qwen2.5's special tokens",
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,12 +18,15 @@ import numpy as np
 from PIL import Image
 
 from laco_export.bundle import Bundle
-from laco_export.errors import BundleError, ConfigError
+from laco_export.errors import BundleError
+from laco_export.field_types import NumberField
 from laco_export.preprocessing import MAX_PIXELS, load_image
+from laco_export.scaled_decoding import Size, full_size
 from laco_export.tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, TokenLayout, layouts, sample_frames
 from laco_export.video import read_frames
 
 DEFAULT_MAX_FRAMES = 32  # LLaVA-OneVision's, where the bundle's processor names none
+MOST_FRAMES = 100_000  # an hour of video has as many
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +95,20 @@ class VisualPreparer:
         """
         if isinstance(picture, Visual):
             return picture
-        image = picture if isinstance(picture, Image.Image) else load_image(picture, max_pixels=max_pixels)
+        resized_to = self.resized_to(alone=alone)
+        if isinstance(picture, Image.Image):
+            image = picture
+        else:
+            image = load_image(picture, max_pixels=max_pixels, resized_to=resized_to)
         if self.tiling is None or not alone:
             return Visual(self.preprocessing(image)[None], self._layout(SINGLE_TILE))
-        return Visual(self.tiling.split(image, self.preprocessing), self._layout((image.height, image.width)))
+        width, height = full_size(image)
+        return Visual(self.tiling.split(image, self.preprocessing), self._layout((height, width)))
+
+    def resized_to(self, *, alone: bool) -> Callable[[Size], Size]:
+        """For :func:`~laco_export.preprocessing.load_image`: what a picture becomes, for one that is read elsewhere."""
+        tiled = self.tiling is not None and alone
+        return self.tiling.resized_to if tiled else self.preprocessing.resized_to
 
     def video(self, video: Video, *, max_frames: int | None = None, max_pixels: int = MAX_PIXELS) -> list[Visual]:
         """Prepare a video's frames: at most ``max_frames`` (default: the checkpoint's), uniformly taken.
@@ -127,10 +140,8 @@ def _video_fields(bundle: Bundle) -> tuple[int, int]:
     try:
         fields = json.loads(bundle.file(name).read_text(encoding="utf-8"))
         max_frames, video_pooling = fields.get("max_frames", DEFAULT_MAX_FRAMES), fields.get("video_pooling", 1)
-        if not all(isinstance(number, int) and number >= 1 for number in (max_frames, video_pooling)):
-            raise ConfigError(
-                "max_frames and video_pooling must be whole numbers of at least 1", given=(max_frames, video_pooling)
-            )
-    except (ValueError, AttributeError, ConfigError) as error:
+        for field, number in (("max_frames", max_frames), ("video_pooling", video_pooling)):
+            NumberField(1, MOST_FRAMES, whole=True).read(number, field)
+    except (ValueError, AttributeError, RecursionError, OSError) as error:
         raise BundleError(f"the bundle's {name} cannot be used: {error}", todo="export the bundle again") from None
     return max_frames, video_pooling

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from laco_export.bundle import Bundle, VisionGraph
-from laco_export.errors import BundleError
+from laco_export.errors import BundleError, telling_line
 from laco_export.machine import default_threads
 from laco_export.onnx_session import open_session
 
@@ -112,7 +112,7 @@ class OnnxRuntimeVision:
                 )
             except Exception as error:  # onnxruntime raises many kinds
                 raise BundleError(
-                    f"ONNX Runtime cannot load '{self._bundle.file(graph.file)}': {_first_line(error)}",
+                    f"ONNX Runtime cannot load '{self._bundle.file(graph.file)}': {telling_line(error)}",
                     given=f"opset {self._bundle.manifest.vision.opset}, onnxruntime {self._onnxruntime.__version__}",
                     todo="update onnxruntime, or export the bundle again",
                 ) from error
@@ -130,11 +130,11 @@ def _load_cuda_libraries(onnxruntime, provider: Provider) -> None:
 
 
 def _check(session, graph: VisionGraph) -> None:
-    actual = {value.name: list(value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
-    stated = {spec.name: list(spec.shape) for spec in (graph.input, graph.output)}
+    tensors = (*session.get_inputs(), *session.get_outputs())
+    actual = {value.name: f"{_DTYPES.get(value.type, value.type)} {list(value.shape)}" for value in tensors}
+    stated = {spec.name: f"{spec.dtype} {list(spec.shape)}" for spec in (graph.input, graph.output)}
     if actual != stated:
         raise BundleError(f"'{graph.file}' does not have the tensors of its manifest", given=actual, allowed=stated)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from urllib.parse import unquote_to_bytes
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from laco_export.errors import ImageError
 from laco_export.preprocessing import load_image
+from laco_export.scaled_decoding import Size
 
 from .errors import ApiError, request_error
 
@@ -20,8 +21,15 @@ _PILLOW_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "AVIF", "BMP")
 refused, and 420 KB took 580 MB. MPO is a phone's JPEG."""
 
 
-def open_image_url(url: str, *, param: str, max_pixels: int, fetched: Mapping[str, bytes]) -> Image.Image:
-    """The picture of an ``image_url``, upright RGB.
+def open_image_url(
+    url: str,
+    *,
+    param: str,
+    max_pixels: int,
+    fetched: Mapping[str, bytes],
+    resized_to: Callable[[Size], Size] | None = None,
+) -> Image.Image:
+    """The picture of an ``image_url``, upright RGB, for ``resized_to`` as :func:`load_image` reads it.
 
     Args:
         param: its place in the request, for messages.
@@ -32,7 +40,9 @@ def open_image_url(url: str, *, param: str, max_pixels: int, fetched: Mapping[st
     """
     data = fetched[url] if url in fetched else _decode_data_url(url, param)
     try:
-        return load_image(BytesIO(data), max_pixels=max_pixels, name=param, formats=_PILLOW_FORMATS)
+        return load_image(
+            BytesIO(data), max_pixels=max_pixels, name=param, formats=_PILLOW_FORMATS, resized_to=resized_to
+        )
     except ImageError as error:
         raise request_error(error, param=param, code="invalid_image") from None
 

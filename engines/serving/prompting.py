@@ -111,7 +111,10 @@ def _prepare(message, param, prompter, settings, fetched, alone, wanted) -> list
                 raise Abandoned
             place = f"{param}.content[{index}]"
             url = part.image_url.url
-            image = open_image_url(url, param=place, max_pixels=settings.max_pixels, fetched=fetched)
+            resized_to = prompter.preparer.resized_to(alone=alone)
+            image = open_image_url(
+                url, param=place, max_pixels=settings.max_pixels, fetched=fetched, resized_to=resized_to
+            )
             try:
                 visuals.append(prompter.preparer.picture(image, alone=alone))
             except ImageError as error:

@@ -58,7 +58,8 @@ class Service:
         self._prompter = prompter
         self._digest = hashlib.sha256((bundle.path / MANIFEST_NAME).read_bytes()).hexdigest()[:12]
         self._jobs: set[Job] = set()
-        # One: a picture of 50 megapixels is 150 MB while it is scaled down, and the worker needs the other cores.
+        # One: a picture of 50 megapixels is 200 MB while it is scaled down (450 at most), and the worker needs the
+        # other cores.
         self._preparation = ThreadPoolExecutor(1, "preparation")
         self._fetching = ThreadPoolExecutor(FETCHES_AT_ONCE, "fetching")
 

@@ -23,7 +23,8 @@ class ServeSettings:
         timeout_s: the longest that a request may take, its waiting included.
         drain_s: how long a shutdown waits for the requests that it finds.
         max_body_bytes: of a request: 20 MiB hold a 15 MB picture in base64.
-        max_pixels: of a picture, read from its header: 50 megapixels take 150 MB while they are scaled down.
+        max_pixels: of a picture, read from its header: 50 megapixels take 200 MB while they are scaled down, and at
+            most 450 MB (:mod:`laco_export.decoding_limits`).
         max_pictures: of a request, its earlier turns included.
         max_new_tokens: the longest answer; a request that asks for more gets this many.
         allow_fetch: fetch ``http(s)`` pictures from public addresses. Without it no client's URL is ever opened.

@@ -181,5 +181,5 @@ def _read(sidecar: Path) -> StoredEngine | None:
         readable = 1 <= document["schema_version"] <= SIDECAR_SCHEMA
         complete = readable and document["engine"]["sha256"] and document["asked_at"]
         return stored if complete and stored.key.digest else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

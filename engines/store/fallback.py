@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from laco_export.bundle import Bundle, TensorSpec, VisionGraph
+from laco_export.bundle import Bundle, graphs_from
 
 from .engine_cache import StoredEngine
 
@@ -23,13 +23,9 @@ def fallback_of(bundle: Bundle) -> Bundle | None:
     vision = bundle.manifest.vision
     if vision.fallback is None or (vision.calibration or {}).get("time") != "unmeasured":
         return None
-    graphs = [
-        VisionGraph(graph["file"], graph["batch"], _tensor(graph["input"]), _tensor(graph["output"]))
-        for graph in vision.fallback["graphs"]
-    ]
     other = replace(
         vision,
-        graphs=graphs,
+        graphs=graphs_from(vision.fallback["graphs"]),
         weights=vision.fallback["weights"],
         precision=vision.fallback["precision"],
         calibration=None,
@@ -41,7 +37,3 @@ def fallback_of(bundle: Bundle) -> Bundle | None:
 def keeps_fallback(stored: StoredEngine) -> bool:
     """Whether the build on this device found the fallback faster than this eight-bit engine."""
     return stored.sidecar.get(MEASURED, {}).get("kept") == "fallback"
-
-
-def _tensor(fields: dict) -> TensorSpec:
-    return TensorSpec(fields["name"], fields["dtype"], tuple(fields["shape"]))

@@ -135,7 +135,8 @@ def _run(command: list[str], environment: dict, timeout: float, on_message, libr
     if code and time.monotonic() - start >= timeout:
         raise _failure(library, f"it was not done after {timeout:.0f} s")
     if code:
-        raise _failure(library, Messages(lines).reason or _exit_reason(code))
+        output = RuntimeError("\n".join(lines))  # all of it, for --debug
+        raise _failure(library, Messages(lines).reason or _exit_reason(code)) from output
     return lines
 
 

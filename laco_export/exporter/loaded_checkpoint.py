@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..conversation import IM_END
+from ..errors import CheckpointError
+from ..field_types import FieldError
+from ..generation_fields import check_generation_fields
 from ..quiet import quiet
 from . import decoder
 
@@ -50,12 +53,22 @@ def load_checkpoint(folder: Path, depth: str | None) -> LoadedCheckpoint:
         depth: one that the checkpoint carries; None where it merges nothing.
 
     Raises:
-        CheckpointError: see :func:`laco_export.models.checkpoint.load`.
+        CheckpointError: see :func:`laco_export.models.checkpoint.load`; or its generation_config.json has a field that
+            :mod:`laco_export.generation_fields` does not list.
     """
     with quiet():
         from ..models import checkpoint
 
         loaded = checkpoint.load(folder)
+    try:
+        check_generation_fields(loaded.model.generation_config.to_diff_dict())
+    except FieldError as error:
+        raise CheckpointError(
+            f"a bundle cannot carry what '{folder}' says of generating answers: {error.place}",
+            given=f"{error.place} {error.value} in generation_config.json",
+            allowed=error.allowed,
+            todo="take the field out of generation_config.json, or correct it",
+        ) from None
     if depth is not None:
         loaded.model.set_depth(depth)
     notes = []

@@ -58,8 +58,8 @@ class ExportOptions:
             raise UsageError("--target is unknown", given=self.target, allowed=", ".join(TARGETS))
         if self.llm and self.llm not in DECODER_PRECISIONS:
             raise UsageError("--llm is unknown", given=self.llm, allowed=", ".join(DECODER_PRECISIONS))
-        for option, given in (("--llm-texts", self.llm_texts), ("--max-kl", self.max_kl)):
-            if given and not self.llm:
+        for option, value in (("--llm-texts", self.llm_texts), ("--max-kl", self.max_kl)):
+            if value and not self.llm:
                 raise UsageError(
                     f"{option} is about the language model, which --no-llm leaves out",
                     allowed="--llm fp32, fp16, int8 or int4 with it",

@@ -44,9 +44,7 @@ def export_bundle(options: ExportOptions) -> ExportReport:
     """
     steps = Steps()
     depth, output = _depth_and_output(options)
-    if options.force:
-        refuse_to_replace_non_bundle(output)
-    with new_directory(output, force=options.force) as folder:
+    with new_directory(output, force=options.force, refuse=refuse_to_replace_non_bundle) as folder:
         report = _write_bundle(options, depth, output, folder, steps)
     if options.force and not options.bisect:
         from .bisection import reports_beside

@@ -16,7 +16,6 @@ _UNHELPFUL = (
     "module is not installed, will not use",
 )
 """Warnings about Polygraphy's own colours and options, which the user did not choose."""
-_LONGEST = 300  # characters of one message
 
 
 class Messages:
@@ -38,7 +37,7 @@ class Messages:
         for error in self.errors:
             if not any(error.endswith(earlier) or earlier.endswith(error) for earlier in told):
                 told.append(error)
-        return " | ".join(told[:3])[: 2 * _LONGEST]
+        return " | ".join(told[:3])
 
 
 def _is_error(line: str) -> bool:
@@ -55,4 +54,4 @@ def _clean(line: str) -> str:
     """Without the severity mark, the source position and the serial number of TensorRT's node names."""
     text = re.sub(r"^\s*\[[EW!]\]\s*", "", line)
     text = re.sub(r"\[\w+\.cpp::\w+::\d+\]\s*", "", text)
-    return re.sub(r"\s+", " ", text).strip()[:_LONGEST]
+    return re.sub(r"\s+", " ", text).strip()

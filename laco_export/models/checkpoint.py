@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..atomic import new_directory
-from ..errors import CheckpointError, LacoError, OutputExistsError
+from ..errors import CheckpointError, LacoError, OutputExistsError, telling_line
 from . import checksums, weight_files
 from .configuration import LacoConfig
 from .modeling import LacoForConditionalGeneration
@@ -69,8 +69,19 @@ def save(
     with new_directory(folder, force=force) as partial:
         model.save_pretrained(partial, state_dict=state_dict)
         processor.save_pretrained(partial)
+        _open_to_others(partial)
         for name, text in (files or {}).items():
             (partial / name).write_text(text, encoding="utf-8")
+
+
+def _open_to_others(folder: Path) -> None:
+    """Give the weight files the mode that a new file gets: safetensors makes them its owner's alone."""
+    usual = folder / "mode"
+    usual.touch()
+    mode = usual.stat().st_mode & 0o777
+    usual.unlink()
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)
 
 
 def refuse_to_replace_non_checkpoint(folder: Path | str) -> None:
@@ -110,9 +121,9 @@ def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoin
         processor = LacoProcessor.from_pretrained(folder)
     except Exception as error:  # tokenizers and transformers raise many kinds for a missing or broken file
         raise CheckpointError(
-            f"the tokenizer or the preprocessor of '{folder}' cannot be loaded: {_first_line(error)}",
+            f"the tokenizer or the preprocessor of '{folder}' cannot be loaded: {telling_line(error)}",
             allowed="tokenizer.json, tokenizer_config.json, preprocessor_config.json and processor_config.json",
-        ) from None
+        ) from error
     _check_tokenizer(folder, processor, config)
     model = LacoForConditionalGeneration.from_pretrained(
         folder, config=config, dtype=dtype, use_safetensors=True
@@ -161,7 +172,7 @@ def read_config(folder: Path) -> LacoConfig:
     except LacoError:
         raise
     except Exception as error:
-        raise CheckpointError(f"'{path}' is not a valid configuration: {_first_line(error)}") from None
+        raise CheckpointError(f"'{path}' is not a valid configuration: {telling_line(error)}") from error
 
 
 def audit_tensors(folder: Path, weights: list[Path], config: LacoConfig) -> None:
@@ -173,10 +184,10 @@ def audit_tensors(folder: Path, weights: list[Path], config: LacoConfig) -> None
                 stored.update({name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
-                f"'{path}' is damaged or cut off: {_first_line(error)}",
+                f"'{path}' is damaged or cut off: {telling_line(error)}",
                 given=f"{path.stat().st_size:,} bytes",
                 todo="copy the checkpoint again",
-            ) from None
+            ) from error
     try:
         with torch.device("meta"):
             model = LacoForConditionalGeneration(config)
@@ -184,8 +195,8 @@ def audit_tensors(folder: Path, weights: list[Path], config: LacoConfig) -> None
         raise
     except Exception as error:  # transformers' classes check their configuration only when they are built
         raise CheckpointError(
-            f"'{folder / 'config.json'}' describes a model that cannot be built: {_first_line(error)}"
-        ) from None
+            f"'{folder / 'config.json'}' describes a model that cannot be built: {telling_line(error)}"
+        ) from error
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     tied = set(model._tied_weights_keys) if config.text_config.tie_word_embeddings else set()
     missing = sorted(set(expected) - set(stored) - tied)
@@ -209,7 +220,3 @@ def audit_tensors(folder: Path, weights: list[Path], config: LacoConfig) -> None
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _NAMED_TENSORS} more" if len(names) > _NAMED_TENSORS else ""
     return ", ".join(names[:_NAMED_TENSORS]) + more
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

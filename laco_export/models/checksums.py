@@ -32,7 +32,7 @@ def verify(folder: Path, weights: list[Path]) -> tuple[dict[str, str], bool]:
         return actual, False
     try:
         expected = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise CheckpointError(f"'{path}' is damaged", todo="copy the checkpoint again") from None
     for name, digest in actual.items():
         if expected.get(name) != digest:

@@ -10,7 +10,7 @@ import torch
 from ..conversation import IMAGE_TOKEN
 from ..errors import ConfigError
 from . import checkpoint
-from .encoders.loading import load_encoder
+from .encoders.loading import load_encoder, stated_preprocessing
 from .language_models import load_language_model
 from .modeling import LacoForConditionalGeneration
 from .processing import LacoProcessor
@@ -40,20 +40,23 @@ def initialize(
         dtype: of all parts; None takes the language model's.
         prepare: called with the model and its processor before they are written, to change how new layers start
             (:func:`scale_projector`).
-        say: called with each sentence about what the tokenizer needed.
+        say: called with each sentence about what the tokenizer needed, and what of a folder is not as published.
 
     Raises:
         CheckpointError: a folder is of another architecture or damaged, or its tokenizer cannot be made ready.
     """
+    preprocessing, remarks = stated_preprocessing(encoder)
+    for remark in remarks if say else ():
+        say(f"encoder: {remark}")
     llm, vocabulary = load_language_model(Path(language_model), dtype)
     tokenizer = vocabulary.tokenizer
     for change in vocabulary.changes if say else ():
-        say(change)
+        say(f"language model: {change}")
     vision = load_encoder(encoder, dtype=llm.dtype)
     model = LacoForConditionalGeneration.from_parts(
         vision, llm, at=at, method=method, image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), **options
     ).to(llm.dtype)
-    processor = LacoProcessor.for_model(model, tokenizer)
+    processor = LacoProcessor.for_model(model, tokenizer, preprocessing)
     if prepare:
         prepare(model, processor)
     checkpoint.save(model, processor, output, force=force)

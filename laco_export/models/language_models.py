@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, LacoError, telling_line
+from ..field_types import FieldError
+from ..generation_fields import SAMPLING_FIELDS, check_generation_field
 from . import weight_files
+from .stated_config import config_as_stated, modeling_of
 from .vocabulary import ReadyVocabulary, grow_vocabulary, prepare_vocabulary
 
 
@@ -20,30 +32,33 @@ def read_language_config(folder: Path) -> PretrainedConfig:
     cannot be built, and :func:`read_vocabulary` chooses one.
 
     Raises:
-        CheckpointError: it is damaged, no causal language model's, or its weights are quantised.
+        CheckpointError: it is damaged, no causal language model's, says what the installed transformers would not do,
+            or asks for what cannot be exported: quantised weights, a sliding window.
     """
     stated = weight_files.read_json(folder / "config.json")
     model_type = stated.get("model_type")
-    quantised = stated.get("quantization_config")
-    if quantised:
-        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
-        raise CheckpointError(
-            f"'{folder}' holds quantised weights, which are neither trained nor exported as they are",
-            given=f"quantization_config with quant_method {method!r}",
-            allowed="float weights: the folder that it was quantised from",
-            todo="or bring it back to floats where its library can (transformers: dequantize(), save_pretrained()); "
-            "four bits with whole zero points in groups of 128, as of AWQ and GPTQ, keep their grid in --llm int4",
-        )
+    weight_files.refuse_quantised(folder, stated)
     if model_type not in CONFIG_MAPPING or model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise CheckpointError(
             f"'{folder}' holds no causal language model that transformers knows",
             given=f"model_type {model_type!r}",
             allowed="qwen2, qwen3, llama and transformers' other causal language models",
         )
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[model_type]]
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = config_as_stated(stated, folder, modeling_of(model_class))
+    except LacoError:
+        raise
     except Exception as error:  # transformers raises many kinds for a wrong field
-        raise CheckpointError(f"'{folder / 'config.json'}' cannot be read: {_reason(error)}") from None
+        raise CheckpointError(f"'{folder / 'config.json'}' cannot be read: {telling_line(error)}") from error
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        raise CheckpointError(
+            f"the language model of '{folder}' attends over a sliding window, which cannot be exported",
+            given=f"use_sliding_window, sliding_window {config.sliding_window}",
+            allowed="attention over the whole context in all layers",
+            todo="choose another model; where its contexts will be shorter than the window, set use_sliding_window to "
+            "false in its config.json",
+        )
     if (config.pad_token_id or 0) >= config.vocab_size:
         config.pad_token_id = None
     return config
@@ -55,10 +70,13 @@ def read_vocabulary(folder: Path, config: PretrainedConfig) -> ReadyVocabulary:
     Raises:
         CheckpointError: it cannot be loaded, or not be made ready.
     """
+    weight_files.refuse_pointers(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = _tokenizer_of(folder)
+    except LacoError:
+        raise
     except Exception as error:  # transformers and tokenizers raise many kinds for a broken file
-        raise CheckpointError(f"the tokenizer of '{folder}' cannot be loaded: {_reason(error)}") from None
+        raise CheckpointError(f"the tokenizer of '{folder}' cannot be loaded: {telling_line(error)}") from error
     generation = folder / "generation_config.json"
     stated = [weight_files.read_json(generation).get("eos_token_id")] if generation.is_file() else []
     end_ids = []
@@ -85,7 +103,7 @@ def load_language_model(folder: Path, dtype: torch.dtype | None):
             folder, config=config, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
         )
     except Exception as error:  # transformers raises many kinds for a broken file
-        raise CheckpointError(f"the language model of '{folder}' cannot be loaded: {_reason(error)}") from None
+        raise CheckpointError(f"the language model of '{folder}' cannot be loaded: {telling_line(error)}") from error
     wrong = {kind: names for kind, names in info.items() if names}
     if wrong:
         kind, names = next(iter(wrong.items()))
@@ -93,9 +111,42 @@ def load_language_model(folder: Path, dtype: torch.dtype | None):
             f"the tensors of '{folder}' are not those that its config.json describes",
             given=f"{kind}: {', '.join(map(str, list(names)[:3]))}",
         )
+    remarks = _settle_generation(model)
     grow_vocabulary(model, vocabulary)
-    return model.eval(), vocabulary
+    return model.eval(), replace(vocabulary, changes=(*vocabulary.changes, *remarks))
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _settle_generation(model) -> list[str]:
+    """Leave out of ``model.generation_config`` what a checkpoint cannot be saved with, and what a bundle could not
+    answer with; a sentence about each."""
+    own, usual, left_out = model.generation_config, GenerationConfig(), {}
+    for name, value in own.to_diff_dict().items():
+        greedy = name in SAMPLING_FIELDS and not own.do_sample
+        try:
+            check_generation_field(name, value)
+        except FieldError:
+            greedy = True
+        if greedy:
+            left_out[name] = value
+            if hasattr(usual, name):
+                setattr(own, name, getattr(usual, name))
+            else:
+                delattr(own, name)
+    sampling = [f"{name} {value}" for name, value in left_out.items() if name in SAMPLING_FIELDS]
+    others = [f"{name} {value}" for name, value in left_out.items() if name not in SAMPLING_FIELDS]
+    return [
+        *([f"answers are greedy (do_sample false), so {', '.join(sampling)} are left out"] if sampling else []),
+        *([f"left out of generation_config.json: {', '.join(others)}"] if others else []),
+    ]
+
+
+def _tokenizer_of(folder: Path):
+    """The tokenizer, also where transformers 5 saved it: its class is another, and a list has another name."""
+    path = folder / "tokenizer_config.json"
+    stated = weight_files.read_json(path) if path.is_file() else {}
+    extra, options = stated.get("extra_special_tokens"), {}
+    if isinstance(extra, list):
+        options = {"extra_special_tokens": {}, "additional_special_tokens": extra}
+    if stated.get("tokenizer_class") == "TokenizersBackend":
+        return PreTrainedTokenizerFast.from_pretrained(folder, **options)
+    return AutoTokenizer.from_pretrained(folder, **options)

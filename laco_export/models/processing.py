@@ -16,6 +16,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..conversation import CHAT_TEMPLATE, IMAGE_MARK, IMAGE_TOKEN, VIDEO_MARK, expand_image_tokens
 from ..errors import ConfigError, UsageError
 from ..preprocessing import ImagePreprocessing
+from ..scaled_decoding import full_size
 from ..tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, TokenLayout, layouts, sample_frames
 
 
@@ -106,10 +107,11 @@ class LacoProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
 
     @classmethod
-    def for_model(cls, model, tokenizer) -> LacoProcessor:
-        """The processor of a model that is new: its encoder's published preprocessing, its own token counts."""
+    def for_model(cls, model, tokenizer, preprocessing: ImagePreprocessing | None = None) -> LacoProcessor:
+        """The processor of a model that is new: its own token counts, and by default its encoder's published
+        preprocessing."""
         config = model.config
-        preprocessing = model.vision_model.spec.preprocessing(config.vision_config)
+        preprocessing = preprocessing or model.vision_model.spec.preprocessing(config.vision_config)
         return cls(
             LacoImageProcessor(**preprocessing.to_dict()),
             tokenizer,
@@ -211,7 +213,8 @@ class LacoProcessor(ProcessorMixin):
             for place, part in enumerate(parts):
                 if part == IMAGE_MARK:
                     picture = next(next_image)
-                    pictures.append((picture, (picture.height, picture.width) if alone else SINGLE_TILE))
+                    width, height = full_size(picture)
+                    pictures.append((picture, (height, width) if alone else SINGLE_TILE))
                 elif part == VIDEO_MARK:
                     frames = next(next_video)
                     taken = sample_frames(len(frames), max_frames or self.max_frames)

@@ -99,14 +99,18 @@ def answerer(bundle):
 
 @pytest.fixture
 def rewritten(bundle_folder, tmp_path):
-    """``rewritten(**changes)``: a copy of the bundle whose manifest has other fields, with a valid digest."""
+    """``rewritten(newline=False, **changes)``: a copy of the bundle whose manifest has other fields, with a valid
+    digest; and with a file of a newline's embedding, ``image_newline.npy``."""
     import shutil
 
     from laco_export.bundle import read_manifest, write_manifest
 
-    def make(**changes) -> Path:
+    def make(newline=False, **changes) -> Path:
         folder = tmp_path / "rewritten"
         shutil.copytree(bundle_folder, folder)
+        if newline:
+            width = read_manifest(folder).vision.graphs[0].output.shape[-1]
+            np.save(folder / "image_newline.npy", np.zeros(width, np.float32))
         write_manifest(folder, dataclasses.replace(read_manifest(folder), **changes))
         return folder
 

@@ -86,9 +86,10 @@ def test_weights_alone_are_multiplied_in_floats_and_need_nothing(precision, bund
         session.get_session_options().get_session_config_entry(onnx_session.EXACT_PRODUCTS)
 
 
-def test_a_graph_that_is_not_the_manifests_is_refused(bundle):
+@pytest.mark.parametrize("changes", [{"shape": (1, 5, 48)}, {"dtype": "float16"}], ids=str)
+def test_a_graph_that_is_not_the_manifests_is_refused(bundle, changes):
     vision = bundle.manifest.vision
-    graph = dataclasses.replace(vision.graphs[0], output=dataclasses.replace(vision.graphs[0].output, shape=(1, 5, 48)))
+    graph = dataclasses.replace(vision.graphs[0], output=dataclasses.replace(vision.graphs[0].output, **changes))
     manifest = dataclasses.replace(bundle.manifest, vision=dataclasses.replace(vision, graphs=[graph]))
     with pytest.raises(BundleError, match="does not have the tensors of its manifest"):
         open_runtime(Bundle(bundle.path, manifest))

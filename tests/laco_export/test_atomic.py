@@ -70,6 +70,49 @@ def test_force_replaces_what_stands_there(tmp_path, kind):
     assert names(tmp_path) == (["out", "target"] if kind == "link" else ["out"])
 
 
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_of_two_runs_to_one_name_the_first_wins_and_the_other_is_told(tmp_path, kind):
+    """Whatever has taken the name while the block ran stays as it is."""
+    final = tmp_path / "out"
+    with pytest.raises(OutputExistsError, match="while this one was made"), atomic.new_directory(final) as partial:
+        (partial / "late").write_text("late")
+        if kind == "folder":
+            final.mkdir()
+            (final / "first").write_text("first")
+        elif kind == "file":
+            final.write_text("first")
+        else:
+            final.symlink_to("nowhere")
+    assert names(tmp_path) == ["out"]
+    assert (kind == "folder" and names(final) == ["first"]) or final.is_symlink() or final.read_text() == "first"
+
+
+def test_with_force_the_later_run_replaces_the_earlier(tmp_path):
+    final = tmp_path / "out"
+    with atomic.new_directory(final, force=True) as partial:
+        (partial / "late").write_text("late")
+        final.mkdir()
+        (final / "first").write_text("first")
+    assert names(tmp_path) == ["out"]
+    assert names(final) == ["late"]
+
+
+def test_what_may_not_be_replaced_is_asked_for_before_the_work_and_after_it(tmp_path):
+    final = tmp_path / "out"
+
+    def refuse(path):
+        if path.is_dir() and names(path) == ["mine"]:
+            raise OutputExistsError("mine")
+
+    with pytest.raises(OutputExistsError, match="mine"), atomic.new_directory(final, force=True, refuse=refuse):
+        final.mkdir()
+        (final / "mine").write_text("mine")
+    assert names(tmp_path) == ["out"]
+    with pytest.raises(OutputExistsError, match="mine"), atomic.new_directory(final, force=True, refuse=refuse):
+        pytest.fail("the block ran")
+    assert names(final) == ["mine"]
+
+
 def test_force_keeps_the_old_until_the_new_is_complete(tmp_path):
     final = tmp_path / "out"
     final.mkdir()

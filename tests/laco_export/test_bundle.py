@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from laco_export import bundle as bundles
 from laco_export.bundle import Decoder, Manifest, TensorSpec, Vision, VisionGraph, open_bundle, write_manifest
 from laco_export.embedding_table import EmbeddingStorage, StoredTensor
-from laco_export.errors import BundleError
+from laco_export.errors import BundleError, OutputExistsError
 from laco_export.preprocessing import ImagePreprocessing
 
 GRAPH = VisionGraph(
@@ -29,12 +30,27 @@ MANIFEST = Manifest(
     tool_version="0.1.0",
     libraries={"onnx": "1.2.3"},
     source={"name": "tiny", "sha256": "ab" * 32},
-    encoder={"model_type": "aimv2_vision_model"},
-    compression={"method": "laco", "depth": "1/2", "block": 2, "ratio": 2},
-    vision=Vision([GRAPH], "vision.data", 20, 10, "fp16", kept_fp32=[{"node": "norm", "reason": "largest 7e4"}]),
+    encoder={"model_type": "aimv2_vision_model", "hidden_size": 16, "num_blocks": 4},
+    compression={
+        "method": "laco",
+        "depth": "1/2",
+        "block": 2,
+        "ratio": 2,
+        "tokens_before": 16,
+        "tokens_after": 4,
+    },
+    vision=Vision(
+        [GRAPH],
+        "vision.data",
+        20,
+        10,
+        "fp16",
+        kept_fp32=[{"node": "norm", "reason": "largest 7e4"}],
+        token_grid=(2, 2),
+    ),
     preprocessing=ImagePreprocessing(28, 28, "squash", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)).to_dict(),
     golden="golden.npz",
-    accuracy={"tensors": [{"name": "image_features", "cosine": 0.99999}]},
+    accuracy={"tensors": [{"name": "image_features", "cosine": 0.99999, "norm_ratio": 1, "max_abs": 0.1}]},
     decoder=Decoder(
         "llm", "llm/model.onnx", EMBEDDING, "qwen2", "int8", 8, 10, 64, image_token_id=7, eos_token_ids=[2]
     ),
@@ -124,12 +140,15 @@ def test_nothing_is_parsed_before_all_is_verified(folder, monkeypatch):
         open_bundle(folder)
 
 
+def seal(folder, document):
+    """Write any document as the manifest, with the digest that it needs."""
+    raw = (json.dumps(document | {"manifest_sha256": "0" * 64}, indent=2) + "\n").encode()
+    (folder / "laco.json").write_bytes(bundles._DIGEST.sub(rb"\g<1>" + bundles._digest(raw) + rb"\g<3>", raw))
+
+
 def rewrite(folder, **changes):
-    """Change fields of the manifest and give it a valid digest again."""
-    path = folder / "laco.json"
-    document = json.loads(path.read_text(encoding="utf-8")) | changes | {"manifest_sha256": "0" * 64}
-    raw = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
-    path.write_bytes(bundles._DIGEST.sub(rb"\g<1>" + bundles._digest(raw) + rb"\g<3>", raw))
+    """Change fields of the manifest and seal it again."""
+    seal(folder, json.loads((folder / "laco.json").read_text(encoding="utf-8")) | changes)
 
 
 def test_a_newer_schema_asks_for_an_upgrade(folder):
@@ -194,13 +213,159 @@ def test_python_3_10_hashes_the_same(folder):
         assert bundles._sha256_blocks(file) == bundles.sha256_of(path)
 
 
-def test_an_embedding_outside_the_bundle_is_refused(folder):
-    storage = dataclasses.replace(EMBEDDING, rows=StoredTensor("../secret", 0, "uint8", (10, 1, 32)))
-    write_manifest(
-        folder, dataclasses.replace(MANIFEST, decoder=dataclasses.replace(MANIFEST.decoder, embedding=storage))
-    )
-    with pytest.raises(BundleError, match="no file of the bundle"):
+def sealed(folder, place, value):
+    """Set one field of the manifest, as ``("vision", "graphs", 0, "batch")``, and seal it again."""
+    document = json.loads((folder / "laco.json").read_text(encoding="utf-8"))
+    holder = document
+    for step in place[:-1]:
+        holder = holder[step]
+    holder[place[-1]] = value
+    seal(folder, document)
+
+
+OTHER = {"sha256": "0" * 64, "bytes": 1}
+EMBEDDED = ("decoder", "embedding")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "named"),
+    [
+        (("files",), [], "files"),
+        (("files",), {}, "files"),
+        (("files", "vision.data"), {"bytes": 7}, "files.vision.data.sha256"),
+        (("files", "vision.data", "bytes"), "7", "files.vision.data.bytes"),
+        (("files", "vision.data", "bytes"), True, "files.vision.data.bytes"),
+        (("files", "vision.data", "sha256"), "x" * 64, "files.vision.data.sha256"),
+        (("files", "n" * 5000), OTHER, "files: a name"),
+        (("files", "a/" + "n" * 256), OTHER, "files: a name"),
+        (("files", "/etc/passwd"), OTHER, "files: a name"),
+        (("files", "llm/../../x"), OTHER, "files: a name"),
+        (("files", "llm//x"), OTHER, "files: a name"),
+        (("files", "a\0b"), OTHER, "files: a name"),
+        (("files", "\ud800"), OTHER, "files: a name"),
+        (("golden",), None, "golden"),
+        (("golden",), 3, "golden"),
+        (("golden",), "/dev/zero", "golden"),
+        (("golden",), "elsewhere.npz", "golden"),
+        (("vision", "weights"), "other.data", "vision.weights"),
+        (("vision", "image_newline"), "newline.npy", "vision.image_newline"),
+        (("vision", "graphs"), [], "vision.graphs"),
+        (("vision", "graphs", 0, "file"), "none.onnx", "vision.graphs[0].file"),
+        (("vision", "graphs", 0, "batch"), 0, "vision.graphs[0].batch"),
+        (("vision", "graphs", 0, "batch"), -1, "vision.graphs[0].batch"),
+        (("vision", "graphs", 0, "batch"), 10**12, "vision.graphs[0].batch"),
+        (("vision", "graphs", 0, "batch"), 10**400, "vision.graphs[0].batch"),
+        (("vision", "graphs", 0, "batch"), "1", "vision.graphs[0].batch"),
+        (("vision", "graphs", 0, "batch"), 2, "vision.graphs[0].input.shape"),
+        (("vision", "graphs", 0, "input", "dtype"), "object", "vision.graphs[0].input.dtype"),
+        (("vision", "graphs", 0, "output", "shape"), [1, 5, 8], "vision.graphs[0].output.shape"),
+        (("vision", "token_grid"), [2, 3], "vision.graphs[0].output.shape"),
+        (("vision", "token_grid"), [4], "vision.token_grid"),
+        (("vision", "precision"), "fp33", "vision.precision"),
+        (("vision", "tiling"), {"tile": 28, "max_rows": 10**9}, "vision.tiling.max_rows"),
+        (("vision", "tiling"), {"tile": 14}, "vision.tiling.tile"),
+        (("vision", "tiling"), {"tile": 28}, "vision.image_newline"),
+        (("vision", "fallback"), {"precision": "fp16", "weights": "x", "graphs": []}, "vision.fallback.graphs"),
+        (("vision", "calibration"), {"statistics": "x.json"}, "vision.calibration.statistics"),
+        (("preprocessing",), None, "preprocessing"),
+        (("preprocessing", "image_mean"), ["0.5", "0.5", "0.5"], "preprocessing.image_mean[0]"),
+        (("preprocessing", "image_mean"), [0.5], "preprocessing.image_mean"),
+        (("preprocessing", "image_std"), [0, 1, 1], "preprocessing.image_std[0]"),
+        (("preprocessing", "size"), {"height": 10**9, "width": 28}, "preprocessing.size.height"),
+        (("preprocessing", "size"), {"longest_edge": 28}, "preprocessing.size"),
+        (("preprocessing", "size"), {"height": 56, "width": 28}, "vision.graphs[0].input.shape"),
+        (("preprocessing", "resample"), 2, "preprocessing"),
+        (("accuracy",), [], "accuracy"),
+        (("accuracy", "pictures"), [], "accuracy.pictures"),
+        (("accuracy", "tolerance"), {"cosine": "0.9", "norm_drift": 0, "max_abs": 0}, "accuracy.tolerance.cosine"),
+        (("accuracy", "tolerance"), {"cosine": -1, "norm_drift": 0, "max_abs": 0}, "accuracy.tolerance.cosine"),
+        (("accuracy", "tensors", 0, "cosine"), float("nan"), "accuracy.tensors[0].cosine"),
+        (("accuracy", "tensors", 0, "cosine"), 10**400, "accuracy.tensors[0].cosine"),
+        (("notes",), ["\x1b[2J"], "notes[0]"),
+        (("libraries",), {"onnx": 1}, "libraries.onnx"),
+        (("decoder", "graph"), "vision_b1.onnx", "decoder.graph"),
+        (("decoder", "vocab_size"), 11, "decoder.vocab_size"),
+        (("decoder", "hidden_size"), 9, "decoder.embedding.hidden_size"),
+        (("decoder", "image_token_id"), 10, "decoder.image_token_id"),
+        (("decoder", "eos_token_ids"), [2, 10], "decoder.eos_token_ids[1]"),
+        ((*EMBEDDED, "bits"), 5, "decoder.embedding"),
+        ((*EMBEDDED, "scales"), None, "decoder.embedding"),
+        ((*EMBEDDED, "rows", "file"), "../secret", "decoder.embedding.rows.file"),
+        ((*EMBEDDED, "rows", "file"), "elsewhere", "decoder.embedding.rows.file"),
+        ((*EMBEDDED, "rows", "shape"), [10, 2, 32], "decoder.embedding.scales"),
+        ((*EMBEDDED, "scales", "offset"), 321, "decoder.embedding.scales"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+def test_a_wrong_field_is_named(folder, place, value, named):
+    sealed(folder, place, value)
+    with pytest.raises(BundleError) as caught:
         open_bundle(folder)
+    assert f"its field {named} is not what" in caught.value.failed
+    assert caught.value.allowed and len(str(caught.value)) < 600
+
+
+def test_what_no_reader_would_take_is_not_written(folder):
+    before = (folder / "laco.json").read_bytes()
+    with pytest.raises(BundleError, match="golden"):
+        write_manifest(folder, dataclasses.replace(MANIFEST, golden="elsewhere.npz"))
+    assert (folder / "laco.json").read_bytes() == before
+
+
+def test_a_manifest_of_any_length_is_not_read(folder):
+    with open(folder / "laco.json", "ab") as file:
+        file.truncate(bundles._LONGEST_MANIFEST + 1)
+    with pytest.raises(BundleError, match="longer"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("laco.json.none", path)])
+def test_what_is_no_plain_file_is_refused_at_once(folder, make):
+    (folder / "golden.npz").unlink()
+    make(folder / "golden.npz")
+    with pytest.raises(BundleError, match="lacks a file"):
+        open_bundle(folder)
+
+
+def test_a_link_out_of_the_bundle_is_refused_and_one_inside_is_not(folder, tmp_path):
+    shutil.move(folder / "golden.npz", folder / "pictures")
+    os.symlink("pictures", folder / "golden.npz")
+    open_bundle(folder)
+    shutil.move(folder / "pictures", tmp_path / "pictures")
+    (folder / "golden.npz").unlink()
+    os.symlink(tmp_path / "pictures", folder / "golden.npz")
+    with pytest.raises(BundleError, match="leads out of it"):
+        open_bundle(folder)
+
+
+def test_a_file_that_nobody_listed_is_not_read_with_the_language_model(folder):
+    (folder / "remarks.txt").write_text("beside it, a file of the user's harms nobody")
+    open_bundle(folder)
+    (folder / "llm" / "generation_config.json").write_text("{}")
+    with pytest.raises(BundleError, match="does not name"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize("manifest", ["{}", "no JSON", '{"files": ["mine.txt"]}', "[" * 100000])
+def test_what_no_manifest_names_is_never_replaced(tmp_path, manifest):
+    (tmp_path / "laco.json").write_text(manifest)
+    bundles.refuse_to_replace_non_bundle(tmp_path)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"letters/mine\.txt"):
+        bundles.refuse_to_replace_non_bundle(tmp_path)
+
+
+def test_a_bundle_may_be_replaced_whole_or_damaged(folder, tmp_path):
+    bundles.refuse_to_replace_non_bundle(folder)
+    (folder / "vision.data").write_bytes(b"cut")
+    (folder / "golden.npz").unlink()
+    bundles.refuse_to_replace_non_bundle(folder)
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "mine.txt").touch()
+    bundles.refuse_to_replace_non_bundle(tmp_path / "link")  # the link goes, and nothing behind it
+    with pytest.raises(OutputExistsError, match=r"mine\.txt"):
+        bundles.refuse_to_replace_non_bundle(folder)
 
 
 def test_a_decoder_of_an_older_version_is_told_as_such(folder):

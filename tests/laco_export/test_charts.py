@@ -1,5 +1,6 @@
 """Charts: what is asked for in pixels is what stands in the file, and a file is whole or absent."""
 
+import os
 import subprocess
 import sys
 
@@ -30,3 +31,15 @@ def test_a_chart_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch
 def test_nothing_draws_before_a_chart_is_made():
     code = "import sys, laco_export.charts, laco_engines.bench.plot; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_user_without_matplotlibs_folders_does_not_get_them(tmp_path):
+    code = (
+        "import os; from laco_export.charts import new_figure, png_bytes; figure = new_figure(50, 50);"
+        "figure.suptitle('x'); assert png_bytes(figure); assert 'MPLCONFIGDIR' not in os.environ"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "MPL"))}
+    (tmp_path / "temporary").mkdir()
+    homes = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=kept | homes)
+    assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]

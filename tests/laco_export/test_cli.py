@@ -146,17 +146,20 @@ def test_force_replaces_only_by_a_complete_bundle(capsys, tiny_checkpoint, tmp_p
 
     output = tmp_path / "bundle"
     output.mkdir()
-    (output / "mine.txt").write_text("mine")
-    (output / "laco.json").write_text("{}")  # a damaged bundle may be replaced too
+    (output / "golden.npz").write_text("cut off")
+    (output / "laco.json").write_text('{"files": {"golden.npz": {}}}')  # a damaged bundle may be replaced too
     command = ["--model", str(tiny_checkpoint), "--output", str(output), "--force", *QUICK]
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "write_manifest", failing(OSError(errno.ENOSPC, "No space left on device")))
         assert main(command) == 1
     assert "the disk is full" in capsys.readouterr().err
-    assert sorted(path.name for path in output.iterdir()) == ["laco.json", "mine.txt"]
+    assert sorted(path.name for path in output.iterdir()) == ["golden.npz", "laco.json"]
     assert main(command) == 0
     open_bundle(output)
-    assert not (output / "mine.txt").exists()
+    (output / "mine.txt").write_text("mine")
+    assert main(command) == 2
+    assert "mine.txt" in capsys.readouterr().err
+    assert (output / "mine.txt").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 

@@ -39,6 +39,8 @@ def plain_console(monkeypatch):
         (ModuleNotFoundError("No module named 'torch'", name="torch"), 1, "pip install 'laco-export[cpu]'"),
         (ModuleNotFoundError("No module named 'x'", name="x"), 1, "internal error: ModuleNotFoundError"),
         (ValueError("a bug"), 1, "internal error: ValueError: a bug"),
+        (RecursionError("maximum recursion depth exceeded"), 1, "nested more deeply"),
+        (type("PanicException", (BaseException,), {})("regex gave up"), 1, "gave up: regex gave up"),
     ],
 )
 def test_errors(capsys, error, code, said):
@@ -64,6 +66,24 @@ def test_debug_lets_it_through():
     for error in (CheckpointError("x"), ValueError("x"), OSError("x"), ModuleNotFoundError("x", name="torch")):
         with pytest.raises(type(error)):
             run_command(fail(error), debug=True)
+
+
+def test_what_ends_a_process_on_purpose_passes():
+    with pytest.raises(SystemExit):
+        run_command(fail(SystemExit(3)))
+
+
+def test_python_without_docstrings_is_refused():
+    code = "from laco_export.console import run_command; raise SystemExit(run_command(lambda: print('ran')))"
+    for level, status in ((1, 0), (2, 2)):
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONOPTIMIZE": str(level)},
+            capture_output=True,
+            text=True,
+        )
+        assert ended.returncode == status, ended.stderr
+        assert ("PYTHONOPTIMIZE=2" in ended.stderr) == (status == 2)
 
 
 def test_success():

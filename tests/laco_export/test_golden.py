@@ -1,5 +1,8 @@
 """The golden file is read as it was written, or refused."""
 
+import io
+import resource
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,7 +45,14 @@ def golden_bundle(tmp_path):
         for _ in range(2)
     ]
     write_golden(tmp_path, ["a", "b"], [np.full((8, 8, 3), n, np.uint8) for n in range(2)], expected)
-    return Bundle(tmp_path, SimpleNamespace(golden=GOLDEN_NAME)), expected
+    graph = SimpleNamespace(output=SimpleNamespace(shape=(1, 4, 6)))
+    manifest = SimpleNamespace(
+        golden=GOLDEN_NAME,
+        accuracy={"pictures": ["a", "b"]},
+        image_preprocessing=SimpleNamespace(height=8, width=8),
+        vision=SimpleNamespace(graphs=[graph]),
+    )
+    return Bundle(tmp_path, manifest), expected
 
 
 def test_what_was_written_is_read(golden_bundle):
@@ -84,3 +94,69 @@ def test_a_damaged_file_is_refused(golden_bundle, damage):
     damage(bundle.path / GOLDEN_NAME)
     with pytest.raises(BundleError, match=r"golden\.npz' cannot be read"):
         read_golden(bundle)
+
+
+def change(path, **arrays):
+    """Other arrays, stored; None leaves one out."""
+    with np.load(path) as stored:
+        before = {name: stored[name] for name in stored.files}
+    np.savez(path, **{name: array for name, array in {**before, **arrays}.items() if array is not None})
+
+
+NONE = np.empty((0, 8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"names": np.empty(0, "U4"), "pictures": NONE, "image_features": np.empty((0, 4, 6), np.float32)}, "'names'"),
+        ({"names": np.array(["a"])}, "not of the pictures"),
+        ({"names": np.array(["a", "c"])}, "not of the pictures"),
+        ({"names": np.array([1, 2])}, "'names'"),
+        ({"names": np.array([["a"], ["b"]])}, "'names'"),
+        ({"names": np.array(["a", "b" * 5000])}, "'names'"),
+        ({"pictures": NONE}, "'pictures'"),
+        ({"pictures": np.zeros((2, 8), np.uint8)}, "'pictures'"),
+        ({"pictures": np.zeros((2, 8, 8, 3), np.float32)}, "'pictures'"),
+        ({"pictures": np.array(["x", "y"])}, "'pictures'"),
+        ({"pictures": np.asfortranarray(np.zeros((2, 8, 8, 3), np.uint8))}, "'pictures'"),
+        ({"image_features": np.zeros((2, 4, 7), np.float32)}, "'image_features'"),
+        ({"image_features": np.zeros((2, 4, 6), np.float64)}, "'image_features'"),
+        ({"token_indices/layers.0": None}, "token_indices/layers.0"),
+        ({"token_indices/layers.0": np.full(8, -1)}, "before the first"),
+        ({"token_indices/layers.0": np.arange(9)}, "token_indices/layers.0"),
+        ({"token_indices/layers.0": np.empty(0, np.int64)}, "token_indices/layers.0"),
+        ({"tokens/layers.0": np.zeros((1, 8, 5), np.float32)}, "tokens/layers.0"),
+    ],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else None,
+)
+def test_arrays_of_another_kind_are_refused(golden_bundle, arrays, says):
+    bundle, _ = golden_bundle
+    change(bundle.path / GOLDEN_NAME, **arrays)
+    with pytest.raises(BundleError) as caught:
+        read_golden(bundle)
+    assert says in caught.value.failed
+
+
+def test_a_single_array_is_no_golden_file(golden_bundle):
+    bundle, _ = golden_bundle
+    with open(bundle.path / GOLDEN_NAME, "wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(BundleError, match="cannot be read"):
+        read_golden(bundle)
+
+
+def test_what_would_unfold_to_gigabytes_is_not_read(golden_bundle):
+    """A header of 12 GB over a few bytes: refused by the header, before memory is asked for."""
+    bundle, _ = golden_bundle
+    path, header = bundle.path / GOLDEN_NAME, io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2, 8, 200_000_000)})
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in {**members, "tokens/layers.0.npy": header.getvalue() + bytes(1 << 20)}.items():
+            archive.writestr(name, data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BundleError, match=r"tokens/layers\.0"):
+        read_golden(bundle)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB

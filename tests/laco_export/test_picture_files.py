@@ -21,6 +21,15 @@ def test_a_folder_is_walked_and_a_file_is_taken_as_it_is(tmp_path):
     ]
 
 
+def test_hidden_pictures_are_left_out(tmp_path):
+    for name in ("a.png", "._a.png", ".trash/b.png", "inner/._c.jpg", "inner/c.jpg"):
+        (tmp_path / ".photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".photos" / name).touch()
+    files = picture_files([tmp_path / ".photos", tmp_path / ".photos" / "._a.png"])
+    named = [path.relative_to(tmp_path / ".photos").as_posix() for path in files]
+    assert named == ["a.png", "inner/c.jpg", "._a.png"], "what is asked for by name is taken"
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="no pictures"):

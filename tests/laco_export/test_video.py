@@ -61,7 +61,7 @@ def test_a_folder_of_frames_is_read_in_natural_order(tmp_path):
         frame(number).save(tmp_path / f"frame{number}.png")
     (tmp_path / "notes.txt").write_text("no frame")
     assert numbers(read_frames(tmp_path, 12)) == list(range(12))
-    assert frame_files(["a/10.jpg", "a/9.jpg", "b.txt"]) == ["a/9.jpg", "a/10.jpg"]
+    assert frame_files(["a/10.jpg", "a/9.jpg", "b.txt", "a/._9.jpg", ".b.png"]) == ["a/9.jpg", "a/10.jpg"]
 
 
 def test_a_single_picture_is_a_video_of_one_frame(tmp_path):

@@ -290,14 +290,16 @@ def test_a_projector_starts_as_the_recipe_says(recipe, tmp_path, capsys, start, 
     assert len(entries) == 3 or start != "captions"  # of one colour each: three pictures, whatever their names
 
 
-def test_a_merge_starts_as_the_recipe_says(recipe, tmp_path):
+def test_a_merge_starts_as_the_recipe_says(recipe, tmp_path, capsys):
     """Before the projector is solved for: what it explains of the captions is of these features."""
     options = ["model.merge_start=average", "model.projector_start=captions", "stages.1.epochs=0.25"]
     arguments = ["--recipe", recipe, "--stage", "1", *(word for option in options for word in ("--set", option))]
     assert main([*arguments, "--output", str(tmp_path / "run"), "--debug"]) == 0
     begun = checkpoint.load(tmp_path / "run" / "stage-0" / "checkpoint").model
     assert not any(merge.mlp.linear_2.weight.any() for merge in begun.vision_model.compressors.values())
-    trained = checkpoint.load(tmp_path / "run" / "checkpoint").model
+    folder = tmp_path / "run" / "stage-1"  # the copy in "checkpoint" is made after the last stage
+    assert "".join(capsys.readouterr().err.split()).endswith(f"thecheckpoint:{folder}")
+    trained = checkpoint.load(folder).model
     assert any(merge.mlp.linear_2.weight.any() for merge in trained.vision_model.compressors.values())
 
 

@@ -125,7 +125,7 @@ class BrokenSamples:
                 try:
                     sample = json.loads(line)
                     samples.setdefault(_key(sample), sample)
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue  # an unfinished line
         return list(samples.values())
 

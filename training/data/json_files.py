@@ -61,7 +61,7 @@ class JsonSource:
         data = self._file.read(int(self._offsets[index]), int(self._sizes[index]))
         try:
             return json.loads(data, strict=False)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"data file '{self.path}' was changed while it was read: {error}") from None
 
 

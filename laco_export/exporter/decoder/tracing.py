@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...errors import ExportError
+from ...errors import ExportError, telling_line
 from ...quiet import quiet_libraries
 from .skeleton import head_dim, require_supported, skeleton
 
@@ -48,9 +48,8 @@ def trace(language_model, folder: Path) -> Path:
         except OSError:  # a full disk, say: told as such
             raise
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [""])[0][:200]
             raise ExportError(
-                f"the language model could not be exported: {type(error).__name__}: {reason}",
+                f"the language model could not be exported: {type(error).__name__}: {telling_line(error)}",
                 given=f"model_type {language_model.config.model_type}",
             ) from error
     written = {path.name for path in folder.iterdir()}

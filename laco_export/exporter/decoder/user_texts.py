@@ -16,7 +16,7 @@ def read_user_text(path: Path) -> str:
         UsageError: it cannot be read, is not UTF-8, or holds nothing but white space.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UsageError(f"a text of --llm-texts cannot be read: {reason}", given=str(path), allowed=_ALLOWED) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,8 +18,10 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.integrations.accelerate import init_empty_weights
 
-from ...errors import CheckpointError, ConfigError
+from ...errors import CheckpointError, ConfigError, telling_line
+from ...preprocessing import ImagePreprocessing
 from .. import weight_files
+from ..stated_config import config_as_stated, modeling_of
 from . import ENCODERS, EncoderSpec
 from .specification import OriginalLayout
 
@@ -34,7 +37,8 @@ def load_encoder(folder: Path | str, *, dtype: torch.dtype | None = None) -> Pre
         dtype: cast floating-point tensors; None keeps what is stored.
 
     Raises:
-        CheckpointError: not such a folder, of an unknown architecture, damaged, or with tensors that do not fit.
+        CheckpointError: not such a folder, of an unknown architecture, damaged, with fields that the installed
+            transformers does not read, or with tensors that do not fit.
     """
     folder = Path(folder)
     values = weight_files.read_json(folder / "config.json")
@@ -43,10 +47,9 @@ def load_encoder(folder: Path | str, *, dtype: torch.dtype | None = None) -> Pre
         with init_empty_weights(include_buffers=False):  # parameters without memory; buffers (position ids) for real
             model = spec.model_class()(config)
     except Exception as error:  # transformers' classes check their configuration only when they are built
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"'{folder / 'config.json'}' describes an encoder that cannot be built: {reason}"
-        ) from None
+            f"'{folder / 'config.json'}' describes an encoder that cannot be built: {telling_line(error)}"
+        ) from error
     expected = dict(model.named_parameters())
     loaded: dict[str, Tensor] = {}
     for name, tensor in _stored_tensors(folder, spec, layout):
@@ -64,7 +67,15 @@ def load_encoder(folder: Path | str, *, dtype: torch.dtype | None = None) -> Pre
 
 def recognise(folder: Path, values: dict) -> tuple[EncoderSpec, PretrainedConfig, OriginalLayout | None]:
     """Which encoder a ``config.json`` describes, its transformers configuration, and the layout of its tensors."""
+    weight_files.refuse_quantised(folder, values)
     model_type = values.get("model_type")
+    if model_type == "aimv2" and "vision_config" in values:
+        raise CheckpointError(
+            f"'{folder}' holds AIMv2 with a text tower (LiT), whose vision tower was tuned to end in one embedding",
+            given=f"model_type {model_type!r} with a vision_config",
+            allowed="AIMv2's vision tower alone, as apple/aimv2-large-patch14-224",
+            todo="get that folder",
+        )
     if model_type in _FULL_MODELS:
         model_type, values = _FULL_MODELS[model_type], dict(values.get("vision_config") or {})
     for spec in ENCODERS.values():
@@ -74,8 +85,8 @@ def recognise(folder: Path, values: dict) -> tuple[EncoderSpec, PretrainedConfig
             break
         if model_type == spec.model_type:
             layout = None
-            fields = {name: value for name, value in values.items() if name != "model_type"}
-            config = CONFIG_MAPPING[spec.model_type](**{**fields, **spec.headless})
+            fields = {**values, **spec.headless, "model_type": model_type}
+            config = config_as_stated(fields, folder, modeling_of(spec.model_class()))
             break
     else:
         supported = [
@@ -95,6 +106,58 @@ def recognise(folder: Path, values: dict) -> tuple[EncoderSpec, PretrainedConfig
             f"'{folder}' holds a form of the encoder that cannot be merged in: {error.failed}"
         ) from None
     return spec, config, layout
+
+
+def stated_preprocessing(folder: Path | str) -> tuple[ImagePreprocessing, tuple[str, ...]]:
+    """How the encoder of a folder sees pictures: its ``preprocessor_config.json``, or where there is none the published
+    preprocessing of its kind.
+
+    Returns:
+        the preprocessing, and a sentence about each way in which it is another than the published one.
+
+    Raises:
+        CheckpointError: the file asks for what is not done here (another filter, no rescaling), or contradicts the
+            encoder.
+    """
+    folder = Path(folder)
+    spec, config, layout = recognise(folder, weight_files.read_json(folder / "config.json"))
+    published, path = spec.preprocessing(config), folder / "preprocessor_config.json"
+    if not path.is_file():
+        return published, ()
+    values = weight_files.read_json(path)
+    if unused := [name for name in ("do_resize", "do_rescale", "do_normalize") if values.get(name) is False]:
+        raise _contradiction(path, f"{unused[0]} false", "true")
+    try:
+        stated = ImagePreprocessing.from_dict(values)
+    except ConfigError as error:
+        raise _contradiction(
+            path, f"{error.failed.removeprefix('preprocessor_config.json: ')}: {error.given}", error.allowed
+        ) from None
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise _contradiction(path, f"{type(error).__name__}: {error}", None) from None
+    if (stated.height, stated.width) != (published.height, published.width):
+        size = f"{published.height} x {published.width}, the encoder's image_size"
+        raise _contradiction(path, f"size {stated.height} x {stated.width}", size)
+    remarks = []
+    if stated.resize != published.resize:
+        if layout is None:
+            raise _contradiction(path, f"pictures resized by {stated.resize}", published.resize)
+        remarks.append(
+            f"its preprocessor_config.json says {stated.resize}; pictures are resized by {published.resize}, as the "
+            "models that are made of this encoder do"
+        )
+    if (stated.mean, stated.std) != (published.mean, published.std):
+        remarks.append(f"image_mean {list(stated.mean)} and image_std {list(stated.std)} are its own")
+    return replace(stated, resize=published.resize), tuple(remarks)
+
+
+def _contradiction(path: Path, stated: str, allowed: object) -> CheckpointError:
+    return CheckpointError(
+        f"'{path}' asks for pictures that this encoder would not be given",
+        given=stated,
+        allowed=allowed,
+        todo="correct the file if it is not the encoder's, or remove it: the published preprocessing is taken then",
+    )
 
 
 def _stored_tensors(folder: Path, spec: EncoderSpec, layout: OriginalLayout | None) -> Iterator[tuple[str, Tensor]]:
@@ -136,4 +199,4 @@ def _unfit(folder: Path, problem: str) -> CheckpointError:
     )
 
 
-__all__ = ["load_encoder", "recognise", "rename"]
+__all__ = ["load_encoder", "recognise", "rename", "stated_preprocessing"]

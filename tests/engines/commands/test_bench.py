@@ -8,6 +8,7 @@ from PIL import Image
 from laco_engines.bench import measure
 from laco_engines.cli import main
 from laco_engines.devices.host_peaks import HostPeaks
+from laco_export.bundle import read_manifest
 
 QUICK = ("--repeats", "3", "--warmup", "1", "--threads", "1")
 
@@ -25,8 +26,13 @@ def bench(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+def at_the_end(folder):
+    """The compression of the bundle in ``folder``, after its last block."""
+    return {**read_manifest(folder).compression, "depth": "1", "block": 4}
+
+
 def test_several_bundles_in_one_run(bundle_folder, rewritten, capsys, tmp_path):
-    other = rewritten(compression={"method": "laco", "depth": "1", "block": 4})
+    other = rewritten(compression=at_the_end(bundle_folder))
     picture = tmp_path / "depth.png"
     code, out, err = bench(
         capsys, bundle_folder, other, "--batch", 1, 3, "--no-llm", "--json", "--plot", picture, *QUICK
@@ -72,7 +78,7 @@ def test_the_language_model_is_measured_too(bundle_folder, capsys):
 
 
 def test_what_was_passed_over_for_all_is_said_once(bundle_folder, rewritten, capsys):
-    other = rewritten(compression={"method": "laco", "depth": "1", "block": 4})
+    other = rewritten(compression=at_the_end(bundle_folder))
     code, out, _ = bench(capsys, bundle_folder, other, "--batch", 1, "--no-llm", "--no-memory", *QUICK)
     assert code == 0
     assert out.count("passed over: TensorRT is not installed") == 1

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import sys
 
@@ -304,3 +305,47 @@ def test_an_answer_cannot_steer_the_terminal(capsys, text):
     shown = capsys.readouterr().out
     assert shown.endswith("\n\té中")
     assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in shown.replace("\n\t", ""))
+
+
+def test_a_tokenizer_whose_pattern_gives_up_over_a_text(with_tokenizer, capfd):
+    """The library panics, which is no Exception of Python's."""
+
+    def explode(tokenizer):
+        split = {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated", "invert": False}
+        tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, tokenizer["pre_tokenizer"]]}
+
+    code, out, err = run(capfd, "run", with_tokenizer(explode), "--question", "x" * 40)
+    assert (code, out) == (2, "")
+    assert "error: the tokenizer cannot tokenise the text: " in err and "retry-limit" in err
+
+
+def test_a_byte_order_mark_is_no_part_of_a_question(bundle_folder, capfd, tmp_path, monkeypatch):
+    data = b"\xef\xbb\xbfWhat?\n"
+    (tmp_path / "questions.txt").write_bytes(data)
+    for source in (tmp_path / "questions.txt", "-"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        code, out, _ = run(capfd, "run", bundle_folder, "--questions", source, "--max-new-tokens", "2", "--json")
+        assert (code, json.loads(out)["question"]) == (0, "What?")
+
+
+@pytest.mark.parametrize("option", ["--question", "--system", "--stop", "stdin"])
+def test_a_text_that_is_not_utf8_is_a_usage_error(bundle_folder, capfd, monkeypatch, option):
+    text = os.fsdecode("café".encode("latin-1"))
+    given = ["--question", "What?", option, text]
+    if option == "stdin":
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(os.fsencode(text)), encoding="ascii"))
+        given = ["--questions", "-"]
+    code, out, err = run(capfd, "run", bundle_folder, *given)
+    assert (code, out) == (2, "")
+    assert "is not UTF-8 text" in err
+
+
+def test_a_picture_may_have_any_name_and_a_bundle_may_not(bundle_folder, picture_file, capfd, tmp_path):
+    odd = tmp_path / os.fsdecode("café.png".encode("latin-1"))
+    shutil.copy(picture_file, odd)
+    arguments = ["--question", "What?", "--max-new-tokens", "2", "--json"]
+    code, out, _ = run(capfd, "run", bundle_folder, "--image", odd, *arguments)
+    assert (code, json.loads(out)["images"]) == (0, [str(odd)])
+    code, out, err = run(capfd, "run", odd.with_suffix(""), *arguments)
+    assert (code, out) == (2, "")
+    assert "rename it" in err

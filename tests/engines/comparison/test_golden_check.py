@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from laco_engines.comparison.golden_check import check_golden, compare_samples, tolerance
+from laco_engines.comparison.golden_check import GoldenCheck, check_golden, compare_samples, tolerance
 from laco_engines.runtimes import open_runtime
 from laco_export.bundle import open_bundle, read_manifest
 from laco_export.errors import BundleError
@@ -97,3 +97,19 @@ def test_it_needs_no_torch():
     module = "laco_engines.comparison.golden_check"
     code = f"import sys, {module}; assert not {{'torch', 'onnx', 'polygraphy'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_comparison_of_nothing_does_not_pass(bundle):
+    assert not GoldenCheck("runtime", "PyTorch", [], []).passed
+    with pytest.raises(BundleError, match="no block"):
+        compare_samples(bundle, {}, {"layers.0": np.zeros((4, 9, 5))})
+    with pytest.raises(BundleError, match="no block"):
+        compare_samples(bundle, read_golden(bundle).samples, {})
+
+
+def test_a_token_that_a_block_does_not_have_is_an_error(bundle):
+    samples = read_golden(bundle).samples
+    name, (indices, hidden) = next(iter(samples.items()))
+    computed = {name: np.zeros((len(hidden), int(indices.max()), hidden.shape[-1]), np.float32)}
+    with pytest.raises(BundleError, match=name):
+        compare_samples(bundle, {name: (indices, hidden)}, computed)

@@ -165,3 +165,24 @@ def test_a_graph_that_cannot_be_read_is_an_error(bundle, tmp_path):
     damaged.file(damaged.manifest.decoder.graph).write_bytes(b"no graph")
     with pytest.raises(BundleError, match="cannot be loaded"):
         open_decoder(damaged, threads=1, provider="cpu")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"stop_strings": ["."]}, "stop_strings"),
+        ({"max_time": 1.0}, "max_time"),
+        ({"repetition_penalty": 0}, "repetition"),
+    ],
+    ids=str,
+)
+def test_generation_fields_are_a_white_list(bundle, tmp_path, fields, named):
+    """Each would fail, or end, every request."""
+    import json
+    import shutil
+
+    shutil.copytree(bundle.path, tmp_path / "bundle")
+    path = tmp_path / "bundle" / bundle.manifest.decoder.folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    with pytest.raises(BundleError, match=named):
+        open_decoder(Bundle(tmp_path / "bundle", bundle.manifest), threads=1, provider="cpu")

@@ -86,8 +86,8 @@ def test_a_conversation_is_the_chat_s(build, prompter, make_picture):
 
 def test_a_picture_alone_is_tiled_unless_its_detail_is_low(bundle, rewritten, make_picture):
     tiling = {"tile": 56, "max_rows": 3, "max_columns": 3, "max_tiles": 4}
-    vision = dataclasses.replace(bundle.manifest.vision, tiling=tiling)
-    prompter = Prompter(open_bundle(rewritten(vision=vision)))
+    vision = dataclasses.replace(bundle.manifest.vision, tiling=tiling, image_newline="image_newline.npy")
+    prompter = Prompter(open_bundle(rewritten(newline=True, vision=vision)))
     message = user("What is this?", data_url(png(make_picture(1, (160, 80)))))
 
     def tiles(*messages) -> list[int]:

@@ -1,6 +1,7 @@
 """What is no sound checkpoint is refused, with a message that says what is wrong."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -193,3 +194,17 @@ def test_a_tokenizer_that_does_not_fit_its_model(folder, change, message):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_whom_the_umask_lets_can_read_the_weights(folder, tmp_path, umask):
+    """safetensors makes its files their owner's alone: another user or container could not open a checkpoint."""
+    loaded = checkpoint.load(folder)
+    before = os.umask(umask)
+    try:
+        checkpoint.save(loaded.model, loaded.processor, tmp_path / "saved")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "saved").iterdir()}
+    assert set(modes.values()) == {0o666 & ~umask}
+    assert "model.safetensors" in modes and "mode" not in modes

@@ -161,3 +161,119 @@ def test_a_real_model_that_grew_answers_as_before(real_part, name):
     answer = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=12, do_sample=False)
     assert "Paris" in vocabulary.tokenizer.decode(answer[0, prompt.shape[1] :], skip_special_tokens=True)
     assert answer[0, -1] == vocabulary.end_ids[0]  # it stops by itself
+
+
+ROPE = {"rope_theta": 1_000_000.0, "rope_type": "default"}
+YARN = {"rope_theta": 500_000.0, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
+
+
+def saved_by_transformers_5(folder, rope, **fields):
+    """The folder's config.json in transformers 5's form: no rope_theta and rope_scaling, but rope_parameters."""
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    for name in ("rope_theta", "rope_scaling"):
+        values.pop(name, None)
+    path.write_text(json.dumps({**values, "rope_parameters": rope, "transformers_version": "5.0.0", **fields}))
+
+
+@pytest.mark.parametrize("rope", [ROPE, YARN])
+def test_the_rotary_embedding_of_transformers_5_is_what_it_says(folder, rope):
+    plain = load_language_model(folder, None)[0].base_model.rotary_emb.inv_freq.clone()
+    saved_by_transformers_5(folder, rope)
+    model, _ = load_language_model(folder, None)
+    assert model.config.rope_theta == rope["rope_theta"]
+    kept = {key: value for key, value in rope.items() if key != "rope_theta"}
+    assert (model.config.rope_scaling or {"rope_type": "default"}) == kept
+    # Computed here: frequency i of a head of 16 is base^(-i/8); YaRN leaves the highest and divides the lowest.
+    frequencies = model.base_model.rotary_emb.inv_freq
+    wanted = rope["rope_theta"] ** (-torch.arange(8) / 8)
+    assert frequencies[0] == pytest.approx(wanted[0].item())
+    assert frequencies[-1].item() == pytest.approx(wanted[-1].item() / rope.get("factor", 1), rel=1e-4)
+    assert not torch.allclose(frequencies, plain)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE}}, "rope_parameters"),
+        ({"rope_parameters": {**ROPE, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ({"rope_parameters": {**ROPE, "rope_type": "proportional"}}, "proportional"),
+        ({"rope_parameters": {**YARN, "beta_medium": 3}}, "beta_medium"),
+        ({"rope_parameters": ROPE, "rope_theta": 10_000.0}, "rope_theta"),
+        ({"rope_parameters": "default"}, "rope_parameters"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "power": 3}}, "power"),
+        ({"attention_sinks": 4}, "attention_sinks 4"),
+        ({"use_qk_norm": True}, "use_qk_norm True"),
+        ({"auto_map": {"AutoModelForCausalLM": "modeling_mine.Mine"}}, "auto_map"),
+    ],
+    ids=str,
+)
+def test_a_field_that_would_be_passed_over_is_refused_by_name(folder, fields, named):
+    edit(folder / "config.json", **fields)
+    with pytest.raises(CheckpointError, match=r"does not read|would not compute") as caught:
+        read_language_config(folder)
+    assert named in caught.value.given
+
+
+def test_what_changes_nothing_is_let_pass(folder):
+    edit(
+        folder / "config.json", is_llama_config=True, rope_interleaved=False, unsloth_version="1", attention_sinks=None
+    )
+    edit(folder / "config.json", **{"transformers.js_config": {"dtype": "q4"}, "temperature": 0.6})
+    assert read_language_config(folder).model_type == "llama"
+
+
+def test_a_sliding_window_is_refused_where_it_would_be_used(folder):
+    fields = {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 32, "max_window_layers": 1}
+    values = json.loads((folder / "config.json").read_text())
+    of_qwen = {
+        name: value for name, value in values.items() if name not in ("attention_bias", "mlp_bias", "pretraining_tp")
+    }
+    (folder / "config.json").write_text(json.dumps({**of_qwen, **fields}))
+    assert read_language_config(folder).layer_types == ["full_attention"]
+    edit(folder / "config.json", max_window_layers=0)
+    with pytest.raises(CheckpointError, match="sliding window"):
+        read_language_config(folder)
+
+
+@pytest.mark.parametrize("name", ["TokenizersBackend", "PreTrainedTokenizerFast"])
+def test_a_tokenizer_that_transformers_5_saved(folder, name):
+    before = load_language_model(folder, None)[1].tokenizer
+    path = folder / "tokenizer_config.json"
+    stated = json.loads(path.read_text())
+    for field in ("added_tokens_decoder", "additional_special_tokens"):
+        stated.pop(field, None)
+    extra = ["<|endoftext|>"]
+    path.write_text(
+        json.dumps({**stated, "tokenizer_class": name, "extra_special_tokens": extra, "backend": "tokenizers"})
+    )
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    tokenizer = load_language_model(folder, None)[1].tokenizer
+    assert tokenizer.get_vocab() == before.get_vocab()
+    assert "<|endoftext|>" in tokenizer.all_special_tokens
+    text = "<|im_start|>user\nwhat is this?<|im_end|>"
+    assert tokenizer.encode(text) == before.encode(text)
+
+
+def test_a_generation_config_that_cannot_be_saved_is_read_as_it_was_meant(folder, tmp_path):
+    stated = {"do_sample": False, "temperature": 0.6, "top_p": 0.9, "eos_token_id": 258, "stop_strings": ["\n"]}
+    (folder / "generation_config.json").write_text(json.dumps({**stated, "repetition_penalty": 0.0}))
+    model, vocabulary = load_language_model(folder, None)
+    model.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+    assert not {"temperature", "top_p", "stop_strings", "repetition_penalty"} & saved.keys()
+    said = " | ".join(vocabulary.changes)
+    assert "answers are greedy (do_sample false), so temperature 0.6, top_p 0.9 are left out" in said
+    assert "stop_strings ['\\n']" in said and "repetition_penalty 0.0" in said
+    (folder / "generation_config.json").write_text(json.dumps({**stated, "do_sample": True, "stop_strings": None}))
+    model, _ = load_language_model(folder, None)
+    assert (model.generation_config.temperature, model.generation_config.top_p) == (0.6, 0.9)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_pointers_of_git_lfs_are_told_as_such(folder, name):
+    oid = "oid sha256:" + "0" * 64
+    (folder / name).write_text(f"version https://git-lfs.github.com/spec/v1\n{oid}\nsize 4000000\n")
+    with pytest.raises(CheckpointError, match="Git LFS's pointers") as caught:
+        load_language_model(folder, None)
+    assert name in caught.value.given and "git lfs pull" in caught.value.todo

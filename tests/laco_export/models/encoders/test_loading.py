@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from laco_export.errors import CheckpointError
-from laco_export.models.encoders.loading import load_encoder
+from laco_export.models.encoders.loading import load_encoder, stated_preprocessing
 
 PIXELS = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(3))
 
@@ -203,3 +203,75 @@ def test_a_model_of_split_tensors_is_saved(make_encoder, make_model, tmp_path):
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_the_dtype_asked_for(folder, dtype):
     assert {parameter.dtype for parameter in load_encoder(folder, dtype=dtype).parameters()} == {dtype or torch.float32}
+
+
+def edit(path, **fields):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+@pytest.fixture
+def siglip_folder(make_encoder, tmp_path):
+    """SigLIP's folder with the preprocessing that it is published with."""
+    from transformers import SiglipImageProcessor
+
+    make_encoder("siglip").save_pretrained(tmp_path)
+    SiglipImageProcessor(size={"height": 56, "width": 56}, do_convert_rgb=True).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_the_published_preprocessing_is_nothing_to_remark_on(siglip_folder):
+    preprocessing, remarks = stated_preprocessing(siglip_folder)
+    assert (preprocessing.height, preprocessing.resize, preprocessing.mean) == (56, "squash", (0.5, 0.5, 0.5))
+    assert remarks == ()
+    (siglip_folder / "preprocessor_config.json").unlink()
+    assert stated_preprocessing(siglip_folder) == (preprocessing, ())
+
+
+def test_an_encoders_own_mean_and_deviation_are_taken_and_said(siglip_folder):
+    edit(siglip_folder / "preprocessor_config.json", image_mean=[0.1, 0.2, 0.3])
+    preprocessing, (remark,) = stated_preprocessing(siglip_folder)
+    assert preprocessing.mean == (0.1, 0.2, 0.3)
+    assert "image_mean [0.1, 0.2, 0.3]" in remark
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"resample": 2}, "resample: 2"),
+        ({"rescale_factor": 1 / 127.5}, "rescale_factor"),
+        ({"do_rescale": False}, "do_rescale false"),
+        ({"do_normalize": False}, "do_normalize false"),
+        ({"size": {"height": 84, "width": 84}}, "84 x 84"),
+        ({"size": {"shortest_edge": 56}, "crop_size": 56}, "shortest_edge"),
+        ({"size": {"shortest_edge": 64}, "crop_size": {"height": 56, "width": 56}}, "crop_size"),
+        ({"image_mean": "0.5"}, "ValueError"),
+        ({"size": {"longest_edge": 56}}, "shortest_edge"),
+    ],
+    ids=str,
+)
+def test_a_preprocessing_that_contradicts_the_encoder_is_refused(siglip_folder, fields, named):
+    edit(siglip_folder / "preprocessor_config.json", **fields)
+    with pytest.raises(CheckpointError, match="would not be given") as caught:
+        stated_preprocessing(siglip_folder)
+    assert named in caught.value.given
+
+
+def test_a_field_that_would_be_passed_over_is_refused_by_name(siglip_folder):
+    edit(siglip_folder / "config.json", num_registers=4)
+    with pytest.raises(CheckpointError, match="does not read") as caught:
+        load_encoder(siglip_folder)
+    assert "num_registers 4" in caught.value.given
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"quantization_config": {"quant_method": "fp8"}}, "holds quantised weights"),
+        ({"model_type": "aimv2", "vision_config": {}, "text_config": {}}, "text tower"),
+    ],
+    ids=str,
+)
+def test_a_folder_of_another_kind_is_told_as_what_it_is(siglip_folder, fields, said):
+    edit(siglip_folder / "config.json", **fields)
+    with pytest.raises(CheckpointError, match=said):
+        load_encoder(siglip_folder)
