@@ -50,7 +50,7 @@ FORMS = {
     "float zero points, blocks of 32": replace(INT4, block_size=32),
     "head in 4 bits": replace(INT4, head_bits=4),
 }
-MOST_BITS = (None, 4.8, INT4.most_bits)
+SHARES = (0.0, 0.08, INT4.eight_bit_share)
 
 
 def main() -> None:
@@ -100,12 +100,12 @@ def quality(model, prompts, prose) -> dict[str, dict]:
 def ways(model, prompts):
     """``(label, weights by module, bits a weight of the layers)``; the head stays as it is unless it is named."""
     layers = linear_layers(model)
-    for bits in MOST_BITS:
-        precision = replace(INT4, most_bits=bits)
-        eight_bit = choose_eight_bits(model, precision, prompts.rounding[0]) if bits else {}
+    for share in SHARES:
+        precision = replace(INT4, eight_bit_share=share)
+        eight_bit = choose_eight_bits(model, precision, prompts.rounding[0])
         rounded = round_layers(model, precision, prompts.rounding, frozenset(eight_bit))
         weights = {name: torch.from_numpy(matrix.dequantized()) for name, matrix in rounded.items()}
-        yield f"int4, {kept_wide(bits)}", weights, round(bits_a_weight(rounded.values()), 3)
+        yield f"int4, {share:.0%} of the weights in eight bits", weights, round(bits_a_weight(rounded.values()), 3)
     for name, of_matrix in (("k_quant", k_quant), ("HQQ", hqq), ("RTN with zero points", nearest)):
         weights = {layer: of_matrix(module.weight.detach()) for layer, module in layers.items()}
         yield f"ONNX Runtime's {name}, blocks of 128", weights, None
@@ -163,18 +163,14 @@ def installed(model, weights: dict[str, torch.Tensor]) -> ExitStack:
     return undo
 
 
-def kept_wide(most_bits: float | None) -> str:
-    return "none in eight bits" if most_bits is None else f"some in eight bits, up to {most_bits:g} bits a weight"
-
-
 def steps(model, prompts, folder: Path) -> dict[str, float]:
     """CPU time of a step of each form over :data:`BEFORE`'s: medians of rounds in turn."""
     sessions, taken = {}, {}
     embeds = prompts.rounding[0].embeds(model.get_input_embeddings().weight)
     forms = [(label, precision, ()) for label, precision in FORMS.items()]
-    for bits in MOST_BITS[1:]:
-        wide = choose_eight_bits(model, replace(INT4, most_bits=bits), prompts.rounding[0])
-        forms.append((f"whole zero points, {kept_wide(bits)}", INT4, wide))
+    for share in SHARES[1:]:
+        wide = choose_eight_bits(model, replace(INT4, eight_bit_share=share), prompts.rounding[0])
+        forms.append((f"whole zero points, {share:.0%} of the weights in eight bits", INT4, wide))
     for number, (label, precision, wide) in enumerate(forms):
         graph = write_form(model, precision, wide, folder / str(number))
         if label.startswith("float"):

@@ -20,7 +20,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -58,9 +58,30 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--sheet", type=Path, default=ROOT / "docs" / "real-vlm.png")
     parser.add_argument("--skip-bundles", action="store_true", help="PyTorch and the baselines alone")
+    parser.add_argument("--bundles-alone", action="store_true", help="go on with --output: those that it lacks")
     arguments = parser.parse_args()
     pictures = default_folder() / "pictures"
     heldout = Heldout(json.loads((pictures / "heldout.json").read_text()), pictures)
+    document = (
+        json.loads(arguments.output.read_text())
+        if arguments.bundles_alone
+        else of_pytorch(arguments, pictures, heldout)
+    )
+    if not arguments.skip_bundles:
+        for name, make in by_precision(arguments.run / "checkpoint", arguments.folder, pictures).items():
+            if name not in document["bundles"]:
+                answers = make()
+                document["bundles"][name] = {**heldout.scores(answers), "answers": answers}
+                write(arguments.output, document)
+    document["met"] = met(document)
+    write(arguments.output, document)
+    if arguments.output == RESULTS:
+        replace_rows(PAGE, RESULTS.name, table_of(document))
+    print(json.dumps(document["met"], indent=1))
+
+
+def of_pytorch(arguments: argparse.Namespace, pictures: Path, heldout: Heldout) -> dict:
+    """The document without bundles: the training, the baselines, every depth in PyTorch."""
     trained = json.loads((arguments.run / "training.json").read_text())
     document = {
         **measured_on("torch", "transformers", "onnxruntime"),
@@ -80,15 +101,7 @@ def main() -> None:
         write(arguments.output, document)
         if depth == "1/2":
             draw_sheet(heldout.cells(answers)).save(arguments.sheet)
-    if not arguments.skip_bundles:
-        for name, answers in by_precision(arguments.run / "checkpoint", arguments.folder, pictures):
-            document["bundles"][name] = {**heldout.scores(answers), "answers": answers}
-            write(arguments.output, document)
-    document["met"] = met(document)
-    write(arguments.output, document)
-    if arguments.output == RESULTS:
-        replace_rows(PAGE, RESULTS.name, table_of(document))
-    print(json.dumps(document["met"], indent=1))
+    return document
 
 
 class Heldout:
@@ -201,31 +214,36 @@ def by_depth(checkpoint_folder: Path, heldout: Heldout):
     return made
 
 
-def by_precision(checkpoint_folder: Path, folder: Path, pictures: Path):
-    """Name and answers of each bundle at 1/2, made by the commands that a user would type."""
+def by_precision(checkpoint_folder: Path, folder: Path, pictures: Path) -> dict[str, Callable[[], list]]:
+    """Name of each bundle at 1/2 → what makes it by the commands that a user would type, and gives its answers.
+
+    INT8 is calibrated on training pictures alone, without their questions.
+    """
     from laco_calibration.answers import ask
     from laco_calibration.source.picture_set import find_pictures
 
     questions = find_pictures([pictures / "heldout.json"]).questions
     export = ("laco-export", "--model", checkpoint_folder, "--at", "1/2", "--no-compile", "--force")
-    plans = [
-        ("tower fp32, decoder fp32", ["--fp32", "--target", "ort-cpu", "--llm", "fp32"]),
-        ("tower fp16, decoder fp32", ["--fp16", "--llm", "fp32"]),
-        *(
-            (f"tower fp16, decoder {llm}", ["--fp16", "--llm", llm, "--max-kl", "10"])
-            for llm in ("fp16", "int8", "int4")
-        ),
-    ]
-    for name, options in plans:
-        bundle = folder / name.replace(", ", "-").replace(" ", "-")
-        command(*export, *options, "--output", bundle)
-        yield name, ask(bundle, questions)
+
+    def exported(name: str, *options) -> Path:
+        command(*export, *options, "--output", folder / name)
+        return folder / name
+
+    def calibrated(target: str) -> Path:
+        source = exported(f"source-{target}", "--fp32", "--target", target, "--llm", "fp32")
+        listed = folder / "training.txt"
+        names = sorted({entry["image"] for entry in json.loads((pictures / "train.json").read_text())})
+        listed.write_text("\n".join(str(pictures / name) for name in names))
+        limits = ("--limit", "96", "--no-compile", "--force")
+        command("laco-calibrate", source, "--images", listed, *limits, "--output", folder / f"int8-{target}")
+        return folder / f"int8-{target}"
+
+    made = {"tower fp32, decoder fp32": lambda: exported("fp32", "--fp32", "--target", "ort-cpu", "--llm", "fp32")}
+    for llm in ("fp32", "fp16", "int8", "int4"):
+        made[f"tower fp16, decoder {llm}"] = lambda llm=llm: exported(f"fp16-{llm}", "--fp16", "--llm", llm)
     for target in ("ort-cpu", "trt10.3"):
-        source, bundle = folder / f"source-{target}", folder / f"int8-{target}"
-        command(*export, "--fp32", "--target", target, "--llm", "fp32", "--output", source)
-        images = ("--images", pictures / "train.json", "--limit", "96", "--no-compile", "--force")
-        command("laco-calibrate", source, *images, "--output", bundle)
-        yield f"tower int8 ({target}), decoder fp32", ask(bundle, questions)
+        made[f"tower int8 ({target}), decoder fp32"] = lambda target=target: calibrated(target)
+    return {name: lambda make=make: ask(make(), questions) for name, make in made.items()}
 
 
 def command(name: str, *arguments) -> str:

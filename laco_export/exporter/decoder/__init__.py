@@ -97,7 +97,7 @@ def export_decoder(
     text, eight_bit, rounded = () if prompts is None else prompts.rounding, {}, {}
     if chosen.bits is not None:
         require_finite(language_model)
-    if text and chosen.most_bits:
+    if text and chosen.eight_bit_share:
         say(0, "choosing the language model's eight-bit layers")
         eight_bit = choose_eight_bits(language_model, chosen, text[0])
     if chosen.bits is not None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .precision import DecoderPrecision, block_size_for, stored_bits
+from .precision import DecoderPrecision, block_size_for
 from .prompts import DecoderPrompt
 from .rounding import on_own_grid
 from .skeleton import linear_layers, products
@@ -25,18 +25,14 @@ _TOKENS = 192  # of one prompt: the estimate's order, not its digits, is what is
 def choose_eight_bits(language_model, precision: DecoderPrecision, prompt: DecoderPrompt) -> dict[str, float]:
     """The modules that keep eight bits, with what each would cost alone in four, in nats a token.
 
-    As many as :attr:`~.precision.DecoderPrecision.most_bits` allows, dearest by the byte first, and none that rounding
-    costs nothing.
+    As many as :attr:`~.precision.DecoderPrecision.eight_bit_share` of the weights allows, dearest by the byte first,
+    and none that rounding costs nothing.
     What one product of the graph computes keeps one width, so that it stays one: a layer's two products more, and the
     join of their outputs, are paid for at each step.
     """
     costs = expected_costs(language_model, precision, prompt)
-    shapes = {name: language_model.get_submodule(name).weight.shape for name in costs}
-    narrow, wide = (
-        {name: stored_bits(*shape, precision, wide=wide) for name, shape in shapes.items()} for wide in (False, True)
-    )
-    sizes = {name: wide[name] - narrow[name] for name in costs}  # what eight bits take more
-    left = precision.most_bits * sum(rows * columns for rows, columns in shapes.values()) - sum(narrow.values())
+    sizes = {name: language_model.get_submodule(name).weight.numel() for name in costs}
+    left = precision.eight_bit_share * sum(sizes.values())
 
     def of_all(values: dict, names: tuple[str, ...]):
         return sum(values[name] for name in names)

@@ -30,8 +30,7 @@ class DecoderPrecision:
         bits: of the blocks' weight matrices; None where they stay floats.
         block_size: weights that share one scale; half as many where a layer's inputs are no multiple of it.
         zero_points: blocks have a zero point, and their weights are rounded over text.
-        most_bits: of a layer's weight in the mean, scales and zero points counted: up to so many, those matrices that
-            rounding would cost most keep eight bits; None where all are rounded.
+        eight_bit_share: of the layers' weights, at most so many keep eight bits, those that would cost most.
         head_bits, head_block_size: of the head (and of the embedding).
         head_reason: why the head is wider than the rest, if it is.
     """
@@ -41,7 +40,7 @@ class DecoderPrecision:
     bits: int | None = None
     block_size: int = 128
     zero_points: bool = False
-    most_bits: float | None = None
+    eight_bit_share: float = 0.0
     head_bits: int | None = None
     head_block_size: int = 128
     head_reason: str = ""
@@ -90,18 +89,6 @@ def block_size_for(columns: int, block_size: int) -> int:
     return block_size // 2 if columns % block_size and not columns % (block_size // 2) else block_size
 
 
-def stored_bits(rows: int, columns: int, precision: DecoderPrecision, *, wide: bool) -> int:
-    """Bits that a layer's matrix ``[rows, columns]`` takes, scales and zero points counted.
-
-    Args:
-        wide: it keeps eight bits.
-    """
-    size = block_size_for(columns, precision.block_size)
-    blocks, bits = -(-columns // size), 8 if wide else precision.bits
-    zero_points = 8 * -(-blocks * bits // 8) if precision.zero_points and not wide else 0
-    return rows * (blocks * (size * bits + 32) + zero_points)
-
-
 DECODER_PRECISIONS = {
     precision.name: precision
     for precision in (
@@ -112,7 +99,7 @@ DECODER_PRECISIONS = {
             "int4",
             bits=4,
             zero_points=True,
-            most_bits=5.0,
+            eight_bit_share=0.12,  # at most five bits a weight, also where blocks are of 64
             head_bits=8,
             head_reason="with 4 bits fewer next tokens are PyTorch's (benchmarks/results/decoder_quality.json), and a "
             "tied head is the embedding too",

@@ -82,7 +82,7 @@ def test_a_good_int8_passes_on_a_real_model(smollm2, export, tmp_path):
 def test_int4_without_zero_points_is_refused_on_a_real_model(smollm2, export, tmp_path, monkeypatch):
     """INT4 as it was: its graph is right, and it says that the capital of France is France."""
     model, prompts = smollm2
-    before = replace(DECODER_PRECISIONS["int4"], zero_points=False, most_bits=None)
+    before = replace(DECODER_PRECISIONS["int4"], zero_points=False, eight_bit_share=0.0)
     monkeypatch.setitem(DECODER_PRECISIONS, "int4", before)
     decoder = export(model, tmp_path, "int4")
     with pytest.raises(ExportError, match="int4 changes what it says") as caught:
