@@ -64,11 +64,11 @@ class ExportOptions:
                     f"{option} is about the language model, which --no-llm leaves out",
                     allowed="--llm fp32, fp16, int8 or int4 with it",
                 )
-        if self.max_kl is None:
+        if self.llm and self.max_kl is None:
             object.__setattr__(self, "max_kl", MAX_KL)
         for path in self.llm_texts:
             read_user_text(path)  # refused now, and not after minutes
-        if not self.max_kl > 0:
+        if self.max_kl is not None and not self.max_kl > 0:
             raise UsageError("--max-kl takes nats a token, more than 0", given=self.max_kl, allowed=f"as {MAX_KL}")
         target = self.reader
         if self.precision is None:
