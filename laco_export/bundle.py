@@ -196,12 +196,8 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
     try:
         read_fields(json.loads(raw))
     except FieldError as error:
-        raise BundleError(
-            f"the manifest would hold a field that no reader takes: {error.place}",
-            given=error.value,
-            allowed=error.allowed,
-            todo="report this, with the checkpoint's config.json",
-        ) from None
+        failed = "the manifest would hold a field that no reader takes"
+        raise error.as_error(BundleError, failed, "report this, with the checkpoint's config.json") from None
     write_bytes(folder / MANIFEST_NAME, _DIGEST.sub(rb"\g<1>" + _digest(raw) + rb"\g<3>", raw))
     return replace(manifest, files=files)
 

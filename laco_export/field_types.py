@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
+from .errors import LacoError
+
 LARGEST_WHOLE = 2**53 - 1
 """The largest whole number that every reader of JSON keeps exactly."""
 
@@ -37,6 +39,10 @@ class FieldError(ValueError):
     def __init__(self, place: str, value: object, allowed: str):
         self.place, self.value, self.allowed = place, _shown(value), allowed
         super().__init__(f"{place} is {self.value}; allowed: {allowed}")
+
+    def as_error(self, kind: type[LacoError], failed: str, todo: str) -> LacoError:
+        """The same as an error that a person can act on: ``failed``, and the field behind it."""
+        return kind(f"{failed}: {self.place}", given=self.value, allowed=self.allowed, todo=todo)
 
 
 class FieldType(Protocol):

@@ -255,11 +255,10 @@ def _check_generation_config(bundle: Bundle) -> None:
     try:
         check_generation_fields(json.loads(bundle.file(name).read_bytes()))
     except FieldError as error:
-        raise BundleError(
-            f"'{bundle.file(name)}' has a field that no answer is generated with: {error.place}",
-            given=error.value,
-            allowed=error.allowed,
-            todo="take it out of the checkpoint's generation_config.json, and export it again",
+        raise error.as_error(
+            BundleError,
+            f"'{bundle.file(name)}' has a field that no answer is generated with",
+            "take it out of the checkpoint's generation_config.json, and export it again",
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(

@@ -63,11 +63,9 @@ def load_checkpoint(folder: Path, depth: str | None) -> LoadedCheckpoint:
     try:
         check_generation_fields(loaded.model.generation_config.to_diff_dict())
     except FieldError as error:
-        raise CheckpointError(
-            f"a bundle cannot carry what '{folder}' says of generating answers: {error.place}",
-            given=f"{error.place} {error.value} in generation_config.json",
-            allowed=error.allowed,
-            todo="take the field out of generation_config.json, or correct it",
+        failed = f"a bundle cannot carry what '{folder}' says of generating answers"
+        raise error.as_error(
+            CheckpointError, failed, "take the field out of generation_config.json, or correct it"
         ) from None
     if depth is not None:
         loaded.model.set_depth(depth)
