@@ -111,7 +111,7 @@ def _dtypes(path: Path) -> dict[str, str]:
             raise CheckpointError(
                 f"'{path}' is damaged or cut off: its header cannot be read",
                 given=f"a header of {size:,} bytes in a file of {path.stat().st_size:,}",
-                allowed=f"a header of at most {_LONGEST_HEADER:,} bytes",
+                allowed=f"a header inside the file, of at most {_LONGEST_HEADER:,} bytes",
                 todo="copy the checkpoint again",
             )
         raw = file.read(size)
