@@ -151,4 +151,5 @@ def _write_manifest(
         notes=[*notes, *context.notes],
         files={},
     )
+    context.bundle.require_unchanged(source.vision.weights, *(graph.file for graph in source.vision.graphs))
     write_manifest(context.folder, manifest)

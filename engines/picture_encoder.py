@@ -30,11 +30,12 @@ def read_newline(bundle: Bundle) -> np.ndarray | None:
     if vision.image_newline is None:
         return None
     shape = vision.graphs[0].output.shape[-1:]
-    newline = read_array(
-        bundle.file(vision.image_newline),
-        lambda dtype, actual: dtype == np.float32 and actual == shape,
-        f"float32 {list(shape)}",
-    )
+    with bundle.unchanged(vision.image_newline):
+        newline = read_array(
+            bundle.file(vision.image_newline),
+            lambda dtype, actual: dtype == np.float32 and actual == shape,
+            f"float32 {list(shape)}",
+        )
     if not np.isfinite(newline).all():
         raise BundleError(
             f"'{bundle.file(vision.image_newline)}' holds inf or NaN", todo="copy the bundle again, or export it again"

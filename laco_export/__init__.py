@@ -17,6 +17,7 @@ The command:
 What a bundle is:
 
 - :mod:`.bundle`: the manifest as objects, a bundle written and verified;
+- :mod:`.verified_files`: its files, verified and known again when they are opened;
 - :mod:`.manifest_schema`: what each of the manifest's fields may hold;
 - :mod:`.manifest_agreement`: what they must agree on, and a manifest read by both;
 - :mod:`.field_types`: types of a JSON document's fields;

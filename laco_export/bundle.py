@@ -13,10 +13,11 @@ import json
 import math
 import os
 import re
-import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from .atomic import write_bytes
 from .embedding_table import EmbeddingStorage
@@ -24,6 +25,7 @@ from .errors import BundleError, OutputExistsError
 from .field_types import FieldError
 from .manifest_agreement import read_fields
 from .preprocessing import ImagePreprocessing
+from .verified_files import BundleChangedError, FileState, damaged, open_verified, sha256_of
 
 MANIFEST_NAME = "laco.json"
 SCHEMA_VERSION = 1
@@ -153,13 +155,72 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle: its folder and manifest."""
+    """A verified bundle.
+
+    Its folder may be replaced while it is in use. So that no process computes with parts of two models, files are read
+    by :meth:`open`, and those that another library opens by their path are opened within :meth:`unchanged`.
+
+    Attributes:
+        path: its folder.
+        manifest_entry: ``{"bytes", "sha256"}`` of ``laco.json``, where it was opened by :func:`open_bundle`.
+        states: of the files that were verified. A file without one is verified when it is opened.
+    """
 
     path: Path
     manifest: Manifest
+    manifest_entry: dict | None = None
+    states: dict[str, FileState] = field(default_factory=dict, repr=False, compare=False)
 
     def file(self, name: str) -> Path:
         return self.path / name
+
+    def open(self, name: str) -> BinaryIO:
+        """A file of :attr:`Manifest.files`, for reading from its begin.
+
+        Raises:
+            BundleChangedError: it is not what was verified.
+        """
+        try:
+            return open_verified(self.path, name, self.manifest.files[name], self.states)
+        except (BundleError, OSError) as error:
+            raise BundleChangedError(
+                f"bundle '{self.path}' was replaced or changed after it was verified",
+                given=error.failed if isinstance(error, BundleError) else error,
+                allowed="the files that were verified when it was opened",
+                todo="start again, with the bundle that stands there now",
+            ) from error
+
+    def read(self, name: str) -> bytes:
+        """The whole of :meth:`open`'s file."""
+        with self.open(name) as file:
+            return file.read()
+
+    @contextmanager
+    def unchanged(self, *names: str) -> Iterator[None]:
+        """For a block that opens files by their path: what it opened is what was verified.
+
+        Raises:
+            BundleChangedError: at the end of the block, and in the place of an error that the block ends with.
+        """
+        try:
+            yield
+        except Exception:
+            self.require_unchanged(*names)
+            raise
+        self.require_unchanged(*names)
+
+    def require_unchanged(self, *names: str) -> None:
+        """Raise :class:`BundleChangedError` unless the files (all, where none is named) are what was verified."""
+        for name in names or self.manifest.files:
+            self.open(name).close()
+
+    def is_replaced(self) -> bool:
+        """Whether its folder is gone or holds another bundle by now, which its manifest tells."""
+        try:
+            open_verified(self.path, MANIFEST_NAME, self.manifest_entry, self.states).close()
+        except (BundleError, OSError):
+            return True
+        return False
 
     def graph_sha256(self, graph: VisionGraph) -> str:
         """SHA-256 over the manifest's (verified) hashes of a vision graph and of the weight file that it reads."""
@@ -220,7 +281,11 @@ def read_manifest(folder: Path | str) -> Manifest:
     Raises:
         BundleError: no bundle, a damaged manifest, or one of a newer schema.
     """
-    path = Path(folder) / MANIFEST_NAME
+    return _parse(Path(folder), _read_raw(Path(folder)))
+
+
+def _read_raw(folder: Path) -> bytes:
+    path = folder / MANIFEST_NAME
     if not path.is_file():
         raise BundleError(
             f"'{folder}' is not a bundle: it has no {MANIFEST_NAME}",
@@ -228,15 +293,19 @@ def read_manifest(folder: Path | str) -> Manifest:
             todo="export one: laco-export --model CHECKPOINT --at 1/2 --fp16",
         )
     if path.stat().st_size > _LONGEST_MANIFEST:
-        raise _damaged(path, f"it is longer than any manifest, {_LONGEST_MANIFEST:,} bytes")
-    raw = path.read_bytes()
+        raise damaged(path, f"it is longer than any manifest, {_LONGEST_MANIFEST:,} bytes")
+    return path.read_bytes()
+
+
+def _parse(folder: Path, raw: bytes) -> Manifest:
+    path = folder / MANIFEST_NAME
     try:
         document = json.loads(raw)
         version = document["schema_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(path, f"it is not the JSON that laco-export writes ({type(error).__name__})") from None
+        raise damaged(path, f"it is not the JSON that laco-export writes ({type(error).__name__})") from None
     if type(version) is not int or not 1 <= version < 1 << 53:
-        raise _damaged(path, "its schema version is no whole number of at least 1")
+        raise damaged(path, "its schema version is no whole number of at least 1")
     if version > SCHEMA_VERSION:
         raise BundleError(
             f"bundle '{folder}' was made by a newer laco-export",
@@ -246,7 +315,7 @@ def read_manifest(folder: Path | str) -> Manifest:
         )
     match = _DIGEST.search(raw)
     if match is None or match[2] != _digest(raw):
-        raise _damaged(path, "its digest does not match its content")
+        raise damaged(path, "its digest does not match its content")
     try:
         return _manifest_from(document)
     except FieldError as error:
@@ -266,38 +335,14 @@ def open_bundle(folder: Path | str) -> Bundle:
             or of another content; or a file that the manifest does not name stands among the language model's.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
-    root = folder.resolve()
+    raw = _read_raw(folder)
+    manifest, root = _parse(folder, raw), folder.resolve()
+    states: dict[str, FileState] = {}
     for name, expected in manifest.files.items():
-        _verify(folder, root, name, expected)
+        open_verified(folder, name, expected, states, root=root).close()
     if manifest.decoder is not None:  # whose reader takes what it finds there
         _refuse_unlisted(folder, manifest.decoder.folder, manifest.files)
-    return Bundle(folder, manifest)
-
-
-def _verify(folder: Path, root: Path, name: str, expected: dict) -> None:
-    path = folder / name
-    try:
-        real = path.resolve(strict=True)
-        plain = stat.S_ISREG(real.stat().st_mode)
-    except (OSError, RuntimeError):  # RuntimeError: a circle of links, before Python 3.13
-        plain = False
-    if not plain:
-        raise BundleError(f"bundle '{folder}' lacks a file", given=name, todo="copy the whole bundle again")
-    # Not blocking: a named pipe that has taken the file's place would wait for a writer.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        state = os.fstat(file.fileno())
-        if not real.is_relative_to(root):
-            raise BundleError(
-                f"a file of bundle '{folder}' is a link that leads out of it",
-                given=f"{name} -> {real}",
-                allowed="plain files inside the folder",
-                todo="copy the bundle with what its links name: cp -rL",
-            )
-        if state.st_size != expected["bytes"]:
-            raise _damaged(path, f"it has {state.st_size:,} bytes where the manifest says {expected['bytes']:,}")
-        if _sha256(file) != expected["sha256"]:
-            raise _damaged(path, "its SHA-256 is not the manifest's")
+    return Bundle(folder, manifest, {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}, states)
 
 
 def _refuse_unlisted(folder: Path, inside: str, files: dict) -> None:
@@ -356,31 +401,8 @@ def _own_files(manifest: Path) -> set[str]:
     return {MANIFEST_NAME, *(listed if isinstance(listed, dict) else ())}
 
 
-def sha256_of(path: Path | str) -> str:
-    """SHA-256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return _sha256(file)
-
-
-def _sha256(file) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256_blocks(file)
-
-
-def _sha256_blocks(file) -> str:  # Python 3.10, JetPack 6's
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
 def _digest(raw: bytes) -> bytes:
     return hashlib.sha256(_DIGEST.sub(rb"\g<1>" + _ZEROS + rb"\g<3>", raw)).hexdigest().encode()
-
-
-def _damaged(path: Path, reason: str) -> BundleError:
-    return BundleError(
-        f"'{path}' is damaged: {reason}", todo="copy the bundle again, or export it again; nothing of it was loaded"
-    )
 
 
 def _manifest_from(document: dict) -> Manifest:

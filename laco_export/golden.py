@@ -85,7 +85,7 @@ def read_golden(bundle: Bundle) -> GoldenPictures:
     manifest = bundle.manifest
     path = Path(bundle.file(manifest.golden))
     prepare, (_, tokens, width) = manifest.image_preprocessing, manifest.vision.graphs[0].output.shape
-    with open_arrays(path) as archive:
+    with bundle.unchanged(manifest.golden), open_arrays(path) as archive:
         names = archive.read(
             _NAMES,
             lambda dtype, shape: (

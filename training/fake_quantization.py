@@ -13,6 +13,7 @@ what comes out is an ordinary one, to be exported and calibrated again.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,6 @@ from torch.nn import functional as F
 
 from laco_export.bundle import Bundle
 from laco_export.errors import UsageError
-from laco_export.models.weight_files import read_json
 from laco_export.number_formats import ACTIVATION_LIMITS, LARGEST, ROWS_PER_SCALE, SMALLEST_HALF, SMALLEST_SCALE
 
 
@@ -115,7 +115,7 @@ def _smoothing_of(bundle: Bundle, record: dict) -> dict[str, np.ndarray]:
     """A Linear's input in the graph → its smoothing scales, float32 ``[in]``."""
     if record["statistics"] is None:
         return {}
-    scales = read_json(bundle.file(record["statistics"]))["smoothing_scales"]
+    scales = json.loads(bundle.read(record["statistics"]))["smoothing_scales"]
     return {name: np.asarray(values, np.float32) for name, values in scales.items()}
 
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -129,7 +130,19 @@ def carry(bundle: Bundle, folder: Path) -> None:
         if name in left_out or (folder / name).exists():
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(bundle.file(name), folder / name)
-        except OSError:  # another disk, or one without hard links
-            shutil.copyfile(bundle.file(name), folder / name)
+        with bundle.open(name) as file:
+            if not _link(bundle.file(name), file, folder / name):  # another disk, or one without hard links
+                with open(folder / name, "wb") as copy:
+                    shutil.copyfileobj(file, copy)
+
+
+def _link(path: Path, verified: BinaryIO, target: Path) -> bool:
+    """Whether ``target`` is a hard link to the file that was verified, which ``path`` may not name any more."""
+    try:
+        os.link(path, target)
+    except OSError:
+        return False
+    if os.path.samestat(os.fstat(verified.fileno()), os.lstat(target)):
+        return True
+    target.unlink()
+    return False

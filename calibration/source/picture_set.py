@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from laco_export.bundle import Bundle, sha256_of
+from laco_export.bundle import Bundle
 from laco_export.errors import ImageError
 from laco_export.picture_files import PICTURE_SUFFIXES, pictures_inside
 from laco_export.preprocessing import load_image
 from laco_export.tiling import Tiling
+from laco_export.verified_files import sha256_of
 
 from ..errors import CalibrationError
 

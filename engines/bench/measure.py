@@ -269,4 +269,5 @@ def _measure_memory(
         request = MemoryRequest(
             str(subject.bundle.path.absolute()), options.runtime, threads, batch, subject.answerer is not None
         )
-        report.memory[subject.name] = bundle_memory(request)
+        with subject.bundle.unchanged():  # which that process opens anew
+            report.memory[subject.name] = bundle_memory(request)

@@ -18,6 +18,7 @@ from laco_export.disk_space import require_space
 from laco_export.errors import LacoError, UsageError
 from laco_export.exporter.engine_builder import BuiltEngine, EngineRequest, build_engine
 from laco_export.machine import available_memory
+from laco_export.verified_files import BundleChangedError
 
 from ..cost.estimate import BUILD_TIMEOUT, CONTEXT_BYTES, MIB, Estimate, estimate
 from ..cost.graph_cost import graph_cost
@@ -160,7 +161,12 @@ def _build_graph(bundle, graph, device, options, cache: EngineCache, on_message,
         compute_capabilities=device.compute_capabilities,
         timing_cache=str(_timing_cache(cache, device)) if device.library == "tensorrt" else None,
     )
-    built = build_engine(request, timeout=BUILD_TIMEOUT, on_message=on_message)
+    try:
+        with bundle.unchanged(graph.file, bundle.manifest.vision.weights):
+            built = build_engine(request, timeout=BUILD_TIMEOUT, on_message=on_message)
+    except BundleChangedError:  # the engine would be another graph's than its key says
+        cache.forget(key)
+        raise
     if built.version != device.version:
         cache.forget(key)
         raise LacoError(

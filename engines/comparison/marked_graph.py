@@ -11,6 +11,7 @@ import numpy as np
 from laco_export.bundle import Bundle
 from laco_export.errors import ExportError, telling_line
 from laco_export.onnx_session import open_session
+from laco_export.verified_files import BundleChangedError
 
 from ..runtimes import RuntimeMissingError
 
@@ -33,14 +34,17 @@ def boundary_tensors(bundle: Bundle, pixel_values: np.ndarray, names: list[str])
             f"--blocks needs {error.name}, which is not installed", todo="pip install onnx onnxruntime"
         ) from None
     graph = next(graph for graph in bundle.manifest.vision.graphs if graph.batch == 1)
-    proto = onnx.load(str(bundle.file(graph.file)), load_external_data=False)
+    proto = onnx.load_model_from_string(bundle.read(graph.file))  # which leaves the external weights where they are
     inferred = onnx.shape_inference.infer_shapes(proto)
     value_infos = {value.name: value for value in inferred.graph.value_info}
     if missing := [name for name in names if name not in value_infos]:
         raise ExportError(f"'{graph.file}' does not have the boundaries of its golden file", given=", ".join(missing))
     proto.graph.output.extend(value_infos[name] for name in names)
     try:
-        session = open_session(proto.SerializeToString(), weights_folder=bundle.path)
+        with bundle.unchanged(bundle.manifest.vision.weights):
+            session = open_session(proto.SerializeToString(), weights_folder=bundle.path)
+    except BundleChangedError:
+        raise
     except Exception as error:  # onnxruntime raises many kinds
         raise RuntimeMissingError(
             f"ONNX Runtime's CPU provider cannot run '{graph.file}' with its blocks marked",

@@ -24,6 +24,7 @@ from laco_export.field_types import FieldError
 from laco_export.generation_fields import check_generation_fields
 from laco_export.onnx_session import session_options
 from laco_export.quiet import quiet_libraries
+from laco_export.verified_files import BundleChangedError
 
 from ..providers import Provider, ProviderMissingError, check_provider, choose_provider
 from .kv_cache import KVCache
@@ -218,10 +219,11 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
     entry = bundle.manifest.decoder
     _check_generation_config(bundle)
     chosen = _choose(provider)
-    table = EmbeddingTable(bundle.path, entry.embedding)
-    graph = bundle.file(entry.graph)
+    graph, files = bundle.file(entry.graph), _files_of(bundle)
+    with bundle.unchanged(*files):
+        table = EmbeddingTable(bundle.path, entry.embedding)
     try:
-        with quiet_libraries():
+        with bundle.unchanged(*files), quiet_libraries():
             decoder = EmbedsDecoder.from_pretrained(
                 str(bundle.file(entry.folder)),
                 file_name=graph.name,
@@ -230,6 +232,8 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
                 provider_options=[options for _, options in chosen.session_providers()],
                 local_files_only=True,
             )
+    except BundleChangedError:
+        raise
     except Exception as error:  # onnxruntime and transformers raise many kinds
         raise BundleError(
             f"the language model '{graph}' cannot be loaded: {telling_line(error)}",
@@ -248,19 +252,27 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
     return decoder
 
 
+def _files_of(bundle: Bundle) -> list[str]:
+    """What opening the language model reads: its folder, and the embedding's rows wherever they are."""
+    entry = bundle.manifest.decoder
+    tensors = (entry.embedding.rows, entry.embedding.scales)
+    inside = [name for name in bundle.manifest.files if name.startswith(f"{entry.folder}/")]
+    return list(dict.fromkeys([*inside, *(tensor.file for tensor in tensors if tensor is not None)]))
+
+
 def _check_generation_config(bundle: Bundle) -> None:
     name = f"{bundle.manifest.decoder.folder}/generation_config.json"
     if name not in bundle.manifest.files:
         return
     try:
-        check_generation_fields(json.loads(bundle.file(name).read_bytes()))
+        check_generation_fields(json.loads(bundle.read(name)))
     except FieldError as error:
         raise error.as_error(
             BundleError,
             f"'{bundle.file(name)}' has a field that no answer is generated with",
             "take it out of the checkpoint's generation_config.json, and export it again",
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(
             f"'{bundle.file(name)}' cannot be read: {type(error).__name__}", todo="export the bundle again"
         ) from None

@@ -36,8 +36,8 @@ def open_tokenizer(bundle: Bundle) -> Tokenizer:
             todo="export it again from a checkpoint with a tokenizer.json",
         )
     try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))  # the library opens paths in UTF-8 alone
-    except (OSError, ValueError) as error:
+        tokenizer = Tokenizer.from_str(bundle.read(TOKENIZER_NAME).decode())  # the library opens paths in UTF-8 alone
+    except ValueError as error:
         raise BundleError(f"the tokenizer '{path}' cannot be read: {telling_line(error)}") from error
     except BaseException as error:
         if not _is_of_tokenizers(error):

@@ -103,7 +103,7 @@ class Prompter:
             )
         self.decoder = bundle.manifest.decoder
         self.preparer = VisualPreparer(bundle)
-        self._bundle, self._path = bundle, bundle.file(TOKENIZER_NAME)
+        self._path = bundle.file(TOKENIZER_NAME)
         self.tokenizer = open_tokenizer(bundle)
         self._check_image_token()
         self._generation_header = self._encode(turn_header("assistant"))
@@ -242,7 +242,7 @@ class Prompter:
 
     @cached_property
     def _plain_tokenizer(self) -> Tokenizer:
-        tokenizer = open_tokenizer(self._bundle)
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())  # the file may be another's by now
         tokenizer.encode_special_tokens = True  # "<|im_end|>" becomes the tokens of its letters
         return tokenizer
 

@@ -138,10 +138,10 @@ def _video_fields(bundle: Bundle) -> tuple[int, int]:
     if name not in bundle.manifest.files:
         return DEFAULT_MAX_FRAMES, 1
     try:
-        fields = json.loads(bundle.file(name).read_text(encoding="utf-8"))
+        fields = json.loads(bundle.read(name))
         max_frames, video_pooling = fields.get("max_frames", DEFAULT_MAX_FRAMES), fields.get("video_pooling", 1)
         for field, number in (("max_frames", max_frames), ("video_pooling", video_pooling)):
             NumberField(1, MOST_FRAMES, whole=True).read(number, field)
-    except (ValueError, AttributeError, RecursionError, OSError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise BundleError(f"the bundle's {name} cannot be used: {error}", todo="export the bundle again") from None
     return max_frames, video_pooling

@@ -8,6 +8,7 @@ from laco_export.bundle import Bundle, VisionGraph
 from laco_export.errors import BundleError, telling_line
 from laco_export.machine import default_threads
 from laco_export.onnx_session import open_session
+from laco_export.verified_files import BundleChangedError
 
 from ..providers import PROVIDERS, Provider, ProviderMissingError, check_provider, choose_provider
 from .protocol import RuntimeMissingError, check_pictures, encode_in_batches, split_batch
@@ -19,7 +20,8 @@ _ON_CPU = ("CPUExecutionProvider", "OpenVINOExecutionProvider", "DnnlExecutionPr
 class OnnxRuntimeVision:
     """:class:`~laco_engines.runtimes.VisionRuntime` on ONNX Runtime.
 
-    One session per static batch size, opened when that size is first needed.
+    One session per static batch size, opened when that size is first needed. Where the bundle was replaced by then, the
+    sizes that are open serve any number of pictures, and none of the new bundle's.
 
     Args:
         bundle: a verified bundle.
@@ -64,8 +66,11 @@ class OnnxRuntimeVision:
 
     def prepare(self, num_images: int) -> None:
         """See :meth:`VisionRuntime.prepare`."""
-        for batch in split_batch(num_images, list(self._graphs)):
-            self._session(batch)
+        try:
+            for batch in split_batch(num_images, list(self._graphs)):
+                self._session(batch)
+        except BundleChangedError as error:
+            self._leave_out_unopened(error)
 
     def encode(self, pixel_values: np.ndarray) -> np.ndarray:
         """See :meth:`VisionRuntime.encode`.
@@ -74,7 +79,16 @@ class OnnxRuntimeVision:
             UsageError: the pictures are not of the size that the graph was exported for.
         """
         check_pictures(pixel_values, next(iter(self._graphs.values())).input.shape[1:])
-        return encode_in_batches(self._run, list(self._graphs), pixel_values)
+        try:
+            return encode_in_batches(self._run, list(self._graphs), pixel_values)
+        except BundleChangedError as error:
+            self._leave_out_unopened(error)
+            return encode_in_batches(self._run, list(self._graphs), pixel_values)
+
+    def _leave_out_unopened(self, error: BundleChangedError) -> None:
+        left_out = sorted(self._graphs.keys() - self._sessions.keys())
+        self._graphs = {batch: self._graphs[batch] for batch in self._sessions}
+        self.passed_over += (f"graphs for {', '.join(map(str, left_out))} pictures: {error.failed}",)
 
     def _run(self, batch: int, pixel_values: np.ndarray) -> np.ndarray:
         graph = self._graphs[batch]
@@ -87,7 +101,7 @@ class OnnxRuntimeVision:
         try:
             return self._session(min(self._graphs))
         except BundleError as error:
-            if self._provider is PROVIDERS["cpu"]:
+            if isinstance(error, BundleChangedError) or self._provider is PROVIDERS["cpu"]:
                 raise
             reason = f"ONNX Runtime's {self._provider.execution_provider} does not start: {error.failed}"
             if not may_fall_back:
@@ -103,13 +117,16 @@ class OnnxRuntimeVision:
             graph = self._graphs[batch]
             try:
                 _load_cuda_libraries(self._onnxruntime, self._provider)
-                session = open_session(
-                    self._bundle.file(graph.file),
-                    providers=self._provider.session_providers(),
-                    threads=self._threads,
-                    exact_products=self.precision not in ("w8", "w4"),  # they multiply in floats
-                    config=config,
-                )
+                with self._bundle.unchanged(graph.file, self._bundle.manifest.vision.weights):
+                    session = open_session(
+                        self._bundle.file(graph.file),
+                        providers=self._provider.session_providers(),
+                        threads=self._threads,
+                        exact_products=self.precision not in ("w8", "w4"),  # they multiply in floats
+                        config=config,
+                    )
+            except BundleChangedError:
+                raise
             except Exception as error:  # onnxruntime raises many kinds
                 raise BundleError(
                     f"ONNX Runtime cannot load '{self._bundle.file(graph.file)}': {telling_line(error)}",

@@ -145,7 +145,7 @@ class TensorRTVision:
         return self._runners[batch]
 
     def _open_engine(self, stored: StoredEngine, graph: VisionGraph) -> _EngineRunner:
-        engine: trt.ICudaEngine = self._runtime.deserialize_cuda_engine(stored.path.read_bytes())
+        engine: trt.ICudaEngine = self._runtime.deserialize_cuda_engine(stored.read())
         if engine is None:
             raise RuntimeMissingError(
                 f"{self.title} does not load the engine '{stored.path}'{self._memory_left()}",

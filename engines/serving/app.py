@@ -84,8 +84,9 @@ def _add_api(app: FastAPI, service: Service) -> None:
     @app.get("/health", include_in_schema=False)
     @app.get("/health/ready")
     async def ready() -> JSONResponse:
-        """200 while requests are taken."""
-        return JSONResponse({"status": service.status}, 200 if service.status == "ready" else 503)
+        """200 while requests are taken; ``bundle`` says whether the folder still holds what is served."""
+        state = {"status": service.status, "bundle": "replaced" if service.bundle_is_replaced() else "unchanged"}
+        return JSONResponse(state, 200 if service.status == "ready" else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -13,7 +12,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive
 
 from laco_export import __version__
-from laco_export.bundle import MANIFEST_NAME, Bundle
+from laco_export.bundle import Bundle
+from laco_export.console import say
 
 from ..answering import Answer, Answerer
 from ..prompts.prompter import Prompter
@@ -56,7 +56,7 @@ class Service:
         self.draining = False
         self._told_loaded = on_loaded
         self._prompter = prompter
-        self._digest = hashlib.sha256((bundle.path / MANIFEST_NAME).read_bytes()).hexdigest()[:12]
+        self._bundle, self._told_replaced = bundle, False
         self._jobs: set[Job] = set()
         # One: a picture of 50 megapixels is 200 MB while it is scaled down (450 at most), and the worker needs the
         # other cores.
@@ -93,12 +93,25 @@ class Service:
             return "failed"
         return "loading" if self.worker.answerer is None else "ready"
 
+    def bundle_is_replaced(self) -> bool:
+        """Whether the folder is gone or holds another bundle by now. Answers go on being those of the bundle that was
+        loaded; the log is told once."""
+        replaced = self._bundle.is_replaced()
+        if replaced and not self._told_replaced:
+            self._told_replaced = True
+            say(
+                f"bundle '{self._bundle.path}' was replaced or removed: answers go on being those of the bundle that "
+                "was loaded; restart the server for the one that stands there now"
+            )
+        return replaced
+
     async def chat_completions(self, request: Request) -> Response:
         """Answer a request, whole or as a stream.
 
         Raises:
             ApiError: it gets no answer.
         """
+        self.bundle_is_replaced()
         with ExitStack() as held:
             job = held.enter_context(self._place())
             chat = await self._receive(request, job)
@@ -194,7 +207,8 @@ class Service:
 
     def _fingerprint(self) -> str:
         answerer = self.worker.answerer
-        return f"{self._digest}-{__version__}-{answerer.vision.name}-{answerer.decoder.provider}".replace(" ", "_")
+        digest = self._bundle.manifest_entry["sha256"][:12]
+        return f"{digest}-{__version__}-{answerer.vision.name}-{answerer.decoder.provider}".replace(" ", "_")
 
     def _loaded(self, answerer: Answerer | BaseException) -> None:
         if isinstance(answerer, Answerer):

@@ -23,7 +23,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from laco_export.atomic import write_json
-from laco_export.bundle import sha256_of
+from laco_export.verified_files import sha256_of
 
 SIDECAR_SCHEMA = 2
 """1 did not say which board and which system an engine was built on; such an engine is found, and never runs."""
@@ -87,6 +87,20 @@ class StoredEngine:
         if self.path.stat().st_size != self.sidecar["engine"]["bytes"]:
             return "its size is not the one that was stored"
         return None if sha256_of(self.path) == self.sidecar["engine"]["sha256"] else "its SHA-256 is not the stored one"
+
+    def read(self) -> bytes:
+        """The engine.
+
+        Raises:
+            RuntimeError: the file is gone, or is not what was stored.
+        """
+        try:
+            engine = self.path.read_bytes()
+        except OSError as error:
+            raise RuntimeError(f"the engine '{self.path}' cannot be read ({error.strerror})") from error
+        if hashlib.sha256(engine).hexdigest() != self.sidecar["engine"]["sha256"]:
+            raise RuntimeError(f"the engine '{self.path}' is not what was stored")
+        return engine
 
 
 def cache_folder() -> Path:

@@ -31,7 +31,7 @@ def fallback_of(bundle: Bundle) -> Bundle | None:
         calibration=None,
         fallback=None,
     )
-    return Bundle(bundle.path, replace(bundle.manifest, vision=other))
+    return replace(bundle, manifest=replace(bundle.manifest, vision=other))
 
 
 def keeps_fallback(stored: StoredEngine) -> bool:

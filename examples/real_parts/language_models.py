@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from laco_export.bundle import sha256_of
+from laco_export.verified_files import sha256_of
 
 from .archives import append_wheel_member, wheel_member
 from .gguf_tokenizer import GgufError, family_of, whole_tokenizer

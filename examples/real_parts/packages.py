@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from laco_export import atomic
-from laco_export.bundle import sha256_of
 from laco_export.errors import LacoError
+from laco_export.verified_files import sha256_of
 
 PYPI, DEBIAN = "PyPI", "Debian"
 

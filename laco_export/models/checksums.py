@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from ..atomic import write_json
-from ..bundle import sha256_of
 from ..errors import CheckpointError
+from ..verified_files import sha256_of
 
 CHECKSUMS_NAME = "checksums.json"
 

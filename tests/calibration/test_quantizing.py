@@ -1,5 +1,8 @@
 """The quantised graphs: their form, and that they compute what was judged."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 
@@ -8,8 +11,10 @@ from laco_calibration.blocks.fake_quant import Swap
 from laco_calibration.graph.linear_layers import find_blocks, is_linear
 from laco_calibration.graph.partial_runner import SegmentRunner
 from laco_calibration.quantizing import FORMS, Placement
+from laco_calibration.quantizing.quantized_graphs import carry
 from laco_calibration.source.picture_set import find_pictures
 from laco_calibration.statistics.observer import empty_statistics, observe
+from laco_export.bundle import open_bundle
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
 from laco_export.exporter.half_conversion import convert_to_half
 from laco_export.exporter.interpreter import GraphInterpreter
@@ -18,6 +23,7 @@ from laco_export.exporter.ranges import measure_ranges
 from laco_export.exporter.structural_gates import check_structure
 from laco_export.exporter.targets import TARGETS
 from laco_export.onnx_session import open_session
+from laco_export.verified_files import BundleChangedError
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +202,35 @@ def test_in_half_precision_the_graph_is_strongly_typed_and_close(name, islands, 
     check_structure(tmp_path / "vision_b1.onnx", target)
     half = [node for node in graph.nodes if node.op == "QuantizeLinear" and node.inputs[1].dtype == np.float16]
     assert bool(half) == (name in ("int8", "fp8"))
+
+
+@pytest.mark.parametrize("linked", [True, False], ids=["linked", "copied"])
+def test_what_is_carried_is_what_was_verified(fp32_bundle, tmp_path, monkeypatch, linked):
+    source = open_bundle(shutil.copytree(fp32_bundle.path, tmp_path / "source"))
+    link = os.link if linked else lambda *paths: (_ for _ in ()).throw(OSError("another disk"))
+    monkeypatch.setattr(os, "link", link)
+    carry(source, tmp_path)
+    golden = source.file("golden.npz")
+    assert (tmp_path / "golden.npz").read_bytes() == golden.read_bytes()
+    assert (tmp_path / "golden.npz").samefile(golden) == linked
+    (tmp_path / "golden.npz").unlink()
+    golden.write_bytes(b"another bundle's")
+    with pytest.raises(BundleChangedError):
+        carry(source, tmp_path)
+    assert not (tmp_path / "golden.npz").exists()
+
+
+def test_a_file_that_is_replaced_before_it_is_linked_is_copied(fp32_bundle, tmp_path, monkeypatch):
+    source = open_bundle(shutil.copytree(fp32_bundle.path, tmp_path / "source"))
+    golden, link = source.file("golden.npz"), os.link
+    before = golden.read_bytes()
+
+    def link_another(path, target):
+        if path == golden:
+            golden.unlink()
+            golden.write_bytes(b"another bundle's")
+        link(path, target)
+
+    monkeypatch.setattr(os, "link", link_another)
+    carry(source, tmp_path)
+    assert (tmp_path / "golden.npz").read_bytes() == before

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from files_as_they_are import FilesAsTheyAre
 
 from laco_engines.picture_encoder import read_newline
 from laco_export.bundle import Bundle
@@ -15,7 +16,8 @@ def tiled(tmp_path):
     """A bundle of nothing but a newline for features of width 6."""
     np.save(tmp_path / "newline.npy", np.arange(6, dtype=np.float32))
     graph = SimpleNamespace(output=SimpleNamespace(shape=(1, 4, 6)))
-    return Bundle(tmp_path, SimpleNamespace(vision=SimpleNamespace(image_newline="newline.npy", graphs=[graph])))
+    vision = SimpleNamespace(image_newline="newline.npy", graphs=[graph])
+    return Bundle(tmp_path, SimpleNamespace(vision=vision, files=FilesAsTheyAre(tmp_path)))
 
 
 def test_the_newline_is_read(tiled):

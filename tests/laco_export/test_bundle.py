@@ -12,6 +12,7 @@ from laco_export.bundle import Decoder, Manifest, TensorSpec, Vision, VisionGrap
 from laco_export.embedding_table import EmbeddingStorage, StoredTensor
 from laco_export.errors import BundleError, OutputExistsError
 from laco_export.preprocessing import ImagePreprocessing
+from laco_export.verified_files import BundleChangedError
 
 GRAPH = VisionGraph(
     "vision_b1.onnx",
@@ -207,12 +208,6 @@ def test_a_bundle_can_be_moved(folder, tmp_path):
     open_bundle(tmp_path / "elsewhere")
 
 
-def test_python_3_10_hashes_the_same(folder):
-    path = folder / "vision.data"
-    with open(path, "rb") as file:
-        assert bundles._sha256_blocks(file) == bundles.sha256_of(path)
-
-
 def sealed(folder, place, value):
     """Set one field of the manifest, as ``("vision", "graphs", 0, "batch")``, and seal it again."""
     document = json.loads((folder / "laco.json").read_text(encoding="utf-8"))
@@ -374,3 +369,40 @@ def test_a_decoder_of_an_older_version_is_told_as_such(folder):
     document["decoder"]["embedding_table"] = "llm/embed_tokens.npy"
     with pytest.raises(BundleError, match="older laco-export"):
         bundles._manifest_from(document)
+
+
+def zero(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def test_what_is_opened_is_what_was_verified(folder):
+    bundle = open_bundle(folder)
+    assert bundle.read("vision.data") == (folder / "vision.data").read_bytes()
+    with bundle.unchanged("vision.data"):
+        pass
+    zero(folder / "vision.data")
+    bundle.require_unchanged("golden.npz")
+    for use in (lambda: bundle.read("vision.data"), bundle.require_unchanged):
+        with pytest.raises(BundleChangedError, match="was replaced or changed after it was verified") as refusal:
+            use()
+        assert "vision.data" in refusal.value.given
+
+
+def test_a_change_is_told_in_the_place_of_the_error_that_it_causes(folder):
+    bundle = open_bundle(folder)
+    with pytest.raises(KeyError), bundle.unchanged("vision.data"):
+        raise KeyError("not of the files")
+    with pytest.raises(BundleChangedError), bundle.unchanged("vision.data"):
+        zero(folder / "vision.data")
+        raise ValueError("what a parser makes of zeros")
+
+
+def test_a_folder_that_holds_another_bundle_is_noticed(folder, tmp_path):
+    bundle = open_bundle(folder)
+    assert not bundle.is_replaced()
+    shutil.move(folder, tmp_path / "elsewhere")
+    assert bundle.is_replaced()
+    shutil.copytree(tmp_path / "elsewhere", folder)
+    assert not bundle.is_replaced()  # the same again
+    write_manifest(folder, dataclasses.replace(bundle.manifest, notes=["another"]))
+    assert bundle.is_replaced()

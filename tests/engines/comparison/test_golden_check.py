@@ -7,7 +7,7 @@ import pytest
 
 from laco_engines.comparison.golden_check import GoldenCheck, check_golden, compare_samples, tolerance
 from laco_engines.runtimes import open_runtime
-from laco_export.bundle import open_bundle, read_manifest
+from laco_export.bundle import open_bundle, read_manifest, write_manifest
 from laco_export.errors import BundleError
 from laco_export.golden import read_golden
 
@@ -82,12 +82,12 @@ def test_samples_are_compared_at_their_tokens(bundle):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"nothing"])
-def test_a_golden_file_that_cannot_be_read_is_an_error(bundle_folder, tmp_path, content):
-    (tmp_path / "golden.npz").write_bytes(content)
-    manifest = read_manifest(bundle_folder)
-    broken = SimpleNamespace(path=tmp_path, manifest=manifest, file=lambda name: tmp_path / name)
+def test_a_golden_file_that_cannot_be_read_is_an_error(rewritten, content):
+    folder = rewritten()
+    (folder / "golden.npz").write_bytes(content)
+    write_manifest(folder, read_manifest(folder))
     with pytest.raises(BundleError, match=r"golden\.npz' cannot be read"):
-        read_golden(broken)
+        read_golden(open_bundle(folder))
 
 
 def test_it_needs_no_torch():

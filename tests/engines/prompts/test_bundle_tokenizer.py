@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from files_as_they_are import FilesAsTheyAre
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from laco_engines.prompts.bundle_tokenizer import open_tokenizer, token_ids
@@ -20,7 +21,7 @@ def save(tmp_path):
         tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
         change(tokenizer)
         tokenizer.save(str(tmp_path / "tokenizer.json"))
-        manifest = SimpleNamespace(files={"tokenizer.json": {}}, decoder=SimpleNamespace(vocab_size=rows))
+        manifest = SimpleNamespace(files=FilesAsTheyAre(tmp_path), decoder=SimpleNamespace(vocab_size=rows))
         return Bundle(tmp_path, manifest)
 
     return make
@@ -37,7 +38,7 @@ def test_a_sound_tokenizer(save):
 
 def test_a_bundle_without_one(save):
     bundle = save()
-    bundle.manifest.files.clear()
+    bundle.file("tokenizer.json").unlink()
     with pytest.raises(BundleError, match=r"has no tokenizer\.json"):
         open_tokenizer(bundle)
 

@@ -218,7 +218,7 @@ def test_until_the_models_are_loaded_requests_are_sent_away(gated, bundle):
         reply = await client.ask()
         assert (reply.status, reply.error["code"]) == (503, "not_ready")
         ready = await client.request("GET", "/health/ready")
-        assert (ready.status, ready.json) == (503, {"status": "loading"})
+        assert (ready.status, ready.json) == (503, {"status": "loading", "bundle": "unchanged"})
         loaded.set()
         await until(lambda: service.status == "ready")
         gated.gate.set()
@@ -370,3 +370,36 @@ def test_metrics_count_requests_and_tokens(running, gated):
         assert "laco_requests_held 0.0" in text
 
     running(check)
+
+
+def test_a_bundle_that_was_replaced_is_told_once_and_goes_on_answering(bundle, gated, tmp_path, capsys):
+    import shutil
+
+    from laco_engines.serving.app import make_app
+    from laco_engines.serving.service import Service
+    from laco_engines.serving.settings import ServeSettings
+    from laco_export.bundle import open_bundle
+
+    from .conftest import Client
+
+    async def check():
+        opened = open_bundle(shutil.copytree(bundle.path, tmp_path / "bundle"))
+        service = Service(opened, gated.prompter, ServeSettings(), load=lambda: gated, model="tiny")
+        client = Client(make_app(service))
+        service.start()
+        gated.gate.set()
+        await until(lambda: service.status == "ready")
+        fingerprint = (await client.ask()).json["system_fingerprint"]
+        assert (await client.request("GET", "/health")).json == {"status": "ready", "bundle": "unchanged"}
+        assert "was replaced" not in capsys.readouterr().err
+        shutil.rmtree(opened.path)
+        for _ in range(2):
+            health = await client.request("GET", "/health/ready")
+            assert (health.status, health.json) == (200, {"status": "ready", "bundle": "replaced"})
+            answer = await client.ask()
+            assert (answer.status, answer.json["system_fingerprint"]) == (200, fingerprint)
+        said = " ".join(capsys.readouterr().err.split())
+        assert said.count("was replaced or removed: answers go on") == 1
+        service.stop(30)
+
+    asyncio.run(check())

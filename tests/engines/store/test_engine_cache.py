@@ -57,3 +57,14 @@ def test_kernels_without_an_engine_go(cache):
     stored.path.with_suffix(".json").unlink()
     store(cache, capabilities=(86,))
     assert kernels(cache) == []
+
+
+@pytest.mark.parametrize(
+    "change", [lambda path: path.write_bytes(b"another"), lambda path: path.unlink()], ids=["changed", "removed"]
+)
+def test_an_engine_is_what_was_stored_when_it_is_read(cache, change):
+    stored = store(cache)
+    assert stored.read() == stored.path.read_bytes()
+    change(stored.path)
+    with pytest.raises(RuntimeError, match=r"\.engine' "):
+        stored.read()
