@@ -13,7 +13,7 @@ from laco_export.number_formats import NumberFormat
 from .options import CalibrationOptions
 from .quantizing import Placement, QuantizedForm
 from .source.held_out import Division
-from .source.picture_set import PictureSet
+from .source.picture_set import PictureFile, PictureSet
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,16 @@ class CalibrationContext:
     def base_graph(self) -> Path:
         """The FP32 graph's file, at batch 1."""
         return self.bundle.file(self.bundle.manifest.vision.graphs[0].file)
+
+    def unseen_judges(self, calibrated_on: Collection[str]) -> list[PictureFile]:
+        """The judging pictures that are not among those of the SHA-256s ``calibrated_on``; all for weights alone."""
+        seen = () if self.weights_only else {*calibrated_on, *(picture.sha256 for picture in self.division.observed)}
+        return [picture for picture in self.division.judging if picture.sha256 not in seen]
+
+    @property
+    def golden_seen(self) -> tuple[str, ...]:
+        """The golden pictures that are calibrated on too; none for weights alone."""
+        return () if self.weights_only else self.division.golden_seen
 
     def placement(self, blocks: Collection[str], ranges: Mapping[str, tuple[float, float]]) -> Placement:
         """What is quantised where ``blocks`` are, to ``ranges`` (input → the range that is kept of it)."""

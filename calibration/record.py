@@ -17,6 +17,7 @@ from .observation import Observation, SmoothedGraph
 from .selection import Selection
 from .sensitivity import Sensitivity
 from .statistics.records import STATISTICS_NAME
+from .verification import tolerance_of
 
 
 def calibration_record(
@@ -45,9 +46,13 @@ def calibration_record(
         "pictures": len(statistics.pictures),
         "broken_pictures": len(context.picture_set.broken),
         "duplicate_pictures": context.picture_set.duplicates,
+        "flat_pictures": len(context.picture_set.flat),
+        "copied_pictures": len(context.picture_set.copies),
         "judged_on": [picture.sha256 for picture in context.division.judging],
+        "held_out": len(context.unseen_judges(statistics.pictures)),
         "judged": asdict(error),
         "points": error.points,
+        "golden": _golden(context, selection),
         "answers": None if selection.answers is None else asdict(selection.answers),
         "smoothing_equal_in_fp32": None if smoothing_error is None else asdict(smoothing_error),
         "time": "unmeasured" if times is None else "measured",
@@ -55,6 +60,16 @@ def calibration_record(
         "milliseconds": None if times is None else {name: series.to_dict() for name, series in times.items()},
         "blocks": [_block(block, smoothed, observation, sensitivity, selection) for block in smoothed.blocks],
         "linears": _linears(context, smoothed, observation, selection),
+    }
+
+
+def _golden(context: CalibrationContext, selection: Selection) -> dict:
+    """The file on the golden pictures."""
+    return {
+        "pictures": context.division.golden,
+        "calibrated_on": len(context.golden_seen),
+        "points": selection.golden.points,
+        "share_of_tolerance": selection.golden.share_used(tolerance_of(context.options.max_drop)),
     }
 
 

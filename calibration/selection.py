@@ -1,7 +1,9 @@
 """Selection and quantization: blocks are chosen and written, until the file itself is within the budget.
 
-The errors of blocks were judged by torch's kernels in FP32. What is handed out is judged as it stands: its features,
-the answers that it gives, and its time. Where it is worse than its blocks promised, the budget for choosing shrinks.
+The errors of blocks were judged by torch's kernels in FP32, and on the judging pictures alone. What is handed out is
+judged as it stands: its features, those of the golden pictures against PyTorch's as ``laco-engine diff`` will compare
+them, the answers that it gives, and its time. Where it is worse than its blocks promised, the budget for choosing
+shrinks.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import numpy as np
 
 from laco_engines.timing import Series
 from laco_export.bundle import Vision, write_manifest
+from laco_export.exporter.external_data import graph_from_file
 from laco_export.onnx_session import open_session
 from laco_export.quiet import quiet
 
@@ -23,10 +26,12 @@ from .blocks.choice import Choice, choose_blocks
 from .context import CalibrationContext
 from .errors import NotWorthItError
 from .observation import Observation, SmoothedGraph
+from .quantizing import Placement
 from .quantizing.quantized_graphs import QuantizedGraphs, carry
+from .quantizing.written_numbers import check_written
 from .sensitivity import Sensitivity
 from .source.picture_set import PictureQuestion
-from .verification import judge_graph
+from .verification import GoldenJudgement, judge_graph, judge_on_golden, tolerance_of
 
 _MOST_QUESTIONS = 300
 """Asked of both bundles, evenly spaced: each answer takes up to a second."""
@@ -43,6 +48,7 @@ class Selection:
         choice: the blocks.
         vision: the manifest's record of the graphs, which stand in the context's folder.
         error: of the file on the judging pictures.
+        golden: the file on the golden pictures.
         answers: of the new bundle beside FP32's; None where nothing could be asked.
         times: ``base`` and ``eight_bit`` as a whole; None where the target's device is not here.
     """
@@ -50,6 +56,7 @@ class Selection:
     choice: Choice
     vision: Vision
     error: FeatureError
+    golden: GoldenJudgement
     answers: answers.AnswerScore | None
     times: dict[str, Series] | None
 
@@ -65,30 +72,68 @@ def select(
     options = context.options
     graphs = QuantizedGraphs(context.bundle, options.target, smoothed.scales, context.division.tiles)
     comparison = _AnswerComparison(context)
-    budget = options.max_drop
+    budget, tolerance, reason = options.max_drop, tolerance_of(options.max_drop), ""
     for _ in range(_ATTEMPTS):
         with context.steps.step("select the blocks"):
-            choice = _choose(context, sensitivity, budget)
+            choice = _choose(context, sensitivity, budget, reason)
+        placement = context.placement(choice.blocks, observation.ranges)
         with context.steps.step("quantize the graphs"):
-            vision = graphs.write(context.folder, context.placement(choice.blocks, observation.ranges))
+            vision = graphs.write(context.folder, placement)
+            _check_numbers(context, smoothed, observation, placement, vision)
         error = _judge_file(context, sensitivity, vision)
+        with context.steps.step("compare with PyTorch's golden features"):
+            golden = judge_on_golden(context.bundle, context.folder, vision, smoothed.scales, half=context.half)
         score = comparison.score(vision) if error.points < 100 else None
-        points = max(error.points, score.points if score else 0.0)
-        if points <= options.max_drop or options.all_int8:
-            return Selection(choice, vision, error, score, _time_whole(context, sensitivity, vision))
-        budget *= min(0.7, 0.9 * options.max_drop / points)
-    reason = f"the graph loses {points:.3g} points even with {len(choice.blocks)} blocks"
+        shares = {  # of what each may lose
+            f"{error.points:.3g} points": error.points / options.max_drop,
+            f"{golden.points:.3g} points on the golden pictures": golden.share_used(tolerance),
+            f"{score.points if score else 0:.3g} points of right answers": (score.points if score else 0)
+            / options.max_drop,
+        }
+        lost = max(shares, key=shares.get)
+        if shares[lost] <= 1 or options.all_int8:
+            if golden.share_used(tolerance) > 1:
+                context.notes.append(_fails_diff(context, golden))
+            return Selection(choice, vision, error, golden, score, _time_whole(context, sensitivity, vision))
+        budget *= min(0.7, 0.9 / shares[lost])
+        reason = f"the graph loses {lost} even with {len(choice.blocks)} blocks"
     raise _not_worth_it(context, sensitivity, reason)
 
 
-def _choose(context: CalibrationContext, sensitivity: Sensitivity, budget: float) -> Choice:
-    """The fastest set of blocks within ``budget`` points, or all of them where that was asked for."""
+def _check_numbers(
+    context: CalibrationContext,
+    smoothed: SmoothedGraph,
+    observation: Observation,
+    placement: Placement,
+    vision: Vision,
+) -> None:
+    histograms = {name: tensor.histogram for name, tensor in observation.statistics.tensors.items()}
+    seen = {name: (histogram.low, histogram.high) for name, histogram in histograms.items()}
+    with quiet():
+        written = graph_from_file(context.folder / vision.graphs[0].file)
+        check_written(written, smoothed.graph, placement, seen, half_scales=context.form.half_scales)
+
+
+def _fails_diff(context: CalibrationContext, golden: GoldenJudgement) -> str:
+    return (
+        f"--all-int8 hands out what is over the budget: {golden.points:.3g} points on the golden pictures, of "
+        f"{context.options.max_drop:g} allowed; laco-engine diff says so too"
+    )
+
+
+def _choose(context: CalibrationContext, sensitivity: Sensitivity, budget: float, reason: str) -> Choice:
+    """The fastest set of blocks within ``budget`` points, or all of them where that was asked for.
+
+    Args:
+        reason: why the choice before was not handed out; empty for the first.
+    """
     if context.options.all_int8:
         return Choice(tuple(sensitivity.errors), sensitivity.judge.together(list(sensitivity.errors)), {})
     choice = choose_blocks(sensitivity.errors, sensitivity.times, budget, sensitivity.judge.together)
     if not choice.blocks:
         gains = "" if sensitivity.times is None else " and gains time"
-        raise _not_worth_it(context, sensitivity, f"no block stays within {budget:.3g} points{gains}")
+        reason = reason or f"no block stays within {budget:.3g} points{gains}"
+        raise _not_worth_it(context, sensitivity, reason)
     return choice
 
 

@@ -108,6 +108,13 @@ _CALIBRATION = RecordField(
         **dict.fromkeys(("half_scales", "attention"), _FLAG),
         **dict.fromkeys(("source_graph_sha256", "statistics_sha256"), _SHA256),
         **dict.fromkeys(("pictures", "broken_pictures", "duplicate_pictures"), _COUNT),
+        **dict.fromkeys(("flat_pictures", "copied_pictures", "held_out"), _COUNT),
+        "golden": RecordField(
+            optional={
+                **dict.fromkeys(("pictures", "calibrated_on"), _COUNT),
+                **dict.fromkeys(("points", "share_of_tolerance"), _MAYBE),
+            }
+        ),
         "max_drop": NumberField(0, 100),
         "statistics": NullableField(_FILE),
         "judged_on": ListField(_SHA256),
