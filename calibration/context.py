@@ -9,6 +9,7 @@ from pathlib import Path
 from laco_export.bundle import Bundle
 from laco_export.console import Steps
 from laco_export.number_formats import NumberFormat
+from laco_export.onnx_session import products_saturate
 
 from .options import CalibrationOptions
 from .quantizing import Placement, QuantizedForm
@@ -44,7 +45,18 @@ class CalibrationContext:
 
     @property
     def number_format(self) -> NumberFormat:
-        return self.form.formats[self.options.number_format]
+        return self.form.portable if self.options.portable else self.form.formats[self.options.number_format]
+
+    @property
+    def twin_format(self) -> NumberFormat | None:
+        """Of the graph beside it, for processors whose product of uint8 and int8 saturates; None without one."""
+        wanted = self.options.number_format == "int8" and not self.options.portable
+        return self.form.portable if wanted else None
+
+    @property
+    def format_here(self) -> NumberFormat:
+        """The one of the two that this processor will run."""
+        return self.twin_format if self.twin_format is not None and products_saturate() else self.number_format
 
     @property
     def weights_only(self) -> bool:

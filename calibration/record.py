@@ -11,6 +11,7 @@ from dataclasses import asdict
 from laco_export.machine import cpu_title
 from laco_export.number_formats import scaling
 
+from .blocks.block_errors import FeatureError
 from .context import CalibrationContext
 from .graph.linear_layers import Block
 from .observation import Observation, SmoothedGraph
@@ -53,6 +54,7 @@ def calibration_record(
         "judged": asdict(error),
         "points": error.points,
         "golden": _golden(context, selection),
+        "twin": _twin(selection),
         "answers": None if selection.answers is None else asdict(selection.answers),
         "smoothing_equal_in_fp32": None if smoothing_error is None else asdict(smoothing_error),
         "time": "unmeasured" if times is None else "measured",
@@ -71,6 +73,14 @@ def _golden(context: CalibrationContext, selection: Selection) -> dict:
         "points": selection.golden.points,
         "share_of_tolerance": selection.golden.share_used(tolerance_of(context.options.max_drop)),
     }
+
+
+def _twin(selection: Selection) -> dict | None:
+    """The graph with weights of seven bits, where there is one."""
+    if selection.twin is None:
+        return None
+    golden = FeatureError(selection.twin.golden.cosine, selection.twin.golden.norm_ratio)
+    return {"points": selection.twin.error.points, "golden_points": golden.points}
 
 
 def _block(

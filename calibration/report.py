@@ -53,6 +53,8 @@ class CalibrationReport:
             f"{record['points']:.3g} points of {record['max_drop']:g} allowed",
         )
         facts.add_row("golden pictures", _golden(record["golden"]))
+        if record["twin"]:
+            facts.add_row("without VNNI", _twin(record["twin"]))
         if record["answers"]:
             facts.add_row("answers", _answers(record["answers"]))
         if times:
@@ -84,6 +86,10 @@ def _golden(golden: dict) -> str:
     share = golden["share_of_tolerance"]
     verdict = "" if share <= 1 else ": more than laco-engine diff allows"
     return f"{golden['points']:.3g} points on the worst of {golden['pictures']}, against PyTorch{verdict}"
+
+
+def _twin(twin: dict) -> str:
+    return f"weights of seven bits: {twin['points']:.3g} points, {twin['golden_points']:.3g} on the golden pictures"
 
 
 def _answers(score: dict) -> str:

@@ -20,7 +20,7 @@ from laco_engines.comparison.golden_check import pixel_values
 from laco_engines.runtimes import OnnxRuntimeVision
 from laco_export.agreement import Agreement, Tolerance, agreement
 from laco_export.agreement import worst_of as worst_agreement
-from laco_export.bundle import IMAGE_FEATURES, PIXEL_VALUES, Bundle, Vision
+from laco_export.bundle import IMAGE_FEATURES, PIXEL_VALUES, Bundle, Vision, sha256_of
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
 from laco_export.exporter.interpreter import GraphInterpreter
 from laco_export.exporter.runners import interpreted_features, onnxruntime_features
@@ -86,8 +86,11 @@ def golden_features(bundle: Bundle, folder: Path, vision: Vision) -> Agreement:
         folder, vision: the graphs, and the manifest's record of them.
     """
     golden = read_golden(bundle)
+    read = {*(graph.file for graph in vision.graphs), vision.weights}
+    files = {name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in read}
+    made = Bundle(folder, replace(bundle.manifest, vision=vision, files=files))
     with quiet():
-        runtime = OnnxRuntimeVision(Bundle(folder, replace(bundle.manifest, vision=vision)), provider="cpu")
+        runtime = OnnxRuntimeVision(made, provider="cpu")
         computed = runtime.encode(pixel_values(bundle, golden.pictures))
     pairs = zip(golden.image_features, computed, strict=True)
     return worst_agreement([agreement(IMAGE_FEATURES, *pair) for pair in pairs])
@@ -120,7 +123,8 @@ def judge_on_golden(
 ) -> GoldenJudgement:
     """Judge the graphs ``vision`` in ``folder`` on the golden pictures, in each arithmetic that may run them."""
     proof, proved = golden_proof(bundle, folder / vision.graphs[0].file, scales, vision.ir_version, half=half)
-    return GoldenJudgement(proof, (proved, golden_features(bundle, folder, vision)))
+    alone = replace(vision, twin=None)  # which another processor would run in its place
+    return GoldenJudgement(proof, (proved, golden_features(bundle, folder, alone)))
 
 
 def golden_proof(

@@ -21,6 +21,8 @@ from .field_types import (
 )
 
 VISION_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8", "w8", "w4")
+EIGHT_BIT_PRODUCTS, SEVEN_BIT_PRODUCTS = "u8s8", "u8s7"
+"""Of the manifest's ``vision.products``."""
 DECODER_DTYPES = ("fp32", "fp16", "int8", "int4")
 """Of the manifest's ``decoder.precision``."""
 
@@ -128,6 +130,7 @@ _CALIBRATION = RecordField(
                 }
             )
         ),
+        "twin": NullableField(RecordField(optional=dict.fromkeys(("points", "golden_points"), _MAYBE))),
         "smoothing_equal_in_fp32": NullableField(RecordField(optional=_FEATURE_ERROR)),
         "milliseconds": NullableField(MapField(_SERIES)),
         "blocks": ListField(
@@ -182,6 +185,8 @@ _VISION = RecordField(
         "fallback": NullableField(
             RecordField({"precision": TextField(VISION_PRECISIONS), "weights": _FILE, "graphs": _GRAPHS})
         ),
+        "products": NullableField(TextField((EIGHT_BIT_PRODUCTS, SEVEN_BIT_PRODUCTS))),
+        "twin": NullableField(RecordField({"products": TextField((SEVEN_BIT_PRODUCTS,)), "graphs": _GRAPHS})),
     },
 )
 

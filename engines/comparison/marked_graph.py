@@ -13,6 +13,7 @@ from laco_export.errors import ExportError, telling_line
 from laco_export.onnx_session import open_session
 
 from ..runtimes import RuntimeMissingError
+from ..store.processor_form import form_for_processor, multiplies_exactly
 
 
 def boundary_tensors(bundle: Bundle, pixel_values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
@@ -32,6 +33,7 @@ def boundary_tensors(bundle: Bundle, pixel_values: np.ndarray, names: list[str])
         raise RuntimeMissingError(
             f"--blocks needs {error.name}, which is not installed", todo="pip install onnx onnxruntime"
         ) from None
+    bundle, _ = form_for_processor(bundle)
     graph = next(graph for graph in bundle.manifest.vision.graphs if graph.batch == 1)
     proto = onnx.load(str(bundle.file(graph.file)), load_external_data=False)
     inferred = onnx.shape_inference.infer_shapes(proto)
@@ -40,7 +42,8 @@ def boundary_tensors(bundle: Bundle, pixel_values: np.ndarray, names: list[str])
         raise ExportError(f"'{graph.file}' does not have the boundaries of its golden file", given=", ".join(missing))
     proto.graph.output.extend(value_infos[name] for name in names)
     try:
-        session = open_session(proto.SerializeToString(), weights_folder=bundle.path)
+        exact = not multiplies_exactly(bundle)
+        session = open_session(proto.SerializeToString(), weights_folder=bundle.path, exact_products=exact)
     except Exception as error:  # onnxruntime raises many kinds
         raise RuntimeMissingError(
             f"ONNX Runtime's CPU provider cannot run '{graph.file}' with its blocks marked",
