@@ -1,0 +1,84 @@
+"""A copy of the sources with a fault planted into it, whose commands are run in processes of their own.
+
+::
+
+    FAULTS = {"weights lost": Edit("engines/generation/decoder.py", "what stands there once", "what stands there then")}
+
+    source = plant(tmp_path / "source", FAULTS["weights lost"])
+    message = source.refusal("laco-engine", "diff", bundle_folder)      # exit 1, no traceback; what it said
+
+A test that finds a fault may share the fault's cause with what it tests. This asks the commands themselves: would a
+user have been told?
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from source_tree import PACKAGES, ROOT
+
+COMMANDS = {
+    "laco-export": "laco_export.cli",
+    "laco-train": "laco_training.cli",
+    "laco-engine": "laco_engines.cli",
+    "laco-calibrate": "laco_calibration.cli",
+}
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A fault.
+
+    Attributes:
+        file: the source's path from the root of the repository.
+        old: text that stands in it exactly once; new: what takes its place.
+    """
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class PlantedSource:
+    """The packages under ``folder``, by the names that they install under."""
+
+    folder: Path
+
+    def run(self, command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run one of :data:`COMMANDS` of the copy, as a user would."""
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            [sys.executable, "-m", COMMANDS[command], *map(str, arguments)],
+            cwd=self.folder,
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=600,
+        )
+
+    def refusal(self, command: str, *arguments: object) -> str:
+        """What the command says, all on one line, where it refuses; everything else fails the test."""
+        done = self.run(command, *arguments)
+        said = " ".join(f"{done.stdout}\n{done.stderr}".split())
+        assert done.returncode == 1, f"{command} gave {done.returncode}: {said}"
+        assert "Traceback" not in said, said
+        return said
+
+
+def plant(folder: Path, *edits: Edit) -> PlantedSource:
+    """Copy the sources into ``folder``, which is new, and plant the faults."""
+    for name, package in PACKAGES.items():
+        shutil.copytree(ROOT / name, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for edit in edits:
+        top, _, rest = edit.file.partition("/")
+        path = folder / PACKAGES[top] / rest
+        text = path.read_text(encoding="utf-8")
+        assert text.count(edit.old) == 1, f"{edit.file} has it {text.count(edit.old)} times: {edit.old}"
+        path.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
+    return PlantedSource(folder)
