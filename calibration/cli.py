@@ -72,6 +72,11 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     numbers.add_argument("--weights-only", choices=("int8", "int4"), help="smaller weights, activations as they are")
     parser.add_argument("--all-int8", action="store_true", help="every block, whatever it costs or gains")
     parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="for ort-cpu: weights of seven bits, as fast and exact without VNNI, in one graph in the place of two",
+    )
+    parser.add_argument(
         "--attention",
         action="store_true",
         help="attention's MatMuls too, in blocks of at most 512 tokens (TensorRT; a merge may make it so)",
@@ -149,6 +154,7 @@ def _run(args: argparse.Namespace) -> None:
         max_drop=args.max_drop,
         number_format=number_format,
         all_int8=args.all_int8,
+        portable=args.portable,
         attention=args.attention,
         smoothing=args.smoothing,
         statistics=args.statistics,

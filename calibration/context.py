@@ -9,11 +9,12 @@ from pathlib import Path
 from laco_export.bundle import Bundle
 from laco_export.console import Steps
 from laco_export.number_formats import NumberFormat
+from laco_export.onnx_session import products_saturate
 
 from .options import CalibrationOptions
 from .quantizing import Placement, QuantizedForm
 from .source.held_out import Division
-from .source.picture_set import PictureSet
+from .source.picture_set import PictureFile, PictureSet
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,18 @@ class CalibrationContext:
 
     @property
     def number_format(self) -> NumberFormat:
-        return self.form.formats[self.options.number_format]
+        return self.form.portable if self.options.portable else self.form.formats[self.options.number_format]
+
+    @property
+    def twin_format(self) -> NumberFormat | None:
+        """Of the graph beside it, for processors whose product of uint8 and int8 saturates; None without one."""
+        wanted = self.options.number_format == "int8" and not self.options.portable
+        return self.form.portable if wanted else None
+
+    @property
+    def format_here(self) -> NumberFormat:
+        """The one of the two that this processor will run."""
+        return self.twin_format if self.twin_format is not None and products_saturate() else self.number_format
 
     @property
     def weights_only(self) -> bool:
@@ -60,6 +72,16 @@ class CalibrationContext:
     def base_graph(self) -> Path:
         """The FP32 graph's file, at batch 1."""
         return self.bundle.file(self.bundle.manifest.vision.graphs[0].file)
+
+    def unseen_judges(self, calibrated_on: Collection[str]) -> list[PictureFile]:
+        """The judging pictures that are not among those of the SHA-256s ``calibrated_on``; all for weights alone."""
+        seen = () if self.weights_only else {*calibrated_on, *(picture.sha256 for picture in self.division.observed)}
+        return [picture for picture in self.division.judging if picture.sha256 not in seen]
+
+    @property
+    def golden_seen(self) -> tuple[str, ...]:
+        """The golden pictures that are calibrated on too; none for weights alone."""
+        return () if self.weights_only else self.division.golden_seen
 
     def placement(self, blocks: Collection[str], ranges: Mapping[str, tuple[float, float]]) -> Placement:
         """What is quantised where ``blocks`` are, to ``ranges`` (input → the range that is kept of it)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,7 +144,8 @@ def observe_pictures(context: CalibrationContext, smoothed: SmoothedGraph) -> St
     """Stream every Linear's input into histograms, picture by picture; of no picture for weights alone.
 
     Raises:
-        CalibrationError: the model computes inf or NaN; too few pictures could be read.
+        CalibrationError: the model computes inf or NaN; too few pictures could be read; no picture is left to judge on
+            that ranges are not cut to.
     """
     options, statistics = context.options, smoothed.earlier
     if statistics is None:
@@ -156,6 +157,7 @@ def observe_pictures(context: CalibrationContext, smoothed: SmoothedGraph) -> St
         return statistics
     seen, progress = set(statistics.pictures), options.progress_file
     todo = [picture for picture in context.division.observed if picture.sha256 not in seen]
+    _require_unseen_judges(context, seen)
     with context.steps.step("observe the pictures", len(todo)) as advance, quiet():
         statistics.save(progress)  # an interrupted run keeps its smoothing
         observe(smoothed.graph, context.bundle, context.picture_set, todo, statistics, keep=progress, advance=advance)
@@ -169,9 +171,25 @@ def observe_pictures(context: CalibrationContext, smoothed: SmoothedGraph) -> St
     return statistics
 
 
+def _require_unseen_judges(context: CalibrationContext, seen: Collection[str]) -> None:
+    """Refuse to call accurate what was judged by nothing but the pictures that its ranges are cut to."""
+    if context.unseen_judges(seen) or len(context.golden_seen) < context.division.golden:
+        return
+    raise CalibrationError(
+        "there is no picture to judge on that is not calibrated on as well",
+        given=f"{len(context.division.observed)} different pictures, the bundle's {context.division.golden} golden "
+        "ones among them",
+        allowed="a picture more than --method needs, or a bundle with other golden pictures",
+        todo="give more pictures, or export without --images",
+    )
+
+
 def _note_judges_that_were_seen(context: CalibrationContext, statistics: Statistics) -> None:
-    both = {picture.sha256 for picture in context.division.judging} & set(statistics.pictures)
-    if both:
-        held_out = context.division.held_out
-        why = "the earlier statistics saw them" if held_out else "too few were given to hold some back"
-        context.notes.append(f"judged on pictures that were also calibrated on ({len(both)}): {why}")
+    judging, unseen = context.division.judging, context.unseen_judges(statistics.pictures)
+    if len(unseen) < len(judging):
+        fewer = len(context.division.held_out) < len(judging)
+        why = "too few were given to hold more back" if fewer else "the earlier statistics saw them"
+        both = len(judging) - len(unseen)
+        context.notes.append(f"judged on pictures that were also calibrated on ({both} of {len(judging)}): {why}")
+    if context.golden_seen:
+        context.notes.append(f"golden pictures that were also calibrated on: {', '.join(context.golden_seen)}")

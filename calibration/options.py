@@ -38,6 +38,8 @@ class CalibrationOptions:
             on the worst judging picture, and right answers where there are questions with answers.
         number_format: ``int8``, ``fp8`` (``--fp8``), ``w8`` or ``w4`` (``--weights-only``).
         all_int8: every block in eight bits, whatever it costs or gains (``--all-int8``).
+        portable: weights of seven bits alone (``--portable``; ``ort-cpu``, INT8): one graph that is exact and fast on
+            processors with and without VNNI, in the place of two.
         attention: attention's MatMuls too, where the sequence is at most
             :data:`~.graph.linear_layers.MAX_ATTENTION_TOKENS` long (``--attention``; TensorRT's targets).
         smoothing: look for outlier channels and fold them away (``--no-smoothing`` turns it off).
@@ -59,6 +61,7 @@ class CalibrationOptions:
     max_drop: float = 1.0
     number_format: str = "int8"
     all_int8: bool = False
+    portable: bool = False
     attention: bool = False
     smoothing: bool = True
     statistics: list[Path] = field(default_factory=list)
@@ -108,6 +111,12 @@ class CalibrationOptions:
                 f"--target {self.target} does not read the operators of {_ASKED_BY[self.number_format]}",
                 given=f"opset {self.form.opset[self.number_format]}",
                 allowed=", ".join(_targets_that_read(self.number_format)),
+            )
+        if self.portable and not (self.form.portable and self.number_format == "int8"):
+            raise UsageError(
+                "--portable is for INT8 on a CPU: what other graphs compute does not depend on VNNI",
+                given=f"--target {self.target}, {_ASKED_BY[self.number_format]}",
+                allowed="--target ort-cpu",
             )
         if self.attention and not (self.form.takes_attention and self.number_format in ("int8", "fp8")):
             raise UsageError("--attention is for TensorRT in INT8 or FP8", given=f"--target {self.target}")

@@ -4,7 +4,8 @@
 
 verify the bundle → find the pictures, hold some back to judge on → smoothing and observation (:mod:`.observation`) →
 ranges (:mod:`.range_choice`) → sensitivity of each block (:mod:`.sensitivity`) → selection and quantization, judged as
-a file (:mod:`.selection`) → let TensorRT try it (:mod:`.tensorrt_gate`) → compare with PyTorch → manifest → rename.
+a file, on the golden pictures too (:mod:`.selection`) → let TensorRT try it (:mod:`.tensorrt_gate`) → manifest →
+rename.
 """
 
 from __future__ import annotations
@@ -62,8 +63,7 @@ def calibrate(options: CalibrationOptions) -> CalibrationReport:
         bundle = open_source_bundle(source, options.target, asks_questions=options.questions is not None)
         with new_directory(output, force=options.force, refuse=refuse_to_replace_non_bundle) as folder:
             _require_space(options, bundle, folder)
-            with steps.step("find the pictures"):
-                picture_set, division = _find_pictures(options, bundle)
+            picture_set, division = _find_pictures(options, bundle, steps)
             context = CalibrationContext(options, bundle, output, folder, picture_set, division, steps, notes)
             report = _calibrate(context)
     options.progress_file.unlink(missing_ok=True)
@@ -78,9 +78,8 @@ def _calibrate(context: CalibrationContext) -> CalibrationReport:
     chosen = context.placement(selection.choice.blocks, observation.ranges).node_names(smoothed.graph)
     compiled = compile_quantized_graphs(context, selection.vision, chosen)
     _write_bundle(context, smoothed, observation, sensitivity, selection)
-    proof = _golden_proof(context, smoothed, selection)
     record = calibration_record(context, smoothed, observation, sensitivity, selection)
-    _write_manifest(context, selection, record, proof, compiled)
+    _write_manifest(context, selection, record, compiled)
     return CalibrationReport(context.output, record, context.picture_set.broken, context.notes, context.steps.seconds)
 
 
@@ -98,17 +97,15 @@ def _require_space(options: CalibrationOptions, bundle: Bundle, folder: Path) ->
     require_space(folder, weights * share, place=options.output_folder.absolute().parent)
 
 
-def _find_pictures(options: CalibrationOptions, bundle: Bundle) -> tuple[PictureSet, Division]:
-    picture_set = find_pictures(options.images)
-    if options.questions is not None:
-        picture_set.questions = find_questions(options.questions)
-    return picture_set, divide(picture_set, bundle, limit=options.limit, minimum=minimum_of(options.method))
-
-
-def _golden_proof(context: CalibrationContext, smoothed: SmoothedGraph, selection: Selection) -> dict:
-    path, ir_version = context.folder / selection.vision.graphs[0].file, selection.vision.ir_version
-    with context.steps.step("compare with PyTorch's golden features"):
-        return verification.golden_proof(context.bundle, path, smoothed.scales, ir_version, half=context.half)
+def _find_pictures(options: CalibrationOptions, bundle: Bundle, steps: Steps) -> tuple[PictureSet, Division]:
+    with steps.step("find the pictures"):
+        picture_set = find_pictures(options.images)
+        if options.questions is not None:
+            picture_set.questions = find_questions(options.questions)
+    looked_at = len(picture_set.pictures) if options.limit is None else min(options.limit, len(picture_set.pictures))
+    with steps.step("tell the pictures apart", looked_at) as advance:
+        minimum = minimum_of(options.method)
+        return picture_set, divide(picture_set, bundle, limit=options.limit, minimum=minimum, advance=advance)
 
 
 def _write_bundle(
@@ -134,9 +131,7 @@ def _write_bundle(
     save_chart(chart, context.folder / _PLOT_NAME)
 
 
-def _write_manifest(
-    context: CalibrationContext, selection: Selection, record: dict, proof: dict, compiled: list[dict]
-) -> None:
+def _write_manifest(context: CalibrationContext, selection: Selection, record: dict, compiled: list[dict]) -> None:
     source = context.bundle.manifest
     # What was measured of the FP32 graph's own blocks, or of its compilation, is not this graph's.
     accuracy = {name: measured for name, measured in source.accuracy.items() if name not in ("branches", "also")}
@@ -146,7 +141,7 @@ def _write_manifest(
         source,
         tool_version=__version__,
         vision=replace(selection.vision, calibration=record),
-        accuracy={**accuracy, **verification.with_tolerance(proof, tolerance)},
+        accuracy={**accuracy, **verification.with_tolerance(selection.golden.proof, tolerance)},
         build={"seconds": context.steps.seconds, "compiled": compiled},
         notes=[*notes, *context.notes],
         files={},

@@ -11,12 +11,14 @@ from dataclasses import asdict
 from laco_export.machine import cpu_title
 from laco_export.number_formats import scaling
 
+from .blocks.block_errors import FeatureError
 from .context import CalibrationContext
 from .graph.linear_layers import Block
 from .observation import Observation, SmoothedGraph
 from .selection import Selection
 from .sensitivity import Sensitivity
 from .statistics.records import STATISTICS_NAME
+from .verification import tolerance_of
 
 
 def calibration_record(
@@ -45,9 +47,14 @@ def calibration_record(
         "pictures": len(statistics.pictures),
         "broken_pictures": len(context.picture_set.broken),
         "duplicate_pictures": context.picture_set.duplicates,
+        "flat_pictures": len(context.picture_set.flat),
+        "copied_pictures": len(context.picture_set.copies),
         "judged_on": [picture.sha256 for picture in context.division.judging],
+        "held_out": len(context.unseen_judges(statistics.pictures)),
         "judged": asdict(error),
         "points": error.points,
+        "golden": _golden(context, selection),
+        "twin": _twin(selection),
         "answers": None if selection.answers is None else asdict(selection.answers),
         "smoothing_equal_in_fp32": None if smoothing_error is None else asdict(smoothing_error),
         "time": "unmeasured" if times is None else "measured",
@@ -56,6 +63,24 @@ def calibration_record(
         "blocks": [_block(block, smoothed, observation, sensitivity, selection) for block in smoothed.blocks],
         "linears": _linears(context, smoothed, observation, selection),
     }
+
+
+def _golden(context: CalibrationContext, selection: Selection) -> dict:
+    """The file on the golden pictures."""
+    return {
+        "pictures": context.division.golden,
+        "calibrated_on": len(context.golden_seen),
+        "points": selection.golden.points,
+        "share_of_tolerance": selection.golden.share_used(tolerance_of(context.options.max_drop)),
+    }
+
+
+def _twin(selection: Selection) -> dict | None:
+    """The graph with weights of seven bits, where there is one."""
+    if selection.twin is None:
+        return None
+    golden = FeatureError(selection.twin.golden.cosine, selection.twin.golden.norm_ratio)
+    return {"points": selection.twin.error.points, "golden_points": golden.points}
 
 
 def _block(

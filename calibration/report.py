@@ -49,8 +49,12 @@ class CalibrationReport:
         facts.add_row(
             "projector",
             f"cosine {judged['cosine']:.5f}, norm ratio {judged['norm_ratio']:.5f} on the worst of "
-            f"{len(record['judged_on'])} pictures: {record['points']:.3g} points of {record['max_drop']:g} allowed",
+            f"{len(record['judged_on'])} pictures, {record['held_out']} of them not calibrated on: "
+            f"{record['points']:.3g} points of {record['max_drop']:g} allowed",
         )
+        facts.add_row("golden pictures", _golden(record["golden"]))
+        if record["twin"]:
+            facts.add_row("without VNNI", _twin(record["twin"]))
         if record["answers"]:
             facts.add_row("answers", _answers(record["answers"]))
         if times:
@@ -65,7 +69,8 @@ class CalibrationReport:
         observed = f"{record['pictures']} observed, " if record["statistics"] else ""
         facts.add_row(
             "pictures",
-            f"{observed}{len(record['judged_on'])} judged on, {record['duplicate_pictures']} equal ones left out",
+            f"{observed}{len(record['judged_on'])} judged on; left out: {record['duplicate_pictures']} equal, "
+            f"{record['copied_pictures']} nearly equal, {record['flat_pictures']} of one colour",
         )
         for name, reason in list(self.broken.items())[:SHOWN]:
             facts.add_row("broken", f"{name}: {reason}")
@@ -75,6 +80,16 @@ class CalibrationReport:
         for note in self.notes:
             facts.add_row("note", note)
         console.print(facts)
+
+
+def _golden(golden: dict) -> str:
+    share = golden["share_of_tolerance"]
+    verdict = "" if share <= 1 else ": more than laco-engine diff allows"
+    return f"{golden['points']:.3g} points on the worst of {golden['pictures']}, against PyTorch{verdict}"
+
+
+def _twin(twin: dict) -> str:
+    return f"weights of seven bits: {twin['points']:.3g} points, {twin['golden_points']:.3g} on the golden pictures"
 
 
 def _answers(score: dict) -> str:

@@ -1,7 +1,9 @@
 """Selection and quantization: blocks are chosen and written, until the file itself is within the budget.
 
-The errors of blocks were judged by torch's kernels in FP32. What is handed out is judged as it stands: its features,
-the answers that it gives, and its time. Where it is worse than its blocks promised, the budget for choosing shrinks.
+The errors of blocks were judged by torch's kernels in FP32, and on the judging pictures alone. What is handed out is
+judged as it stands: its features, those of the golden pictures against PyTorch's as ``laco-engine diff`` will compare
+them, the answers that it gives, and its time. Where it is worse than its blocks promised, the budget for choosing
+shrinks.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from laco_engines.store.processor_form import form_for_processor, multiplies_exactly
 from laco_engines.timing import Series
-from laco_export.bundle import Vision, write_manifest
+from laco_export.agreement import Agreement
+from laco_export.bundle import Bundle, Vision, graphs_from, write_manifest
+from laco_export.exporter.external_data import graph_from_file
 from laco_export.onnx_session import open_session
 from laco_export.quiet import quiet
 
@@ -23,16 +28,33 @@ from .blocks.choice import Choice, choose_blocks
 from .context import CalibrationContext
 from .errors import NotWorthItError
 from .observation import Observation, SmoothedGraph
+from .quantizing import Placement
 from .quantizing.quantized_graphs import QuantizedGraphs, carry
+from .quantizing.written_numbers import check_written
 from .sensitivity import Sensitivity
 from .source.picture_set import PictureQuestion
-from .verification import judge_graph
+from .verification import GoldenJudgement, golden_features, judge_graph, judge_on_golden, tolerance_of
 
 _MOST_QUESTIONS = 300
 """Asked of both bundles, evenly spaced: each answer takes up to a second."""
 
 _ATTEMPTS = 4
 """Times that blocks are chosen before the command gives up."""
+
+
+@dataclass(frozen=True)
+class TwinJudgement:
+    """The graph for processors whose product of uint8 and int8 saturates.
+
+    Attributes:
+        error: on the judging pictures.
+        golden: on the golden pictures.
+        share_used: of what both may lose.
+    """
+
+    error: FeatureError
+    golden: Agreement
+    share_used: float
 
 
 @dataclass(frozen=True)
@@ -43,6 +65,8 @@ class Selection:
         choice: the blocks.
         vision: the manifest's record of the graphs, which stand in the context's folder.
         error: of the file on the judging pictures.
+        golden: the file on the golden pictures.
+        twin: the graph with weights of seven bits beside it; None without one.
         answers: of the new bundle beside FP32's; None where nothing could be asked.
         times: ``base`` and ``eight_bit`` as a whole; None where the target's device is not here.
     """
@@ -50,6 +74,8 @@ class Selection:
     choice: Choice
     vision: Vision
     error: FeatureError
+    golden: GoldenJudgement
+    twin: TwinJudgement | None
     answers: answers.AnswerScore | None
     times: dict[str, Series] | None
 
@@ -65,30 +91,74 @@ def select(
     options = context.options
     graphs = QuantizedGraphs(context.bundle, options.target, smoothed.scales, context.division.tiles)
     comparison = _AnswerComparison(context)
-    budget = options.max_drop
+    budget, tolerance, reason = options.max_drop, tolerance_of(options.max_drop), ""
     for _ in range(_ATTEMPTS):
         with context.steps.step("select the blocks"):
-            choice = _choose(context, sensitivity, budget)
+            choice = _choose(context, sensitivity, budget, reason)
+        placement = context.placement(choice.blocks, observation.ranges)
         with context.steps.step("quantize the graphs"):
-            vision = graphs.write(context.folder, context.placement(choice.blocks, observation.ranges))
+            vision = graphs.write(context.folder, placement, context.twin_format)
+            _check_numbers(context, smoothed, observation, placement, vision)
         error = _judge_file(context, sensitivity, vision)
+        with context.steps.step("compare with PyTorch's golden features"):
+            golden = judge_on_golden(context.bundle, context.folder, vision, smoothed.scales, half=context.half)
         score = comparison.score(vision) if error.points < 100 else None
-        points = max(error.points, score.points if score else 0.0)
-        if points <= options.max_drop or options.all_int8:
-            return Selection(choice, vision, error, score, _time_whole(context, sensitivity, vision))
-        budget *= min(0.7, 0.9 * options.max_drop / points)
-    reason = f"the graph loses {points:.3g} points even with {len(choice.blocks)} blocks"
+        shares = {  # of what each may lose
+            f"{error.points:.3g} points": error.points / options.max_drop,
+            f"{golden.points:.3g} points on the golden pictures": golden.share_used(tolerance),
+            f"{score.points if score else 0:.3g} points of right answers": (score.points if score else 0)
+            / options.max_drop,
+        }
+        lost = max(shares, key=shares.get)
+        if shares[lost] <= 1 or options.all_int8:
+            if golden.share_used(tolerance) > 1:
+                context.notes.append(_fails_diff(context, golden))
+            twin = _judge_twin(context, sensitivity, vision) if vision.twin else None
+            if twin is not None and twin.share_used > 1 and not options.all_int8:
+                context.notes.append(_lacks_twin(context, twin))
+                with context.steps.step("quantize the graphs"):
+                    vision, twin = graphs.write(context.folder, placement), None
+            times = _time_whole(context, sensitivity, vision)
+            return Selection(choice, vision, error, golden, twin, score, times)
+        budget *= min(0.7, 0.9 / shares[lost])
+        reason = f"the graph loses {lost} even with {len(choice.blocks)} blocks"
     raise _not_worth_it(context, sensitivity, reason)
 
 
-def _choose(context: CalibrationContext, sensitivity: Sensitivity, budget: float) -> Choice:
-    """The fastest set of blocks within ``budget`` points, or all of them where that was asked for."""
+def _check_numbers(
+    context: CalibrationContext,
+    smoothed: SmoothedGraph,
+    observation: Observation,
+    placement: Placement,
+    vision: Vision,
+) -> None:
+    histograms = {name: tensor.histogram for name, tensor in observation.statistics.tensors.items()}
+    seen = {name: (histogram.low, histogram.high) for name, histogram in histograms.items()}
+    with quiet():
+        written = graph_from_file(context.folder / vision.graphs[0].file)
+        check_written(written, smoothed.graph, placement, seen, half_scales=context.form.half_scales)
+
+
+def _fails_diff(context: CalibrationContext, golden: GoldenJudgement) -> str:
+    return (
+        f"--all-int8 hands out what is over the budget: {golden.points:.3g} points on the golden pictures, of "
+        f"{context.options.max_drop:g} allowed; laco-engine diff says so too"
+    )
+
+
+def _choose(context: CalibrationContext, sensitivity: Sensitivity, budget: float, reason: str) -> Choice:
+    """The fastest set of blocks within ``budget`` points, or all of them where that was asked for.
+
+    Args:
+        reason: why the choice before was not handed out; empty for the first.
+    """
     if context.options.all_int8:
         return Choice(tuple(sensitivity.errors), sensitivity.judge.together(list(sensitivity.errors)), {})
     choice = choose_blocks(sensitivity.errors, sensitivity.times, budget, sensitivity.judge.together)
     if not choice.blocks:
         gains = "" if sensitivity.times is None else " and gains time"
-        raise _not_worth_it(context, sensitivity, f"no block stays within {budget:.3g} points{gains}")
+        reason = reason or f"no block stays within {budget:.3g} points{gains}"
+        raise _not_worth_it(context, sensitivity, reason)
     return choice
 
 
@@ -119,6 +189,25 @@ def _judge_file(context: CalibrationContext, sensitivity: Sensitivity, vision: V
         )
 
 
+def _judge_twin(context: CalibrationContext, sensitivity: Sensitivity, vision: Vision) -> TwinJudgement:
+    """Its products are exact on every processor, so that it is judged here whatever this one is."""
+    options, (graph, *_) = context.options, vision.twin["graphs"]
+    twin = replace(vision, graphs=graphs_from(vision.twin["graphs"]), products=vision.twin["products"], twin=None)
+    with context.steps.step("judge the twin for processors without VNNI"):
+        file = context.folder / graph["file"]
+        error = judge_graph(file, context.division.tiles, sensitivity.fp32_features, half=False)
+        golden = golden_features(context.bundle, context.folder, twin)
+    share = max(error.points / options.max_drop, golden.share_used(tolerance_of(options.max_drop)))
+    return TwinJudgement(error, golden, share)
+
+
+def _lacks_twin(context: CalibrationContext, twin: TwinJudgement) -> str:
+    return (
+        f"no twin with weights of seven bits: it loses {twin.share_used:.2g} times what --max-drop "
+        f"{context.options.max_drop:g} allows; on x86 without VNNI exact products run, which are slower"
+    )
+
+
 class _AnswerComparison:
     """Asks the new bundle what the FP32 bundle was asked, which answers once."""
 
@@ -137,7 +226,8 @@ class _AnswerComparison:
             if self._fp32_answers is None:
                 self._fp32_answers = answers.ask(context.bundle.path, questions, advance)
             carry(context.bundle, context.folder)
-            write_manifest(context.folder, replace(context.bundle.manifest, vision=vision))
+            alone = replace(vision, twin=None)  # the same answers on every processor
+            write_manifest(context.folder, replace(context.bundle.manifest, vision=alone))
             quantized_answers = answers.ask(context.folder, questions, advance)
         score = answers.score(questions, self._fp32_answers, quantized_answers)
         left_out = len(questions) - score.questions
@@ -158,11 +248,15 @@ def _time_whole(context: CalibrationContext, sensitivity: Sensitivity, vision: V
     """The new file against the FP32 file it came from, in turn: one that is not faster is not handed out."""
     if context.half:
         return None
-    files = {"base": context.base_graph, "eight_bit": context.folder / vision.graphs[0].file}
+    made, _ = form_for_processor(Bundle(context.folder, replace(context.bundle.manifest, vision=vision)))
+    files = {"base": context.base_graph, "eight_bit": made.file(made.manifest.vision.graphs[0].file)}
+    exact = not multiplies_exactly(made)
     with context.steps.step("time the whole"):
-        series = time_sessions({name: open_session(file) for name, file in files.items()})
+        series = time_sessions({name: open_session(file, exact_products=exact) for name, file in files.items()})
     base, eight_bit = (series[name].quantile(0.5) for name in files)
     if eight_bit >= base and sensitivity.times is not None and not context.options.all_int8:
         reason = f"the whole is not faster: {eight_bit:.1f} ms against {base:.1f} ms"
+        if context.format_here != context.number_format and vision.twin is None:
+            reason += "; --portable chooses blocks for weights of seven bits, which are faster on this processor"
         raise _not_worth_it(context, sensitivity, reason)
     return series

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,7 +92,8 @@ def _block_times(
             smoothed.graph,
             smoothed.blocks,
             context.form,
-            context.placement((), observation.ranges),
+            replace(context.placement((), observation.ranges), number_format=context.format_here),
+            exact_products=context.format_here != context.form.portable,
             ir_version=context.bundle.manifest.vision.ir_version,
             advance=advance,
         )

@@ -1,7 +1,8 @@
 """The finished graph against what it came from: on the judging pictures, and on the bundle's golden ones.
 
 A graph for ONNX Runtime's CPU is judged by ONNX Runtime. A half-precision one is judged node by node in half
-arithmetic, which ONNX Runtime's CPU provider does not have.
+arithmetic, which ONNX Runtime's CPU provider does not have; on the golden pictures by ONNX Runtime too, as
+``laco-engine diff`` does on a machine without a GPU.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from laco_engines.comparison.golden_check import pixel_values
+from laco_engines.runtimes import OnnxRuntimeVision
 from laco_export.agreement import Agreement, Tolerance, agreement
 from laco_export.agreement import worst_of as worst_agreement
-from laco_export.bundle import IMAGE_FEATURES, PIXEL_VALUES, Bundle
+from laco_export.bundle import IMAGE_FEATURES, PIXEL_VALUES, Bundle, Vision, sha256_of
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
 from laco_export.exporter.interpreter import GraphInterpreter
 from laco_export.exporter.runners import interpreted_features, onnxruntime_features
@@ -74,8 +77,62 @@ def _running(
         yield lambda pixel_values: session.run(list(names), {PIXEL_VALUES: pixel_values})
 
 
-def golden_proof(bundle: Bundle, path: Path, scales: Mapping[str, np.ndarray], ir_version: int, *, half: bool) -> dict:
+def golden_features(bundle: Bundle, folder: Path, vision: Vision) -> Agreement:
+    """What ``laco-engine diff`` will find on ONNX Runtime's CPU provider: the features of the golden pictures against
+    PyTorch's, the worst of each number.
+
+    Args:
+        bundle: with the golden pictures.
+        folder, vision: the graphs, and the manifest's record of them.
+    """
+    golden = read_golden(bundle)
+    read = {*(graph.file for graph in vision.graphs), vision.weights}
+    files = {name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in read}
+    made = Bundle(folder, replace(bundle.manifest, vision=vision, files=files))
+    with quiet():
+        runtime = OnnxRuntimeVision(made, provider="cpu")
+        computed = runtime.encode(pixel_values(bundle, golden.pictures))
+    pairs = zip(golden.image_features, computed, strict=True)
+    return worst_agreement([agreement(IMAGE_FEATURES, *pair) for pair in pairs])
+
+
+@dataclass(frozen=True)
+class GoldenJudgement:
+    """A quantised graph on the golden pictures.
+
+    Attributes:
+        proof: the manifest's record of every boundary.
+        features: by the proof's arithmetic, and by ONNX Runtime as shipped where that is another.
+    """
+
+    proof: dict
+    features: tuple[Agreement, ...]
+
+    @property
+    def points(self) -> float:
+        """As :attr:`~.blocks.block_errors.FeatureError.points`, of the worse arithmetic."""
+        return max(FeatureError(measured.cosine, measured.norm_ratio).points for measured in self.features)
+
+    def share_used(self, tolerance: Tolerance) -> float:
+        """Of what ``laco-engine diff`` will allow; above 1 where it will fail."""
+        return max(measured.share_used(tolerance) for measured in self.features)
+
+
+def judge_on_golden(
+    bundle: Bundle, folder: Path, vision: Vision, scales: Mapping[str, np.ndarray], *, half: bool
+) -> GoldenJudgement:
+    """Judge the graphs ``vision`` in ``folder`` on the golden pictures, in each arithmetic that may run them."""
+    proof, proved = golden_proof(bundle, folder / vision.graphs[0].file, scales, vision.ir_version, half=half)
+    alone = replace(vision, twin=None)  # which another processor would run in its place
+    return GoldenJudgement(proof, (proved, golden_features(bundle, folder, alone)))
+
+
+def golden_proof(
+    bundle: Bundle, path: Path, scales: Mapping[str, np.ndarray], ir_version: int, *, half: bool
+) -> tuple[dict, Agreement]:
     """Every boundary of the quantised graph at ``path`` against PyTorch, from ``golden.npz``: the manifest's record.
+
+    Beside it ``image_features``, which are the record's last tensor.
 
     ``image_features`` are compared in full, boundaries at the tokens that the golden file holds. A boundary whose
     channels were smoothed is scaled back first.
@@ -97,12 +154,14 @@ def golden_proof(bundle: Bundle, path: Path, scales: Mapping[str, np.ndarray], i
                 if name in scales:
                     rows = rows * np.asarray(scales[name], np.float32)
                 agreements[name].append(agreement(name, expected[index], rows))
-    return {
+    worst = [worst_agreement(by_picture) for by_picture in agreements.values()]
+    record = {
         "reference": "PyTorch FP32",
         "judged_by": "half arithmetic, node by node" if half else "ONNX Runtime, as shipped",
         "pictures": golden.names,
-        "tensors": [worst_agreement(by_picture).to_dict() for by_picture in agreements.values()],
+        "tensors": [tensor.to_dict() for tensor in worst],
     }
+    return record, worst[-1]
 
 
 def with_tolerance(proof: dict, tolerance: Tolerance) -> dict:

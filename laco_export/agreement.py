@@ -74,6 +74,18 @@ class Agreement:
             and self.max_abs <= allowed.max_abs * self.largest
         )
 
+    def share_used(self, tolerance: Tolerance | None = None) -> float:
+        """The largest of the three numbers as a share of what ``tolerance`` allows it: above 1 where it is not within;
+        inf where something is NaN, or differs and must not."""
+        allowed = tolerance or self.tolerance
+        pairs = (
+            (1 - self.cosine, 1 - allowed.cosine),
+            (abs(self.norm_ratio - 1), allowed.norm_drift),
+            (self.max_abs, allowed.max_abs * self.largest),
+        )
+        shares = [used / most if most > 0 else math.inf if used > 0 else 0.0 for used, most in pairs]
+        return max(shares) if all(math.isfinite(share) for share in shares) else math.inf
+
     @property
     def relative_error(self) -> float:
         """``‖actual − expected‖ / ‖expected‖``, from cosine and norm ratio; NaN where either is."""

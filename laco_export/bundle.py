@@ -72,6 +72,11 @@ class Vision:
         image_newline: a ``.npy`` of dtype float32 ``[D]``, the embedding that ends a row of a tiled picture.
         flops: of one picture by layer arithmetic: ``{"total", "ratio_to_1"}``, the ratio to a merge at @1.
         calibration: of a calibrated graph: target, method, blocks with their errors and times, what it was judged on.
+        products: what integer products the graphs are made of, where a CPU computes them: ``u8s8``, of uint8 inputs and
+            int8 weights, or ``u8s7``, whose weights have seven bits. On x86 without VNNI the fast product of the former
+            cuts off sums, that of the latter does not. None where there are none, or an earlier version does not say.
+        twin: graphs of ``u8s7`` beside those of ``u8s8``, over ``weights`` and for the processors that need them:
+            ``{"products", "graphs"}``, the graphs as above.
         fallback: the same tower in FP16, for a device on which eight bits turn out no faster: ``{"precision",
             "weights", "graphs"}``, the graphs as above.
     """
@@ -92,6 +97,8 @@ class Vision:
     flops: dict = field(default_factory=dict)
     calibration: dict | None = None
     fallback: dict | None = None
+    products: str | None = None
+    twin: dict | None = None
 
 
 @dataclass(frozen=True)
@@ -420,7 +427,7 @@ def _manifest_from(document: dict) -> Manifest:
 
 
 def graphs_from(entries: list[dict]) -> list[VisionGraph]:
-    """The graphs of ``vision.graphs``, or of ``vision.fallback``, from the manifest's JSON."""
+    """The graphs of ``vision.graphs``, ``vision.fallback`` or ``vision.twin``, from the manifest's JSON."""
     return [
         VisionGraph(**{**entry, **{side: _tensor(entry[side]) for side in ("input", "output")}}) for entry in entries
     ]

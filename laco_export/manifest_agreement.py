@@ -19,7 +19,7 @@ import numpy as np
 
 from .errors import ConfigError
 from .field_types import FieldError
-from .manifest_schema import MANIFEST, MOST_ELEMENTS
+from .manifest_schema import EIGHT_BIT_PRODUCTS, MANIFEST, MOST_ELEMENTS
 from .preprocessing import ImagePreprocessing
 from .tiling import Tiling
 
@@ -36,6 +36,7 @@ def read_fields(document: object) -> dict:
     width = vision["graphs"][0]["output"]["shape"][-1]
     for place, graphs in _graphs_of(vision):
         _check_graphs(place, graphs, (3, preprocessing.height, preprocessing.width), vision["token_grid"], width)
+    _check_twin(vision)
     _check_tiling(vision, preprocessing)
     if decoder := fields.get("decoder"):
         _check_decoder(decoder, fields["files"], width)
@@ -46,6 +47,8 @@ def _graphs_of(vision: Mapping) -> Iterator[tuple[str, list[dict]]]:
     yield "vision.graphs", vision["graphs"]
     if fallback := vision.get("fallback"):
         yield "vision.fallback.graphs", fallback["graphs"]
+    if twin := vision.get("twin"):
+        yield "vision.twin.graphs", twin["graphs"]
 
 
 def _preprocessing(config: Mapping) -> ImagePreprocessing:
@@ -98,6 +101,17 @@ def _check_graphs(place: str, graphs: list[dict], picture: tuple[int, int, int],
                 raise FieldError(f"{place}[{index}].{side}.shape", str(stated), allowed)
             if math.prod(stated) > MOST_ELEMENTS:
                 raise FieldError(f"{place}[{index}].{side}.shape", str(stated), f"at most {MOST_ELEMENTS:,} elements")
+
+
+def _check_twin(vision: Mapping) -> None:
+    if not (twin := vision.get("twin")):
+        return
+    if vision.get("products") != EIGHT_BIT_PRODUCTS:
+        raise FieldError("vision.products", vision.get("products"), f"{EIGHT_BIT_PRODUCTS}: vision.twin says so")
+    batches, stated = ([graph["batch"] for graph in graphs] for graphs in (vision["graphs"], twin["graphs"]))
+    if stated != batches:
+        given, allowed = (", ".join(map(str, sizes)) for sizes in (stated, batches))
+        raise FieldError("vision.twin.graphs: batch sizes", given, f"{allowed}, those of vision.graphs")
 
 
 def _check_tiling(vision: Mapping, preprocessing: ImagePreprocessing) -> None:

@@ -21,6 +21,8 @@ from .field_types import (
 )
 
 VISION_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8", "w8", "w4")
+EIGHT_BIT_PRODUCTS, SEVEN_BIT_PRODUCTS = "u8s8", "u8s7"
+"""Of the manifest's ``vision.products``."""
 DECODER_DTYPES = ("fp32", "fp16", "int8", "int4")
 """Of the manifest's ``decoder.precision``."""
 
@@ -108,6 +110,13 @@ _CALIBRATION = RecordField(
         **dict.fromkeys(("half_scales", "attention"), _FLAG),
         **dict.fromkeys(("source_graph_sha256", "statistics_sha256"), _SHA256),
         **dict.fromkeys(("pictures", "broken_pictures", "duplicate_pictures"), _COUNT),
+        **dict.fromkeys(("flat_pictures", "copied_pictures", "held_out"), _COUNT),
+        "golden": RecordField(
+            optional={
+                **dict.fromkeys(("pictures", "calibrated_on"), _COUNT),
+                **dict.fromkeys(("points", "share_of_tolerance"), _MAYBE),
+            }
+        ),
         "max_drop": NumberField(0, 100),
         "statistics": NullableField(_FILE),
         "judged_on": ListField(_SHA256),
@@ -121,6 +130,7 @@ _CALIBRATION = RecordField(
                 }
             )
         ),
+        "twin": NullableField(RecordField(optional=dict.fromkeys(("points", "golden_points"), _MAYBE))),
         "smoothing_equal_in_fp32": NullableField(RecordField(optional=_FEATURE_ERROR)),
         "milliseconds": NullableField(MapField(_SERIES)),
         "blocks": ListField(
@@ -175,6 +185,8 @@ _VISION = RecordField(
         "fallback": NullableField(
             RecordField({"precision": TextField(VISION_PRECISIONS), "weights": _FILE, "graphs": _GRAPHS})
         ),
+        "products": NullableField(TextField((EIGHT_BIT_PRODUCTS, SEVEN_BIT_PRODUCTS))),
+        "twin": NullableField(RecordField({"products": TextField((SEVEN_BIT_PRODUCTS,)), "graphs": _GRAPHS})),
     },
 )
 

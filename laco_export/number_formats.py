@@ -23,7 +23,7 @@ class NumberFormat:
 
     Attributes:
         activations: ``int8`` (symmetric), ``uint8`` (with a zero point), ``fp8`` (float8_e4m3fn), or None: left alone.
-        weights: ``int8`` (one scale an output channel), ``fp8`` (one scale), ``int4`` (one scale each
+        weights: ``int8`` and ``int7`` (one scale an output channel), ``fp8`` (one scale), ``int4`` (one scale each
             :data:`ROWS_PER_SCALE` rows of an output channel).
     """
 
@@ -34,13 +34,14 @@ class NumberFormat:
 
 INT8 = NumberFormat("int8", "int8", "int8")
 U8S8 = NumberFormat("int8", "uint8", "int8")
+U8S7 = NumberFormat("int8", "uint8", "int7")
 FP8 = NumberFormat("fp8", "fp8", "fp8")
 W8 = NumberFormat("w8", None, "int8")
 W4 = NumberFormat("w4", None, "int4")
 
 LARGEST = {"int8": 127, "int7": 63, "fp8": 448.0, "int4": 7}
-"""Magnitude of the largest number of a symmetric kind. ``int7`` stands in bundles of earlier versions alone: they gave
-it to processors whose eight-bit product saturates."""
+"""Magnitude of the largest number of a symmetric kind. ``int7`` is for x86 without VNNI, which adds two products of
+uint8 and int8 in 16 bits: 2 · 255 · 63 fits there, 2 · 255 · 127 does not."""
 
 ACTIVATION_LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
 """Lowest and highest number of an activation's kind."""

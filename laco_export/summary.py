@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from .bundle import Manifest
+from .bundle import Manifest, Vision
 from .golden import GOLDEN_NAME
+from .manifest_schema import SEVEN_BIT_PRODUCTS
 
 _SHOWN_REFUSALS, _SHOWN_ISLANDS = 2, 8
 """Lines are for reading; ``laco.json`` has them all."""
@@ -49,6 +50,8 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         # Records written before targets were named have a recipe, tensorrt or cpu.
         kind, reader = record.get("number_format"), record.get("target") or record.get("recipe")
         yield "calibrated", f"{kind} for {reader}, {record.get('method')}, {narrow} of {len(blocks)} parts of blocks"
+    if vision.products is not None:
+        yield "needs", _products(vision)
     yield from _labelled("rewrites", _rewrites(vision.rewrites))
     yield from _labelled("FP32 islands", _islands(vision.kept_fp32))
     yield from _accuracy_lines(manifest.accuracy)
@@ -60,6 +63,14 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         steps = [f"{taken:6.1f}  {step}" for step, taken in seconds.items()]
         yield from _labelled("seconds", [*steps, f"{sum(seconds.values()):6.1f}  together"])
     yield from _labelled("notes", manifest.notes)
+
+
+def _products(vision: Vision) -> str:
+    """What the graphs ask of a CPU."""
+    if vision.products == SEVEN_BIT_PRODUCTS:
+        return "any CPU: uint8 by weights of seven bits"
+    instead = "its twin with weights of seven bits" if vision.twin else "slower exact products"
+    return f"a CPU that adds uint8 by int8 exactly (x86 with VNNI, ARM); without, {instead} will run"
 
 
 def _labelled(label: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:

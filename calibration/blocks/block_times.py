@@ -28,12 +28,14 @@ def measure_blocks(
     placement: Placement,
     *,
     ir_version: int,
+    exact_products: bool = True,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, BlockTime]:
     """Block → its time in FP32 and in eight bits on ONNX Runtime's CPU provider.
 
     Args:
         placement: with the ranges and the number format; its ``blocks`` are not read.
+        exact_products: of :func:`~laco_export.onnx_session.session_options`.
     """
     times: dict[str, BlockTime] = {}
     measured: dict[tuple, BlockTime] = {}
@@ -45,7 +47,10 @@ def measure_blocks(
             form.place(swapped, Placement(placement.number_format, (block.name,), placement.ranges, {}))
             sessions = {"base": base, "eight_bit": swapped}
             series = time_sessions(
-                {name: open_session(serialized(part, ir_version)) for name, part in sessions.items()}
+                {
+                    name: open_session(serialized(part, ir_version), exact_products=exact_products)
+                    for name, part in sessions.items()
+                }
             )
             measured[kind] = BlockTime(**{name: part.quantile(0.5) for name, part in series.items()})
         times[block.name] = measured[kind]

@@ -6,7 +6,8 @@ and in which number format comes from one calibration; only the form differs.
 - :mod:`.placement`: what is quantised, and what a form says of itself;
 - :mod:`.tensorrt`: explicit Q/DQ pairs, as TensorRT reads them;
 - :mod:`.cpu`: the integer kernels of ONNX Runtime's CPU provider;
-- :mod:`.quantized_graphs`: the quantised graphs of a bundle, on disk.
+- :mod:`.quantized_graphs`: the quantised graphs of a bundle, on disk;
+- :mod:`.written_numbers`: what stands in them against what was chosen.
 """
 
 from __future__ import annotations

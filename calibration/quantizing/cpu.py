@@ -10,6 +10,9 @@ to fire, so no DequantizeLinear can be left over, and the product leaves the ker
 Softmax, norms and the attention MatMuls stay FP32. Measured beside other forms in docs/calibration.md.
 W's zero point is written down for sessions that make W uint8 (:mod:`laco_export.onnx_session`).
 
+On x86 without VNNI that kernel adds pairs of products in 16 bits, and cuts off what does not fit. The portable form has
+weights of seven bits (ONNX Runtime's quantiser calls it ``reduce_range``), whose pairs always fit: 2 · 255 · 63 < 2^15.
+
 Weight-only is ``MatMulNBits``: blocks of 32 rows, unpacked inside the kernel.
 """
 
@@ -20,7 +23,7 @@ import onnx_graphsurgeon as gs
 
 from laco_export.exporter.n_bits import quantize_blocks
 from laco_export.exporter.rewrites.rewiring import only_reader
-from laco_export.number_formats import ROWS_PER_SCALE, U8S8, W4, W8, quantize_weight, scaling
+from laco_export.number_formats import ROWS_PER_SCALE, U8S7, U8S8, W4, W8, quantize_weight, scaling
 
 from .placement import Placement, QuantizedForm
 
@@ -110,4 +113,5 @@ INTEGER_KERNELS = QuantizedForm(
     half_scales=False,
     place=place_for_cpu,
     opset={"int8": 10, "w8": 10, "w4": 10},
+    portable=U8S7,
 )

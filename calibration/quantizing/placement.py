@@ -58,6 +58,8 @@ class QuantizedForm:
         place: edits a graph in place.
         opset: number format → the opset that its operators need.
         takes_attention: it can quantise attention's MatMuls.
+        portable: the number format in the place of ``int8`` for processors whose fast product saturates; None where the
+            target has none.
     """
 
     formats: Mapping[str, NumberFormat]
@@ -66,3 +68,4 @@ class QuantizedForm:
     place: Callable[[gs.Graph, Placement], None]
     opset: Mapping[str, int]
     takes_attention: bool = False
+    portable: NumberFormat | None = None

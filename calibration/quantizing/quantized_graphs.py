@@ -21,6 +21,8 @@ from laco_export.exporter.ranges import measure_ranges
 from laco_export.exporter.structural_gates import check_structure
 from laco_export.exporter.targets import TARGETS
 from laco_export.exporter.vision_graph import WEIGHTS, count_nodes, write_graphs
+from laco_export.manifest_schema import EIGHT_BIT_PRODUCTS, SEVEN_BIT_PRODUCTS
+from laco_export.number_formats import U8S7, U8S8, NumberFormat
 from laco_export.quiet import quiet
 
 from ..graph.linear_layers import find_blocks
@@ -47,15 +49,18 @@ class QuantizedGraphs:
         self.pictures = list(pictures[:_ISLAND_PICTURES])
         self._islands: dict[bool, dict[str, str]] = {}
 
-    def write(self, folder: Path, placement: Placement) -> Vision:
+    def write(self, folder: Path, placement: Placement, twin: NumberFormat | None = None) -> Vision:
         """Write the graphs and ``vision.data`` into ``folder``.
+
+        Args:
+            twin: the number format of a second graph of each batch, with the same blocks and ranges.
 
         Returns:
             the manifest's record, with the FP16 graphs beside it where the form's base is half precision and
             activations are quantised too.
         """
         vision = self.bundle.manifest.vision
-        entries, opset, islands, nodes = [], 0, {}, {}
+        entries, twins, opset, islands, nodes = [], [], 0, {}, {}
         with quiet(), WeightFile(folder / WEIGHTS) as weights:
             for graph in vision.graphs:
                 quantized, islands = self._quantized(graph, placement)
@@ -63,6 +68,11 @@ class QuantizedGraphs:
                 opset, nodes = quantized.opset, count_nodes(quantized)
                 del quantized
                 gc.collect()  # graphs are circular, and each holds all weights
+            for graph in vision.graphs if twin is not None else ():
+                quantized, _ = self._quantized(graph, replace(placement, number_format=twin))
+                twins += map(asdict, self._write(twin_name(graph.file), graph.batch, quantized, folder, weights))
+                del quantized
+                gc.collect()
         record = replace(
             vision,
             graphs=entries,
@@ -72,6 +82,8 @@ class QuantizedGraphs:
             target=self.target,
             kept_fp32=[{"node": node, "reason": reason} for node, reason in islands.items()],
             nodes=nodes,
+            products=_products(placement.number_format),
+            twin={"products": _products(twin), "graphs": twins} if twins else None,
         )
         if self.form.base == "fp16":
             self._check(folder, record)
@@ -120,6 +132,16 @@ class QuantizedGraphs:
     def _check(self, folder: Path, vision: Vision) -> None:
         for graph in vision.graphs:
             check_structure(folder / graph.file, TARGETS[vision.target])
+
+
+def twin_name(file: str) -> str:
+    """``vision_b1.u8s7.onnx`` of ``vision_b1.onnx``."""
+    return f"{file.removesuffix('.onnx')}.{SEVEN_BIT_PRODUCTS}.onnx"
+
+
+def _products(number_format: NumberFormat) -> str | None:
+    """The manifest's name of the products that a CPU computes of the format's numbers."""
+    return {U8S8: EIGHT_BIT_PRODUCTS, U8S7: SEVEN_BIT_PRODUCTS}.get(number_format)
 
 
 def carry(bundle: Bundle, folder: Path) -> None:

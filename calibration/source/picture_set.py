@@ -54,12 +54,16 @@ class PictureSet:
         pictures: each different file once, in the order of the sources.
         broken: files that could not be read, with the reason.
         duplicates: files left out because an equal one was there.
+        flat: files left out because they are of one colour.
+        copies: files left out because they are nearly equal to another, with that one's name.
         questions: where the source was training data.
     """
 
     pictures: list[PictureFile]
     broken: dict[str, str] = field(default_factory=dict)
     duplicates: int = 0
+    flat: list[str] = field(default_factory=list)
+    copies: dict[str, str] = field(default_factory=dict)
     questions: list[PictureQuestion] = field(default_factory=list)
 
     def describe_broken(self) -> str:
@@ -67,6 +71,17 @@ class PictureSet:
         named = [f"{name} ({reason})" for name, reason in list(self.broken.items())[:SHOWN]]
         more = len(self.broken) - len(named)
         return ", ".join(named) + (f" and {more} more" if more else "")
+
+    def describe_left_out(self) -> str:
+        """``3 of one colour (a.png …), 2 nearly equal to another (c.png to b.png …)``; empty where nothing was."""
+        groups = []
+        if self.flat:
+            groups.append(f"{len(self.flat)} of one colour ({self.flat[0]}{' …' * (len(self.flat) > 1)})")
+        if self.copies:
+            copy, original = next(iter(self.copies.items()))
+            example = f"{copy} to {original}{' …' * (len(self.copies) > 1)}"
+            groups.append(f"{len(self.copies)} nearly equal to another ({example})")
+        return ", ".join(groups)
 
 
 def find_pictures(sources: Sequence[Path]) -> PictureSet:

@@ -28,7 +28,8 @@ class Method:
 
     Attributes:
         threshold: histogram → magnitude.
-        minimum: pictures that it needs: a maximum is what it is; a tail or a divergence is an estimate.
+        minimum: different pictures that it needs: extremes and least squares want a few scenes, so that no single one
+            cuts off the others; a tail or a divergence is an estimate.
     """
 
     threshold: Callable[[Histogram], float]
@@ -108,7 +109,7 @@ def _divergence(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 
 METHODS: dict[str, Method] = {
-    "max": Method(_maximum, 1),
+    "max": Method(_maximum, 4),
     "percentile": Method(_percentile, 8),
     "entropy": Method(_entropy, 8),
     "mse": Method(_mean_squared_error, 4),

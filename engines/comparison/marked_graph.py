@@ -14,6 +14,7 @@ from laco_export.onnx_session import open_session
 from laco_export.verified_files import BundleChangedError
 
 from ..runtimes import RuntimeMissingError
+from ..store.processor_form import form_for_processor, multiplies_exactly
 
 
 def boundary_tensors(bundle: Bundle, pixel_values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
@@ -33,6 +34,7 @@ def boundary_tensors(bundle: Bundle, pixel_values: np.ndarray, names: list[str])
         raise RuntimeMissingError(
             f"--blocks needs {error.name}, which is not installed", todo="pip install onnx onnxruntime"
         ) from None
+    bundle, _ = form_for_processor(bundle)
     graph = next(graph for graph in bundle.manifest.vision.graphs if graph.batch == 1)
     proto = onnx.load_model_from_string(bundle.read(graph.file))  # which leaves the external weights where they are
     inferred = onnx.shape_inference.infer_shapes(proto)
@@ -41,8 +43,9 @@ def boundary_tensors(bundle: Bundle, pixel_values: np.ndarray, names: list[str])
         raise ExportError(f"'{graph.file}' does not have the boundaries of its golden file", given=", ".join(missing))
     proto.graph.output.extend(value_infos[name] for name in names)
     try:
+        exact = not multiplies_exactly(bundle)
         with bundle.unchanged(bundle.manifest.vision.weights):
-            session = open_session(proto.SerializeToString(), weights_folder=bundle.path)
+            session = open_session(proto.SerializeToString(), weights_folder=bundle.path, exact_products=exact)
     except BundleChangedError:
         raise
     except Exception as error:  # onnxruntime raises many kinds

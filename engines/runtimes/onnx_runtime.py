@@ -11,6 +11,7 @@ from laco_export.onnx_session import open_session
 from laco_export.verified_files import BundleChangedError
 
 from ..providers import PROVIDERS, Provider, ProviderMissingError, check_provider, choose_provider
+from ..store.processor_form import form_for_processor, multiplies_exactly
 from .protocol import RuntimeMissingError, check_pictures, encode_in_batches, split_batch
 
 _ON_CPU = ("CPUExecutionProvider", "OpenVINOExecutionProvider", "DnnlExecutionProvider", "XnnpackExecutionProvider")
@@ -40,12 +41,12 @@ class OnnxRuntimeVision:
         except ImportError:
             raise RuntimeMissingError("ONNX Runtime is not installed", todo=PROVIDERS["cpu"].install) from None
         self._onnxruntime = onnxruntime
-        self._bundle = bundle
+        self._bundle, another_form = form_for_processor(bundle)
         self._threads = threads or default_threads()
-        self._graphs = {graph.batch: graph for graph in bundle.manifest.vision.graphs}
+        self._graphs = {graph.batch: graph for graph in self._bundle.manifest.vision.graphs}
         self._sessions: dict[int, object] = {}
         self.precision = bundle.manifest.vision.precision
-        self.passed_over: tuple[str, ...] = ()
+        self.passed_over: tuple[str, ...] = () if another_form is None else (another_form,)
         try:
             self._provider = choose_provider(provider)
             session = self._first_session(may_fall_back=provider is None)
@@ -58,6 +59,8 @@ class OnnxRuntimeVision:
         if running != self._provider.execution_provider:
             self.passed_over += (f"ONNX Runtime's {self._provider.execution_provider} does not start here",)
         self.name = f"onnxruntime {onnxruntime.__version__} {running.removesuffix('ExecutionProvider')}"
+        if self._bundle.manifest.vision.products != bundle.manifest.vision.products:
+            self.name += ", weights of seven bits"
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -106,7 +109,7 @@ class OnnxRuntimeVision:
             reason = f"ONNX Runtime's {self._provider.execution_provider} does not start: {error.failed}"
             if not may_fall_back:
                 raise RuntimeMissingError(reason, given=error.given, todo="leave --provider out") from None
-            self.passed_over = (reason,)
+            self.passed_over += (reason,)
             self._provider = PROVIDERS["cpu"]
             return self._session(min(self._graphs))
 
@@ -122,7 +125,7 @@ class OnnxRuntimeVision:
                         self._bundle.file(graph.file),
                         providers=self._provider.session_providers(),
                         threads=self._threads,
-                        exact_products=self.precision not in ("w8", "w4"),  # they multiply in floats
+                        exact_products=not multiplies_exactly(self._bundle),
                         config=config,
                     )
             except BundleChangedError:

@@ -10,6 +10,7 @@ from laco_calibration.errors import CalibrationError
 from laco_calibration.options import CalibrationOptions
 from laco_calibration.pipeline import calibrate
 from laco_calibration.statistics.records import Statistics
+from laco_engines.comparison.golden_check import check_golden
 from laco_engines.runtimes import open_runtime
 from laco_export.agreement import agreement
 from laco_export.bundle import open_bundle, read_manifest
@@ -37,6 +38,8 @@ def test_the_bundle_is_whole_and_as_good_as_it_says(target, calibrated, fp32_bun
     assert (report.output / "calibration.png").stat().st_size > 1000
     stored = Statistics.load(report.output / "calibration.json")
     assert stored.digest() == record["statistics_sha256"] and len(stored.pictures) == 12
+    assert (record["held_out"], record["golden"]["pictures"], record["golden"]["calibrated_on"]) == (8, 4, 0)
+    assert record["golden"]["share_of_tolerance"] <= 1 and check_golden(bundle, runtime).passed
     assert bundle.manifest.decoder is not None, "the language model came along"
     cosine = next(t["cosine"] for t in bundle.manifest.accuracy["tensors"] if t["name"] == "image_features")
     assert cosine > bundle.manifest.accuracy["tolerance"]["cosine"]

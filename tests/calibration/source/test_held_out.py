@@ -5,15 +5,28 @@ import pytest
 from laco_calibration.errors import CalibrationError
 from laco_calibration.source.held_out import JUDGES, divide
 from laco_calibration.source.picture_set import find_pictures
+from laco_export.bundle import open_bundle
 
 
-def test_judging_pictures_are_held_back_where_there_are_enough(photographs, fp32_bundle):
-    many = divide(find_pictures([photographs]), fp32_bundle, limit=None, minimum=4)
-    assert many.held_out and len(many.judging) == JUDGES == len(many.tiles)
-    assert not {picture.sha256 for picture in many.judging} & {picture.sha256 for picture in many.observed}
+@pytest.mark.parametrize(
+    "limit, judging, held_out, observed", [(20, 8, 8, 12), (10, 8, 2, 8), (6, 6, 1, 5), (5, 5, 1, 4), (4, 4, 0, 4)]
+)
+def test_pictures_are_held_back_as_far_as_there_are_enough(
+    limit, judging, held_out, observed, photographs, fp32_bundle
+):
+    division = divide(find_pictures([photographs]), fp32_bundle, limit=limit, minimum=4)
+    assert (len(division.judging), len(division.tiles)) == (judging, judging)
+    assert (len(division.held_out), len(division.observed)) == (held_out, observed)
+    assert len({picture.sha256 for picture in (*division.judging, *division.observed)}) == limit
+    assert (division.golden, division.golden_seen) == (4, ()), "drawn ones"
 
-    few = divide(find_pictures([photographs]), fp32_bundle, limit=10, minimum=4)
-    assert not few.held_out and len(few.observed) == 10
+
+def test_golden_pictures_that_are_observed_are_known(make_tiny_model, make_fp32_bundle, photographs):
+    """By what they show: the golden file holds their pixels at the encoder's size, and no path."""
+    paths = sorted(photographs.iterdir())
+    bundle = open_bundle(make_fp32_bundle(make_tiny_model(), images=paths[:3]))
+    assert divide(find_pictures(paths[2:]), bundle, limit=4, minimum=4).golden_seen == (paths[2].name,)
+    assert divide(find_pictures(paths[3:]), bundle, limit=4, minimum=4).golden_seen == ()
 
 
 def test_nothing_readable_is_refused(tmp_path, fp32_bundle):
@@ -25,11 +38,10 @@ def test_nothing_readable_is_refused(tmp_path, fp32_bundle):
 
 
 def test_broken_files_do_not_use_up_the_pictures_to_observe(folder, photographs, fp32_bundle):
-    """Eight that can be read among twelve that cannot: they judge and are observed, instead of only judging."""
+    """Eight that can be read among twelve that cannot: most judge and are observed, instead of only judging."""
     for index, path in enumerate(sorted(photographs.iterdir())[:JUDGES]):
         (folder / f"0{index}.png").write_bytes(path.read_bytes())
     for index in range(12):
         (folder / f"z{index}.png").write_text(f"broken {index}")
     division = divide(find_pictures([folder]), fp32_bundle, limit=None, minimum=4)
-    assert not division.held_out
-    assert {picture.sha256 for picture in division.judging} <= {picture.sha256 for picture in division.observed}
+    assert len(division.judging) == JUDGES and len(division.held_out) == 2 and len(division.observed) == 6
