@@ -49,6 +49,7 @@ def write_and_verify(
         [rows.reshape(-1, width) for rows in features],
         model.config.image_token_id,
         options.llm_texts,
+        context_length=model.config.text_config.max_position_embeddings,
     )
     with steps.step("export the language model") as advance, quiet():
         entry = decoder.export_decoder(

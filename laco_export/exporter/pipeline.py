@@ -55,11 +55,14 @@ def export_bundle(options: ExportOptions) -> ExportReport:
 
 
 def _depth_and_output(options: ExportOptions) -> tuple[str | None, Path]:
-    """The carried depth that ``--at`` names and the output's name, from the configuration alone."""
+    """The carried depth that ``--at`` names and the output's name, by the configuration alone; refuses what it can."""
     with quiet():
         from ..models import checkpoint
+        from ..models.exportable import require_exportable
 
         config = checkpoint.read_config(options.model)
+    if options.llm:
+        require_exportable(config.text_config)
     compression = config.compression_config
     if options.at is not None:
         depth, _ = compression.find(Depth.parse(options.at))

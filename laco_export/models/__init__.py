@@ -10,6 +10,7 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.modeling`: encoder, projector and language model as one;
 - :mod:`.processing`: pictures, videos and text to the model's inputs;
 - :mod:`.language_models`: a language model's folder, read and made ready;
+- :mod:`.exportable`: which of them can be exported;
 - :mod:`.vocabulary`: its tokenizer made ready for pictures, and the rows for it;
 - :mod:`.initialization`: a checkpoint from an encoder's and a language model's folder;
 - :mod:`.checkpoint`: saved, audited, loaded;

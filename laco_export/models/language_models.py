@@ -15,12 +15,12 @@ from transformers import (
     PretrainedConfig,
     PreTrainedTokenizerFast,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..errors import CheckpointError, LacoError, telling_line
 from ..field_types import FieldError
 from ..generation_fields import SAMPLING_FIELDS, check_generation_field
 from . import weight_files
+from .exportable import require_exportable, require_family
 from .stated_config import config_as_stated, modeling_of
 from .vocabulary import ReadyVocabulary, grow_vocabulary, prepare_vocabulary
 
@@ -32,18 +32,14 @@ def read_language_config(folder: Path) -> PretrainedConfig:
     cannot be built, and :func:`read_vocabulary` chooses one.
 
     Raises:
-        CheckpointError: it is damaged, no causal language model's, says what the installed transformers would not do,
-            or asks for what cannot be exported: quantised weights, a sliding window.
+        CheckpointError: it is damaged, says what the installed transformers would not do, or is of a model that cannot
+            be exported: of another family (:mod:`.exportable`), with quantised weights, over a sliding window.
     """
     stated = weight_files.read_json(folder / "config.json")
     model_type = stated.get("model_type")
     weight_files.refuse_quantised(folder, stated)
-    if model_type not in CONFIG_MAPPING or model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise CheckpointError(
-            f"'{folder}' holds no causal language model that transformers knows",
-            given=f"model_type {model_type!r}",
-            allowed="qwen2, qwen3, llama and transformers' other causal language models",
-        )
+    named = f"the language model of '{folder}'"
+    require_family(model_type, named, error=CheckpointError)
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[model_type]]
     try:
         config = config_as_stated(stated, folder, modeling_of(model_class))
@@ -51,14 +47,7 @@ def read_language_config(folder: Path) -> PretrainedConfig:
         raise
     except Exception as error:  # transformers raises many kinds for a wrong field
         raise CheckpointError(f"'{folder / 'config.json'}' cannot be read: {telling_line(error)}") from error
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        raise CheckpointError(
-            f"the language model of '{folder}' attends over a sliding window, which cannot be exported",
-            given=f"use_sliding_window, sliding_window {config.sliding_window}",
-            allowed="attention over the whole context in all layers",
-            todo="choose another model; where its contexts will be shorter than the window, set use_sliding_window to "
-            "false in its config.json",
-        )
+    require_exportable(config, named, error=CheckpointError)
     if (config.pad_token_id or 0) >= config.vocab_size:
         config.pad_token_id = None
     return config

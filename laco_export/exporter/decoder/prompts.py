@@ -50,6 +50,15 @@ class DecoderPrompt:
             rows[self.ids == self.image_token_id] = self.features
         return rows
 
+    def within(self, length: int) -> DecoderPrompt:
+        """Its first ``length`` positions, and of a picture the features that stand there."""
+        if len(self.ids) <= length:
+            return self
+        ids, counted = self.ids[:length], self.counted[:length].copy()
+        counted[-1] = False  # nothing follows
+        shown = None if self.features is None else self.features[: int((ids == self.image_token_id).sum())]
+        return DecoderPrompt(ids, counted, shown, self.image_token_id)
+
 
 @dataclass(frozen=True)
 class DecoderPrompts:
@@ -70,13 +79,21 @@ class DecoderPrompts:
     texts: str = ""
 
 
-def prompts_of(processor, features: Sequence[np.ndarray], image_token_id: int, texts: Sequence[Path]) -> DecoderPrompts:
+def prompts_of(
+    processor,
+    features: Sequence[np.ndarray],
+    image_token_id: int,
+    texts: Sequence[Path],
+    *,
+    context_length: int | None = None,
+) -> DecoderPrompts:
     """The prompts for a checkpoint's language model.
 
     Args:
         processor: the checkpoint's.
         features: the golden pictures', float32 ``[tokens, D]`` each.
         texts: the user's files (``--llm-texts``); empty for what ships with this package.
+        context_length: the model's longest prompt in tokens, to which all are cut; None: they fit.
 
     Raises:
         UsageError: a text cannot be read or is too short.
@@ -95,6 +112,9 @@ def prompts_of(processor, features: Sequence[np.ndarray], image_token_id: int, t
         judged = [*(_text(encode(opening)) for opening in OPENINGS), *chats, *pictures]
     greedy = [(question, _question(encode, question)) for question in GREEDY_QUESTIONS]
     named = ", ".join(path.name for path in texts) if texts else "the package's own questions, answers and paragraphs"
+    if context_length is not None:
+        rounding, judged = ([prompt.within(context_length) for prompt in some] for some in (rounding, judged))
+        judged = [prompt for prompt in judged if prompt.counted.any()]  # a paragraph's first positions always are
     return DecoderPrompts(
         tuple(judged), tuple(rounding), tuple(greedy), lambda ids: processor.tokenizer.decode(ids).strip(), named
     )

@@ -85,6 +85,7 @@ def measure_cost(language_model, session, decoder: Decoder, prompts: DecoderProm
         greedy=tuple(
             _greedy_answers(language_model, session, decoder, question, prompt, prompts.decode)
             for question, prompt in prompts.greedy
+            if len(prompt.ids) <= decoder.context_length
         ),
     )
 
@@ -173,6 +174,7 @@ def _by_position(expected: np.ndarray, actual: np.ndarray, following: np.ndarray
 def _greedy_answers(language_model, session, decoder: Decoder, question: str, prompt: DecoderPrompt, decode) -> dict:
     table = language_model.get_input_embeddings().weight
     embeds = prompt.embeds(table)
+    most = min(_GREEDY_TOKENS, decoder.context_length + 1 - len(embeds))  # the last one is not read
 
     def given_step(rows, cache):
         import torch
@@ -188,7 +190,7 @@ def _greedy_answers(language_model, session, decoder: Decoder, question: str, pr
     texts = {}
     for name, step in (("given", given_step), ("exported", exported_step)):
         rows, cache, ids = embeds, None, []
-        while len(ids) < _GREEDY_TOKENS:
+        while len(ids) < most:
             logits, cache = step(rows, cache)
             ids.append(int(logits[-1].argmax()))
             if ids[-1] in decoder.eos_token_ids:

@@ -15,7 +15,8 @@ which are the inputs of ONNX Runtime's ``GroupQueryAttention``: there is no atte
 right, and each row continues at its own length. A past that is longer than needed is a buffer to write into.
 
 What makes a family: ``self_attn`` with ``q_proj``, ``k_proj``, ``v_proj``, ``o_proj`` and perhaps ``q_norm`` and
-``k_norm``; RMSNorm; rotary embedding of halves. Another layout is refused by :func:`require_supported`.
+``k_norm``; RMSNorm; rotary embedding of halves. Another layout is refused by
+:func:`~laco_export.models.exportable.require_exportable`.
 """
 
 from __future__ import annotations
@@ -27,50 +28,11 @@ from functools import partial
 import torch
 from torch import nn
 
-from ...errors import ExportError
+from ...models.exportable import head_dim
 from .placeholders import GatherPositions, GroupQueryAttention, PlaceholderLinear, RMSNorm, Weight
-
-SUPPORTED_FAMILIES = ("qwen2", "qwen3", "llama")
-"""The ``model_type`` of the language models whose export is tested."""
-
-STATIC_ROPE = ("default", "linear", "llama3", "yarn")
-"""Rotary embeddings whose frequencies do not depend on the prompt's length: one table serves all."""
-
-HEAD_STEP = 16
-"""GroupQueryAttention with rotary embedding takes heads of a multiple of 16."""
 
 COSINES, SINES = "rotary.cosines", "rotary.sines"
 HEAD = "lm_head"
-
-
-def require_supported(config) -> None:
-    """Refuse what the skeleton would get wrong.
-
-    Raises:
-        ExportError: a family, rotary embedding, head size or sliding window that is not supported.
-    """
-    kind = config.model_type
-    if kind not in SUPPORTED_FAMILIES:
-        raise ExportError(
-            "this family of language models is not supported", given=kind, allowed=", ".join(SUPPORTED_FAMILIES)
-        )
-    rope = (getattr(config, "rope_scaling", None) or {}).get("rope_type", "default")
-    if rope not in STATIC_ROPE:
-        raise ExportError(
-            "the language model's rotary embedding is not supported", given=rope, allowed=", ".join(STATIC_ROPE)
-        )
-    if head_dim(config) % HEAD_STEP:
-        raise ExportError(
-            "the language model's attention heads have a size that ONNX Runtime's attention does not take",
-            given=f"head_dim {head_dim(config)}",
-            allowed=f"a multiple of {HEAD_STEP}",
-        )
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        raise ExportError("attention over a sliding window is not supported", given="use_sliding_window")
-
-
-def head_dim(config) -> int:
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def rotary_tables(language_model) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import ExportError, telling_line
+from ...models.exportable import head_dim, require_exportable
 from ...quiet import quiet_libraries
-from .skeleton import head_dim, require_supported, skeleton
+from .skeleton import skeleton
 
 GRAPH = "model.onnx"
 TASK = "text-generation-with-past"
@@ -27,7 +28,7 @@ def trace(language_model, folder: Path) -> Path:
     Raises:
         ExportError: the model is not of a supported kind, or Optimum's export failed.
     """
-    require_supported(language_model.config)
+    require_exportable(language_model.config)
     from optimum.exporters.onnx import onnx_export_from_model
 
     onnx_config = _embeds_config(language_model.config)

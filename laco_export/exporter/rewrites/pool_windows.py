@@ -3,11 +3,17 @@
 ::
 
     [B, H, W, C] ─Transpose─▶ [B, C, H, W] ─AveragePool r×r─▶ [B, C, H/r, W/r]          LDPv2
-                                            ─Resize, linear─▶                            TokenPacker, r = 2
+                                            ─Resize, linear─▶                            TokenPacker
     [B, H, W, C] ─Reshape─▶ [B, H/r, r, W/r, r, C] ─ReduceMean 2 4─▶ [B, H/r, W/r, C] ─Transpose─▶ [B, C, H/r, W/r]
 
-The last Transpose moves r² times fewer values, and goes where the next node undoes it. Linear resizing to a half takes
-the point in the middle of each 2×2 window: the mean of the four.
+The last Transpose moves r² times fewer values, and goes where the next node undoes it. Linear resizing to a whole
+fraction takes the point in the middle of each r×r window: of an odd r the token that lies there, of an even one the
+mean of the four around it. What of a window is not in the middle is sliced off before the mean::
+
+    r = 2: all of it      r = 3: · · ·      r = 4: · · · ·
+                                 · x ·             · x x ·
+                                 · · ·             · x x ·
+                                                   · · · ·
 """
 
 from __future__ import annotations
@@ -42,8 +48,8 @@ def _is_no_window_mean(pool: gs.Node) -> str | None:
     ratio, attributes = height // rows, pool.attrs
     if pool.op == "Resize":
         linear = (attributes.get("mode"), attributes.get("coordinate_transformation_mode", "half_pixel"))
-        if ratio != 2 or linear != ("linear", "half_pixel") or attributes.get("antialias", 0):
-            return "only linear resizing to a half, between pixel centres, is a mean of windows"
+        if ratio < 2 or linear != ("linear", "half_pixel") or attributes.get("antialias", 0):
+            return "only linear resizing to a whole fraction, between pixel centres, is a mean of windows"
         return None
     kernel = (attributes.get("kernel_shape"), attributes.get("strides"), attributes.get("dilations", [1, 1]))
     if kernel != ([ratio, ratio], [ratio, ratio], [1, 1]) or any(attributes.get("pads", [0])):
@@ -58,9 +64,23 @@ def _rewrite(graph: gs.Graph, pool: gs.Node) -> None:
     ratio = height // rows
     shape = [batch, rows, ratio, columns, ratio, channels]
     split = add_node(graph, "Reshape", f"{name}/Split", [grid, integers(f"{name}/Split:shape", shape)], shape)
+    pooled = _middle(graph, split, name) if pool.op == "Resize" else split
     axes = integers(f"{name}/WindowMean:axes", [2, 4])
     mean = add_node(
-        graph, "ReduceMean", f"{name}/WindowMean", [split, axes], [batch, rows, columns, channels], {"keepdims": 0}
+        graph, "ReduceMean", f"{name}/WindowMean", [pooled, axes], [batch, rows, columns, channels], {"keepdims": 0}
     )
     back = gs.Node("Transpose", f"{name}/ChannelsFirst", {"perm": _CHANNELS_FIRST}, [mean])
     replace_writer(graph, pool, back)
+
+
+def _middle(graph: gs.Graph, split: gs.Variable, name: str) -> gs.Variable:
+    """``[B, H/r, r, W/r, r, C]`` -> ``[B, H/r, m, W/r, m, C]``: the middle m×m of each window, m = 1 of an odd r, 2 of
+    an even one."""
+    batch, rows, ratio, columns, _, channels = split.shape
+    first, last = (ratio - 1) // 2, ratio // 2
+    if last - first + 1 == ratio:
+        return split
+    bounds = {"starts": [first, first], "ends": [last + 1, last + 1], "axes": [2, 4]}
+    inputs = [integers(f"{name}/Middle:{role}", values) for role, values in bounds.items()]
+    size = last - first + 1
+    return add_node(graph, "Slice", f"{name}/Middle", [split, *inputs], [batch, rows, size, columns, size, channels])

@@ -103,7 +103,10 @@ def recognise(folder: Path, values: dict) -> tuple[EncoderSpec, PretrainedConfig
         spec.check(config)
     except ConfigError as error:
         raise CheckpointError(
-            f"'{folder}' holds a form of the encoder that cannot be merged in: {error.failed}"
+            f"'{folder}' holds a form of the encoder that cannot be merged in: {error.failed}",
+            given=error.given,
+            allowed=error.allowed,
+            todo=error.todo,
         ) from None
     return spec, config, layout
 

@@ -15,6 +15,15 @@ from transformers import PretrainedConfig, PreTrainedModel
 from ...errors import ConfigError
 from ...preprocessing import ImagePreprocessing
 
+ACTIVATIONS = (
+    *("gelu", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh", "gelu_pytorch_tanh"),
+    *("laplace", "linear", "quick_gelu", "relu", "relu2", "sigmoid", "silu", "swish", "tanh"),
+)
+"""transformers' activations for which the exporter knows every operator that they trace to."""
+
+PICTURE_CHANNELS = 3
+"""RGB: what a picture is decoded to."""
+
 
 @dataclass(frozen=True)
 class OriginalLayout:
@@ -75,10 +84,11 @@ class EncoderSpec:
     original: OriginalLayout | None = None
 
     def check(self, config: PretrainedConfig) -> None:
-        """Raise :class:`ConfigError` when the configuration asks for a form that LaCo cannot merge in."""
+        """Raise :class:`ConfigError` when the configuration asks for a form that LaCo cannot merge in or export."""
         for name, value in {**self.headless, **self.required}.items():
             if (actual := getattr(config, name, None)) != value:  # SigLIP's class takes a missing field as a head
                 raise ConfigError(f"vision_config.{name} must be {value}", given=actual)
+        self._check_exportable(config)
         height, width = self.image_size(config)
         if self.square_only and height != width:
             raise ConfigError(
@@ -86,6 +96,19 @@ class EncoderSpec:
                 given=[height, width],
                 todo="choose a square size and let the preprocessing resize, or tile the picture into squares",
             )
+
+    def _check_exportable(self, config: PretrainedConfig) -> None:
+        if config.hidden_act not in ACTIVATIONS:
+            raise ConfigError(
+                "vision_config.hidden_act cannot be exported", given=config.hidden_act, allowed=", ".join(ACTIVATIONS)
+            )
+        if config.num_channels != PICTURE_CHANNELS:
+            raise ConfigError(
+                "vision_config.num_channels is not a picture's", given=config.num_channels, allowed=PICTURE_CHANNELS
+            )
+        height, width = _pair(config.patch_size)
+        if height != width:
+            raise ConfigError("vision_config.patch_size must be square", given=[height, width])
 
     def grid(self, config: PretrainedConfig) -> tuple[int, int]:
         """The token grid ``(H, W)`` before any merge; a rest smaller than a patch is not seen (SigLIP's 384 px: 27)."""

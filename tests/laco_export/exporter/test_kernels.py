@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from laco_export.exporter.interpreter import GraphInterpreter
+from laco_export.exporter.kernels import KERNELS
 
 F32 = np.float32
 
@@ -57,3 +58,33 @@ def test_kernels_compute_what_onnxruntime_computes(make_graph, run_graph, name):
     result = GraphInterpreter(graph).run(feeds, ["y"])["y"]
     assert list(result.shape) == shape
     np.testing.assert_allclose(result, run_graph(graph, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def trace_module():
+    """``trace_module(module)``: its graph by torch's exporter, as towers are traced."""
+    import onnx_graphsurgeon as gs
+    import torch
+
+    from laco_export.exporter.vision_graph import NEWEST_TRACED
+    from laco_export.quiet import quiet
+
+    def trace(module):
+        with quiet():
+            program = torch.onnx.export(module, (torch.zeros(1, 4),), dynamo=True, opset_version=NEWEST_TRACED)
+            return gs.import_onnx(program.model_proto).fold_constants().cleanup()
+
+    return trace
+
+
+def test_every_activation_that_an_encoder_may_have_traces_to_known_operators(trace_module):
+    """What ``EncoderSpec.check`` accepts, the exporter judges."""
+    from torch import nn
+    from transformers.activations import ACT2FN
+
+    from laco_export.models.encoders.specification import ACTIVATIONS
+
+    graph = trace_module(nn.Sequential(*(ACT2FN[name] for name in ACTIVATIONS)))
+    assert {node.op for node in graph.nodes} - set(KERNELS) == set()
+    refused = trace_module(nn.Sequential(ACT2FN["mish"], ACT2FN["leaky_relu"]))
+    assert {node.op for node in refused.nodes} - set(KERNELS) == {"Mish", "LeakyRelu"}

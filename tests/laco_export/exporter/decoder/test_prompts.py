@@ -35,6 +35,24 @@ def test_answers_are_judged_and_features_stand_at_their_tokens():
     assert {len(prompt.ids) for prompt in prompts.rounding} == {TEXT_WINDOW}
 
 
+@pytest.mark.parametrize("context_length", [240, 40])
+def test_no_prompt_is_longer_than_the_context(context_length):
+    """A rotary table ends there. A prompt that is cut off before its answer is left out."""
+    features = np.full((60, 4), 7, np.float32)
+    processor = SimpleNamespace(tokenizer=Bytes())
+    whole = prompts_of(processor, [features], IMAGE, [])
+    prompts = prompts_of(processor, [features], IMAGE, [], context_length=context_length)
+    assert max(len(prompt.ids) for prompt in whole.judged) > 240
+    for prompt in (*prompts.judged, *prompts.rounding):
+        assert len(prompt.ids) == context_length
+        assert prompt.counted.any() and not prompt.counted[-1]
+        prompt.embeds(torch.zeros(IMAGE + 1, 4))
+    assert bool([p for p in prompts.judged if p.features is not None]) == (context_length == 240)
+    cut = next(prompt for prompt in whole.judged if prompt.features is not None).within(100)
+    assert (cut.ids == IMAGE).sum() == len(cut.features) < 60
+    assert (cut.embeds(torch.zeros(IMAGE + 1, 4)) == 7).all(1).sum() == len(cut.features)
+
+
 def test_what_is_judged_is_never_what_was_rounded_over(tmp_path):
     path = tmp_path / "mine.txt"
     path.write_text("".join(f"{number} is a number. " for number in range(2000)))

@@ -53,6 +53,16 @@ def test_the_limit_moves_and_the_cost_is_told(make_language_model, export, text_
     assert [answer["question"] for answer in report["cost"]["greedy"]] == ["Which?"]
 
 
+@pytest.mark.parametrize(("room", "tokens"), [(3, 3), (1, 1), (0, None)])
+def test_answers_end_where_the_context_ends(make_language_model, export, text_prompts, tmp_path, room, tokens):
+    """A question of eight tokens in a context with room for few more: the last token of an answer is not read."""
+    model = make_language_model(max_position_embeddings=7 + room, eos_token_id=None)
+    prompts = replace(text_prompts, judged=tuple(prompt.within(7 + room) for prompt in text_prompts.judged))
+    decoder = replace(export(model, tmp_path, "int8"), eos_token_ids=[])
+    answers = verify_decoder(model, tmp_path, decoder, prompts, max_kl=50)["cost"]["greedy"]
+    assert [len(answer["exported"].split()) for answer in answers] == ([tokens] if tokens else [])
+
+
 def test_a_cost_that_is_no_number_is_refused(make_language_model, export, text_prompts, tmp_path):
     from laco_export.exporter.decoder.rounding_cost import require_cheap
 

@@ -9,9 +9,11 @@ def of_the_merge(graph):
 
 
 @pytest.mark.parametrize(("method", "pooling"), [("ldpv2", "AveragePool"), ("token_packer", "Resize")])
-@pytest.mark.parametrize("grid", [(4, 4), (5, 5)], ids=["even", "padded"])
-def test_pools_without_a_trip_to_channels_first(trace, differences, method, pooling, grid):
-    traced = trace("siglip", grid=grid, method=method)
+@pytest.mark.parametrize(
+    ("ratio", "grid"), [(2, (4, 4)), (2, (5, 5)), (3, (6, 6)), (4, (5, 5))], ids=["2", "2 padded", "3", "4 padded"]
+)
+def test_pools_without_a_trip_to_channels_first(trace, differences, method, pooling, ratio, grid):
+    traced = trace("siglip", grid=grid, method=method, ratio=ratio)
     assert pooling in of_the_merge(traced.graph)
     outcome = pool_windows(traced.graph, traced.merge)
     traced.graph.cleanup().toposort()
