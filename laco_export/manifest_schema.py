@@ -83,6 +83,9 @@ _ACCURACY = RecordField(
         "tensors": _COMPARISONS,
         "tolerance": _GATE,
         "pictures_are": _TEXT,
+        "witnesses": ListField(
+            RecordField({"watched": _TEXT, "by": _TEXT, "max_abs": _NUMBER}, {"largest": _NUMBER, "cases": _COUNT})
+        ),
         "rewritten": RecordField(
             {"tensors": ListField(_COMPARISON, 1), "judged_by": _TEXT}, {**_PROOF, "tolerance": _TOLERANCE}
         ),

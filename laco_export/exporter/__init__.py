@@ -34,6 +34,7 @@ The proof:
 - :mod:`.runners`: PyTorch, the interpreter and ONNX Runtime as Polygraphy runners;
 - :mod:`.boundaries`: what is compared at each boundary, how strictly;
 - :mod:`.proof`: the comparisons with PyTorch;
+- :mod:`.witnesses`: what both sides of a comparison share, computed once more without it;
 - :mod:`.rewrite_proof`: the rewritten graph compared, its ranges measured;
 - :mod:`.verdict`: the written tower judged, widened, confirmed;
 - :mod:`.bisection`: ``--bisect``, where a graph leaves PyTorch's path;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .options import ExportOptions
     from .rewrite_proof import RewriteProof
     from .verdict import Verdict
+    from .witnesses import IndependentCheck
 
 _CARRIED = (
     "tokenizer.json",
@@ -68,6 +70,7 @@ def describe_bundle(
     options: ExportOptions,
     loaded: LoadedCheckpoint,
     pictures: PreparedPictures,
+    checks: Sequence[IndependentCheck],
     rewritten: RewriteProof,
     verdict: Verdict,
     compiled: CompiledGraphs,
@@ -81,6 +84,7 @@ def describe_bundle(
     """
     accuracy = verdict.proof.to_manifest(pictures.names)
     accuracy["pictures_are"] = "given" if options.images else "drawn"
+    accuracy["witnesses"] = [check.to_dict() for check in checks]
     accuracy["rewritten"] = rewritten.proof.to_manifest(pictures.names)
     notes = [*loaded.notes, *verdict.notes, *compiled.notes]
     if decoder is None:

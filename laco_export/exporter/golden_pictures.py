@@ -7,6 +7,7 @@ of text, which together reach flat, busy, saturated and high-contrast patches. P
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,17 +40,16 @@ class PreparedPictures:
 
 
 def prepare_pictures(
-    images: list[Path], preprocessing: ImagePreprocessing, encoder_size: tuple[int, int]
+    images: Sequence[tuple[str, Image.Image]], preprocessing: ImagePreprocessing, encoder_size: tuple[int, int]
 ) -> PreparedPictures:
-    """Read or draw the pictures and bring them to the encoder's input.
+    """Bring pictures to the encoder's input.
 
     Args:
-        images: the user's files and folders; empty draws some.
+        images: of :func:`golden_pictures`.
         encoder_size: height and width in pixels that the encoder takes.
 
     Raises:
         CheckpointError: the preprocessing makes pictures of another size than the encoder takes.
-        UsageError, ImageError: see :func:`golden_pictures`.
     """
     height, width = preprocessing.height, preprocessing.width
     if (height, width) != encoder_size:
@@ -57,10 +57,9 @@ def prepare_pictures(
             "preprocessor_config.json and the encoder differ in the picture's size",
             given=f"{height} x {width} and {encoder_size}",
         )
-    pictures = golden_pictures(images, 2 * max(height, width))
-    pixels = [preprocessing.resize_and_crop(image) for _, image in pictures]
+    pixels = [preprocessing.resize_and_crop(image) for _, image in images]
     pixel_values = [preprocessing.normalize(cropped)[None] for cropped in pixels]
-    return PreparedPictures([name for name, _ in pictures], pixels, pixel_values, preprocessing)
+    return PreparedPictures([name for name, _ in images], pixels, pixel_values, preprocessing)
 
 
 def golden_pictures(images: list[Path], size: int) -> list[tuple[str, Image.Image]]:

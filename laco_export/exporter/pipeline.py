@@ -23,7 +23,7 @@ from .bundle_manifest import carry_files, describe_bundle
 from .compile_gate import compile_if_possible
 from .decoder import check_texts
 from .decoder_export import write_and_verify
-from .golden_pictures import PreparedPictures, prepare_pictures
+from .golden_pictures import PreparedPictures, golden_pictures, prepare_pictures
 from .loaded_checkpoint import LoadedCheckpoint, bytes_of_bundle, load_checkpoint
 from .options import ExportOptions
 from .proof import Reference
@@ -31,6 +31,7 @@ from .report import ExportReport
 from .rewrite_proof import prove_and_measure
 from .tower import VisionTower
 from .verdict import bisect_tower, confirm_shipped, judge_tower
+from .witnesses import IndependentCheck, check_prepared_pictures, check_visual_tokens
 from .written_tower import write_tower
 
 
@@ -84,10 +85,12 @@ def _write_bundle(options: ExportOptions, depth: str | None, output: Path, folde
         require_space(folder, needed, place=output.absolute().parent)  # now, and not after minutes
         if options.llm:
             check_texts(loaded.checkpoint.processor, options.llm_texts)
-    with step("read the pictures" if options.images else "draw the golden pictures"):
-        pictures = _pictures_of(options, loaded)
+    with step("read the pictures" if options.images else "draw the golden pictures"), quiet():
+        pictures, checks = _pictures_of(options, loaded)
     with step("run the pictures in PyTorch"), quiet():
         reference = Reference.of(VisionTower(loaded.model).eval(), pictures.pixel_values)
+    with step("compare with independent computations"), quiet():
+        checks += check_visual_tokens(loaded.model, loaded.checkpoint.processor, reference)
     with step("trace and rewrite the vision tower"):
         traced = vision_graph.trace_and_rewrite(reference.tower, reference.pixel_shape, opset=options.opset)
     ranges = "" if options.precision == "fp32" else ", measure ranges"
@@ -114,12 +117,14 @@ def _write_bundle(options: ExportOptions, depth: str | None, output: Path, folde
         carry_files(loaded.model, options.model, folder)
         manifest = write_manifest(
             folder,
-            describe_bundle(options, loaded, pictures, rewritten, verdict, compiled, decoder, steps.seconds),
+            describe_bundle(options, loaded, pictures, checks, rewritten, verdict, compiled, decoder, steps.seconds),
         )
     return ExportReport(output, manifest, steps.seconds, compiled.records)
 
 
-def _pictures_of(options: ExportOptions, loaded: LoadedCheckpoint) -> PreparedPictures:
+def _pictures_of(options: ExportOptions, loaded: LoadedCheckpoint) -> tuple[PreparedPictures, list[IndependentCheck]]:
     preprocessing = loaded.checkpoint.processor.image_processor.preprocessing
-    spec, config = loaded.model.vision_model.spec, loaded.model.config.vision_config
-    return prepare_pictures(options.images, preprocessing, spec.image_size(config))
+    spec, config = loaded.model.vision_model.spec, loaded.model.config
+    images = golden_pictures(options.images, 2 * max(preprocessing.height, preprocessing.width))
+    prepared = prepare_pictures(images, preprocessing, spec.image_size(config.vision_config))
+    return prepared, check_prepared_pictures(options.model, images, prepared, config.tiling_config)

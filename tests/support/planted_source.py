@@ -2,9 +2,8 @@
 
 ::
 
-    FAULTS = {"weights lost": Edit("engines/generation/decoder.py", "what stands there once", "what stands there then")}
-
-    source = plant(tmp_path / "source", FAULTS["weights lost"])
+    lost = Edit("engines/generation/decoder.py", "what stands there once", "what stands there then")
+    source = plant(tmp_path / "source", lost)
     message = source.refusal("laco-engine", "diff", bundle_folder)      # exit 1, no traceback; what it said
 
 A test that finds a fault may share the fault's cause with what it tests. This asks the commands themselves: would a
@@ -13,10 +12,13 @@ user have been told?
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,23 +52,25 @@ class PlantedSource:
 
     folder: Path
 
-    def run(self, command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """Run one of :data:`COMMANDS` of the copy, as a user would."""
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            [sys.executable, "-m", COMMANDS[command], *map(str, arguments)],
-            cwd=self.folder,
-            env=environment,
-            text=True,
-            capture_output=True,
-            timeout=600,
-        )
+    def run(self, command: str, *arguments: object) -> tuple[int, str]:
+        """Run one of :data:`COMMANDS` of the copy: its exit code, and what it said, all on one line."""
+        with tempfile.NamedTemporaryFile() as output:
+            job = {
+                "module": COMMANDS[command],
+                "arguments": [str(argument) for argument in arguments],
+                "folder": str(self.folder),
+                "output": output.name,
+            }
+            forks = _forks()
+            forks.stdin.write(json.dumps(job) + "\n")
+            forks.stdin.flush()
+            code = int(forks.stdout.readline())
+            return code, " ".join(output.read().decode().split())
 
     def refusal(self, command: str, *arguments: object) -> str:
-        """What the command says, all on one line, where it refuses; everything else fails the test."""
-        done = self.run(command, *arguments)
-        said = " ".join(f"{done.stdout}\n{done.stderr}".split())
-        assert done.returncode == 1, f"{command} gave {done.returncode}: {said}"
+        """What the command says where it refuses; everything else fails the test."""
+        code, said = self.run(command, *arguments)
+        assert code == 1, f"{command} gave {code}: {said}"
         assert "Traceback" not in said, said
         return said
 
@@ -82,3 +86,17 @@ def plant(folder: Path, *edits: Edit) -> PlantedSource:
         assert text.count(edit.old) == 1, f"{edit.file} has it {text.count(edit.old)} times: {edit.old}"
         path.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
     return PlantedSource(folder)
+
+
+@functools.cache
+def _forks() -> subprocess.Popen:
+    """The process from which commands are forked; it ends with this one, which closes its stdin."""
+    quiet = {"HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    script = Path(__file__).with_name("fork_commands.py")
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **quiet},
+        text=True,
+    )

@@ -44,15 +44,15 @@ PREPROCESSING = ImagePreprocessing(28, 42, "squash", (0.5, 0.5, 0.5), (0.25, 0.2
 
 def test_pictures_are_brought_to_the_encoders_input(tmp_path):
     Image.new("RGB", (9, 5), (255, 0, 51)).save(tmp_path / "mine.png")
-    prepared = prepare_pictures([tmp_path], PREPROCESSING, (28, 42))
+    prepared = prepare_pictures(golden_pictures([tmp_path], 84), PREPROCESSING, (28, 42))
     assert (prepared.names, prepared.preprocessing) == (["mine.png"], PREPROCESSING)
     assert (prepared.pixels[0].shape, prepared.pixels[0].dtype) == ((28, 42, 3), np.uint8)
     assert (prepared.pixel_values[0].shape, prepared.pixel_values[0].dtype) == ((1, 3, 28, 42), np.float32)
     np.testing.assert_allclose(prepared.pixel_values[0][0, :, 3, 5], [2, -2, -1.2], rtol=1e-6)
-    assert len(prepare_pictures([], PREPROCESSING, (28, 42)).names) == 4
+    assert len(prepare_pictures(golden_pictures([], 84), PREPROCESSING, (28, 42)).names) == 4
 
 
 def test_a_preprocessing_of_another_size_than_the_encoders_is_refused():
     with pytest.raises(CheckpointError, match="differ in the picture's size") as error:
-        prepare_pictures([], PREPROCESSING, (42, 28))
+        prepare_pictures(golden_pictures([], 84), PREPROCESSING, (42, 28))
     assert error.value.given == "28 x 42 and (42, 28)"

@@ -1,0 +1,77 @@
+"""Prompts with pictures, whose ids and embeddings stand where they should; a shift by one is told."""
+
+import numpy as np
+import pytest
+import torch
+
+from laco_export import conversation
+from laco_export.errors import ExportError
+from laco_export.exporter.witnesses import placed_tokens
+from laco_export.exporter.witnesses.placed_tokens import check_placed_tokens
+from laco_export.models import LacoForConditionalGeneration
+
+
+@pytest.mark.parametrize("options", [{}, {"tiling": None}, {"method": None}, {"grid": (5, 5), "tiling": None}], ids=str)
+def test_prompts_are_what_is_written_out(make_tiled, options):
+    model, processor = make_tiled(**options)
+    features = model.get_image_features
+    checks = check_placed_tokens(model, processor)
+    assert [check.cases for check in checks] == [3, 3]
+    assert all(check.max_abs == 0 for check in checks)
+    assert model.get_image_features == features
+    assert not model.language_model._forward_pre_hooks
+
+
+def rolled_placing(self, input_ids, inputs_embeds, images, place=LacoForConditionalGeneration._place_images):
+    return place(self, input_ids, inputs_embeds, list(torch.cat(images).roll(1, 0).split([len(i) for i in images])))
+
+
+def pictures_exchanged(self, input_ids, inputs_embeds, images, place=LacoForConditionalGeneration._place_images):
+    return place(self, input_ids, inputs_embeds, images[::-1])
+
+
+@pytest.mark.parametrize("fault", [rolled_placing, pictures_exchanged])
+def test_visual_tokens_in_other_places_are_told(make_tiled, monkeypatch, fault):
+    monkeypatch.setattr(LacoForConditionalGeneration, "_place_images", fault)
+    with pytest.raises(ExportError, match="the language model's inputs are not those of") as refusal:
+        check_placed_tokens(*make_tiled())
+    assert "picture" in refusal.value.given
+
+
+def test_embedding_rows_off_by_one_are_told(make_tiled):
+    model, processor = make_tiled()
+    embedding = model.get_input_embeddings()
+    embedding.register_forward_hook(lambda module, ids, rows: torch.nn.functional.embedding(ids[0] - 1, module.weight))
+    with pytest.raises(ExportError, match="the language model's inputs"):
+        check_placed_tokens(model, processor)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("TURN_FOOTER", conversation.IM_END), ("DEFAULT_SYSTEM", "You are helpful."), ("IM_START", conversation.IM_END)],
+)
+def test_another_conversation_is_told(make_tiled, monkeypatch, name, value):
+    monkeypatch.setattr(conversation, name, value)
+    with pytest.raises(ExportError, match="token ids are not those of the conversation's text"):
+        check_placed_tokens(*make_tiled())
+
+
+def test_a_picture_behind_the_question_is_told(make_tiled, monkeypatch):
+    turn = placed_tokens.question_turn
+    monkeypatch.setattr(
+        placed_tokens,
+        "question_turn",
+        lambda question, count: turn(f"{question}\n" + "<image>" * count, count),
+    )
+    with pytest.raises(ExportError, match="token ids") as refusal:
+        check_placed_tokens(*make_tiled())
+    assert "about one picture" in refusal.value.given or "alone" in refusal.value.given
+
+
+def test_one_image_token_too_many_is_told(make_tiled, monkeypatch):
+    from laco_export.models import processing
+
+    expand = processing.expand_image_tokens
+    monkeypatch.setattr(processing, "expand_image_tokens", lambda text, counts: expand(text, np.asarray(counts) + 1))
+    with pytest.raises(ExportError, match="token ids"):
+        check_placed_tokens(*make_tiled())
