@@ -90,7 +90,7 @@ def _write_bundle(options: ExportOptions, depth: str | None, output: Path, folde
     with step("run the pictures in PyTorch"), quiet():
         reference = Reference.of(VisionTower(loaded.model).eval(), pictures.pixel_values)
     with step("compare with independent computations"), quiet():
-        checks += check_visual_tokens(loaded.model, loaded.checkpoint.processor, reference)
+        checks += check_visual_tokens(loaded.model, loaded.checkpoint.processor, reference, prompts=bool(options.llm))
     with step("trace and rewrite the vision tower"):
         traced = vision_graph.trace_and_rewrite(reference.tower, reference.pixel_shape, opset=options.opset)
     ranges = "" if options.precision == "fp32" else ", measure ranges"

@@ -71,6 +71,32 @@ EXPORT = {
 }
 
 
+GRAPHS = {
+    "residual dropped in the graph": Planted(
+        Edit(
+            "laco_export/exporter/rewrites/average_residual.py",
+            """[2, 4])
+""",
+            """[2, 4])
+        for reader in list(mean.outputs[0].outputs):
+            kept = [tensor for tensor in reader.inputs if tensor is not mean.outputs[0]]
+            reader.inputs = [*kept, gs.Constant("planted", __import__("numpy").zeros(1, "float32"))]
+""",
+        ),
+        "compressors.block_1: cosine",
+    ),
+    "q and k swapped when written": Planted(
+        Edit(
+            "laco_export/exporter/decoder/realize.py",
+            "for _, module in modules]), bits",
+            "for _, module in [*modules[1::-1], *modules[2:]]]), bits",
+        ),
+        "the exported language model, run in one pass, does not compute what PyTorch computes",
+    ),
+}
+"""Faults of one side alone, which the comparison with PyTorch sees."""
+
+
 @pytest.fixture(scope="module")
 def tiled_checkpoint(tmp_path_factory):
     """A checkpoint with random weights whose single pictures are tiled."""
@@ -82,10 +108,10 @@ def tiled_checkpoint(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", EXPORT)
+@pytest.mark.parametrize("name", [*EXPORT, *GRAPHS])
 def test_an_export_refuses(tmp_path, tiny_checkpoint, tiled_checkpoint, name):
-    planted = EXPORT[name]
+    planted = {**EXPORT, **GRAPHS}[name]
     model, output = tiled_checkpoint if planted.tiled else tiny_checkpoint, tmp_path / "bundle"
     source = plant(tmp_path / "source", planted.edit)
-    assert planted.says in source.refusal("laco-export", "--model", model, "--fp32", "--no-llm", "--output", output)
+    assert planted.says in source.refusal("laco-export", "--model", model, "--fp32", "--output", output)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
