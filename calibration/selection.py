@@ -1,9 +1,8 @@
 """Selection and quantization: blocks are chosen and written, until the file itself is within the budget.
 
-The errors of blocks were judged by torch's kernels in FP32, and on the judging pictures alone. What is handed out is
-judged as it stands: its features, those of the golden pictures against PyTorch's as ``laco-engine diff`` will compare
-them, the answers that it gives, and its time. Where it is worse than its blocks promised, the budget for choosing
-shrinks.
+The errors of blocks were judged by torch's kernels in FP32. What is handed out is judged as it stands: its features,
+those of the golden pictures against PyTorch's as ``laco-engine diff`` will compare them, the answers that it gives, and
+its time. Where it is worse than its blocks promised, the budget for choosing shrinks.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from laco_engines.comparison.golden_check import pixel_values
+from laco_export.golden import read_golden
 from laco_export.onnx_session import open_session
 from laco_export.quiet import quiet
 
@@ -30,7 +32,7 @@ class Sensitivity:
         fp32_features: FP32's ``image_features`` of each judging picture, by the bundle's own file.
         errors: block → its error where it alone is in few bits, in the order of the computation.
         times: block → its milliseconds; None where the target's device is not here, or weights alone are rounded.
-        judge: measures any set of blocks together.
+        judge: measures any set of blocks together, on the golden pictures too.
     """
 
     fp32_features: list[np.ndarray]
@@ -48,7 +50,9 @@ def measure_sensitivity(context: CalibrationContext, smoothed: SmoothedGraph, ob
     tiles, names = context.division.tiles, smoothed.block_names
     fp32_features = _fp32_features(context)
     swap = swap_of(context, smoothed, observation.ranges)
-    judge = BlockJudge(SegmentRunner(smoothed.graph), swap, tiles, _answer_share(context, fp32_features))
+    golden = [pixels[None] for pixels in pixel_values(context.bundle, read_golden(context.bundle).pictures)]
+    answer_share = _answer_share(context, fp32_features)
+    judge = BlockJudge(SegmentRunner(smoothed.graph), swap, tiles, answer_share, also=golden)
     with context.steps.step("measure each block's sensitivity", len(names) * len(tiles)) as advance:
         errors = judge.each(names, advance)
     return Sensitivity(fp32_features, errors, _block_times(context, smoothed, observation), judge)

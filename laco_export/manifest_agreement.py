@@ -110,8 +110,8 @@ def _check_twin(vision: Mapping) -> None:
         raise FieldError("vision.products", vision.get("products"), f"{EIGHT_BIT_PRODUCTS}: vision.twin says so")
     batches, stated = ([graph["batch"] for graph in graphs] for graphs in (vision["graphs"], twin["graphs"]))
     if stated != batches:
-        twin_batches, allowed = (", ".join(map(str, sizes)) for sizes in (stated, batches))
-        raise FieldError("vision.twin.graphs: batch sizes", twin_batches, f"{allowed}, those of vision.graphs")
+        allowed = f"{', '.join(map(str, batches))}, those of vision.graphs"
+        raise FieldError("vision.twin.graphs: batch sizes", ", ".join(map(str, stated)), allowed)
 
 
 def _check_tiling(vision: Mapping, preprocessing: ImagePreprocessing) -> None:

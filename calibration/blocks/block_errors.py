@@ -57,6 +57,7 @@ class BlockJudge:
         pictures: ``pixel_values [1, 3, H, W]`` each.
         answer_share: ``answer_share(index of the picture, image_features)``: the share of FP32's answer tokens that
             those features keep, where there is a language model.
+        also: ``pixel_values`` of pictures that sets of blocks are judged on too, and no block alone.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class BlockJudge:
         swap: Swap,
         pictures: Sequence[np.ndarray],
         answer_share: Callable[[int, np.ndarray], float] | None = None,
+        also: Sequence[np.ndarray] = (),
     ):
         self.runner, self.swap, self.pictures, self.answer_share = runner, swap, pictures, answer_share
+        self.also = also
         self._expected: list[np.ndarray] = []
 
     def each(self, blocks: Sequence[str], advance: Callable[[], None] = lambda: None) -> dict[str, FeatureError]:
@@ -89,12 +92,12 @@ class BlockJudge:
 
     def together(self, blocks: Collection[str]) -> FeatureError:
         """All of ``blocks`` swapped at once."""
-        if not self._expected:
-            self._expected = [self.runner.run(picture).numpy() for picture in self.pictures]
+        every = [*self.pictures, *self.also]
+        self._expected += [self.runner.run(picture).numpy() for picture in every[len(self._expected) :]]
         self.swap.active = frozenset(blocks)
         return worst_error(
             [
                 feature_error(expected, self.runner.run(picture, self.swap).numpy())
-                for picture, expected in zip(self.pictures, self._expected)
+                for picture, expected in zip(every, self._expected, strict=True)
             ]
         )

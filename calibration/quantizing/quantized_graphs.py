@@ -60,6 +60,8 @@ class QuantizedGraphs:
             activations are quantised too.
         """
         vision = self.bundle.manifest.vision
+        for graph in vision.graphs:  # of an earlier choice
+            (folder / twin_name(graph.file)).unlink(missing_ok=True)
         entries, twins, opset, islands, nodes = [], [], 0, {}, {}
         with quiet(), WeightFile(folder / WEIGHTS) as weights:
             for graph in vision.graphs:

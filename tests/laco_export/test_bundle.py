@@ -220,6 +220,7 @@ def sealed(folder, place, value):
 
 OTHER = {"sha256": "0" * 64, "bytes": 1}
 EMBEDDED = ("decoder", "embedding")
+GRAPH_FIELDS = dataclasses.asdict(MANIFEST.vision.graphs[0])
 
 
 @pytest.mark.parametrize(
@@ -261,6 +262,15 @@ EMBEDDED = ("decoder", "embedding")
         (("vision", "tiling"), {"tile": 14}, "vision.tiling.tile"),
         (("vision", "tiling"), {"tile": 28}, "vision.image_newline"),
         (("vision", "fallback"), {"precision": "fp16", "weights": "x", "graphs": []}, "vision.fallback.graphs"),
+        (("vision", "products"), "u8u8", "vision.products"),
+        (("vision", "twin"), {"products": "u8s7", "graphs": []}, "vision.twin.graphs"),
+        (("vision", "twin"), {"products": "u8s8", "graphs": [GRAPH_FIELDS]}, "vision.twin.products"),
+        (("vision", "twin"), {"products": "u8s7", "graphs": [GRAPH_FIELDS]}, "vision.products"),
+        (
+            ("vision", "twin"),
+            {"products": "u8s7", "graphs": [{**GRAPH_FIELDS, "file": "x.onnx"}]},
+            "vision.twin.graphs[0].file",
+        ),
         (("vision", "calibration"), {"statistics": "x.json"}, "vision.calibration.statistics"),
         (("preprocessing",), None, "preprocessing"),
         (("preprocessing", "image_mean"), ["0.5", "0.5", "0.5"], "preprocessing.image_mean[0]"),

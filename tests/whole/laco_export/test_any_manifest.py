@@ -20,6 +20,7 @@ from laco_engines.comparison.golden_check import check_golden
 from laco_engines.picture_encoder import read_newline
 from laco_engines.prompts.prompter import Prompter
 from laco_engines.store.fallback import fallback_of
+from laco_engines.store.processor_form import form_for_processor
 from laco_export import bundle as bundles
 from laco_export.bundle import open_bundle, read_manifest, write_manifest
 from laco_export.embedding_table import EmbeddingTable
@@ -95,6 +96,8 @@ def whole_folder(bundle_folder, tmp_path_factory):  # noqa: F811
         image_newline="image_newline.npy",
         calibration=CALIBRATION,
         fallback={"precision": "fp16", "weights": vision.weights, "graphs": graphs},
+        products="u8s8",
+        twin={"products": "u8s7", "graphs": graphs},
         kept_fp32=[{"node": "norm", "reason": "largest 7e4"}],
     )
     build = {"seconds": {"trace": 1.0}, "compiled": [{"builder": "tensorrt", "version": "10.3", "plan_bytes": 9}]}
@@ -152,6 +155,7 @@ def use(folder):
     read_golden(bundle)
     read_newline(bundle)
     fallback_of(bundle)
+    form_for_processor(bundle)
     assert not check_golden(bundle, Grey(bundle)).passed
     if manifest.decoder is not None:
         EmbeddingTable(bundle.path, manifest.decoder.embedding).rows(np.array([0, manifest.decoder.image_token_id]))
