@@ -8,12 +8,50 @@ from __future__ import annotations
 
 import os
 import shutil
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from laco_export.atomic import exchange, new_directory, recover, write_json
 from laco_export.errors import OutputExistsError
 
 _MARK = "replaces.json"
+_OWN_NAMES = (
+    *("recipe.json", "training.json", "losses.png", "data", "checkpoint", "frozen-outputs", "tensorboard", "stage-*"),
+    _MARK,
+)
+"""Patterns of what a run leaves in its folder (:mod:`.run`)."""
+
+
+def refuse_to_replace_others(output: Path, *, whole: bool) -> None:
+    """Let ``--force`` replace what an earlier run left, its folder (``whole``) or the copy of its last checkpoint, and
+    nothing else that a person may have.
+
+    Raises:
+        OutputExistsError: something else stands there, or other files stand in it.
+    """
+    from laco_export.models import checkpoint
+
+    if not whole:
+        checkpoint.refuse_to_replace_non_checkpoint(output / "checkpoint")
+        return
+    if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not (output / "recipe.json").is_file():
+        raise OutputExistsError(
+            f"the output '{output}' exists already and is no run of laco-train, so that --force does not replace it",
+            allowed="--force replaces a folder with a recipe.json",
+            todo="choose another --output, or remove what stands there yourself",
+        )
+    others = sorted(
+        path.name for path in output.iterdir() if not any(fnmatchcase(path.name, own) for own in _OWN_NAMES)
+    )
+    if others:
+        raise OutputExistsError(
+            f"the output '{output}' holds files that are not the run's, so that --force does not replace it",
+            given=", ".join(ascii(name)[1:-1] for name in others[:3]) + (" …" if len(others) > 3 else ""),
+            allowed=", ".join(_OWN_NAMES[:-1]),
+            todo="move them, or choose another --output",
+        )
 
 
 def beside(output: Path) -> Path:

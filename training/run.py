@@ -20,7 +20,6 @@ Under torchrun or ``accelerate launch`` every process runs this: the main one wr
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -70,7 +69,7 @@ def run_recipe(
     _check_stages(recipe, only)
     _quiet_transformers()
     anew = only is None and force and not resume
-    processes.run_on_main(lambda: _refuse_to_replace_others(output, whole=anew))
+    processes.run_on_main(lambda: replacing.refuse_to_replace_others(output, whole=anew))
     if only is None and (_begin_replacement(output) if anew else resume and begun):
         return _replace(recipe, output, seed, resume=resume)
     if processes.is_main():
@@ -358,24 +357,6 @@ def _naming(stage: str) -> Iterator[None]:
         raise ConfigError(
             f"stages.{stage}: {error.failed}", given=error.given, allowed=error.allowed, todo=error.todo
         ) from None
-
-
-def _refuse_to_replace_others(output: Path, *, whole: bool) -> None:
-    """Only what an earlier run left is replaced: its folder (``whole``), or the copy of its last checkpoint."""
-    from laco_export.models import checkpoint
-
-    if not whole:
-        checkpoint.refuse_to_replace_non_checkpoint(output / "checkpoint")
-    elif os.path.lexists(output) and not (output / "recipe.json").is_file() and not _is_empty(output):
-        raise OutputExistsError(
-            f"the output '{output}' exists already and is no run of laco-train, so that --force does not replace it",
-            allowed="--force replaces a folder with a recipe.json",
-            todo="choose another --output, or remove what stands there yourself",
-        )
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _quiet_transformers() -> None:

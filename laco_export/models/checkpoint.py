@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -23,6 +24,18 @@ from .modeling import LacoForConditionalGeneration
 from .processing import LacoProcessor
 
 _NAMED_TENSORS = 3  # in an error, of those that do not fit
+
+TRAINING_RECORDS = ("recipe.yaml", "started_from.json", "looks.json")
+"""What training writes into a checkpoint's folder beside the model: how it was made, and whether it looks."""
+
+_OWN_FILES = (
+    *("config.json", "generation_config.json", checksums.CHECKSUMS_NAME, *TRAINING_RECORDS),
+    *("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"),
+    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
+    *("vocab.txt", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json"),
+)
+"""Patterns of the files that a checkpoint consists of, as transformers names them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ def save(
 
     Args:
         state_dict: the weights, where they were gathered from several processes; None takes the model's.
-        files: further text files by name.
+        files: further text files by name, of :data:`TRAINING_RECORDS`.
 
     Raises:
         OutputExistsError: ``folder`` stands already, and ``force`` is False or it is no checkpoint of LaCo's.
@@ -85,10 +98,12 @@ def _open_to_others(folder: Path) -> None:
 
 
 def refuse_to_replace_non_checkpoint(folder: Path | str) -> None:
-    """Let ``force`` replace a LaCo checkpoint (its weights whole or damaged) and an empty folder, and nothing else.
+    """Let ``force`` replace a LaCo checkpoint (its weights whole or damaged) and an empty folder, and nothing else that
+    a person may have.
 
     Raises:
-        OutputExistsError: a file, or a folder that holds something else (another model, say), stands at ``folder``.
+        OutputExistsError: a file, a folder that holds something else (another model, say), or a checkpoint with files
+            in it that are none of a checkpoint's, stands at ``folder``.
     """
     folder = Path(folder)
     if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
@@ -103,6 +118,20 @@ def refuse_to_replace_non_checkpoint(folder: Path | str) -> None:
             allowed="a name that is free; --force replaces a folder whose config.json says model_type 'laco'",
             todo="choose another --output, or remove what stands there yourself",
         )
+    if folder.is_symlink():  # which alone is replaced
+        return
+    others = [path.name for path in sorted(folder.iterdir()) if path.is_dir() or not _is_own(path.name)]
+    if others:
+        raise OutputExistsError(
+            f"the output '{folder}' holds files that are not the checkpoint's, so that it is not replaced",
+            given=_some([ascii(name)[1:-1] for name in others]),
+            allowed="a folder of the files that a checkpoint consists of",
+            todo="move them, or choose another --output",
+        )
+
+
+def _is_own(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in _OWN_FILES)
 
 
 def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoint:

@@ -102,6 +102,21 @@ def test_force_replaces_checkpoints_alone(parts, tmp_path, capsys, taken):
     assert (sorted(parts.rglob("*")), sorted(tmp_path.rglob("*"))) == before
 
 
+@pytest.mark.parametrize("kept", ["thesis.txt", "notes.json", "bundle"])
+def test_force_deletes_no_file_that_is_not_the_checkpoints(parts, tmp_path, capsys, kept):
+    output = tmp_path / "ckpt"
+    assert main(arguments(parts, output)) == 0
+    (output / "recipe.yaml").write_text("name: x")  # as training leaves it
+    (output / kept).mkdir() if kept == "bundle" else (output / kept).write_text("years")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(arguments(parts, output, "--force")) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "holds files that are not the checkpoint's" in said and kept in said
+    assert sorted(tmp_path.rglob("*")) == before
+    (output / kept).rename(tmp_path / kept)
+    assert main(arguments(parts, output, "--force")) == 0
+
+
 @pytest.fixture
 def plain_parts(parts, tmp_path, make_plain):
     """``parts`` with a language model that :func:`make_plain` damaged."""

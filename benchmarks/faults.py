@@ -1,0 +1,137 @@
+"""Every fault of a list tried again: about a hundred wrong bundles, checkpoints, pictures, processes and sources.
+
+    python benchmarks/faults.py [--only a b …] [--sources FOLDER]
+
+Each is done to the tiny checkpoint of ``tests/assets``, or to a bundle that is exported from it first, and a command
+runs on it in a process of its own: it must refuse by name, answer, or make its remark, within its time and memory. What
+it should do stands beside each. A table counts the faults by class; the raw JSON says what happened to each. With
+``--sources`` the code of another checkout is tried, and its counts are kept as ``before``.
+
+Classes: a bundles, b checkpoints and exports, c pictures, e processes, f faults planted into the source, g folders and
+files of other tools.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # a fork does not survive OpenMP's threads
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).resolve().parent / "results" / "faults.json"
+PACKAGES = {
+    "laco_export": "laco_export",
+    "laco_training": "training",
+    "laco_engines": "engines",
+    "laco_calibration": "calibration",
+}
+
+
+def import_what_takes_long() -> None:
+    """Before the first fork; no session and no model is made here."""
+    import onnxruntime  # noqa: F401
+    import onnxscript  # noqa: F401
+    import optimum.onnxruntime  # noqa: F401
+    import polygraphy.backend.onnxrt
+    import polygraphy.comparator  # noqa: F401
+    import torch
+    import torch.onnx
+
+    import laco_training.init_command  # noqa: F401
+    from laco_export.models import initialization  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+def try_all(letters: list[str], folder: Path) -> list[dict]:
+    """Try every fault of some classes; what happened to each."""
+    from fault_cases import bundles, checkpoints, folders, pictures, planted, processes
+    from fault_cases.workshop import Workshop
+
+    listed = [fault for part in (bundles, checkpoints, pictures, processes, planted, folders) for fault in part.FAULTS]
+    chosen = [fault for fault in listed if fault.letter in letters]
+    shop, entries = Workshop(folder), []
+    for number, fault in enumerate(chosen, 1):
+        start = time.perf_counter()
+        try:
+            verdict = fault.attempt(shop)
+            right, happened = verdict.right, verdict.happened
+        except Exception as error:  # the attempt itself: it counts as a failure, and the others go on
+            right, happened = False, f"could not be tried: {type(error).__name__}: {error}"
+        seconds = time.perf_counter() - start
+        mark = "ok  " if right else "FAIL"
+        print(f"{number:3}/{len(chosen)} {mark} {seconds:5.1f} s  {fault.letter} · {fault.done}", file=sys.stderr)
+        if not right:
+            print(f"             expected: {fault.expected}; {happened[:400]}", file=sys.stderr, flush=True)
+        entries.append(
+            {
+                "class": fault.letter,
+                "done": fault.done,
+                "expected": fault.expected,
+                "right": right,
+                "happened": happened.replace(str(folder), "…"),
+                "seconds": round(seconds, 2),
+            }
+        )
+    return entries
+
+
+def counts_of(entries: list[dict]) -> dict[str, dict[str, int]]:
+    """Class → how many were tried, and how many did not end as they should."""
+    tried = Counter(entry["class"] for entry in entries)
+    failed = Counter(entry["class"] for entry in entries if not entry["right"])
+    return {letter: {"tried": tried[letter], "failed": failed[letter]} for letter in sorted(tried)}
+
+
+def table(now: dict, before: dict) -> str:
+    rows = ["| class | faults | failed before | failed now |", "|---|---:|---:|---:|"]
+    for letter, counts in now.items():
+        rows.append(
+            f"| {letter} | {counts['tried']} | {before.get(letter, {}).get('failed', '')} | {counts['failed']} |"
+        )
+    return "\n".join(rows)
+
+
+def restart_with(sources: Path) -> None:
+    """Run again with the packages of another checkout in front of the installed ones."""
+    links = Path(tempfile.mkdtemp(prefix="faults-sources-"))
+    for package, folder in PACKAGES.items():
+        (links / package).symlink_to((sources / folder).resolve())
+    os.environ["PYTHONPATH"] = os.environ["FAULTS_SOURCES"] = str(links)
+    os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=tuple("abcefg"), default=list("abcefg"), help="some classes alone")
+    parser.add_argument("--sources", type=Path, metavar="FOLDER", help="another checkout's code; kept as 'before'")
+    parser.add_argument("--no-save", action="store_true", help=f"leave {RESULTS.name} as it is")
+    arguments = parser.parse_args()
+    if arguments.sources and "FAULTS_SOURCES" not in os.environ:
+        restart_with(arguments.sources)
+    from measured_on import measured_on
+
+    import_what_takes_long()
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        entries = try_all(arguments.only, Path(folder).resolve())
+    saved = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    when = "before" if arguments.sources else "now"
+    kept = [entry for entry in saved.get(when, {}).get("faults", []) if entry["class"] not in arguments.only]
+    entries = sorted([*kept, *entries], key=lambda entry: entry["class"])
+    saved[when] = {**measured_on("torch", "onnxruntime"), "counts": counts_of(entries), "faults": entries}
+    if not arguments.no_save:
+        RESULTS.write_text(json.dumps(saved, indent=1) + "\n")
+    print(table(saved[when]["counts"], saved.get("before", {}).get("counts", {})))
+    return 0 if all(entry["right"] for entry in entries) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
