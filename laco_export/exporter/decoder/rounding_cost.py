@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ...bundle import Decoder
+from ...decoder_steps import run_decoder
 from ...errors import ExportError
+from .greedy import exported_step, greedy_answer, pytorch_step
 from .precision import DecoderPrecision
 from .prompts import DecoderPrompt, DecoderPrompts
 from .rounded import rounded_weights
-from .stepping import run_decoder
 
 DECIDED = 2.0
 """The model is decided where its best token is at least so many times as likely as its second."""
@@ -172,6 +173,7 @@ def _by_position(expected: np.ndarray, actual: np.ndarray, following: np.ndarray
 
 
 def _greedy_answers(language_model, session, decoder: Decoder, question: str, prompt: DecoderPrompt, decode) -> dict:
+<<<<<<< HEAD
     table = language_model.get_input_embeddings().weight
     embeds = prompt.embeds(table)
     most = min(_GREEDY_TOKENS, decoder.context_length + 1 - len(embeds))  # the last one is not read
@@ -198,4 +200,11 @@ def _greedy_answers(language_model, session, decoder: Decoder, question: str, pr
                 break
             rows = table.detach()[ids[-1:]].float().numpy()
         texts[name] = decode(ids)
+=======
+    weight, end_tokens = language_model.get_input_embeddings().weight, decoder.eos_token_ids
+    texts = {}
+    for name, step in (("given", pytorch_step(language_model)), ("exported", exported_step(session))):
+        ids = greedy_answer(step, prompt.embeds(weight), weight, end_tokens, _GREEDY_TOKENS).ids
+        texts[name] = decode(ids[:-1] if ids[-1] in end_tokens else ids)
+>>>>>>> a9228a5 (The finished folder answers PyTorch's golden questions before it gets its name)
     return {"question": question, **texts}
