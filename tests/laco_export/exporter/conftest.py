@@ -5,8 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ...engines.fixtures import answering_model, tiled_model  # noqa: F401 - models that pictures can sway
-
 
 def pixels_for(model, seed=0):
     """Random ``pixel_values`` ``[1, 3, H, W]`` of the model's size."""
