@@ -231,6 +231,13 @@ class Bundle:
             return True
         return False
 
+    def decoder_files(self) -> list[str]:
+        """What opening the language model reads: its folder, and the embedding's rows wherever they are."""
+        entry = self.manifest.decoder
+        tensors = (entry.embedding.rows, entry.embedding.scales)
+        inside = [name for name in self.manifest.files if name.startswith(f"{entry.folder}/")]
+        return list(dict.fromkeys([*inside, *(tensor.file for tensor in tensors if tensor is not None)]))
+
     def graph_sha256(self, graph: VisionGraph) -> str:
         """SHA-256 over the manifest's (verified) hashes of a vision graph and of the weight file that it reads."""
         names = (graph.file, self.manifest.vision.weights)

@@ -178,7 +178,8 @@ def read_golden_answers(bundle: Bundle, pictures: int) -> GoldenAnswers | None:
     manifest = bundle.manifest
     if manifest.golden_answers is None or manifest.decoder is None:
         return None
-    with open_arrays(bundle.file(manifest.golden_answers)) as archive:
+    name = manifest.golden_answers
+    with bundle.unchanged(name), open_arrays(bundle.file(name)) as archive:
         reader = _Reader(bundle, archive, pictures)
         return GoldenAnswers(reader.answers(), reader.embedding(), reader.newline(), reader.packing())
 

@@ -15,6 +15,7 @@ from laco_export.errors import BundleError, telling_line
 from laco_export.golden import GoldenPictures
 from laco_export.golden_answers import EmbeddingSample, GoldenAnswer, GoldenAnswers
 from laco_export.onnx_session import open_session
+from laco_export.verified_files import BundleChangedError
 
 from ..providers import choose_provider
 from .logits_check import DECODER_ERROR, LogitsCheck, check_logits
@@ -35,7 +36,10 @@ def open_decoder_session(bundle: Bundle, *, threads: int | None = None):
     """
     path, provider = bundle.file(bundle.manifest.decoder.graph), choose_provider()
     try:
-        return open_session(path, providers=provider.session_providers(), threads=threads)
+        with bundle.unchanged(*bundle.decoder_files()):
+            return open_session(path, providers=provider.session_providers(), threads=threads)
+    except BundleChangedError:
+        raise
     except Exception as error:  # onnxruntime raises many kinds
         raise BundleError(
             f"the language model '{path}' cannot be loaded: {telling_line(error)}",
@@ -49,7 +53,8 @@ def check_decoder(bundle: Bundle, session, pictures: GoldenPictures, golden: Gol
     Args:
         session: an ONNX Runtime session of the decoder's graph.
     """
-    table = EmbeddingTable(bundle.path, bundle.manifest.decoder.embedding)
+    with bundle.unchanged(*bundle.decoder_files()):
+        table = EmbeddingTable(bundle.path, bundle.manifest.decoder.embedding)
     allowed = DECODER_ERROR[bundle.manifest.decoder.precision]
     checks = [check_embedding(table, golden.embedding)]
     for answer in golden.answers:

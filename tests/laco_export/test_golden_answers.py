@@ -1,6 +1,7 @@
 """The file of PyTorch's answers: written, read back, and refused where it is not of the bundle's model."""
 
 import dataclasses
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,7 +45,9 @@ def golden():
 def bundle(tmp_path):
     decoder = SimpleNamespace(vocab_size=VOCABULARY, hidden_size=WIDTH, context_length=64)
     manifest = SimpleNamespace(golden_answers=GOLDEN_ANSWERS_NAME, decoder=decoder)
-    return SimpleNamespace(path=tmp_path, manifest=manifest, file=lambda name: tmp_path / name)
+    return SimpleNamespace(
+        path=tmp_path, manifest=manifest, file=lambda name: tmp_path / name, unchanged=lambda *names: nullcontext()
+    )
 
 
 def assert_equal(read, written):
