@@ -28,8 +28,8 @@ from decoder_real_text import BEFORE, ROUNDS, STEPS_AFTER, prose_windows, scores
 from decoder_real_text import RESULTS as OURS
 from measured_on import measured_on
 
+from laco_export.decoder_steps import run_decoder
 from laco_export.exporter.decoder.rounding_cost import given_logits, log_softmax
-from laco_export.exporter.decoder.stepping import run_decoder
 from laco_export.quiet import quiet_libraries
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))

@@ -26,6 +26,7 @@ import torch
 from measured_on import measured_on
 
 from laco_export.conversation import IM_END
+from laco_export.decoder_steps import run_decoder
 from laco_export.errors import ExportError
 from laco_export.exporter.decoder import (
     DECODER_PRECISIONS,
@@ -37,7 +38,7 @@ from laco_export.exporter.decoder import (
 from laco_export.exporter.decoder.prompts import DecoderPrompt, windows_of
 from laco_export.exporter.decoder.proof import LOGITS_TOLERANCES
 from laco_export.exporter.decoder.rounding_cost import divergence, given_logits, log_softmax
-from laco_export.exporter.decoder.stepping import decoder_session, run_decoder
+from laco_export.exporter.decoder.stepping import decoder_session
 from laco_export.quiet import quiet_libraries
 
 RESULTS = Path(__file__).resolve().parent / "results" / "decoder_real_text.json"

@@ -28,6 +28,7 @@ from decoder_real_text import BEFORE, ROUNDS, STEPS_AFTER, parts_folder, prose_w
 from measured_on import measured_on
 from torch.nn import functional
 
+from laco_export.decoder_steps import run_decoder
 from laco_export.exporter.decoder import DECODER_PRECISIONS, prompts_of
 from laco_export.exporter.decoder.eight_bits import choose_eight_bits
 from laco_export.exporter.decoder.precision import DecoderPrecision, block_size_for
@@ -35,7 +36,6 @@ from laco_export.exporter.decoder.realize import write_decoder
 from laco_export.exporter.decoder.rounding import NearestMatrices, bits_a_weight, round_layers
 from laco_export.exporter.decoder.rounding_cost import divergence, given_logits, log_softmax
 from laco_export.exporter.decoder.skeleton import HEAD, linear_layers
-from laco_export.exporter.decoder.stepping import run_decoder
 from laco_export.exporter.decoder.tracing import trace
 from laco_export.exporter.n_bits import dequantize_blocks, quantize_blocks
 from laco_export.onnx_session import open_session

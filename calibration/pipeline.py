@@ -4,8 +4,8 @@
 
 verify the bundle → find the pictures, hold some back to judge on → smoothing and observation (:mod:`.observation`) →
 ranges (:mod:`.range_choice`) → sensitivity of each block (:mod:`.sensitivity`) → selection and quantization, judged as
-a file, on the golden pictures too (:mod:`.selection`) → let TensorRT try it (:mod:`.tensorrt_gate`) → manifest →
-rename.
+a file, on the golden pictures too (:mod:`.selection`) → let TensorRT try it (:mod:`.tensorrt_gate`) → manifest → ask it
+the golden questions → rename.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def calibrate(options: CalibrationOptions) -> CalibrationReport:
 
     Raises:
         CalibrationError, UsageError, BundleError, OutputExistsError: what was given cannot be used.
+        TrialError: the finished bundle does not answer as PyTorch does, beyond what its tower's error explains.
         NotWorthItError: no quantised graph is faster and accurate enough. Nothing is left under the output's name; the
             statistics stay beside it, for ``--resume`` with another budget.
     """
@@ -79,8 +80,22 @@ def _calibrate(context: CalibrationContext) -> CalibrationReport:
     compiled = compile_quantized_graphs(context, selection.vision, chosen)
     _write_bundle(context, smoothed, observation, sensitivity, selection)
     record = calibration_record(context, smoothed, observation, sensitivity, selection)
+    asked = context.bundle.manifest.golden_answers is not None
+    if context.bundle.manifest.decoder is not None and not asked:
+        context.notes.append("its golden questions could not be asked: the FP32 bundle is of a version without them")
     _write_manifest(context, selection, record, compiled)
-    return CalibrationReport(context.output, record, context.picture_set.broken, context.notes, context.steps.seconds)
+    trial = _try_bundle(context) if asked else None
+    return CalibrationReport(
+        context.output, record, context.picture_set.broken, context.notes, context.steps.seconds, trial
+    )
+
+
+def _try_bundle(context: CalibrationContext) -> dict:
+    """Ask the finished bundle what PyTorch was asked at export."""
+    from laco_engines.trial import try_bundle
+
+    with context.steps.step("ask the finished bundle"):
+        return try_bundle(context.folder)
 
 
 def _refuse_output(options: CalibrationOptions, output: Path) -> None:

@@ -17,6 +17,7 @@ class CalibrationReport:
         record: the manifest's ``vision.calibration``.
         broken: pictures that could not be read → reason.
         seconds: step → seconds.
+        trial: what came of asking the finished bundle; None where it was not asked.
     """
 
     output: Path
@@ -24,6 +25,7 @@ class CalibrationReport:
     broken: dict[str, str]
     notes: list[str]
     seconds: dict[str, float]
+    trial: dict | None = None
 
     def to_json(self) -> dict:
         """The ``--json`` document."""
@@ -32,6 +34,7 @@ class CalibrationReport:
             "calibration": self.record,
             "broken": self.broken,
             "notes": self.notes,
+            "trial": self.trial,
             "seconds": self.seconds,
         }
 

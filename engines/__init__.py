@@ -12,7 +12,7 @@ sideways::
 
     E7  cli
     E6  commands
-    E5  serving · bench · chat · doctor             what is done with a loaded bundle
+    E5  serving · bench · chat · trial · bundle_check · doctor    what is done with a loaded bundle
     E4  answering · building                        questions to answers; bundles to engines
     E3  picture_encoder · comparison                pictures to embeddings; a runtime beside PyTorch
     E2  runtimes · generation                       the vision tower; the language model
@@ -30,7 +30,9 @@ In reading order, the way of an answer first:
 - :mod:`.serving`: ``laco-engine serve``, a bundle behind OpenAI's API;
 - :mod:`.building`: ``laco-engine build``, bundles to engines;
 - :mod:`.store`: engines on disk;
-- :mod:`.comparison`: ``laco-engine diff``, what runs here beside what PyTorch computed;
+- :mod:`.comparison`: what runs here beside what PyTorch computed, part by part;
+- :mod:`.trial`: a finished bundle asked its golden questions, before it gets its name and later;
+- :mod:`.bundle_check`: ``laco-engine diff``, all parts of a bundle compared;
 - :mod:`.bench`: ``laco-engine bench``, bundles measured beside each other;
 - :mod:`.cost`: what a graph costs by arithmetic;
 - :mod:`.devices`: what machine this is, and what is known of others;

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from .prompts.context import Omitted
 from .prompts.prompter import Prompt, Prompter
 from .prompts.visuals import Picture, Visual
 from .runtimes import WITH_PROVIDERS, open_runtime
+
+if TYPE_CHECKING:
+    from transformers import LogitsProcessor
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,7 @@ class Answerer:
         on_text: Callable[[str], None] | None = None,
         output_scores: bool = False,
         cancelled: Callable[[], bool] | None = None,
+        logits_processor: LogitsProcessor | None = None,
         **fields,
     ) -> Answer:
         """Answer a prepared prompt, beginning where the KV cache of an earlier one leaves off.
@@ -193,6 +198,7 @@ class Answerer:
             on_text: called with each piece of text as it comes, from the thread that generates.
             output_scores: fill :attr:`Answer.scores`.
             cancelled: asked after each token; where it says True the answer ends with what there is.
+            logits_processor: transformers', which sees each step's logits ``[1, V]`` and may change them.
 
         Raises:
             UsageError: an option outside what it may be.
@@ -201,6 +207,7 @@ class Answerer:
 
         options = _with_seed(_one_of(options, fields))
         best_two = BestTwo() if output_scores else None
+        processors = [each for each in (best_two, logits_processor) if each is not None]
         show = (lambda index, text: on_text(text)) if on_text else None
         with self._one_at_a_time:
             watch = _Watch()
@@ -209,7 +216,7 @@ class Answerer:
             features = self._encode(_visuals_past(prompt, held), watch)
             (row,) = self.generator.rows([prompt], options, show)
             self.generator.generate_one(
-                prompt, features, row, options, prefix=prefix, best_two=best_two, cancelled=cancelled
+                prompt, features, row, options, prefix=prefix, processors=processors, cancelled=cancelled
             )
         scores = [StepScore(*first, *second) for first, second in best_two.steps] if best_two else None
         return self._answer(prompt, row, options, prompt.preprocess_ms, watch, scores, held)

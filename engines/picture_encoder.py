@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from laco_export.bundle import Bundle
-from laco_export.errors import BundleError
+from laco_export.errors import BundleError, NotFiniteError
 from laco_export.stored_arrays import read_array
 from laco_export.tiling import pack_tokens
 
@@ -65,10 +65,15 @@ class PictureEncoder:
         self.vision.prepare(sum(visual.layout.tiles for visual in self._unknown(visuals)))
 
     def encode(self, visuals: Sequence[Visual]) -> list[np.ndarray]:
-        """One float32 ``[len(visual), D]`` per visual; those encoded before are not encoded again."""
+        """One float32 ``[len(visual), D]`` per visual; those encoded before are not encoded again.
+
+        Raises:
+            NotFiniteError: the vision tower gives inf or NaN.
+        """
         unknown = self._unknown(visuals)
         if unknown:
             tiles = self.vision.encode(np.concatenate([visual.pixel_values for visual in unknown]))  # [tiles, T, D]
+            self._require_finite(tiles)
             packed = pack_tokens(tiles, [visual.layout for visual in unknown], self._newline)  # [n, D]
             ends = np.cumsum([len(visual) for visual in unknown])
             for visual, features in zip(unknown, np.split(packed, ends[:-1]), strict=True):
@@ -79,6 +84,17 @@ class PictureEncoder:
         embeddings = [self._features[visual.digest] for visual in visuals]
         self._forget(keep=len({visual.digest for visual in visuals}))
         return embeddings
+
+    def _require_finite(self, tiles: np.ndarray) -> None:
+        if np.isfinite(tiles).all():
+            return
+        wrong = int((~np.isfinite(tiles).all((1, 2))).sum())
+        raise NotFiniteError(
+            "the vision tower gives inf or NaN",
+            given=f"{wrong} of {len(tiles)} pictures or tiles, on {self.vision.name}",
+            todo="laco-engine diff BUNDLE says whether it does so on the golden pictures, and in which block; half "
+            "precision may overflow on pictures unlike those: export with --images like yours, or with --fp32",
+        )
 
     def _unknown(self, visuals: Sequence[Visual]) -> list[Visual]:
         return list({v.digest: v for v in visuals if v.digest not in self._features}.values())

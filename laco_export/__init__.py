@@ -23,7 +23,9 @@ What a bundle is:
 - :mod:`.field_types`: types of a JSON document's fields;
 - :mod:`.stored_arrays`: NumPy arrays of a bundle, checked before they are read;
 - :mod:`.golden`: ``golden.npz``, pictures with what PyTorch made of them;
+- :mod:`.golden_answers`: ``golden_answers.npz``, what PyTorch answers about them;
 - :mod:`.embedding_table`: the decoder's input embeddings, read row by row;
+- :mod:`.decoder_steps`: a pass of the decoder in ONNX Runtime, over a prompt or a step;
 - :mod:`.number_formats`: the eight- and four-bit numbers of a calibrated graph;
 - :mod:`.agreement`: how far two tensors agree;
 - :mod:`.summary`: a bundle in two tables.

@@ -136,6 +136,7 @@ class Manifest:
         compression: ``{"method", "depth", "block", "ratio", "tokens_before", "tokens_after"}``.
         preprocessing: the fields of ``preprocessor_config.json``.
         accuracy: the comparison with PyTorch: ``{"tensors": [{"name", "cosine", "norm_ratio", "max_abs", …}], …}``.
+        golden_answers: the file of PyTorch's answers (:mod:`.golden_answers`); bundles of earlier versions have none.
         build: how the export went: seconds by step, what the compile gate built.
         files: path → ``{"sha256", "bytes"}`` of every file but the manifest.
     """
@@ -150,6 +151,7 @@ class Manifest:
     golden: str
     accuracy: dict
     decoder: Decoder | None = None
+    golden_answers: str | None = None
     notes: list[str] = field(default_factory=list)
     build: dict = field(default_factory=dict)
     files: dict[str, dict] = field(default_factory=dict)
@@ -228,6 +230,13 @@ class Bundle:
         except (BundleError, OSError):
             return True
         return False
+
+    def decoder_files(self) -> list[str]:
+        """What opening the language model reads: its folder, and the embedding's rows wherever they are."""
+        entry = self.manifest.decoder
+        tensors = (entry.embedding.rows, entry.embedding.scales)
+        inside = [name for name in self.manifest.files if name.startswith(f"{entry.folder}/")]
+        return list(dict.fromkeys([*inside, *(tensor.file for tensor in tensors if tensor is not None)]))
 
     def graph_sha256(self, graph: VisionGraph) -> str:
         """SHA-256 over the manifest's (verified) hashes of a vision graph and of the weight file that it reads."""

@@ -114,12 +114,19 @@ def _run(args: argparse.Namespace) -> None:
     with progress("loading PyTorch and transformers", transient=True):
         from .exporter.pipeline import export_bundle
     try:
-        report = export_bundle(options)
+        report = export_bundle(options, _try_bundle)
     except Exception as error:
         raise (_disk_error(error) or error) from None if args.debug is False else error
     report.show(console())
     if args.json:
         print_json(report.to_json())
+
+
+def _try_bundle(folder: Path) -> dict:
+    """Ask the finished bundle what it will be asked. What opens bundles stands above the exporter and below this."""
+    from laco_engines.trial import try_bundle
+
+    return try_bundle(folder)
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:

@@ -105,3 +105,7 @@ class VideoError(ImageError):
 
 class ExportError(LacoError):
     """The exporter refused to give out a graph: a rewrite, a gate or the comparison with PyTorch failed."""
+
+
+class NotFiniteError(LacoError):
+    """A part of a model gave inf or NaN, which is no answer."""

@@ -65,6 +65,8 @@ def _named_files(fields: Mapping) -> Iterator[tuple[str, str]]:
     """``(place, name)`` of each file that a field names."""
     vision, decoder = fields["vision"], fields.get("decoder")
     yield "golden", fields["golden"]
+    if answers := fields.get("golden_answers"):
+        yield "golden_answers", answers
     yield "vision.weights", vision["weights"]
     for place, graphs in _graphs_of(vision):
         for index, graph in enumerate(graphs):

@@ -269,6 +269,7 @@ MANIFEST = RecordField(
     },
     {
         "decoder": NullableField(_DECODER),
+        "golden_answers": NullableField(_FILE),
         "notes": ListField(_TEXT),
         "build": RecordField(
             optional={

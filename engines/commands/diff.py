@@ -1,4 +1,4 @@
-"""``laco-engine diff``: repeat the export's comparison, later and on any runtime."""
+"""``laco-engine diff``: compare each part of a bundle with PyTorch again, later and on any runtime."""
 
 from __future__ import annotations
 
@@ -37,7 +37,16 @@ def _run(args: argparse.Namespace) -> int:
     with progress("verifying the bundle", transient=True):
         bundle = open_bundle(args.bundle)
     with progress("comparing", transient=True):
-        check = _check(bundle, args)
+        from ..bundle_check import check_bundle
+
+        check = check_bundle(
+            bundle,
+            runtime=args.runtime,
+            threads=args.threads,
+            checkpoint=args.model,
+            images=args.images,
+            blocks=args.blocks,
+        )
     if args.json:
         print_json(check.to_dict())
     else:
@@ -46,57 +55,31 @@ def _run(args: argparse.Namespace) -> int:
     return 0 if check.passed else 1
 
 
-def _check(bundle, args: argparse.Namespace):
-    from laco_export.golden import read_golden
-
-    from ..comparison.golden_check import GoldenCheck, check_golden, compare_features, compare_samples, pixel_values
-    from ..runtimes import open_runtime
-
-    runtime = open_runtime(bundle, name=args.runtime, threads=args.threads)
-    if args.model is None and not args.blocks:
-        return check_golden(bundle, runtime)
-    golden = read_golden(bundle)
-    names, pictures, features, samples = golden.names, golden.pictures, golden.image_features, golden.samples
-    against = "PyTorch at export"
-    if args.model is not None:
-        from ..comparison.pytorch_reference import features_and_samples, prepared_pictures
-
-        if args.images:
-            names, pictures = prepared_pictures(bundle, args.images)
-        features, samples = features_and_samples(bundle, args.model, pixel_values(bundle, pictures), samples)
-        against = f"PyTorch ({args.model})"
-    pixels = pixel_values(bundle, pictures)
-    blocks = []
-    if args.blocks:
-        from ..comparison.marked_graph import boundary_tensors
-
-        blocks = compare_samples(bundle, samples, boundary_tensors(bundle, pixels, list(samples)))
-    agreements = compare_features(bundle, names, features, runtime.encode(pixels))
-    return GoldenCheck(runtime.name, against, agreements, blocks)
-
-
 def _lines(check) -> list[str]:
-    allowed = check.worst.tolerance
-    width = max(len(name) for name, _ in check.pictures)
-    lines = [f"runtime  {check.runtime}", f"against  {check.against}"]
+    tower = check.tower
+    allowed = tower.worst.tolerance
+    width = max(len(name) for name, _ in tower.pictures)
+    lines = [f"runtime  {tower.runtime}", f"against  {tower.against}", "vision tower and projector"]
     lines.append(
-        f"allowed  cosine ≥ {allowed.cosine:.7g}, norms within {allowed.norm_drift:.2g}, "
-        f"max abs ≤ {allowed.max_abs * check.worst.largest:.3g}"
+        f"  allowed  cosine ≥ {allowed.cosine:.7g}, norms within {allowed.norm_drift:.2g}, "
+        f"max abs ≤ {allowed.max_abs * tower.worst.largest:.3g}"
     )
-    for block in check.blocks:
+    for block in tower.blocks:
         lines.append(f"  {_mark(block)} {block.numbers()}  {block.name}")
-    for name, features in check.pictures:
+    for name, features in tower.pictures:
         lines.append(f"  {_mark(features)} {features.numbers()}  {name:<{width}}")
-    if check.blocks:
+    if tower.blocks:
         lines.append(
-            "blocks: of a second graph with its block outputs marked; a runtime does not fuse across them, so its "
+            "  blocks: of a second graph with its block outputs marked; a runtime does not fuse across them, so its "
             "numbers can differ from the shipped graph's"
         )
-    lines.append(check.summary())
+    if check.parts:
+        lines += ["language model and answers", *(part.line() for part in check.parts)]
+    lines += [f"not compared: {reason}" for reason in check.not_compared]
+    lines.append(tower.summary())
     if not check.passed:
-        first = check.first_failing.name
-        lines.append(f"first out of tolerance: {first}")
-        if not check.blocks:
+        lines.append(f"first out of tolerance: {check.first_failing}")
+        if not tower.passed and not tower.blocks:
             lines.append("to see in which block: laco-engine diff BUNDLE --blocks, or laco-export --bisect")
     return lines
 

@@ -219,7 +219,7 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
     entry = bundle.manifest.decoder
     _check_generation_config(bundle)
     chosen = _choose(provider)
-    graph, files = bundle.file(entry.graph), _files_of(bundle)
+    graph, files = bundle.file(entry.graph), bundle.decoder_files()
     with bundle.unchanged(*files):
         table = EmbeddingTable(bundle.path, entry.embedding)
     try:
@@ -250,14 +250,6 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
         )
     decoder.embedding_table = table
     return decoder
-
-
-def _files_of(bundle: Bundle) -> list[str]:
-    """What opening the language model reads: its folder, and the embedding's rows wherever they are."""
-    entry = bundle.manifest.decoder
-    tensors = (entry.embedding.rows, entry.embedding.scales)
-    inside = [name for name in bundle.manifest.files if name.startswith(f"{entry.folder}/")]
-    return list(dict.fromkeys([*inside, *(tensor.file for tensor in tensors if tensor is not None)]))
 
 
 def _check_generation_config(bundle: Bundle) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from transformers import LogitsProcessor
 
 from laco_export.bundle import Decoder
 from laco_export.quiet import quiet_libraries
@@ -21,7 +22,7 @@ from .decoder import EmbedsDecoder
 from .kv_cache import KVCache
 from .options import GenerationOptions
 from .prefix_cache import PrefixCache
-from .streaming import BestTwo, RowsEnded, RowStreamer, RowText
+from .streaming import FiniteLogits, RowsEnded, RowStreamer, RowText
 
 
 class TextGenerator:
@@ -73,7 +74,7 @@ class TextGenerator:
         options: GenerationOptions,
         *,
         prefix: KVCache | None,
-        best_two: BestTwo | None = None,
+        processors: Sequence[LogitsProcessor] = (),
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
         """Answer a prompt into ``row``, and keep its KV cache.
@@ -81,18 +82,19 @@ class TextGenerator:
         Args:
             features: float32 ``[len(visual), D]`` of each visual that has a position which ``prefix`` does not hold.
             prefix: of :meth:`cached_prefix`.
+            processors: see each step's logits behind the options' own.
             cancelled: asked after each token; the answer ends where it says True.
         """
         ids = torch.from_numpy(prompt.input_ids)[None]  # [1, T]
         held = 0 if prefix is None else prefix.get_seq_length()
-        embeds = self._embeds(prompt, features, held)  # [1, T - held, D]
+        embeds = self.embeds(prompt, features, held)  # [1, T - held, D]
         output = self._generate(
             ids,
             embeds,
             torch.ones_like(ids),
             [row],
             options,
-            [best_two] if best_two else [],
+            list(processors),
             cancelled,
             past_key_values=prefix,
         )
@@ -119,11 +121,12 @@ class TextGenerator:
             ids[index, :start] = int(prompt.input_ids[0])
             ids[index, start:] = torch.from_numpy(prompt.input_ids)
             mask[index, start:] = 1
-            embeds[index, start:] = self._embeds(prompt, visuals, 0)[0]
+            embeds[index, start:] = self.embeds(prompt, visuals)[0]
         self._generate(ids, embeds, mask, rows, options, [], cancelled)
 
-    def _embeds(self, prompt: Prompt, features: Sequence[np.ndarray], held: int) -> torch.Tensor:
-        """Embeddings of the positions from ``held`` on: float32 ``[1, T - held, D]``."""
+    def embeds(self, prompt: Prompt, features: Sequence[np.ndarray], held: int = 0) -> torch.Tensor:
+        """A prompt's input embeddings from position ``held`` on, its pictures' in their places: float32
+        ``[1, T - held, D]``; ``features`` as :meth:`generate_one` takes them."""
         embeds = self.decoder.embed(torch.from_numpy(prompt.input_ids[held:])[None])
         positions = prompt.image_positions[prompt.image_positions >= held] - held
         if len(positions):
@@ -143,7 +146,7 @@ class TextGenerator:
                 max_new_tokens=rows[0].limit,
                 eos_token_id=sorted(rows[0].end_tokens),
                 streamer=RowStreamer(rows),
-                logits_processor=processors,
+                logits_processor=[FiniteLogits(), *processors],
                 stopping_criteria=[RowsEnded(rows, cancelled)],
                 return_dict_in_generate=True,
             )

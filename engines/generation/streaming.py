@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 
+import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from transformers import LogitsProcessor, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
+
+from laco_export.errors import NotFiniteError
 
 
 class RowText:
@@ -144,3 +148,56 @@ class BestTwo(LogitsProcessor):
         values, tokens = scores[0].topk(2)
         self.steps.append(list(zip(tokens.tolist(), values.tolist())))
         return scores
+
+
+class FiniteLogits(LogitsProcessor):
+    """Ends an answer whose logits are inf or NaN, which any choice of a token would hide.
+
+    Looks at the first token's logits, which the whole prompt takes part in, and at each :attr:`EVERY`-th token's after
+    it. Where the keys or values of a token in between are inf or NaN, so are the logits of all tokens behind it.
+    """
+
+    EVERY = 16
+
+    def __init__(self):
+        self._tokens = 0
+
+    def __call__(self, input_ids, scores):
+        # A sum is inf or NaN where a logit is, and takes a pass less than looking at each.
+        if self._tokens % self.EVERY == 0 and not math.isfinite(scores.sum()):
+            raise NotFiniteError(
+                "the language model's logits are inf or NaN",
+                given=f"at token {self._tokens + 1} of the answer",
+                todo="laco-engine diff BUNDLE compares its parts with PyTorch; a language model in fp16 may overflow: "
+                "export with --llm fp32",
+            )
+        self._tokens += 1
+        return scores
+
+
+class ForcedAnswer(LogitsProcessor):
+    """Has a given answer generated, whatever the logits say, and records what they say: each step is judged after the
+    right tokens, so that one other choice does not spoil the rest. Of a batch of one.
+
+    Args:
+        token_ids: int64 ``[A]``, the answer.
+        logit_ids: int64 ``[A, N]``, whose logits are recorded.
+
+    Attributes:
+        chosen: the best token of each step.
+        logits: float32 ``[N]`` of each step.
+    """
+
+    def __init__(self, token_ids: np.ndarray, logit_ids: np.ndarray):
+        self._token_ids, self._logit_ids = token_ids, logit_ids
+        self.chosen: list[int] = []
+        self.logits: list[np.ndarray] = []
+
+    def __call__(self, input_ids, scores):
+        step = len(self.chosen)
+        row = scores[0].float().numpy(force=True)
+        self.chosen.append(int(row.argmax()))
+        self.logits.append(row[self._logit_ids[step]])
+        forced = scores.new_full(scores.shape, float("-inf"))
+        forced[0, int(self._token_ids[step])] = 0.0
+        return forced

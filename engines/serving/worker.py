@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from laco_export.errors import NotFiniteError
+
 from ..answering import Answer, Answerer
 from ..generation.options import GenerationOptions
 from ..prompts.prompter import Prompt
@@ -204,6 +206,10 @@ class Worker:
             answer = self.answerer.generate(
                 prompt, job.options, on_text=job.post, cancelled=lambda: job.cancelled is not None
             )
+        except NotFiniteError as error:
+            print(error, file=sys.stderr)
+            job.post(ApiError(500, f"{error.failed} ({error.given})", code="not_finite"))
+            return
         except Exception:  # whatever it is, the next request deserves its answer
             traceback.print_exc(file=sys.stderr)
             job.post(ApiError(500, "answering failed; the server's log says more", code="answering_failed"))

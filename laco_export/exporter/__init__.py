@@ -51,5 +51,7 @@ The rest of the bundle:
 
 - :mod:`.decoder`: the language model as ONNX;
 - :mod:`.decoder_export`: its two steps, written and compared;
+- :mod:`.pytorch_answers`: PyTorch's answers to the golden questions, which the finished bundle is asked;
+- :mod:`.remarks`: what is no reason to refuse a bundle and should be known of it;
 - :mod:`.bundle_manifest`: the files that a bundle carries, and its manifest.
 """

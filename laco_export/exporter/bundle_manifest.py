@@ -75,22 +75,25 @@ def describe_bundle(
     verdict: Verdict,
     compiled: CompiledGraphs,
     decoder: DecoderExport | None,
+    remarks: Sequence[str],
     seconds: dict[str, float],
 ) -> Manifest:
     """The manifest, before its files are hashed.
 
     Args:
+        remarks: notes on the golden pictures and what PyTorch makes of them.
         seconds: step → seconds.
     """
     accuracy = verdict.proof.to_manifest(pictures.names)
     accuracy["pictures_are"] = "given" if options.images else "drawn"
     accuracy["witnesses"] = [check.to_dict() for check in checks]
     accuracy["rewritten"] = rewritten.proof.to_manifest(pictures.names)
-    notes = [*loaded.notes, *verdict.notes, *compiled.notes]
+    notes = [*loaded.notes, *verdict.notes, *compiled.notes, *remarks]
     if decoder is None:
         notes.append("without a decoder: --no-llm")
     else:
         accuracy["decoder"] = decoder.accuracy
+        notes += decoder.notes
     return Manifest(
         tool_version=__version__,
         libraries=library_versions(_LIBRARIES),
@@ -100,6 +103,7 @@ def describe_bundle(
         vision=_vision_entry(loaded.model, verdict.written.vision),
         preprocessing=pictures.preprocessing.to_dict(),
         golden=GOLDEN_NAME,
+        golden_answers=None if decoder is None else decoder.golden_answers,
         accuracy=accuracy,
         decoder=None if decoder is None else decoder.entry,
         notes=notes,

@@ -1,4 +1,4 @@
-"""The language model's two steps: written, then compared with PyTorch."""
+"""The language model's steps: written, compared with PyTorch, and PyTorch asked what the bundle will be asked."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import numpy as np
 
 from ..bundle import Decoder
 from ..console import Steps
+from ..golden_answers import GOLDEN_ANSWERS_NAME, write_golden_answers
 from ..quiet import quiet
 from . import decoder
+from .golden_pictures import PreparedPictures
 from .loaded_checkpoint import LoadedCheckpoint
 from .options import ExportOptions
+from .pytorch_answers import AskedModel, ask_pytorch
+from .remarks import remarks_on_blindness
 
 
 @dataclass(frozen=True)
@@ -23,16 +27,26 @@ class DecoderExport:
     Attributes:
         entry: the manifest's record of it.
         accuracy: what :func:`~.decoder.verify_decoder` gives.
+        golden_answers: the file of PyTorch's answers; None where no question fits the context.
+        notes: what could not be asked, and what PyTorch's answers show.
     """
 
     entry: Decoder
     accuracy: dict
+    golden_answers: str | None
+    notes: tuple[str, ...]
 
 
 def write_and_verify(
-    loaded: LoadedCheckpoint, folder: Path, options: ExportOptions, features: Sequence[np.ndarray], steps: Steps
+    loaded: LoadedCheckpoint,
+    folder: Path,
+    options: ExportOptions,
+    pictures: PreparedPictures,
+    features: Sequence[np.ndarray],
+    steps: Steps,
 ) -> DecoderExport:
-    """Write the checkpoint's language model into the bundle's ``folder`` and compare it with PyTorch.
+    """Write the checkpoint's language model into the bundle's ``folder``, compare it with PyTorch, and write PyTorch's
+    answers to the golden questions.
 
     Args:
         features: the golden pictures' as PyTorch gives them, float32 ``[1, tokens, D]`` each.
@@ -64,4 +78,10 @@ def write_and_verify(
         )
     with steps.step("compare the language model with PyTorch"), quiet():
         accuracy = decoder.verify_decoder(model.language_model, folder, entry, prompts, options.max_kl)
-        return DecoderExport(entry, accuracy)
+    with steps.step("ask PyTorch the golden questions"), quiet():
+        asked = AskedModel.of(loaded, pictures, features)
+        answers = ask_pytorch(asked, entry, folder)
+        notes = (*answers.notes, *remarks_on_blindness(asked, answers))
+        if answers.golden is not None:
+            write_golden_answers(folder, answers.golden)
+    return DecoderExport(entry, accuracy, GOLDEN_ANSWERS_NAME if answers.golden else None, notes)

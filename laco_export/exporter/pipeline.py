@@ -1,4 +1,4 @@
-"""The export, in order: load and audit, trace, rewrite, precision, gates, proof, decoder, manifest, rename.
+"""The export, in order: load and audit, trace, rewrite, precision, gates, proof, decoder, manifest, trial, rename.
 
     report = export_bundle(ExportOptions(Path("checkpoint"), at="1/2", precision="fp16"))
 
@@ -9,6 +9,8 @@ Everything is written into a temporary sibling of the output, which takes its fi
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..atomic import new_directory
@@ -27,6 +29,7 @@ from .golden_pictures import PreparedPictures, golden_pictures, prepare_pictures
 from .loaded_checkpoint import LoadedCheckpoint, bytes_of_bundle, load_checkpoint
 from .options import ExportOptions
 from .proof import Reference
+from .remarks import remarks_on_tower
 from .report import ExportReport
 from .rewrite_proof import prove_and_measure
 from .tower import VisionTower
@@ -34,19 +37,33 @@ from .verdict import bisect_tower, confirm_shipped, judge_tower
 from .witnesses import IndependentCheck, check_prepared_pictures, check_visual_tokens
 from .written_tower import write_tower
 
+Trial = Callable[[Path], dict]
+"""Opens the finished folder as its user will, asks it its golden questions, and returns what came of that, for the
+report; raises where it does not answer as PyTorch does. What opens bundles stands above the exporter, so that whoever
+calls it hands the trial in."""
 
-def export_bundle(options: ExportOptions) -> ExportReport:
+
+def export_bundle(options: ExportOptions, trial: Trial | None = None) -> ExportReport:
     """Export a checkpoint as a bundle.
+
+    Args:
+        trial: what the finished bundle with a language model must pass before it gets its name; the command's is
+            :func:`laco_engines.trial.try_bundle`.
 
     Raises:
         CheckpointError, DepthError, OutputExistsError, ImageError, UsageError: what was given cannot be used.
         DiskSpaceError: the output's disk is too full for the bundle.
         ExportError: a rewrite, a gate or the comparison failed; nothing is left under the output's name.
+        LacoError: what the trial raises; nothing is left either.
     """
     steps = Steps()
     depth, output = _depth_and_output(options)
     with new_directory(output, force=options.force, refuse=refuse_to_replace_non_bundle) as folder:
         report = _write_bundle(options, depth, output, folder, steps)
+        if trial is not None and report.manifest.golden_answers is not None:
+            gc.collect()  # the model and what was computed of it: the bundle is loaded now
+            with steps.step("ask the finished bundle"):
+                report = replace(report, trial=trial(folder))
     if options.force and not options.bisect:
         from .bisection import reports_beside
 
@@ -112,13 +129,12 @@ def _write_bundle(options: ExportOptions, depth: str | None, output: Path, folde
         write_golden(folder, pictures.names, pictures.pixels, reference.expected)
     compiled = compile_if_possible(folder, verdict.written.vision.graphs, options, steps)
     features = [tensors[IMAGE_FEATURES] for tensors in reference.expected]
-    decoder = write_and_verify(loaded, folder, options, features, steps) if options.llm else None
+    decoder = write_and_verify(loaded, folder, options, pictures, features, steps) if options.llm else None
+    remarks = remarks_on_tower(pictures, features)
     with step("write the manifest"):
         carry_files(loaded.model, options.model, folder)
-        manifest = write_manifest(
-            folder,
-            describe_bundle(options, loaded, pictures, checks, rewritten, verdict, compiled, decoder, steps.seconds),
-        )
+        facts = (options, loaded, pictures, checks, rewritten, verdict, compiled, decoder, remarks, steps.seconds)
+        manifest = write_manifest(folder, describe_bundle(*facts))
     return ExportReport(output, manifest, steps.seconds, compiled.records)
 
 

@@ -17,12 +17,14 @@ class ExportReport:
         manifest: as written, with the sizes of all files.
         seconds: step → seconds.
         compiled: one entry per graph that was built: builder, version, seconds, plan size.
+        trial: what came of asking the finished bundle; None where it was not asked.
     """
 
     output: Path
     manifest: Manifest
     seconds: dict[str, float]
     compiled: list[dict]
+    trial: dict | None = None
 
     def to_json(self) -> dict:
         """The ``--json`` document."""
@@ -37,6 +39,7 @@ class ExportReport:
             "decoder": None if manifest.decoder is None else asdict(manifest.decoder),
             "compiled": self.compiled,
             "notes": manifest.notes,
+            "trial": self.trial,
             "seconds": self.seconds,
             "bytes": bytes_by_part(manifest),
         }

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from files_as_they_are import FilesAsTheyAre
 
-from laco_engines.picture_encoder import read_newline
+from laco_engines.picture_encoder import PictureEncoder, read_newline
 from laco_export.bundle import Bundle
-from laco_export.errors import BundleError
+from laco_export.errors import BundleError, NotFiniteError
 
 
 @pytest.fixture
@@ -57,3 +57,19 @@ def test_an_array_that_is_cut_off_is_refused(tiled):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(BundleError, match="cut off"):
         read_newline(tiled)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_features_that_are_no_numbers_are_no_answer(bundle, answerer, make_picture, value):
+    visuals = [answerer.prompter.preparer.picture(make_picture(seed), alone=False) for seed in (1, 2)]
+
+    def encode(pixel_values):
+        features = answerer.vision.encode(pixel_values)
+        features[1, 3, 5] = value
+        return features
+
+    encoder = PictureEncoder(SimpleNamespace(encode=encode, name="altered"))
+    with pytest.raises(NotFiniteError, match="the vision tower gives inf or NaN") as refused:
+        encoder.encode(visuals)
+    assert refused.value.given == "1 of 2 pictures or tiles, on altered"
+    assert encoder.encoded == 0  # nothing of it is remembered

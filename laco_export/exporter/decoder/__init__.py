@@ -21,7 +21,8 @@ writes the files; :func:`verify_decoder` compares them with PyTorch.
 - :mod:`.rounding`: layers' weights to few bits, over text;
 - :mod:`.realize`: from the graph of names to what ONNX Runtime runs, its weights in a precision;
 - :mod:`.rounded`: PyTorch with the weights that a quantised decoder stores;
-- :mod:`.stepping`: a pass of the exported decoder in ONNX Runtime;
+- :mod:`.stepping`: sessions of the exported decoder, as shipped and at float activations;
+- :mod:`.greedy`: greedy tokens of PyTorch's language model and of the exported one;
 - :mod:`.proof`: is the graph right: the decoder against PyTorch with the weights that it stores;
 - :mod:`.rounding_cost`: what rounding costs: the decoder against the language model as it was given.
 """

@@ -20,13 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from ...bundle import Decoder
+from ...decoder_steps import run_decoder
 from ...embedding_table import EmbeddingTable
 from ...errors import ExportError
 from ...quiet import quiet_libraries
 from .precision import DECODER_PRECISIONS, MAX_KL, DecoderPrecision
 from .prompts import DecoderPrompts, random_prompts
 from .rounding_cost import given_logits, measure_cost, require_cheap
-from .stepping import decoder_session, float_activations, run_decoder
+from .stepping import decoder_session, float_activations
 
 _PROMPT_TOKENS = 24  # of random tokens, a third of them noise: for a model without a tokenizer
 _PROOF_PROMPTS, _PROOF_TOKENS = 3, 96  # real ones: a picture's and two of text, from their first positions on

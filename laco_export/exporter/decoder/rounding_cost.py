@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ...bundle import Decoder
+from ...decoder_steps import run_decoder
 from ...errors import ExportError
+from .greedy import exported_step, greedy_answer, pytorch_step
 from .precision import DecoderPrecision
 from .prompts import DecoderPrompt, DecoderPrompts
 from .rounded import rounded_weights
-from .stepping import run_decoder
 
 DECIDED = 2.0
 """The model is decided where its best token is at least so many times as likely as its second."""
@@ -172,30 +173,10 @@ def _by_position(expected: np.ndarray, actual: np.ndarray, following: np.ndarray
 
 
 def _greedy_answers(language_model, session, decoder: Decoder, question: str, prompt: DecoderPrompt, decode) -> dict:
-    table = language_model.get_input_embeddings().weight
-    embeds = prompt.embeds(table)
+    weight, end_tokens = language_model.get_input_embeddings().weight, decoder.eos_token_ids
+    embeds, texts = prompt.embeds(weight), {}
     most = min(_GREEDY_TOKENS, decoder.context_length + 1 - len(embeds))  # the last one is not read
-
-    def given_step(rows, cache):
-        import torch
-
-        with torch.inference_mode():
-            inputs = torch.from_numpy(rows[None]).to(table.dtype)
-            outputs = language_model(inputs_embeds=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            return outputs.logits[0].float().numpy(), outputs.past_key_values
-
-    def exported_step(rows, cache):
-        return run_decoder(session, rows[None], cache, np.array([len(rows) - 1]))
-
-    texts = {}
-    for name, step in (("given", given_step), ("exported", exported_step)):
-        rows, cache, ids = embeds, None, []
-        while len(ids) < most:
-            logits, cache = step(rows, cache)
-            ids.append(int(logits[-1].argmax()))
-            if ids[-1] in decoder.eos_token_ids:
-                ids.pop()
-                break
-            rows = table.detach()[ids[-1:]].float().numpy()
-        texts[name] = decode(ids)
+    for name, step in (("given", pytorch_step(language_model)), ("exported", exported_step(session))):
+        ids = greedy_answer(step, embeds, weight, end_tokens, most).ids
+        texts[name] = decode(ids[:-1] if ids[-1] in end_tokens else ids)
     return {"question": question, **texts}

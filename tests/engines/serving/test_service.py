@@ -11,7 +11,7 @@ from laco_engines.serving import body as body_module
 from laco_engines.serving import chat_response
 from laco_engines.serving.fetching import fetch_picture
 
-from .messages import user
+from .messages import data_url, png, user
 
 
 async def until(holds) -> None:
@@ -173,6 +173,25 @@ def test_an_answer_that_fails_is_a_500_and_the_worker_goes_on(running, gated, an
 
     running(check)
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_inf_and_nan_are_a_500_that_names_the_part_and_the_worker_goes_on(
+    running, gated, answerer, make_picture, monkeypatch, capsys
+):
+    encode = answerer.encoder.vision.encode
+    gated.gate.set()
+
+    async def check(client, service):
+        with monkeypatch.context() as patch:
+            patch.setattr(answerer.encoder.vision, "encode", lambda pixels: encode(pixels) * float("nan"))
+            reply = await client.ask([user("What is this?", data_url(png(make_picture(24))))])
+        assert (reply.status, reply.error["code"]) == (500, "not_finite")
+        assert "the vision tower gives inf or NaN (1 of 1 pictures" in reply.error["message"]
+        assert (await client.ask(max_tokens=2)).status == 200
+        assert service.status == "ready"
+
+    running(check)
+    assert "laco-engine diff BUNDLE" in capsys.readouterr().err
 
 
 def test_shutting_down_answers_what_is_held_and_nothing_more(running, gated):

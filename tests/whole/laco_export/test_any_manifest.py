@@ -26,6 +26,7 @@ from laco_export.bundle import open_bundle, read_manifest, write_manifest
 from laco_export.embedding_table import EmbeddingTable
 from laco_export.errors import LacoError
 from laco_export.golden import read_golden
+from laco_export.golden_answers import read_golden_answers
 from laco_export.number_formats import LARGEST
 from laco_export.summary import show_summary
 
@@ -152,7 +153,7 @@ def use(folder):
     show_summary(manifest, Console(file=io.StringIO(), width=200), title="bundle")
     "\n".join(f"{label} {text}" for label, text in _lines(manifest)).encode("utf-8")
     json.dumps(dataclasses.asdict(manifest), allow_nan=False).encode("utf-8")
-    read_golden(bundle)
+    read_golden_answers(bundle, len(read_golden(bundle).names))
     read_newline(bundle)
     fallback_of(bundle)
     form_for_processor(bundle)

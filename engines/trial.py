@@ -1,0 +1,210 @@
+"""A finished bundle is asked its golden questions, as ``laco-engine run`` would ask it.
+
+::
+
+    try_bundle(folder)                         # by laco-export and laco-calibrate, before the folder gets its name
+    parts = check_answers(answerer, …)         # by laco-engine diff, part by part
+
+The questions are about the golden pictures; the answers, their tokens and logits are PyTorch's
+(:mod:`laco_export.golden_answers`). The bundle is opened like any other, prepares the pictures and the prompt, encodes,
+packs, and answers through transformers' ``generate`` and the KV cache. It is held to what the precision of its parts
+costs (:mod:`.comparison.logits_check`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from laco_export.agreement import Tolerance, agreement
+from laco_export.bundle import Bundle, open_bundle
+from laco_export.errors import LacoError, NotFiniteError
+from laco_export.golden import GoldenPictures, read_golden
+from laco_export.golden_answers import GoldenAnswer, GoldenAnswers, read_golden_answers
+
+from .answering import Answerer
+from .comparison.golden_check import compare_features, pixel_values, tolerance
+from .comparison.logits_check import DECODER_ERROR, check_logits
+from .comparison.part_check import PartCheck
+from .picture_encoder import read_newline
+from .prompts.prompter import Prompt
+
+_MOVED = Tolerance.of_relative_error(0.01)
+"""Of a picture's embeddings in the prompt against the tower's own output: a graph for two pictures may round otherwise
+than the graph for one, and a token in another's place is off by tenths."""
+
+
+class TrialError(LacoError):
+    """A finished bundle cannot be asked, or does not answer as PyTorch does."""
+
+
+@dataclass(frozen=True)
+class FeaturesHere:
+    """What the vision tower makes of golden pictures on this machine.
+
+    Attributes:
+        features: golden picture → float32 ``[tokens, D]``.
+        error: relative, against PyTorch's, of the worst picture.
+    """
+
+    features: dict[int, np.ndarray]
+    error: float
+
+    @classmethod
+    def of(cls, bundle: Bundle, golden: GoldenPictures, indices: Sequence[int], computed: np.ndarray) -> FeaturesHere:
+        """Of ``computed [n, tokens, D]``, the features of the golden pictures ``indices``."""
+        chosen = list(indices)
+        names = [golden.names[index] for index in chosen]
+        compared = compare_features(bundle, names, golden.image_features[chosen], computed)
+        errors = [picture.relative_error for _, picture in compared]
+        return cls(dict(zip(chosen, computed)), float(np.max(errors, initial=0.0)))
+
+
+def try_bundle(folder: Path, *, threads: int | None = None) -> dict:
+    """Open a finished bundle as its user will, and ask it.
+
+    Returns:
+        what came of it: runtime, provider, and each part's verdict.
+
+    Raises:
+        TrialError: it cannot be opened, or a part is not PyTorch's; the message names it.
+    """
+    try:
+        bundle = open_bundle(folder)
+        golden = read_golden(bundle)
+        answers = read_golden_answers(bundle, len(golden.names))
+        answerer = Answerer(bundle, threads=threads)
+        parts = _parts(answerer, golden, answers)
+    except LacoError as error:
+        raise TrialError(
+            f"the finished bundle cannot be asked: {error.failed}",
+            given=error.given,
+            allowed=error.allowed,
+            todo=error.todo,
+        ) from error
+    if wrong := [part for part in parts if not part.passed]:
+        raise TrialError(
+            "the finished bundle does not answer as PyTorch does, and was not given its name",
+            given="; ".join(f"{part.part}: {part.detail}" for part in wrong),
+            todo="report this with the checkpoint's config.json",
+        )
+    return {
+        "runtime": answerer.vision.name,
+        "provider": answerer.decoder.provider,
+        "parts": [part.to_dict() for part in parts],
+    }
+
+
+def check_answers(
+    answerer: Answerer, pictures: GoldenPictures, golden: GoldenAnswers, here: FeaturesHere
+) -> list[PartCheck]:
+    """Ask each golden question, and compare what the model reads and what it answers with PyTorch.
+
+    Args:
+        here: of all pictures that are asked about.
+    """
+    parts = check_newline(answerer.bundle, golden)
+    for answer in golden.answers:
+        parts += _Asked(answerer, pictures, golden, here, answer).parts()
+    return parts
+
+
+def pictures_asked_about(golden: GoldenAnswers) -> list[int]:
+    """The golden pictures that a question is about."""
+    return sorted({index for answer in golden.answers for index in answer.question.pictures})
+
+
+def _parts(answerer: Answerer, golden: GoldenPictures, answers: GoldenAnswers) -> list[PartCheck]:
+    indices = pictures_asked_about(answers)
+    pixels = pixel_values(answerer.bundle, golden.pictures[indices])
+    here = FeaturesHere.of(answerer.bundle, golden, indices, answerer.vision.encode(pixels))
+    return check_answers(answerer, golden, answers, here)
+
+
+def check_newline(bundle: Bundle, golden: GoldenAnswers) -> list[PartCheck]:
+    """The embedding that ends a tiled row, where there is one: copied, and so PyTorch's bit by bit."""
+    if golden.newline is None:
+        return []
+    actual = read_newline(bundle)
+    if actual is None:
+        return [PartCheck("image newline", False, "the bundle has none", {"max_abs": None})]
+    difference = float(np.abs(actual - golden.newline).max())
+    words = "bit by bit" if difference == 0 else f"off by up to {difference:.3g}, where nothing may be"
+    return [PartCheck("image newline", difference == 0, words, {"max_abs": difference})]
+
+
+class _Asked:
+    """One golden question to a loaded bundle."""
+
+    def __init__(
+        self,
+        answerer: Answerer,
+        pictures: GoldenPictures,
+        golden: GoldenAnswers,
+        here: FeaturesHere,
+        answer: GoldenAnswer,
+    ):
+        self._answerer, self._pictures, self._golden, self._here = answerer, pictures, golden, here
+        self._answer, self._bundle = answer, answerer.bundle
+        self._shown = answer.question.pictures_in_words()
+
+    def parts(self) -> list[PartCheck]:
+        question = self._answer.question
+        prompt = self._answerer.prompter.prepare(question.shown(self._pictures.pictures), question.text)
+        if not np.array_equal(prompt.input_ids, self._answer.prompt_ids):
+            return [self._other_prompt(prompt)]
+        try:
+            packing = [self._packing(prompt)] if question.pictures else []
+            return [*packing, self._answered(prompt)]
+        except NotFiniteError as error:
+            return [PartCheck(f"answer, {self._shown}", False, f"{error.failed} ({error.given})")]
+
+    def _other_prompt(self, prompt: Prompt) -> PartCheck:
+        expected, actual = self._answer.prompt_ids, prompt.input_ids
+        shorter = min(len(expected), len(actual))
+        different = np.flatnonzero(expected[:shorter] != actual[:shorter])
+        first = int(different[0]) if len(different) else shorter
+        words = f"{len(actual)} tokens for {len(expected)}, the first other one at {first}"
+        return PartCheck(f"prompt, {self._shown}", False, words, {"first_other": first})
+
+    def _packing(self, prompt: Prompt) -> PartCheck:
+        """Do the pictures' embeddings stand in the prompt as they should?"""
+        features = self._answerer.encoder.encode(prompt.visuals)
+        embeds = self._answerer.generator.embeds(prompt, features)[0].numpy(force=True)  # [T, D]
+        actual = embeds[self._answer.prompt_ids == self._bundle.manifest.decoder.image_token_id]  # [n, D]
+        if self._answer.question.as_one:
+            name, sample = "tile packing", self._golden.packing
+            compared = agreement(
+                name, sample.tokens, actual[sample.positions], Tolerance.of_relative_error(self._moved())
+            )
+        else:
+            name = f"places of the visual tokens, {self._shown}"
+            expected = np.concatenate([self._here.features[index] for index in self._answer.question.pictures])
+            compared = agreement(name, expected, actual, _MOVED)
+        return PartCheck(name, compared.within(), compared.numbers(), compared.to_dict())
+
+    def _answered(self, prompt: Prompt) -> PartCheck:
+        from .generation.streaming import ForcedAnswer
+
+        forced = ForcedAnswer(self._answer.token_ids, self._answer.logit_ids)
+        self._answerer.generate(
+            prompt, max_new_tokens=len(self._answer.token_ids), repetition_penalty=1.0, logits_processor=forced
+        )
+        allowed = DECODER_ERROR[self._bundle.manifest.decoder.precision]
+        if self._answer.question.pictures:
+            allowed += self._moved()
+        compared = check_logits(self._answer, np.stack(forced.logits), forced.chosen, allowed)
+        text = self._answerer.prompter.decode(self._answer.token_ids)
+        return compared.as_part(f"answer, {self._shown} ({text!r})")
+
+    def _moved(self) -> float:
+        """The relative error of a picture's embeddings that is allowed, or is there and judged by itself."""
+        return max(relative_error_of(tolerance(self._bundle)), self._here.error)
+
+
+def relative_error_of(allowed: Tolerance) -> float:
+    """The relative error that a tolerance's cosine just meets; see :meth:`Tolerance.of_relative_error`."""
+    return float(np.sqrt(2 * max(0.0, 1 - allowed.cosine)))

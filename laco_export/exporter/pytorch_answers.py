@@ -1,0 +1,183 @@
+"""PyTorch's answers to the golden questions, which a finished bundle is asked before it gets its name.
+
+The prompts are the checkpoint's own processor's, the visual embeddings and their packing the checkpoint's model's; the
+engines, which ask the bundle, tokenise and pack by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..bundle import Decoder
+from ..conversation import question_turn, render
+from ..errors import UsageError
+from ..golden_answers import EmbeddingSample, GoldenAnswer, GoldenAnswers, GoldenQuestion, PackingSample, sampled_logits
+from .decoder.greedy import GreedyAnswer, greedy_answer, pytorch_step
+from .decoder.precision import DECODER_PRECISIONS
+from .decoder.prompts import DecoderPrompt
+from .golden_pictures import PreparedPictures
+from .loaded_checkpoint import LoadedCheckpoint
+
+_NO_PICTURE, _ONE_PICTURE, _SEVERAL_PICTURES = (
+    "What is the capital of France?",
+    "What is in the picture?",
+    "What is different in the second picture?",
+)
+_ANSWER_TOKENS = 8
+"""Of an answer: three of them cost a full-size model seconds, and a fault of position, packing or cache shows in the
+first ones."""
+
+_AS_ONE = 4  # golden pictures that a tiled one is made of: two rows of two
+_SAMPLED_ROWS, _SAMPLED_COLUMNS = 256, 16  # of the embedding: 16 KB
+_SAMPLED_TOKENS = 32  # of the tiled picture: 115 KB at 896 channels
+
+
+@dataclass(frozen=True)
+class AskedModel:
+    """A checkpoint with PyTorch's features of the golden pictures, ready to be asked.
+
+    Attributes:
+        features: the bytes of a picture's pixel values → its visual embeddings ``[1, tokens, D]``.
+    """
+
+    loaded: LoadedCheckpoint
+    pictures: PreparedPictures
+    features: dict[bytes, torch.Tensor]
+
+    @classmethod
+    def of(cls, loaded: LoadedCheckpoint, pictures: PreparedPictures, features: Sequence[np.ndarray]) -> AskedModel:
+        """With the golden pictures' features, float32 ``[1, tokens, D]`` each, computed already."""
+        keys = (pixels.tobytes() for pixels in pictures.pixel_values)
+        return cls(loaded, pictures, dict(zip(keys, map(torch.from_numpy, features), strict=True)))
+
+    def prompt(self, question: GoldenQuestion) -> DecoderPrompt:
+        """A question as the language model reads it.
+
+        Raises:
+            UsageError: it is longer than the model's context leaves room for.
+        """
+        model, processor = self.loaded.model, self.loaded.checkpoint.processor
+        shown = question.shown(self.pictures.pixels)
+        text = render([question_turn(question.text, len(shown))], add_generation_prompt=True)
+        inputs = processor(images=shown or None, text=text, return_tensors="pt")
+        ids = inputs["input_ids"][0].numpy()
+        context = model.config.text_config.max_position_embeddings
+        if len(ids) + _ANSWER_TOKENS > context:
+            raise UsageError("the prompt is longer than the model's context", given=len(ids), allowed=context)
+        if not shown:
+            return DecoderPrompt(ids, np.zeros(len(ids), bool))
+        tiles = torch.cat([self._encoded(tile[None]) for tile in inputs["pixel_values"]])  # [tiles, tokens, D]
+        packed = torch.cat(model.pack_image_features(tiles, inputs["image_sizes"]))  # [n, D]
+        return DecoderPrompt(ids, np.zeros(len(ids), bool), packed.detach().numpy(), model.config.image_token_id)
+
+    def _encoded(self, tile: torch.Tensor) -> torch.Tensor:
+        key = tile.numpy().tobytes()
+        if key not in self.features:
+            with torch.inference_mode():
+                self.features[key] = self.loaded.model.get_image_features(tile)
+        return self.features[key]
+
+
+@dataclass(frozen=True)
+class PytorchAnswers:
+    """What PyTorch answered.
+
+    Attributes:
+        golden: for the bundle; None where none of the questions fits the model's context.
+        one_picture: the question about one picture, and the logits ``[V]`` of its answer's first token with the
+            checkpoint's own weights.
+        notes: questions that could not be asked.
+    """
+
+    golden: GoldenAnswers | None
+    one_picture: tuple[GoldenQuestion, np.ndarray] | None
+    notes: tuple[str, ...]
+
+
+def ask_pytorch(asked: AskedModel, entry: Decoder, folder: Path) -> PytorchAnswers:
+    """Ask PyTorch without a picture, about one (tiled where the model tiles), and about several.
+
+    Args:
+        entry: the decoder that was written into the bundle's ``folder``: its precision's weights give the logits.
+    """
+    model = asked.loaded.model
+    weight, step = model.get_input_embeddings().weight, pytorch_step(model.language_model)
+    prompts: list[tuple[GoldenQuestion, DecoderPrompt, GreedyAnswer]] = []
+    notes, packing, one_picture = [], None, None
+    for question in _questions(len(asked.pictures.pixels), tiles=model.config.tiling is not None):
+        try:
+            prompt = asked.prompt(question)
+        except UsageError as error:
+            notes.append(f"'{question.text}' is no golden question: {error.failed} ({error.given})")
+            continue
+        answer = greedy_answer(step, prompt.embeds(weight), weight, entry.eos_token_ids, _ANSWER_TOKENS)
+        prompts.append((question, prompt, answer))
+        if question.text == _ONE_PICTURE:
+            one_picture = question, answer.logits[0]
+        if question.as_one:
+            packing = _packing_sample(prompt.features)
+    if not prompts:
+        return PytorchAnswers(None, None, tuple(notes))
+    logits = _logits_as_stored(model.language_model, folder / entry.graph, entry.precision, prompts)
+    answers = tuple(
+        GoldenAnswer(question, prompt.ids.astype(np.int64), np.array(answer.ids, np.int64), *sampled_logits(values))
+        for (question, prompt, answer), values in zip(prompts, logits, strict=True)
+    )
+    newline = None if model.image_newline is None else model.image_newline.detach().float().numpy()
+    return PytorchAnswers(
+        GoldenAnswers(answers, _embedding_sample(weight), newline, packing), one_picture, tuple(notes)
+    )
+
+
+def _questions(count: int, *, tiles: bool) -> list[GoldenQuestion]:
+    """The questions about a set of ``count`` pictures; ``tiles``: the model tiles a prompt's only picture."""
+    middle, following = count // 2, (count // 2 + 1) % count
+    about_one = GoldenQuestion(_ONE_PICTURE, tuple(range(min(count, _AS_ONE))) if tiles else (middle,), as_one=tiles)
+    return [GoldenQuestion(_NO_PICTURE, ()), about_one, GoldenQuestion(_SEVERAL_PICTURES, (following, middle))]
+
+
+def _logits_as_stored(language_model, graph: Path, precision: str, prompts) -> list[np.ndarray]:
+    """Each answer's logits ``[A, V]`` with the weights that ``graph`` stores.
+
+    Those of a float are the model's own (the comparison allows for what a half rounds). An integer precision's take the
+    model's place for one pass over all prompts with their answers: what is computed of a prompt depends on nothing that
+    pads it behind its end.
+    """
+    chosen = DECODER_PRECISIONS[precision]
+    if chosen.bits is None:
+        return [answer.logits for _, _, answer in prompts]
+    from .decoder.rounded import rounded_weights
+
+    weight = language_model.get_input_embeddings().weight
+    rows = [
+        np.concatenate([prompt.embeds(weight), weight.detach()[answer.ids[:-1]].float().numpy()])
+        for _, prompt, answer in prompts
+    ]  # [T + A - 1, D] each
+    padded = np.zeros((len(rows), max(map(len, rows)), weight.shape[1]), np.float32)
+    for index, embeds in enumerate(rows):
+        padded[index, : len(embeds)] = embeds
+    with rounded_weights(language_model, graph, chosen), torch.inference_mode():
+        hidden = language_model.base_model(
+            inputs_embeds=torch.from_numpy(padded).to(weight.dtype), use_cache=False
+        ).last_hidden_state
+        wanted = [hidden[index, len(prompt.ids) - 1 : len(rows[index])] for index, (_, prompt, _) in enumerate(prompts)]
+        logits = language_model.lm_head(torch.cat(wanted)).float()
+        return [part.numpy() for part in logits.split([len(part) for part in wanted])]
+
+
+def _packing_sample(tokens: np.ndarray) -> PackingSample:
+    positions = np.unique(np.linspace(0, len(tokens) - 1, _SAMPLED_TOKENS).astype(np.int64))
+    return PackingSample(positions, tokens[positions])
+
+
+def _embedding_sample(weight: torch.Tensor) -> EmbeddingSample:
+    count, width = weight.shape
+    ids = np.unique(np.linspace(0, count - 1, _SAMPLED_ROWS).astype(np.int64))
+    columns = np.unique(np.linspace(0, width - 1, _SAMPLED_COLUMNS).astype(np.int64))
+    rows = weight.detach()[ids][:, columns].float().numpy()
+    return EmbeddingSample(ids, columns, np.ascontiguousarray(rows))
