@@ -100,9 +100,13 @@ def main() -> None:
                 )
     results = json.loads(args.results.read_text()) if args.results.is_file() else {}
     sizes = {name: entry["bytes"] for name, entry in manifest.files.items() if name.startswith("vision")}
-    results[manifest.source["name"]] = {
+    encoder = manifest.encoder
+    title = f"{encoder['model_type']}, {encoder['num_blocks']} blocks of {encoder['hidden_size']} channels"
+    results[title] = {
         **measured_on("onnxruntime", "numpy"),
-        "encoder": manifest.encoder,
+        "encoder": encoder,
+        "calibrated_on": record["pictures"],
+        "max_drop": record["max_drop"],
         "blocks_in_eight_bits": sum(block["eight_bit"] for block in record["blocks"]),
         "blocks": len(record["blocks"]),
         "bytes": sizes,

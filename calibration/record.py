@@ -11,14 +11,13 @@ from dataclasses import asdict
 from laco_export.machine import cpu_title
 from laco_export.number_formats import scaling
 
-from .blocks.block_errors import FeatureError
 from .context import CalibrationContext
 from .graph.linear_layers import Block
 from .observation import Observation, SmoothedGraph
 from .selection import Selection
 from .sensitivity import Sensitivity
 from .statistics.records import STATISTICS_NAME
-from .verification import tolerance_of
+from .verification import points_of, tolerance_of
 
 
 def calibration_record(
@@ -79,8 +78,8 @@ def _twin(selection: Selection) -> dict | None:
     """The graph with weights of seven bits, where there is one."""
     if selection.twin is None:
         return None
-    golden = FeatureError(selection.twin.golden.cosine, selection.twin.golden.norm_ratio)
-    return {"points": selection.twin.error.points, "golden_points": golden.points}
+    golden_points = max(points_of(features) for features in selection.twin.golden.values())
+    return {"points": selection.twin.error.points, "golden_points": golden_points}
 
 
 def _block(

@@ -47,12 +47,12 @@ class TwinJudgement:
 
     Attributes:
         error: on the judging pictures.
-        golden: on the golden pictures.
+        golden: picture → its features, of the golden ones.
         share_used: of what both may lose.
     """
 
     error: FeatureError
-    golden: Agreement
+    golden: dict[str, Agreement]
     share_used: float
 
 
@@ -104,7 +104,9 @@ def select(
         score = comparison.score(vision) if error.points < 100 else None
         shares = {  # of what each may lose
             f"{error.points:.3g} points": error.points / options.max_drop,
-            f"{golden.points:.3g} points on the golden pictures": golden.share_used(tolerance),
+            f"{golden.points:.3g} points on the golden pictures (worst: {golden.worst_picture})": golden.share_used(
+                tolerance
+            ),
             f"{score.points if score else 0:.3g} points of right answers": (score.points if score else 0)
             / options.max_drop,
         }
@@ -140,8 +142,8 @@ def _check_numbers(
 
 def _fails_diff(context: CalibrationContext, golden: GoldenJudgement) -> str:
     return (
-        f"--all-int8 hands out what is over the budget: {golden.points:.3g} points on the golden pictures, of "
-        f"{context.options.max_drop:g} allowed; laco-engine diff says so too"
+        f"--all-int8 hands out what is over the budget: {golden.points:.3g} points on the golden pictures (worst: "
+        f"{golden.worst_picture}), of {context.options.max_drop:g} allowed; laco-engine diff says so too"
     )
 
 
@@ -171,7 +173,8 @@ def _not_worth_it(context: CalibrationContext, sensitivity: Sensitivity, reason:
         f"there is no {options.number_format.upper()} graph of this model that is worth having: {reason}",
         given=f"--max-drop {options.max_drop:g}; the worst block alone is {worst}, {errors[worst].points:.3g} points",
         allowed="a faster graph within the budget, or --all-int8 to have it in any case",
-        todo=f"use the FP16 or FP32 bundle, allow more with --max-drop, or try another --method{hint}",
+        todo="use the FP16 or FP32 bundle, allow more with --max-drop, try another --method, or, where golden pictures "
+        f"lose most, calibrate on pictures like them, or export with --images of pictures like yours{hint}",
     )
 
 
@@ -196,7 +199,8 @@ def _judge_twin(context: CalibrationContext, sensitivity: Sensitivity, vision: V
         file = context.folder / graph["file"]
         error = judge_graph(file, context.division.tiles, sensitivity.fp32_features, half=False)
         golden = golden_features(context.bundle, context.folder, twin)
-    share = max(error.points / options.max_drop, golden.share_used(tolerance_of(options.max_drop)))
+    tolerance = tolerance_of(options.max_drop)
+    share = max(error.points / options.max_drop, *(features.share_used(tolerance) for features in golden.values()))
     return TwinJudgement(error, golden, share)
 
 

@@ -77,9 +77,9 @@ def _running(
         yield lambda pixel_values: session.run(list(names), {PIXEL_VALUES: pixel_values})
 
 
-def golden_features(bundle: Bundle, folder: Path, vision: Vision) -> Agreement:
-    """What ``laco-engine diff`` will find on ONNX Runtime's CPU provider: the features of the golden pictures against
-    PyTorch's, the worst of each number.
+def golden_features(bundle: Bundle, folder: Path, vision: Vision) -> dict[str, Agreement]:
+    """What ``laco-engine diff`` will find on ONNX Runtime's CPU provider: golden picture → its features against
+    PyTorch's.
 
     Args:
         bundle: with the golden pictures.
@@ -92,8 +92,13 @@ def golden_features(bundle: Bundle, folder: Path, vision: Vision) -> Agreement:
     with quiet():
         runtime = OnnxRuntimeVision(made, provider="cpu")
         computed = runtime.encode(pixel_values(bundle, golden.pictures))
-    pairs = zip(golden.image_features, computed, strict=True)
-    return worst_agreement([agreement(IMAGE_FEATURES, *pair) for pair in pairs])
+    rows = zip(golden.names, golden.image_features, computed, strict=True)
+    return {name: agreement(IMAGE_FEATURES, *pair) for name, *pair in rows}
+
+
+def points_of(features: Agreement) -> float:
+    """As :attr:`~.blocks.block_errors.FeatureError.points`."""
+    return FeatureError(features.cosine, features.norm_ratio).points
 
 
 @dataclass(frozen=True)
@@ -102,20 +107,27 @@ class GoldenJudgement:
 
     Attributes:
         proof: the manifest's record of every boundary.
-        features: by the proof's arithmetic, and by ONNX Runtime as shipped where that is another.
+        proved: ``image_features`` by the proof's arithmetic, the worst of each number.
+        shipped: picture → its features by ONNX Runtime, as shipped.
     """
 
     proof: dict
-    features: tuple[Agreement, ...]
+    proved: Agreement
+    shipped: dict[str, Agreement]
 
     @property
     def points(self) -> float:
         """As :attr:`~.blocks.block_errors.FeatureError.points`, of the worse arithmetic."""
-        return max(FeatureError(measured.cosine, measured.norm_ratio).points for measured in self.features)
+        return max(points_of(measured) for measured in (self.proved, *self.shipped.values()))
+
+    @property
+    def worst_picture(self) -> str:
+        """The name of the one that loses most points."""
+        return max(self.shipped, key=lambda name: points_of(self.shipped[name]))
 
     def share_used(self, tolerance: Tolerance) -> float:
         """Of what ``laco-engine diff`` will allow; above 1 where it will fail."""
-        return max(measured.share_used(tolerance) for measured in self.features)
+        return max(measured.share_used(tolerance) for measured in (self.proved, *self.shipped.values()))
 
 
 def judge_on_golden(
@@ -124,7 +136,7 @@ def judge_on_golden(
     """Judge the graphs ``vision`` in ``folder`` on the golden pictures, in each arithmetic that may run them."""
     proof, proved = golden_proof(bundle, folder / vision.graphs[0].file, scales, vision.ir_version, half=half)
     alone = replace(vision, twin=None)  # which another processor would run in its place
-    return GoldenJudgement(proof, (proved, golden_features(bundle, folder, alone)))
+    return GoldenJudgement(proof, proved, golden_features(bundle, folder, alone))
 
 
 def golden_proof(
