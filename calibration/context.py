@@ -48,15 +48,10 @@ class CalibrationContext:
         return self.form.portable if self.options.portable else self.form.formats[self.options.number_format]
 
     @property
-    def twin_format(self) -> NumberFormat | None:
-        """Of the graph beside it, for processors whose product of uint8 and int8 saturates; None without one."""
-        wanted = self.options.number_format == "int8" and not self.options.portable
-        return self.form.portable if wanted else None
-
-    @property
     def format_here(self) -> NumberFormat:
-        """The one of the two that this processor will run."""
-        return self.twin_format if self.twin_format is not None and products_saturate() else self.number_format
+        """The one that this processor will run, of the graph's and its twin's."""
+        twin = self.options.twin_format
+        return twin if twin is not None and products_saturate() else self.number_format
 
     @property
     def weights_only(self) -> bool:

@@ -9,6 +9,7 @@ from laco_export.bundle import read_manifest
 from laco_export.console import say
 from laco_export.errors import BundleError, UsageError
 from laco_export.exporter.targets import DEFAULT_TARGET, TARGETS
+from laco_export.number_formats import NumberFormat
 
 from .quantizing import FORMS, QuantizedForm
 from .statistics.thresholds import AUTO, METHODS
@@ -125,6 +126,11 @@ class CalibrationOptions:
     def form(self) -> QuantizedForm:
         """How the target's graphs are quantised, of :data:`~.quantizing.FORMS`; the target is chosen by now."""
         return FORMS[self.target]
+
+    @property
+    def twin_format(self) -> NumberFormat | None:
+        """Of the graph beside it, for processors whose product of uint8 and int8 saturates; None without one."""
+        return self.form.portable if self.number_format == "int8" and not self.portable else None
 
     @property
     def output_folder(self) -> Path:

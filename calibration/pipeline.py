@@ -109,6 +109,7 @@ def _refuse_output(options: CalibrationOptions, output: Path) -> None:
 def _require_space(options: CalibrationOptions, bundle: Bundle, folder: Path) -> None:
     weights = bundle.manifest.files[bundle.manifest.vision.weights]["bytes"]
     share = 0.9 if options.form.base == "fp16" else 0.4  # int8 a quarter, the FP16 fallback a half
+    share += 0.25 if options.twin_format is not None else 0.0
     require_space(folder, weights * share, place=options.output_folder.absolute().parent)
 
 

@@ -96,7 +96,7 @@ def select(
             choice = _choose(context, sensitivity, budget, reason)
         placement = context.placement(choice.blocks, observation.ranges)
         with context.steps.step("quantize the graphs"):
-            vision = graphs.write(context.folder, placement, context.twin_format)
+            vision = graphs.write(context.folder, placement, options.twin_format)
             _check_numbers(context, smoothed, observation, placement, vision)
         error = _judge_file(context, sensitivity, vision)
         with context.steps.step("compare with PyTorch's golden features"):

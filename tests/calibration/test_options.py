@@ -6,6 +6,7 @@ import pytest
 
 from laco_calibration.options import CalibrationOptions, source_target_of, with_target
 from laco_export.errors import UsageError
+from laco_export.number_formats import U8S7
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,8 @@ from laco_export.errors import UsageError
             "does not read the operators of --weig",
         ),
         ({"images": ["p"], "target": "ort-cpu", "attention": True}, "attention"),
+        ({"images": ["p"], "target": "trt10.3", "portable": True}, "--portable is for INT8 on a CPU"),
+        ({"images": ["p"], "target": "ort-cpu", "portable": True, "number_format": "w8"}, "--portable is for INT8"),
         ({"images": ["p"], "method": "mean"}, "method"),
         ({"images": ["p"], "max_drop": 0}, "max-drop"),
         ({"images": ["p"], "limit": 0}, "limit"),
@@ -56,6 +59,16 @@ def test_the_target_is_the_bundles_unless_asked_for(asked, number_format, source
 def test_what_the_bundles_target_does_not_offer_is_refused():
     with pytest.raises(UsageError, match="--target ort-cpu does not offer --fp8"):
         with_target(CalibrationOptions("bundle", images=["p"], number_format="fp8"), "ort-cpu")
+
+
+def test_a_cpus_int8_has_a_twin_unless_it_is_portable_alone():
+    formats = {
+        portable: CalibrationOptions("bundle", images=["p"], target="ort-cpu", portable=portable).twin_format
+        for portable in (False, True)
+    }
+    assert formats == {False: U8S7, True: None}
+    assert CalibrationOptions("bundle", images=["p"], target="ort-cpu", number_format="w8").twin_format is None
+    assert CalibrationOptions("bundle", images=["p"], target="trt10.3").twin_format is None
 
 
 def test_the_source_target_is_the_bundles_own_or_what_a_checkpoint_is_exported_for(ort_folder):
