@@ -60,11 +60,11 @@ def _junk_engine(shop: Workshop) -> Verdict:
             path.chmod(0o777)
         try:
             stored = cache.find(key)
+            reason = "it is not found" if stored is None else stored.damage()
         except LacoError as error:
-            print(error)
-            return 0
-        print("in the cache" if stored else "not in the cache")
-        return 3 if stored else 0
+            reason = str(error)
+        print(reason or "it is sound")
+        return 0 if reason else 3
 
     return answered(fork(work))
 

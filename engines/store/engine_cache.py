@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -81,9 +82,15 @@ class StoredEngine:
         return self.path.with_name(f"{self.path.name}.sm{capability}{_KERNELS_SUFFIX}")
 
     def damage(self) -> str | None:
-        """Why the file is not what was stored, or None: size and SHA-256 are compared."""
+        """Why the file is not what was stored, or None: who may write to it, its size and its SHA-256 are compared.
+
+        The sidecar holds the digest, so that whoever can write both can bring any engine to run.
+        """
         if not self.path.is_file():
             return "the file is missing"
+        for place in (self.path, self.path.with_suffix(".json"), self.path.parent, self.path.parent.parent):
+            if stranger := _stranger_who_writes(place):
+                return f"{stranger} may write to '{place}'"
         if self.path.stat().st_size != self.sidecar["engine"]["bytes"]:
             return "its size is not the one that was stored"
         return None if sha256_of(self.path) == self.sidecar["engine"]["sha256"] else "its SHA-256 is not the stored one"
@@ -181,6 +188,16 @@ class EngineCache:
             if path.name.split(".sm")[0] not in loadable:
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+
+def _stranger_who_writes(place: Path) -> str | None:
+    """Who besides this user and root may put something else there, or None. A group counts as this user's own: many
+    systems give each user one."""
+    facts = place.stat()
+    if hasattr(os, "geteuid") and facts.st_uid not in (0, os.geteuid()):
+        return f"another user ({facts.st_uid})"
+    sticky = stat.S_ISDIR(facts.st_mode) and facts.st_mode & stat.S_ISVTX  # entries there are their owners' alone
+    return "everybody" if facts.st_mode & stat.S_IWOTH and not sticky else None
 
 
 def _now() -> str:

@@ -196,6 +196,7 @@ def read_config(folder: Path) -> LacoConfig:
         raise CheckpointError(
             f"'{folder}' is not a LaCo checkpoint", given=f"model_type {model_type!r}", allowed="model_type 'laco'"
         )
+    weight_files.refuse_many_layers(folder, values)
     try:
         return LacoConfig.from_dict(values)
     except LacoError:

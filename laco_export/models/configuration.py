@@ -12,6 +12,7 @@ from ..depth import Depth
 from ..errors import ConfigError, DepthError, check_whole
 from ..tiling import Tiling
 from ..token_grid import merged_grid
+from .stated_config import rope_as_stated
 
 RATIOS = (2, 3, 4)
 
@@ -193,4 +194,5 @@ def _sub_config(value: PretrainedConfig | Mapping | None, name: str, default: st
     model_type = values.pop("model_type", default)
     if model_type not in CONFIG_MAPPING:
         raise ConfigError(f"{name}.model_type is unknown to transformers", given=model_type)
-    return CONFIG_MAPPING[model_type](**values)
+    config_class = CONFIG_MAPPING[model_type]
+    return config_class(**rope_as_stated(values, config_class, f"{name} of a LaCo checkpoint"))

@@ -38,6 +38,7 @@ def read_language_config(folder: Path) -> PretrainedConfig:
     stated = weight_files.read_json(folder / "config.json")
     model_type = stated.get("model_type")
     weight_files.refuse_quantised(folder, stated)
+    weight_files.refuse_many_layers(folder, stated)
     named = f"the language model of '{folder}'"
     require_family(model_type, named, error=CheckpointError)
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[model_type]]

@@ -90,7 +90,7 @@ def config_as_stated(values: Mapping, named: Path | str, modeling: ModuleType | 
         CheckpointError: a field says what the installed class would not do.
     """
     config_class = CONFIG_MAPPING[values["model_type"]]
-    fields = _with_rope(dict(values), config_class, named)
+    fields = rope_as_stated(values, config_class, named)
     unread = {
         name: value
         for name, value in fields.items()
@@ -140,8 +140,13 @@ def _source(module: ModuleType) -> str:
     return inspect.getsource(module)
 
 
-def _with_rope(fields: dict, config_class: type[PretrainedConfig], named: Path | str) -> dict:
-    """The fields with transformers 5's ``rope_parameters`` as ``rope_theta`` and ``rope_scaling``."""
+def rope_as_stated(values: Mapping, config_class: type[PretrainedConfig], named: Path | str) -> dict:
+    """The fields with transformers 5's ``rope_parameters`` as ``rope_theta`` and ``rope_scaling``.
+
+    Raises:
+        CheckpointError: they state a rotary embedding that the installed class would not compute.
+    """
+    fields = dict(values)
     if "rope_parameters" not in fields or "rope_parameters" in _read_by_class(config_class):
         if "rope_scaling" in _read_by_class(config_class):
             _check_scaling(fields.get("rope_scaling"), "rope_scaling", named)

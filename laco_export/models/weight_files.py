@@ -19,6 +19,8 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 _WEIGHTS = ("weight", "bias")
 """How the names of what is trained end; position ids and masks, which some folders store too, are integers."""
 _POINTER, _LONGEST_POINTER = b"version https://git-lfs.github.com/spec/", 1024  # of Git LFS; 130 bytes as a rule
+_MOST_LAYERS = 10_000
+"""A configuration of a million layers takes half a minute to read; the deepest published models have a few hundred."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -86,6 +88,28 @@ def refuse_quantised(folder: Path, values: Mapping) -> None:
     )
 
 
+def refuse_many_layers(folder: Path, values: Mapping) -> None:
+    """Refuse a ``config.json`` with more layers than any model has, before a configuration is made of it.
+
+    Raises:
+        CheckpointError: it has, in itself or in a sub-configuration.
+    """
+    for layers in _layer_counts(values):
+        if layers > _MOST_LAYERS:
+            raise CheckpointError(
+                f"'{folder / 'config.json'}' describes a model with more layers than any has",
+                given=f"num_hidden_layers {layers:,}",
+                allowed=f"at most {_MOST_LAYERS:,}",
+                todo="the file was edited or is damaged; get it again",
+            )
+
+
+def _layer_counts(values: Mapping) -> list[int]:
+    parts = (values, values.get("text_config"), values.get("vision_config"))
+    counts = [part.get("num_hidden_layers") for part in parts if isinstance(part, dict)]
+    return [layers for layers in counts if isinstance(layers, int)]
+
+
 def find(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint; every shard that the index names must be there.
 
@@ -141,9 +165,8 @@ def _check_layers(folder: Path, tensors: int) -> None:
     """A model of a million layers takes minutes to build, and is refused by its weights only then."""
     config = folder / "config.json"
     values = read_json(config) if config.is_file() else {}
-    for part in (values, values.get("text_config"), values.get("vision_config")):
-        layers = part.get("num_hidden_layers") if isinstance(part, dict) else None
-        if isinstance(layers, int) and layers > tensors:
+    for layers in _layer_counts(values):
+        if layers > tensors:
             raise CheckpointError(
                 f"the tensors of '{folder}' are not those that its config.json describes",
                 given=f"num_hidden_layers {layers:,}, and {tensors:,} tensors in all",

@@ -68,6 +68,7 @@ def load_encoder(folder: Path | str, *, dtype: torch.dtype | None = None) -> Pre
 def recognise(folder: Path, values: dict) -> tuple[EncoderSpec, PretrainedConfig, OriginalLayout | None]:
     """Which encoder a ``config.json`` describes, its transformers configuration, and the layout of its tensors."""
     weight_files.refuse_quantised(folder, values)
+    weight_files.refuse_many_layers(folder, values)
     model_type = values.get("model_type")
     if model_type == "aimv2" and "vision_config" in values:
         raise CheckpointError(

@@ -68,3 +68,32 @@ def test_an_engine_is_what_was_stored_when_it_is_read(cache, change):
     change(stored.path)
     with pytest.raises(RuntimeError, match=r"\.engine' "):
         stored.read()
+
+
+@pytest.mark.parametrize("exposed", ["engine", "json", "graph", "cache"])
+def test_an_engine_that_anybody_could_have_written_is_none_of_ours(cache, exposed):
+    """With its sidecar in place, which says that all is well."""
+    stored = store(cache)
+    assert stored.damage() is None
+    places = {"graph": stored.path.parent, "cache": cache.folder}
+    place = places.get(exposed) or stored.path.with_suffix(f".{exposed}")
+    place.chmod(place.stat().st_mode | 0o002)
+    assert stored.damage() == f"everybody may write to '{place}'"
+    if place.is_dir():  # as /tmp is
+        place.chmod(place.stat().st_mode | 0o1000)
+        assert stored.damage() is None
+
+
+def test_an_engine_of_another_user_is_none_of_ours(cache, monkeypatch):
+    stored = store(cache)
+    owner = stored.path.stat().st_uid
+    monkeypatch.setattr("os.geteuid", lambda: owner + 1)
+    assert stored.damage() == (None if owner == 0 else f"another user ({owner}) may write to '{stored.path}'")
+    real = type(stored.path).stat
+
+    class OfAnother:
+        def __init__(self, facts):
+            self.st_mode, self.st_uid = facts.st_mode, 4711
+
+    monkeypatch.setattr(type(stored.path), "stat", lambda path, **options: OfAnother(real(path, **options)))
+    assert stored.damage() == f"another user (4711) may write to '{stored.path}'"

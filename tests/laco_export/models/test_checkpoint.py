@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 import torch
@@ -208,3 +209,33 @@ def test_whom_the_umask_lets_can_read_the_weights(folder, tmp_path, umask):
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "saved").iterdir()}
     assert set(modes.values()) == {0o666 & ~umask}
     assert "model.safetensors" in modes and "mode" not in modes
+
+
+def test_a_million_layers_are_refused_at_once(folder):
+    """transformers takes half a minute to make a configuration of them."""
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    text = {name: value for name, value in values["text_config"].items() if name != "layer_types"}
+    path.write_text(json.dumps({**values, "text_config": {**text, "num_hidden_layers": 1_000_000}}))
+    start = time.process_time()
+    with pytest.raises(CheckpointError, match="more layers than any has"):
+        checkpoint.read_config(folder)
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("rope_type", ["default", "yarn", "proportional"])
+def test_the_rotary_embedding_of_a_checkpoint_that_transformers_5_saved(folder, rope_type):
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    text = {k: v for k, v in values["text_config"].items() if k not in ("rope_theta", "rope_scaling")}
+    rope = {"rope_theta": 1e6, "rope_type": rope_type}
+    if rope_type == "yarn":
+        rope |= {"factor": 4.0, "original_max_position_embeddings": 512}
+    path.write_text(json.dumps({**values, "text_config": {**text, "rope_parameters": rope}}))
+    if rope_type == "proportional":
+        with pytest.raises(CheckpointError, match="would not compute as stated"):
+            checkpoint.read_config(folder)
+        return
+    read = checkpoint.read_config(folder).text_config
+    assert read.rope_theta == 1e6
+    assert (read.rope_scaling or {"rope_type": "default"})["rope_type"] == rope_type

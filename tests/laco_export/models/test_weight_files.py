@@ -73,3 +73,13 @@ def test_nested_json(tmp_path):
     (tmp_path / "config.json").write_text('{"a":' * 100_000)
     with pytest.raises(CheckpointError, match="nested too deeply"):
         weight_files.read_json(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("place", ["", "text_config", "vision_config"])
+def test_a_million_layers_are_refused_before_a_configuration_is_made(tmp_path, place):
+    layers = {"num_hidden_layers": 1_000_000}
+    values = {place: layers} if place else layers
+    with pytest.raises(CheckpointError, match="more layers than any has") as error:
+        weight_files.refuse_many_layers(tmp_path, values)
+    assert "1,000,000" in error.value.given
+    weight_files.refuse_many_layers(tmp_path, {"num_hidden_layers": 96, "text_config": None})
