@@ -47,7 +47,7 @@ class GoldenQuestion:
 
     Attributes:
         pictures: the golden pictures that it is about, in reading order.
-        as_one: they are shown as one picture (:func:`mosaic`), which the model tiles.
+        as_one: they are shown as one picture (:func:`montage`), which the model tiles.
     """
 
     text: str
@@ -57,7 +57,7 @@ class GoldenQuestion:
     def shown(self, golden_pictures: Sequence[np.ndarray]) -> list[Image.Image]:
         """Its pictures, of the golden ones, uint8 ``[H, W, 3]`` each."""
         pictures = [golden_pictures[index] for index in self.pictures]
-        return [Image.fromarray(pixels) for pixels in ([mosaic(pictures)] if self.as_one else pictures)]
+        return [Image.fromarray(pixels) for pixels in ([montage(pictures)] if self.as_one else pictures)]
 
     def pictures_in_words(self) -> str:
         """``without a picture``, ``a tiled picture``, ``2 pictures``: what tells the questions of a bundle apart."""
@@ -133,7 +133,7 @@ class GoldenAnswers:
     packing: PackingSample | None = None
 
 
-def mosaic(pictures: Sequence[np.ndarray]) -> np.ndarray:
+def montage(pictures: Sequence[np.ndarray]) -> np.ndarray:
     """Pictures of one size, uint8 ``[H, W, 3]`` each, as one, two a row, so that tiles in another order show."""
     columns = min(2, len(pictures))
     rows = [np.concatenate(pictures[start : start + columns], 1) for start in range(0, len(pictures), columns)]

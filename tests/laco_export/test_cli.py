@@ -339,3 +339,52 @@ def test_texts_and_limits_that_cannot_be_used_are_refused(capsys, tmp_path, monk
     message = capsys.readouterr().err
     assert expected in message and "allowed:" in message and "Traceback" not in message
     assert not Path("bundle").exists()
+
+
+def test_the_finished_bundle_is_asked_before_it_gets_its_name(capsys, tmp_path):
+    output = tmp_path / "bundle"
+    command = ["--model", str(TINY_CHECKPOINT), "--output", str(output), "--fp32", "--no-compile"]
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    parts = document["trial"]["parts"]
+    assert [part["passed"] for part in parts] == [True] * 5
+    assert sum(part["numbers"].get("tokens", 0) for part in parts) >= 6
+    assert "ask the finished bundle" in document["seconds"]
+    assert open_bundle(output).manifest.golden_answers == "golden_answers.npz"
+
+
+def test_without_a_language_model_nothing_is_asked(capsys, tiny_checkpoint, tmp_path):
+    output = tmp_path / "bundle"
+    assert main(["--model", str(tiny_checkpoint), "--output", str(output), *QUICK, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trial"] is None
+    manifest = open_bundle(output).manifest
+    assert manifest.golden_answers is None
+    assert "without a decoder: --no-llm" in manifest.notes
+
+
+def test_a_bundle_that_answers_otherwise_is_refused_and_the_old_one_stays(
+    capsys, tiny_checkpoint, tmp_path, monkeypatch
+):
+    from laco_engines.picture_encoder import PictureEncoder
+
+    encode = PictureEncoder.encode
+    rolled = lambda self, visuals: [np.roll(features, 1, axis=0) for features in encode(self, visuals)]
+    output = tmp_path / "bundle"
+    assert main(["--model", str(tiny_checkpoint), "--output", str(output), *QUICK]) == 0
+    before = (output / "laco.json").read_bytes()
+    monkeypatch.setattr(PictureEncoder, "encode", rolled)
+    assert main(["--model", str(tiny_checkpoint), "--output", str(output), "--force", "--fp32", "--no-compile"]) == 1
+    said = capsys.readouterr().err
+    assert "the finished bundle does not answer as PyTorch does, and was not given its name" in said
+    assert "places of the visual tokens, a picture: cosine" in said
+    assert (output / "laco.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_tokenizer_that_the_engines_cannot_read_is_refused(capsys, tmp_path):
+    copy = shutil.copytree(TINY_CHECKPOINT, tmp_path / "checkpoint")
+    (copy / "tokenizer.json").unlink()  # transformers makes one of vocab.json and merges.txt
+    command = ["--model", str(copy), "--output", str(tmp_path / "bundle"), "--fp32", "--no-compile"]
+    assert main(command) == 1
+    assert "has no tokenizer.json" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

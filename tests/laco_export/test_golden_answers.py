@@ -16,7 +16,7 @@ from laco_export.golden_answers import (
     GoldenAnswers,
     GoldenQuestion,
     PackingSample,
-    mosaic,
+    montage,
     read_golden_answers,
     sampled_logits,
     write_golden_answers,
@@ -135,10 +135,10 @@ def test_the_best_logits_come_first_and_the_lead_is_theirs():
 
 def test_pictures_are_laid_two_a_row():
     pictures = [np.full((2, 3, 3), value, np.uint8) for value in range(4)]
-    whole = mosaic(pictures)
+    whole = montage(pictures)
     assert whole[:, :, 0].tolist() == [[0] * 3 + [1] * 3] * 2 + [[2] * 3 + [3] * 3] * 2
-    assert mosaic(pictures[:1]).shape == (2, 3, 3)
-    assert mosaic(pictures[:3]).shape == (2, 6, 3)  # whole rows alone
+    assert montage(pictures[:1]).shape == (2, 3, 3)
+    assert montage(pictures[:3]).shape == (2, 6, 3)  # whole rows alone
 
 
 def test_a_question_shows_its_pictures():

@@ -1,6 +1,9 @@
 """Export again and again and kill each export with SIGKILL at a random moment: run by ``test_killed.py``.
 
-    python kill_exports.py CHECKPOINT OUTPUT KILLS
+    python kill_exports.py CHECKPOINT OUTPUT KILLS [--asked]
+
+With ``--asked`` the bundles have a language model and are asked before they get their names, and the moments lie in the
+second half of an export, where that is done.
 
 Half of the exports have nothing to replace, the other half an old bundle. Prints a line for each: what stands under the
 output's name (``none``, ``bundle``, or ``broken``), how many temporaries stand beside it, and whether the export had
@@ -15,6 +18,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,23 +49,24 @@ def trace(options: ExportOptions) -> vision_graph.TracedGraph:
     return vision_graph.trace_and_rewrite(tower, (1, 3, prepare.height, prepare.width), opset=options.opset)
 
 
-def start(options: ExportOptions) -> int:
+def start(work: Callable[[], object]) -> int:
+    """Do it in a process of its own."""
     child = os.fork()
     if child:
         return child
     try:
-        export_bundle(options)
+        work()
         os._exit(0)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
 
 
-def finish(options: ExportOptions) -> float:
-    """One export that is left alone; returns its processor seconds, which other programs on the machine do not move."""
-    _, status, used = os.wait4(start(options), 0)
+def finish(work: Callable[[], object]) -> float:
+    """Leave it alone; returns its processor seconds, which other programs on the machine do not move."""
+    _, status, used = os.wait4(start(work), 0)
     if status:
-        raise SystemExit("an export failed")
+        raise SystemExit("what should not have been killed failed")
     return used.ru_utime + used.ru_stime
 
 
@@ -90,19 +95,35 @@ def state(output: Path) -> str:
     return "bundle"
 
 
-def main(model: str, place: str, kills: str) -> None:
-    output, moments = Path(place), random.Random(0)
-    options = ExportOptions(Path(model), precision="fp32", output=output, force=True, llm=None, compile=False)
-    traced = trace(options)
-    vision_graph.trace_and_rewrite = lambda *arguments, **options: traced
-    seconds = finish(replace(options, output=output.parent / "other"))
-    for kill in range(int(kills)):
-        if kill == int(kills) // 2:
-            finish(options)
-        was_killed = killed(start(options), moments.uniform(0, seconds))
+def kill(work: Callable[[], object], output: Path, kills: int, moments: tuple[float, float]) -> None:
+    """Start ``work``, which makes ``output``, so many times and kill it in turn; in between it is let end once.
+
+    Args:
+        moments: between which processor seconds.
+    """
+    draw = random.Random(0)
+    for number in range(kills):
+        if number == kills // 2:
+            finish(work)
+        was_killed = killed(start(work), draw.uniform(*moments))
         left = [path for path in output.parent.iterdir() if path.name.startswith(f".{output.name}.")]
         print(state(output), len(left), "killed" if was_killed else "done", flush=True)
-    finish(options)
+    finish(work)
+
+
+def main(model: str, place: str, kills: str, asked: str | None = None) -> None:
+    output, trial = Path(place), None
+    if asked:
+        import optimum.onnxruntime  # noqa: F401
+
+        from laco_engines.trial import try_bundle as trial
+
+    llm = "fp32" if asked else None
+    options = ExportOptions(Path(model), precision="fp32", output=output, force=True, llm=llm, compile=False)
+    traced = trace(options)
+    vision_graph.trace_and_rewrite = lambda *arguments, **options: traced
+    seconds = finish(lambda: export_bundle(replace(options, output=output.parent / "other"), trial))
+    kill(lambda: export_bundle(options, trial), output, int(kills), (seconds / 2 if asked else 0.0, seconds))
 
 
 if __name__ == "__main__":

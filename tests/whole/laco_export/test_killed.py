@@ -1,4 +1,4 @@
-"""SIGKILL at 20 random moments of an export: the old bundle or none, and nothing left over after the next run."""
+"""SIGKILL at random moments of an export: the old bundle or none, and nothing left over after the next run."""
 
 import os
 import subprocess
@@ -14,25 +14,26 @@ KILLS = 20
 
 
 @pytest.mark.slow
-def test_a_killed_export_leaves_the_old_bundle_or_none(tiny_checkpoint, tmp_path):
+@pytest.mark.parametrize(("kills", "more"), [(KILLS, []), (6, ["--asked"])], ids=["export", "export and trial"])
+def test_a_killed_export_leaves_the_old_bundle_or_none(tiny_checkpoint, tmp_path, kills, more):
     output = tmp_path / "bundles" / "bundle"
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("kill_exports.py"), tiny_checkpoint, output, str(KILLS)],
+        [sys.executable, Path(__file__).with_name("kill_exports.py"), tiny_checkpoint, output, str(kills), *more],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     runs = [line.split() for line in done.stdout.splitlines()]
-    assert len(runs) == KILLS
-    nothing_there, replacing = runs[: KILLS // 2], runs[KILLS // 2 :]
+    assert len(runs) == kills
+    nothing_there, replacing = runs[: kills // 2], runs[kills // 2 :]
     for (before, _, _), (after, _, ended) in pairwise([("none", "0", "killed"), *nothing_there]):
         assert after == "bundle" or (ended == "killed" and after == before)
     for after, left, _ in replacing:  # none: in the instant between two renames, the old folder set aside
         assert after == "bundle" or (after, left) == ("none", "2")
     assert all(int(left) <= 1 or after == "none" for after, left, _ in runs)  # its own: an earlier run's is gone
     assert (
-        sum((left, ended) == ("1", "killed") for _, left, ended in runs) >= KILLS // 2
+        sum((left, ended) == ("1", "killed") for _, left, ended in runs) >= kills // 2
     )  # killed in the midst of writing
     assert sorted(path.name for path in output.parent.iterdir()) == ["bundle", "other"]
     open_bundle(output)
