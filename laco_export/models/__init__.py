@@ -14,6 +14,7 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.vocabulary`: its tokenizer made ready for pictures, and the rows for it;
 - :mod:`.initialization`: a checkpoint from an encoder's and a language model's folder;
 - :mod:`.checkpoint`: saved, audited, loaded;
+- :mod:`.stated_pixels`: are pictures prepared as the encoder's folder states;
 - :mod:`.stated_config`: a published ``config.json`` as it was meant, whichever transformers wrote it;
 - :mod:`.weight_files`: the weight files of a folder;
 - :mod:`.checksums`: their SHA-256;

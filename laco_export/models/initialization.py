@@ -14,6 +14,7 @@ from .encoders.loading import load_encoder, stated_preprocessing
 from .language_models import load_language_model
 from .modeling import LacoForConditionalGeneration
 from .processing import LacoProcessor
+from .stated_pixels import check_stated_pixels
 
 
 def initialize(
@@ -57,6 +58,7 @@ def initialize(
         vision, llm, at=at, method=method, image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), **options
     ).to(llm.dtype)
     processor = LacoProcessor.for_model(model, tokenizer, preprocessing)
+    check_stated_pixels(Path(encoder), processor.image_processor)
     if prepare:
         prepare(model, processor)
     checkpoint.save(model, processor, output, force=force)
