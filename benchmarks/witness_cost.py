@@ -3,9 +3,9 @@
     python benchmarks/witness_cost.py [--checkpoint NAME=DIR …] [--encoder aimv2-large-patch14-336] [--rounds 3]
 
 Of each checkpoint, and of one with random weights of the encoder's published size (whose tokenizer takes no prompts),
-each witness is run on the four drawn pictures: median seconds, wall-clock and of the processor. Tiles are those of grids
-up to 3 x 3, which only a model that tiles pays for. PyTorch's own run of the pictures, which an export makes anyway,
-stands beside. Writes ``results/witness_cost.json``.
+each witness is run on the four drawn pictures: median seconds, wall-clock and of the processor. Tiles are those of
+grids up to 3 x 3, which only a model that tiles pays for. PyTorch's own run of the pictures, which an export makes
+anyway, stands beside. Writes ``results/witness_cost.json``.
 """
 
 from __future__ import annotations
