@@ -129,6 +129,9 @@ def _merge(merge: dict) -> str:
     return f"{merge['method']} @{merge['depth']} (after block {merge['block']}), {tokens}"
 
 
+_NO_WITNESSES = "none: exported before pixel values and the order of tokens were computed independently too"
+
+
 def _accuracy_lines(accuracy: dict) -> Iterator[tuple[str, str]]:
     if not accuracy.get("tensors"):
         return
@@ -139,6 +142,8 @@ def _accuracy_lines(accuracy: dict) -> Iterator[tuple[str, str]]:
             worst = _worst(tensors)
             yield label, f"{worst['name']}: {comparison_line(worst)}"
     yield "image_features", comparison_line(accuracy["tensors"][-1])
+    watched = [check["watched"] for check in accuracy.get("witnesses", [])]
+    yield "witnesses", f"agree on {', '.join(watched)}" if watched else _NO_WITNESSES
     yield from _decoder_lines(accuracy.get("decoder", {}))
     if rewritten := accuracy.get("rewritten"):
         worst = _worst([*rewritten["tensors"], *rewritten.get("branches", [])])

@@ -165,3 +165,10 @@ def test_each_number_stands_beside_its_tolerance():
 
 def test_parts_of_a_bundle_are_summed_largest_first(manifest):
     assert list(bytes_by_part(manifest).items()) == [("vision", 633_010_000), ("llm", 2_000_000), ("other", 500)]
+
+
+def test_what_had_no_witness_is_said(manifest):
+    assert dict(summary_lines(manifest))["witnesses"].startswith("none: exported before")
+    witnesses = [{"watched": watched, "by": "another", "max_abs": 0.0} for watched in ("pixel values", "token ids")]
+    seen = replace(manifest, accuracy={**manifest.accuracy, "witnesses": witnesses})
+    assert dict(summary_lines(seen))["witnesses"] == "agree on pixel values, token ids"
