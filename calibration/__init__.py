@@ -19,6 +19,7 @@ that is faster and accurate enough, or to the reason why there is none. In the o
 - :mod:`.answers`: what the language model still says, and right answers of whole bundles;
 - :mod:`.sensitivity`: each block alone, in error and in time;
 - :mod:`.verification`: a finished graph against FP32 and PyTorch;
+- :mod:`.twin`: the graph for processors whose product of uint8 and int8 saturates;
 - :mod:`.selection`: blocks chosen and quantized until the file is within the budget;
 - :mod:`.tensorrt_gate`: what TensorRT reads in the graphs;
 - :mod:`.record`: the manifest's record;

@@ -79,7 +79,8 @@ def _twin(selection: Selection) -> dict | None:
     if selection.twin is None:
         return None
     golden_points = max(points_of(features) for features in selection.twin.golden.values())
-    return {"points": selection.twin.error.points, "golden_points": golden_points}
+    blocks, points = len(selection.twin.blocks), selection.twin.error.points
+    return {"blocks": blocks, "points": points, "golden_points": golden_points}
 
 
 def _block(

@@ -92,7 +92,8 @@ def _golden(golden: dict) -> str:
 
 
 def _twin(twin: dict) -> str:
-    return f"weights of seven bits: {twin['points']:.3g} points, {twin['golden_points']:.3g} on the golden pictures"
+    blocks = f"{twin['blocks']} blocks with weights of seven bits"
+    return f"{blocks}: {twin['points']:.3g} points, {twin['golden_points']:.3g} on the golden pictures"
 
 
 def _answers(score: dict) -> str:

@@ -14,9 +14,8 @@ import numpy as np
 
 from laco_engines.store.processor_form import form_for_processor, multiplies_exactly
 from laco_engines.timing import Series
-from laco_export.agreement import Agreement
-from laco_export.bundle import Bundle, Vision, graphs_from, write_manifest
-from laco_export.exporter.external_data import graph_from_file
+from laco_export.bundle import Bundle, Vision, write_manifest
+from laco_export.console import say
 from laco_export.onnx_session import open_session
 from laco_export.quiet import quiet
 
@@ -27,33 +26,17 @@ from .blocks.choice import Choice, choose_blocks
 from .context import CalibrationContext
 from .errors import NotWorthItError
 from .observation import Observation, SmoothedGraph
-from .quantizing import Placement
 from .quantizing.quantized_graphs import QuantizedGraphs, carry
-from .quantizing.written_numbers import check_written
 from .sensitivity import Sensitivity
 from .source.picture_set import PictureQuestion
-from .verification import GoldenJudgement, golden_features, judge_graph, judge_on_golden, tolerance_of
+from .twin import TwinJudgement, fit_twin, twin_of
+from .verification import GoldenJudgement, check_numbers, judge_graph, judge_on_golden, tolerance_of
 
 _MOST_QUESTIONS = 300
 """Asked of both bundles, evenly spaced: each answer takes up to a second."""
 
 _ATTEMPTS = 4
 """Times that blocks are chosen before the command gives up."""
-
-
-@dataclass(frozen=True)
-class TwinJudgement:
-    """The graph for processors whose product of uint8 and int8 saturates.
-
-    Attributes:
-        error: on the judging pictures.
-        golden: picture → its features, of the golden ones.
-        share_used: of what both may lose.
-    """
-
-    error: FeatureError
-    golden: dict[str, Agreement]
-    share_used: float
 
 
 @dataclass(frozen=True)
@@ -96,8 +79,8 @@ def select(
             choice = _choose(context, sensitivity, budget, reason)
         placement = context.placement(choice.blocks, observation.ranges)
         with context.steps.step("quantize the graphs"):
-            vision = graphs.write(context.folder, placement, options.twin_format)
-            _check_numbers(context, smoothed, observation, placement, vision)
+            vision = graphs.write(context.folder, placement, twin_of(context, placement))
+            check_numbers(context.folder / vision.graphs[0].file, smoothed, observation, placement)
         error = _judge_file(context, sensitivity, vision)
         with context.steps.step("compare with PyTorch's golden features"):
             golden = judge_on_golden(context.bundle, context.folder, vision, smoothed.scales, half=context.half)
@@ -114,30 +97,15 @@ def select(
         if shares[lost] <= 1 or options.all_int8:
             if golden.share_used(tolerance) > 1:
                 context.notes.append(_fails_diff(context, golden))
-            twin = _judge_twin(context, sensitivity, vision) if vision.twin else None
-            if twin is not None and twin.share_used > 1 and not options.all_int8:
-                context.notes.append(_lacks_twin(context, twin))
-                with context.steps.step("quantize the graphs"):
-                    vision, twin = graphs.write(context.folder, placement), None
+            twin = None
+            if vision.twin is not None:
+                vision, twin = fit_twin(context, smoothed, observation, sensitivity, graphs, placement, vision)
             times = _time_whole(context, sensitivity, vision)
             return Selection(choice, vision, error, golden, twin, score, times)
         budget *= min(0.7, 0.9 / shares[lost])
         reason = f"the graph loses {lost} even with {len(choice.blocks)} blocks"
+        say(f"{reason}: {shares[lost]:.2g} times what it may lose")
     raise _not_worth_it(context, sensitivity, reason)
-
-
-def _check_numbers(
-    context: CalibrationContext,
-    smoothed: SmoothedGraph,
-    observation: Observation,
-    placement: Placement,
-    vision: Vision,
-) -> None:
-    histograms = {name: tensor.histogram for name, tensor in observation.statistics.tensors.items()}
-    seen = {name: (histogram.low, histogram.high) for name, histogram in histograms.items()}
-    with quiet():
-        written = graph_from_file(context.folder / vision.graphs[0].file)
-        check_written(written, smoothed.graph, placement, seen, half_scales=context.form.half_scales)
 
 
 def _fails_diff(context: CalibrationContext, golden: GoldenJudgement) -> str:
@@ -189,26 +157,6 @@ def _judge_file(context: CalibrationContext, sensitivity: Sensitivity, vision: V
             answer_share=sensitivity.judge.answer_share,
             advance=advance,
         )
-
-
-def _judge_twin(context: CalibrationContext, sensitivity: Sensitivity, vision: Vision) -> TwinJudgement:
-    """Its products are exact on every processor, so that it is judged here whatever this one is."""
-    options, (graph, *_) = context.options, vision.twin["graphs"]
-    twin = replace(vision, graphs=graphs_from(vision.twin["graphs"]), products=vision.twin["products"], twin=None)
-    with context.steps.step("judge the twin for processors without VNNI"):
-        file = context.folder / graph["file"]
-        error = judge_graph(file, context.division.tiles, sensitivity.fp32_features, half=False)
-        golden = golden_features(context.bundle, context.folder, twin)
-    tolerance = tolerance_of(options.max_drop)
-    share = max(error.points / options.max_drop, *(features.share_used(tolerance) for features in golden.values()))
-    return TwinJudgement(error, golden, share)
-
-
-def _lacks_twin(context: CalibrationContext, twin: TwinJudgement) -> str:
-    return (
-        f"no twin with weights of seven bits: it loses {twin.share_used:.2g} times what --max-drop "
-        f"{context.options.max_drop:g} allows; on x86 without VNNI exact products run, which are slower"
-    )
 
 
 class _AnswerComparison:

@@ -9,6 +9,7 @@ import numpy as np
 
 from laco_engines.comparison.golden_check import pixel_values
 from laco_export.golden import read_golden
+from laco_export.number_formats import NumberFormat
 from laco_export.onnx_session import open_session
 from laco_export.quiet import quiet
 
@@ -50,9 +51,8 @@ def measure_sensitivity(context: CalibrationContext, smoothed: SmoothedGraph, ob
     tiles, names = context.division.tiles, smoothed.block_names
     fp32_features = _fp32_features(context)
     swap = swap_of(context, smoothed, observation.ranges)
-    golden = [pixels[None] for pixels in pixel_values(context.bundle, read_golden(context.bundle).pictures)]
     answer_share = _answer_share(context, fp32_features)
-    judge = BlockJudge(SegmentRunner(smoothed.graph), swap, tiles, answer_share, also=golden)
+    judge = BlockJudge(SegmentRunner(smoothed.graph), swap, tiles, answer_share, also=_golden_pixels(context))
     with context.steps.step("measure each block's sensitivity", len(names) * len(tiles)) as advance:
         errors = judge.each(names, advance)
     return Sensitivity(fp32_features, errors, _block_times(context, smoothed, observation), judge)
@@ -65,11 +65,31 @@ def _fp32_features(context: CalibrationContext) -> list[np.ndarray]:
         return [session.run(None, {name: tile})[0] for tile in context.division.tiles]
 
 
-def swap_of(context: CalibrationContext, smoothed: SmoothedGraph, ranges: Mapping[str, tuple[float, float]]) -> Swap:
-    """What exchanges any blocks of the graph for their few-bit form, with these ``ranges`` of Linear inputs."""
+def swap_of(
+    context: CalibrationContext,
+    smoothed: SmoothedGraph,
+    ranges: Mapping[str, tuple[float, float]],
+    number_format: NumberFormat | None = None,
+) -> Swap:
+    """What exchanges any blocks of the graph for their few-bit form, with these ``ranges`` of Linear inputs.
+
+    Args:
+        number_format: default: the context's.
+    """
     placement = context.placement(smoothed.block_names, ranges)
     blocks = {name: block_of(name) for name in placement.node_names(smoothed.graph)}
-    return Swap(context.number_format, ranges, blocks, half_scales=context.form.half_scales)
+    return Swap(number_format or context.number_format, ranges, blocks, half_scales=context.form.half_scales)
+
+
+def twin_judge(context: CalibrationContext, smoothed: SmoothedGraph, observation: Observation) -> BlockJudge:
+    """What measures any set of blocks of the twin together."""
+    swap = swap_of(context, smoothed, observation.ranges, context.options.twin_format)
+    return BlockJudge(SegmentRunner(smoothed.graph), swap, context.division.tiles, also=_golden_pixels(context))
+
+
+def _golden_pixels(context: CalibrationContext) -> list[np.ndarray]:
+    """``pixel_values [1, 3, H, W]`` of each golden picture."""
+    return [pixels[None] for pixels in pixel_values(context.bundle, read_golden(context.bundle).pictures)]
 
 
 def _answer_share(

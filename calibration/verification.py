@@ -29,6 +29,9 @@ from laco_export.onnx_session import open_session
 from laco_export.quiet import quiet
 
 from .blocks.block_errors import FeatureError, feature_error, worst_error
+from .observation import Observation, SmoothedGraph
+from .quantizing import Placement
+from .quantizing.written_numbers import check_written
 
 
 def judge_graph(
@@ -54,6 +57,18 @@ def judge_graph(
         errors.append(error if answer_share is None else replace(error, agreement=answer_share(index, features)))
         advance()
     return worst_error(errors)
+
+
+def check_numbers(path: Path, smoothed: SmoothedGraph, observation: Observation, placement: Placement) -> None:
+    """Hold the numbers in a written graph to what was chosen (:mod:`.quantizing.written_numbers`).
+
+    Raises:
+        CalibrationError: one of them is another.
+    """
+    histograms = {name: tensor.histogram for name, tensor in observation.statistics.tensors.items()}
+    seen = {name: (histogram.low, histogram.high) for name, histogram in histograms.items()}
+    with quiet():
+        check_written(graph_from_file(path), smoothed.graph, placement, seen)
 
 
 @contextmanager

@@ -133,7 +133,9 @@ _CALIBRATION = RecordField(
                 }
             )
         ),
-        "twin": NullableField(RecordField(optional=dict.fromkeys(("points", "golden_points"), _MAYBE))),
+        "twin": NullableField(
+            RecordField(optional={"blocks": _COUNT, **dict.fromkeys(("points", "golden_points"), _MAYBE)})
+        ),
         "smoothing_equal_in_fp32": NullableField(RecordField(optional=_FEATURE_ERROR)),
         "milliseconds": NullableField(MapField(_SERIES)),
         "blocks": ListField(

@@ -49,11 +49,11 @@ class QuantizedGraphs:
         self.pictures = list(pictures[:_ISLAND_PICTURES])
         self._islands: dict[bool, dict[str, str]] = {}
 
-    def write(self, folder: Path, placement: Placement, twin: NumberFormat | None = None) -> Vision:
+    def write(self, folder: Path, placement: Placement, twin: Placement | None = None) -> Vision:
         """Write the graphs and ``vision.data`` into ``folder``.
 
         Args:
-            twin: the number format of a second graph of each batch, with the same blocks and ranges.
+            twin: of a second graph of each batch.
 
         Returns:
             the manifest's record, with the FP16 graphs beside it where the form's base is half precision and
@@ -71,7 +71,7 @@ class QuantizedGraphs:
                 del quantized
                 gc.collect()  # graphs are circular, and each holds all weights
             for graph in vision.graphs if twin is not None else ():
-                quantized, _ = self._quantized(graph, replace(placement, number_format=twin))
+                quantized, _ = self._quantized(graph, twin)
                 twins += map(asdict, self._write(twin_name(graph.file), graph.batch, quantized, folder, weights))
                 del quantized
                 gc.collect()
@@ -85,7 +85,7 @@ class QuantizedGraphs:
             kept_fp32=[{"node": node, "reason": reason} for node, reason in islands.items()],
             nodes=nodes,
             products=_products(placement.number_format),
-            twin={"products": _products(twin), "graphs": twins} if twins else None,
+            twin={"products": _products(twin.number_format), "graphs": twins} if twins else None,
         )
         if self.form.base == "fp16":
             self._check(folder, record)

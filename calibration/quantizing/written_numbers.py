@@ -24,21 +24,17 @@ _ROUNDING = 2.0**-10
 Range = tuple[float, float]
 
 
-def check_written(
-    written: gs.Graph, fp32: gs.Graph, placement: Placement, seen: Mapping[str, Range], *, half_scales: bool
-) -> None:
+def check_written(written: gs.Graph, fp32: gs.Graph, placement: Placement, seen: Mapping[str, Range]) -> None:
     """Hold a quantised graph to the ranges of ``placement`` and to the weights of ``fp32``.
 
     Args:
         written: read from its file.
         fp32: the (smoothed) graph that it was made from.
         seen: Linear input → the least and the largest value of it that was observed.
-        half_scales: scales are stored in half precision, which bounds them from below.
 
     Raises:
         CalibrationError: a scale, a zero point or a weight is another than it was meant to be, or missing.
     """
-    smallest = SMALLEST_HALF if half_scales else SMALLEST_SCALE
     if placement.number_format.activations is not None:
         quantizers = {node.name: node for node in written.nodes if node.op == "QuantizeLinear"}
         sources = [node.inputs[0].name for node in placement.linears(fp32)]
@@ -46,13 +42,13 @@ def check_written(
         for source in dict.fromkeys(sources):
             _check_cut(source, placement.ranges[source], seen[source])
             quantizer = quantizers.get(f"{source}/QuantizeLinear")
-            _check_input(source, quantizer, placement, smallest)
+            _check_input(source, quantizer, placement)
     matmuls = {node.name: node for node in written.nodes}
     for node in placement.linears(fp32):
         weight = _columns_of(matmuls[node.name])
         if weight is not None:
             largest = LARGEST[placement.number_format.weights]
-            _check_weight(node.name, *weight, node.inputs[1].values, largest, smallest)
+            _check_weight(node.name, *weight, node.inputs[1].values, largest)
 
 
 def _check_cut(source: str, cut: Range, seen: Range) -> None:
@@ -61,12 +57,12 @@ def _check_cut(source: str, cut: Range, seen: Range) -> None:
         raise _wrong("the range", source, cut, (low, high))
 
 
-def _check_input(source: str, quantizer: gs.Node | None, placement: Placement, smallest: float) -> None:
+def _check_input(source: str, quantizer: gs.Node | None, placement: Placement) -> None:
     low, high = placement.ranges[source]
     if quantizer is None:
         raise _wrong("the quantisation", source, None, (low, high))
     scale, zero_point = (np.asarray(tensor.values) for tensor in quantizer.inputs[1:3])
-    step = float(scale)
+    step, smallest = float(scale), _smallest(scale)
     if zero_point.dtype == np.uint8:
         width, moved = 255 * step, 0.5 * step  # the zero point is a whole number: half a step off at most
         stands_for = (-int(zero_point) * step, (255 - int(zero_point)) * step)
@@ -93,14 +89,18 @@ def _columns_of(node: gs.Node) -> tuple[np.ndarray, np.ndarray] | None:
     else:
         return None
     of_columns = values.values.dtype == np.int8 and scales.values.ndim == 1
-    return (np.asarray(values.values), np.asarray(scales.values, np.float32)) if of_columns else None
+    return (np.asarray(values.values), np.asarray(scales.values)) if of_columns else None
 
 
-def _check_weight(
-    name: str, numbers: np.ndarray, scales: np.ndarray, weight: np.ndarray, largest: float, smallest: float
-) -> None:
+def _smallest(scales: np.ndarray) -> float:
+    """What a scale may be at least, by how it is stored."""
+    return SMALLEST_HALF if scales.dtype == np.float16 else SMALLEST_SCALE
+
+
+def _check_weight(name: str, numbers: np.ndarray, stored: np.ndarray, weight: np.ndarray, largest: float) -> None:
+    scales = stored.astype(np.float32)
     columns = np.abs(numbers).max(0)  # -128 stays negative, and is as wrong as 126
-    unused = (columns != largest) & (scales > smallest)
+    unused = (columns != largest) & (scales > _smallest(stored))
     error = np.abs(numbers * scales - weight).max(0)
     steps = error > scales * (0.5 + _ROUNDING * largest)
     if (unused | steps).any():

@@ -131,7 +131,9 @@ def test_without_a_twin_products_are_exact_there(without_twin, monkeypatch):
     assert "exact products run, which are slower" in runtime.passed_over[-1]
 
 
-def test_a_twin_over_the_budget_is_left_out_and_said(both, fp32_folder, photographs, tmp_path, monkeypatch):
+@pytest.fixture
+def calibrate_between(both, fp32_folder, photographs, tmp_path, monkeypatch):
+    """``calibrate_between()`` with a budget that weights of eight bits in all blocks are within, and of seven not."""
     from laco_calibration import selection, sensitivity
     from laco_calibration.blocks.choice import BlockTime
 
@@ -140,12 +142,24 @@ def test_a_twin_over_the_budget_is_left_out_and_said(both, fp32_folder, photogra
     monkeypatch.setattr(selection, "_time_whole", lambda *_: None)
     judged = both.manifest.vision.calibration
     least = max(judged["points"], judged["golden"]["share_of_tolerance"] * judged["max_drop"])
-    most = max(judged["twin"].values())
+    most = max(judged["twin"]["points"], judged["twin"]["golden_points"])
     assert least < 0.9 * most
     options = {"images": [photographs], "target": "ort-cpu", "method": "max", "smoothing": False}
-    report = calibrate(
+    return lambda: calibrate(
         CalibrationOptions(fp32_folder, **options, max_drop=(least * most) ** 0.5, output=tmp_path / "out")
     )
+
+
+def test_a_twin_over_the_budget_has_fewer_blocks(calibrate_between):
+    record = calibrate_between().record
+    twin, chosen = record["twin"], sum(block["eight_bit"] for block in record["blocks"])
+    assert 0 < twin["blocks"] < chosen
+    assert max(twin["points"], twin["golden_points"]) <= record["max_drop"]
+
+
+def test_a_twin_that_stays_over_the_budget_is_left_out_and_said(both, calibrate_between, monkeypatch):
+    monkeypatch.setattr("laco_calibration.twin._CHOICES", 0)
+    report = calibrate_between()
     bundle = open_bundle(report.output)
     assert any("no twin with weights of seven bits" in note for note in bundle.manifest.notes)
     assert (bundle.manifest.vision.products, bundle.manifest.vision.twin) == ("u8s8", None)

@@ -11,13 +11,13 @@ from laco_calibration.quantizing.written_numbers import check_written
 
 @pytest.fixture(params=["ort-cpu", "trt10.3"])
 def quantized(request, graph):
-    """``(the graph in eight bits, the FP32 graph, placement, what was seen, the form's half_scales)``."""
+    """``(the graph in eight bits, the FP32 graph, placement, what was seen)``."""
     form, blocks = FORMS[request.param], find_blocks(graph)
     ranges = {linear.source: (-0.3, 2.1) for block in blocks for linear in block.linears}
     placement = Placement(form.formats["int8"], [block.name for block in blocks], ranges, {})
     written = graph.copy()
     form.place(written, placement)
-    return written, graph, placement, dict.fromkeys(ranges, (-0.5, 2.1)), form.half_scales
+    return written, graph, placement, dict.fromkeys(ranges, (-0.5, 2.1))
 
 
 def constants(written, ending: str):
@@ -25,8 +25,8 @@ def constants(written, ending: str):
 
 
 def check(quantized):
-    written, fp32, placement, seen, half_scales = quantized
-    check_written(written, fp32, placement, seen, half_scales=half_scales)
+    written, fp32, placement, seen = quantized
+    check_written(written, fp32, placement, seen)
 
 
 def test_what_was_chosen_passes(quantized):
@@ -51,7 +51,7 @@ def times(factor):
     ],
 )
 def test_a_planted_number_is_found(ending, change, told, quantized):
-    written, _, placement, _, _ = quantized
+    written, _, placement, _ = quantized
     change(constants(written, ending.format(input=next(iter(placement.ranges))))[0])
     with pytest.raises(CalibrationError, match=told):
         check(quantized)
@@ -83,4 +83,4 @@ def test_a_column_of_zeros_passes(graph):
     ranges = {linear.source: (0.0, 0.0) for linear in block.linears}
     placement, written = Placement(form.formats["int8"], [block.name], ranges, {}), graph.copy()
     form.place(written, placement)
-    check_written(written, graph, placement, dict.fromkeys(ranges, (0.0, 0.0)), half_scales=False)
+    check_written(written, graph, placement, dict.fromkeys(ranges, (0.0, 0.0)))
