@@ -54,14 +54,12 @@ def full_size_checkpoint(folder: Path) -> Path:
 
     checkpoint, parts = folder / "full-size", default_folder()
     if not checkpoint.exists():
-        start = ["init", "--encoder", parts / "encoder" / "336", "--llm", parts / "smollm2", "--at", "1/2"]
-        run("laco_training.cli", *start, "--output", checkpoint)
+        from laco_training.cli import main as laco_train
+
+        start = ["init", "--encoder", parts / "encoder" / "336", "--llm", parts / "smollm2", "--output", checkpoint]
+        if laco_train([*map(str, start), "--at", "1/2"]):
+            raise SystemExit(1)
     return checkpoint
-
-
-def run(module: str, *arguments: object) -> str:
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def export(arguments: list[str]) -> None:

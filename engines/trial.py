@@ -75,8 +75,8 @@ def try_bundle(folder: Path, *, threads: int | None = None) -> dict:
     """Open a finished bundle as its user will, and ask it.
 
     Returns:
-        what came of it: runtime, provider, and each part's verdict; or why it could not be asked, where no runtime of
-        this machine has its tower's kernels, which is no fault of the bundle's.
+        what came of it: runtime, provider, and each part's verdict; or why it could not be asked: it has no golden
+        answers, or no runtime of this machine has its tower's kernels.
 
     Raises:
         TrialError: it cannot be opened, or a part is not PyTorch's; the message names it.
@@ -85,6 +85,8 @@ def try_bundle(folder: Path, *, threads: int | None = None) -> dict:
         bundle = open_bundle(folder)
         golden = read_golden(bundle)
         answers = read_golden_answers(bundle, len(golden.names))
+        if answers is None:
+            return {"parts": [], "not_asked": "it has no golden answers"}
         answerer = Answerer(bundle, threads=threads)
         parts = _parts(answerer, golden, answers)
     except LacoError as error:

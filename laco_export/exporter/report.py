@@ -52,4 +52,4 @@ class ExportReport:
 
             console.print("the bundle's answers to its golden questions")
             for line in trial_lines(self.trial):
-                console.print(Text(f"  {line}"))
+                console.print(Text(f"  {line}"), soft_wrap=True)
