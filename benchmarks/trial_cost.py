@@ -4,19 +4,20 @@
 
 Exports the tiny checkpoint and a full-size model, each in a process of its own: DINOv2-Small's encoder and SmolLM2-135M
 (``make real-parts``), with an untrained merge and projector, in FP16 with INT8 weights in the language model, which is
-what a device gets. An export says its seconds by step; the share is that of "ask PyTorch the golden questions" and "ask
-the finished bundle" in all of them, the median of the rounds.
+what a device gets. Processor seconds by step, which say the same on a busy machine as on a free one; the share is that
+of "ask PyTorch the golden questions" and "ask the finished bundle" in all steps, the median of the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from measured_on import measured_on
@@ -53,48 +54,47 @@ def full_size_checkpoint(folder: Path) -> Path:
 
     checkpoint, parts = folder / "full-size", default_folder()
     if not checkpoint.exists():
-        start = ["init", "--encoder", parts / "encoder" / "336", "--llm", parts / "smollm2", "--at", "1/2"]
-        run("laco_training.cli", *start, "--output", checkpoint)
+        from laco_training.cli import main as laco_train
+
+        start = ["init", "--encoder", parts / "encoder" / "336", "--llm", parts / "smollm2", "--output", checkpoint]
+        if laco_train([*map(str, start), "--at", "1/2"]):
+            raise SystemExit(1)
     return checkpoint
 
 
-def run(module: str, *arguments: object) -> str:
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+def export(arguments: list[str]) -> None:
+    """In a process of its own: the command, then its processor seconds by step, on stdout."""
+    from laco_export import cli
+    from laco_export.exporter import pipeline
+
+    spent: dict[str, float] = {}
+
+    class CpuSteps(pipeline.Steps):
+        @contextmanager
+        def step(self, name, total=None):
+            start = time.process_time()
+            with super().step(name, total) as advance:
+                yield advance
+            spent[name] = round(spent.get(name, 0) + time.process_time() - start, 3)
+
+    pipeline.Steps = CpuSteps
+    if cli.main(arguments):
+        raise SystemExit(1)
+    print(json.dumps(spent))
 
 
 def measure(checkpoint: Path, options: list[str], folder: Path, rounds: int) -> dict:
-    exports = []
+    output, exports = folder / "bundle", []
     for _ in range(rounds):
-        output = folder / "bundle"
-        before = os.times()
-        document = json.loads(
-            run(
-                "laco_export.cli",
-                "--model",
-                checkpoint,
-                "--output",
-                output,
-                "--force",
-                "--no-compile",
-                "--json",
-                *options,
-            )
+        command = ["--model", checkpoint, "--output", output, "--force", "--no-compile", *options]
+        done = subprocess.run(
+            [sys.executable, __file__, "--export", *map(str, command)], check=True, stdout=subprocess.PIPE, text=True
         )
-        after = os.times()
-        seconds = document["seconds"]
-        exports.append(
-            {
-                "seconds": {step: seconds[step] for step in STEPS},
-                "of": round(sum(seconds.values()), 2),
-                "share": round(sum(seconds[step] for step in STEPS) / sum(seconds.values()), 4),
-                "cpu_seconds_of_the_command": round(
-                    after.children_user + after.children_system - before.children_user - before.children_system, 1
-                ),
-            }
-        )
+        exports.append(json.loads(done.stdout.splitlines()[-1]))
+    shares = [sum(seconds[step] for step in STEPS) / sum(seconds.values()) for seconds in exports]
     return {
-        "share": statistics.median(export["share"] for export in exports),
+        "share": round(statistics.median(shares), 4),
+        "seconds": {step: statistics.median(seconds[step] for seconds in exports) for step in STEPS},
         "bytes": (output / FILE).stat().st_size,
         "of_bytes": sum(path.stat().st_size for path in output.rglob("*") if path.is_file()),
         "exports": exports,
@@ -102,4 +102,4 @@ def measure(checkpoint: Path, options: list[str], folder: Path, rounds: int) -> 
 
 
 if __name__ == "__main__":
-    main()
+    export(sys.argv[2:]) if sys.argv[1:2] == ["--export"] else main()

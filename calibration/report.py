@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from laco_export.summary import trial_lines
+
 from .source.picture_set import SHOWN
 from .statistics.thresholds import AUTO
 
@@ -41,6 +43,7 @@ class CalibrationReport:
     def show(self, console) -> None:
         """Print the tables on a Rich console."""
         from rich.table import Table
+        from rich.text import Text
 
         record, times = self.record, self.record["milliseconds"]
         console.print(_block_table(record))
@@ -79,6 +82,8 @@ class CalibrationReport:
             facts.add_row("broken", f"{name}: {reason}")
         if len(self.broken) > SHOWN:
             facts.add_row("broken", f"and {len(self.broken) - SHOWN} more")
+        for line in trial_lines(self.trial) if self.trial else ():
+            facts.add_row("asked", Text(line))
         facts.add_row("seconds", ", ".join(f"{step} {seconds:.1f}" for step, seconds in self.seconds.items()))
         for note in self.notes:
             facts.add_row("note", note)

@@ -13,8 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from laco_export.bundle import Bundle
 from laco_export.golden import GoldenPictures, read_golden
 from laco_export.golden_answers import read_golden_answers
@@ -99,9 +97,7 @@ def check_bundle(
     if answerer is None:
         parts += check_newline(bundle, answers)
         return BundleCheck(tower, parts, [f"the golden answers: {', '.join(missing)} is not installed to answer with"])
-    indices = pictures_asked_about(answers)
-    computed = vision.encode(pixel_values(bundle, golden.pictures[indices])) if indices else np.empty(0)
-    here = FeaturesHere.of(bundle, golden, indices, computed)
+    here = FeaturesHere.computed(bundle, golden, pictures_asked_about(answers), vision)
     return BundleCheck(tower, [*parts, *check_answers(answerer, golden, answers, here)], [])
 
 

@@ -73,6 +73,15 @@ def _products(vision: Vision) -> str:
     return f"a CPU that adds uint8 by int8 exactly (x86 with VNNI, ARM); without, {instead} will run"
 
 
+def trial_lines(trial: dict) -> Iterator[str]:
+    """What a finished bundle answered before it got its name, a line a question."""
+    if trial["not_asked"] is not None:
+        yield f"not asked before it got its name: {trial['not_asked']}"
+    for part in trial["parts"]:
+        if part["part"].startswith("answer"):
+            yield f"{part['part'].removeprefix('answer, ')}: {part['detail']}"
+
+
 def _labelled(label: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:
     for number, text in enumerate(texts):
         yield ("" if number else label), text

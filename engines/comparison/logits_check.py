@@ -19,8 +19,11 @@ from laco_export.golden_answers import BEST_LOGITS, GoldenAnswer
 
 from .part_check import PartCheck
 
-DECODER_ERROR = {"fp32": 0.02, "fp16": 0.05, "int8": 0.1, "int4": 0.1}
-"""What logits may be off by where the decoder alone is judged, by its precision."""
+DECODER_ERROR = {"fp32": 0.02, "fp16": 0.05, "int8": 0.2, "int4": 0.2}
+"""What logits may be off by where the decoder alone is judged, by its precision. Floats: what the export's comparison
+allows, cosine 0.9999 and 0.999. Integers are compared with PyTorch at float activations, and ONNX Runtime's CPU
+provider rounds those to eight bits besides: 4 to 8 % was measured of SmolLM2-135M, and another decoder's logits are off
+by 100 % and more."""
 
 
 @dataclass(frozen=True)

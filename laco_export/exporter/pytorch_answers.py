@@ -20,6 +20,7 @@ from ..golden_answers import EmbeddingSample, GoldenAnswer, GoldenAnswers, Golde
 from .decoder.greedy import GreedyAnswer, greedy_answer, pytorch_step
 from .decoder.precision import DECODER_PRECISIONS
 from .decoder.prompts import DecoderPrompt
+from .decoder.rounding_cost import given_logits
 from .golden_pictures import PreparedPictures
 from .loaded_checkpoint import LoadedCheckpoint
 
@@ -145,29 +146,20 @@ def _logits_as_stored(language_model, graph: Path, precision: str, prompts) -> l
     """Each answer's logits ``[A, V]`` with the weights that ``graph`` stores.
 
     Those of a float are the model's own (the comparison allows for what a half rounds). An integer precision's take the
-    model's place for one pass over all prompts with their answers: what is computed of a prompt depends on nothing that
-    pads it behind its end.
+    model's place for a pass over each prompt with its answer.
     """
     chosen = DECODER_PRECISIONS[precision]
     if chosen.bits is None:
         return [answer.logits for _, _, answer in prompts]
     from .decoder.rounded import rounded_weights
 
-    weight = language_model.get_input_embeddings().weight
-    rows = [
-        np.concatenate([prompt.embeds(weight), weight.detach()[answer.ids[:-1]].float().numpy()])
-        for _, prompt, answer in prompts
-    ]  # [T + A - 1, D] each
-    padded = np.zeros((len(rows), max(map(len, rows)), weight.shape[1]), np.float32)
-    for index, embeds in enumerate(rows):
-        padded[index, : len(embeds)] = embeds
-    with rounded_weights(language_model, graph, chosen), torch.inference_mode():
-        hidden = language_model.base_model(
-            inputs_embeds=torch.from_numpy(padded).to(weight.dtype), use_cache=False
-        ).last_hidden_state
-        wanted = [hidden[index, len(prompt.ids) - 1 : len(rows[index])] for index, (_, prompt, _) in enumerate(prompts)]
-        logits = language_model.lm_head(torch.cat(wanted)).float()
-        return [part.numpy() for part in logits.split([len(part) for part in wanted])]
+    weight, logits = language_model.get_input_embeddings().weight, []
+    with rounded_weights(language_model, graph, chosen):
+        for _, prompt, answer in prompts:
+            answered = weight.detach()[answer.ids[:-1]].float().numpy()
+            rows = np.concatenate([prompt.embeds(weight), answered])  # [T + A - 1, D]
+            logits.append(given_logits(language_model, rows, np.arange(len(prompt.ids) - 1, len(rows))))
+    return logits
 
 
 def _packing_sample(tokens: np.ndarray) -> PackingSample:

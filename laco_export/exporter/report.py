@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..bundle import Manifest
-from ..summary import bytes_by_part, show_summary
+from ..summary import bytes_by_part, show_summary, trial_lines
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,9 @@ class ExportReport:
     def show(self, console) -> None:
         """Print the tables on a Rich console."""
         show_summary(self.manifest, console, title=str(self.output))
+        if self.trial is not None:
+            from rich.text import Text
+
+            console.print("the bundle's answers to its golden questions")
+            for line in trial_lines(self.trial):
+                console.print(Text(f"  {line}"), soft_wrap=True)

@@ -11,6 +11,7 @@ from laco_engines import picture_encoder
 from laco_engines.trial import TrialError, try_bundle
 from laco_export.bundle import read_manifest, write_manifest
 from laco_export.golden_answers import GOLDEN_ANSWERS_NAME
+from laco_export.summary import trial_lines
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +134,33 @@ def test_weights_of_another_language_model_answer_otherwise(resealed):
     with pytest.raises(TrialError) as refused:
         try_bundle(resealed(zeroed), threads=1)
     assert "answer, without a picture" in refused.value.given
+
+
+def test_a_tower_without_kernels_here_is_not_asked_and_not_refused(bundle_folder, tmp_path):
+    from laco_export.exporter.options import ExportOptions
+    from laco_export.exporter.pipeline import export_bundle
+
+    options = ExportOptions(bundle_folder.parent / "tiny", precision="bf16", output=tmp_path / "bf16", compile=False)
+    trial = export_bundle(options, try_bundle).trial
+    assert trial["parts"] == []
+    assert "ONNX Runtime cannot load" in trial["not_asked"]
+    assert list(trial_lines(trial)) == [f"not asked before it got its name: {trial['not_asked']}"]
+
+
+def test_a_calibrated_towers_own_error_explains_what_it_moves(resealed, bundle):
+    """Its tokens are looked for where they stand, and not how good they are, which its budget judges."""
+    vision = dataclasses.replace(bundle.manifest.vision, calibration={"target": "ort-cpu"})
+    record = try_bundle(resealed(worse_projector, vision=vision), threads=1)
+    places = [part["numbers"] for part in record["parts"] if part["part"].startswith("places")]
+    assert all(place["max_abs"] < 1e-4 for place in places)
+    allowed = [part["numbers"]["allowed"] for part in record["parts"] if part["part"].startswith("answer")]
+    assert allowed[0] < 0.05 < allowed[1]
+
+
+def worse_projector(copy):
+    """The golden features are off by a tenth from what the tower gives."""
+    with np.load(copy / "golden.npz") as stored:
+        arrays = dict(stored)
+    noise = np.random.default_rng(0).normal(size=arrays["image_features"].shape).astype(np.float32)
+    arrays["image_features"] += 0.1 * arrays["image_features"].std() * noise
+    np.savez(copy / "golden.npz", **arrays)
