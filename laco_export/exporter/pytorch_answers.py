@@ -90,13 +90,13 @@ class PytorchAnswers:
 
     Attributes:
         golden: for the bundle; None where none of the questions fits the model's context.
-        one_picture: the question about one picture, and the logits ``[V]`` of its answer's first token with the
-            checkpoint's own weights.
+        about_pictures: the shortest question about pictures, and the logits ``[V]`` of its answer's first token with
+            the checkpoint's own weights; None where none was asked.
         notes: questions that could not be asked.
     """
 
     golden: GoldenAnswers | None
-    one_picture: tuple[GoldenQuestion, np.ndarray] | None
+    about_pictures: tuple[GoldenQuestion, np.ndarray] | None
     notes: tuple[str, ...]
 
 
@@ -109,7 +109,7 @@ def ask_pytorch(asked: AskedModel, entry: Decoder, folder: Path) -> PytorchAnswe
     model = asked.loaded.model
     weight, step = model.get_input_embeddings().weight, pytorch_step(model.language_model)
     prompts: list[tuple[GoldenQuestion, DecoderPrompt, GreedyAnswer]] = []
-    notes, packing, one_picture = [], None, None
+    notes, packing = [], None
     for question in _questions(len(asked.pictures.pixels), tiles=model.config.tiling is not None):
         try:
             prompt = asked.prompt(question)
@@ -118,8 +118,6 @@ def ask_pytorch(asked: AskedModel, entry: Decoder, folder: Path) -> PytorchAnswe
             continue
         answer = greedy_answer(step, prompt.embeds(weight), weight, entry.eos_token_ids, _ANSWER_TOKENS)
         prompts.append((question, prompt, answer))
-        if question.text == _ONE_PICTURE:
-            one_picture = question, answer.logits[0]
         if question.as_one:
             packing = _packing_sample(prompt.features)
     if not prompts:
@@ -131,7 +129,7 @@ def ask_pytorch(asked: AskedModel, entry: Decoder, folder: Path) -> PytorchAnswe
     )
     newline = None if model.image_newline is None else model.image_newline.detach().float().numpy()
     return PytorchAnswers(
-        GoldenAnswers(answers, _embedding_sample(weight), newline, packing), one_picture, tuple(notes)
+        GoldenAnswers(answers, _embedding_sample(weight), newline, packing), _shortest(prompts), tuple(notes)
     )
 
 
@@ -160,6 +158,15 @@ def _logits_as_stored(language_model, graph: Path, precision: str, prompts) -> l
             rows = np.concatenate([prompt.embeds(weight), answered])  # [T + A - 1, D]
             logits.append(given_logits(language_model, rows, np.arange(len(prompt.ids) - 1, len(rows))))
     return logits
+
+
+def _shortest(prompts) -> tuple[GoldenQuestion, np.ndarray] | None:
+    """The shortest question about pictures, and its answer's first logits."""
+    about = [(len(prompt.ids), question, answer) for question, prompt, answer in prompts if question.pictures]
+    if not about:
+        return None
+    _, question, answer = min(about, key=lambda entry: entry[0])
+    return question, answer.logits[0]
 
 
 def _packing_sample(tokens: np.ndarray) -> PackingSample:

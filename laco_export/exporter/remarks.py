@@ -53,9 +53,9 @@ def _always_the_same(pixels: Sequence[np.ndarray], features: Sequence[np.ndarray
 
 def remarks_on_blindness(asked: AskedModel, answers: PytorchAnswers) -> list[str]:
     """Whether an answer's first token stays as likely where other golden pictures take the place of those shown."""
-    if answers.one_picture is None:
+    if answers.about_pictures is None:
         return []
-    (question, logits), pixels = answers.one_picture, asked.pictures.pixels
+    (question, logits), pixels = answers.about_pictures, asked.pictures.pixels
     turned = tuple((index + 1) % len(pixels) for index in question.pictures)
     if all(np.array_equal(pixels[old], pixels[new]) for old, new in zip(question.pictures, turned)):
         return []

@@ -8,7 +8,7 @@ import torch
 
 from laco_export.conversation import question_turn, render
 from laco_export.exporter import pytorch_answers
-from laco_export.exporter.golden_pictures import prepare_pictures
+from laco_export.exporter.golden_pictures import golden_pictures, prepare_pictures
 from laco_export.exporter.pytorch_answers import AskedModel, ask_pytorch
 
 ENTRY = SimpleNamespace(eos_token_ids=[258], graph="llm/model.onnx", precision="fp32")
@@ -16,7 +16,7 @@ ENTRY = SimpleNamespace(eos_token_ids=[258], graph="llm/model.onnx", precision="
 
 def asked_model(model, processor) -> AskedModel:
     prepare = processor.image_processor.preprocessing
-    pictures = prepare_pictures([], prepare, (prepare.height, prepare.width))
+    pictures = prepare_pictures(golden_pictures([], 2 * prepare.height), prepare, (prepare.height, prepare.width))
     with torch.inference_mode():
         features = [model.get_image_features(torch.from_numpy(values)).numpy() for values in pictures.pixel_values]
     loaded = SimpleNamespace(model=model, checkpoint=SimpleNamespace(processor=processor))
