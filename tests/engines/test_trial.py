@@ -164,3 +164,15 @@ def worse_projector(copy):
     noise = np.random.default_rng(0).normal(size=arrays["image_features"].shape).astype(np.float32)
     arrays["image_features"] += 0.1 * arrays["image_features"].std() * noise
     np.savez(copy / "golden.npz", **arrays)
+
+
+def test_a_newline_that_was_changed_is_named(resealed, tiled_folder):
+    def changed(copy):
+        newline = np.load(copy / "image_newline.npy")
+        newline[3] += 1e-6 * abs(newline).max()
+        np.save(copy / "image_newline.npy", newline)
+
+    with pytest.raises(TrialError) as refused:
+        try_bundle(resealed(changed, tiled_folder), threads=1)
+    assert refused.value.given.startswith("image newline: off by up to")
+    assert ";" not in refused.value.given  # so little that nothing else shows it

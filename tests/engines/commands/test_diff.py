@@ -197,3 +197,23 @@ def test_without_optimum_the_decoder_is_compared_all_the_same(bundle_folder, run
     assert "ok   decoder's prefill, 2 pictures" in out
     assert "answer, " not in out
     assert "not compared: the golden answers: torch is not installed to answer with" in out
+
+
+def put_nan_into_block_2(folder):
+    import onnx
+
+    graph = onnx.load(str(folder / "vision_b1.onnx"), load_external_data=False).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer if tensor.external_data}
+    product = next(node for node in graph.node if node.op_type == "MatMul" and "layers.2." in node.name)
+    place = {entry.key: entry.value for entry in stored[product.input[1]].external_data}
+    with open(folder / "vision.data", "r+b") as file:
+        file.seek(int(place["offset"]))
+        file.write(np.float32("nan").tobytes())
+
+
+def test_nan_names_the_part_and_the_block(with_files, run):
+    code, out, _ = run("diff", with_files(put_nan_into_block_2))
+    assert code == 1
+    assert "first out of tolerance: vision_model.encoder.encoder.layers.2" in out
+    assert "FAIL answer, a picture: the vision tower gives inf or NaN (1 of 1 pictures or tiles" in out
+    assert "ok   answer, without a picture" in out
