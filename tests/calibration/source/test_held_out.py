@@ -3,6 +3,8 @@
 import pytest
 
 from laco_calibration.errors import CalibrationError
+from laco_calibration.options import CalibrationOptions
+from laco_calibration.pipeline import calibrate
 from laco_calibration.source.held_out import JUDGES, divide
 from laco_calibration.source.picture_set import find_pictures
 from laco_export.bundle import open_bundle
@@ -21,12 +23,34 @@ def test_pictures_are_held_back_as_far_as_there_are_enough(
     assert (division.golden, division.golden_seen) == (4, ()), "drawn ones"
 
 
-def test_golden_pictures_that_are_observed_are_known(make_tiny_model, make_fp32_bundle, photographs):
+@pytest.fixture(scope="module")
+def paths(photographs):
+    return sorted(photographs.iterdir())
+
+
+@pytest.fixture(scope="module")
+def of_photographs(make_tiny_model, make_fp32_bundle, paths):
+    """A bundle whose golden pictures are the first three photographs."""
+    return open_bundle(make_fp32_bundle(make_tiny_model(), images=paths[:3], llm=None))
+
+
+def test_golden_pictures_that_are_observed_are_known(of_photographs, paths):
     """By what they show: the golden file holds their pixels at the encoder's size, and no path."""
-    paths = sorted(photographs.iterdir())
-    bundle = open_bundle(make_fp32_bundle(make_tiny_model(), images=paths[:3]))
-    assert divide(find_pictures(paths[2:]), bundle, limit=4, minimum=4).golden_seen == (paths[2].name,)
-    assert divide(find_pictures(paths[3:]), bundle, limit=4, minimum=4).golden_seen == ()
+    assert divide(find_pictures(paths[2:]), of_photographs, limit=4, minimum=4).golden_seen == (paths[2].name,)
+    assert divide(find_pictures(paths[3:]), of_photographs, limit=4, minimum=4).golden_seen == ()
+
+
+def test_accuracy_is_never_of_what_was_calibrated_on_alone(of_photographs, paths, tmp_path):
+    """Four pictures are all needed for the ranges, and the golden ones are three of them; a fifth is held back."""
+    options = {"target": "ort-cpu", "method": "max", "smoothing": False, "all_int8": True, "output": tmp_path / "out"}
+    with pytest.raises(CalibrationError, match="no picture to judge on that is not calibrated on as well"):
+        calibrate(CalibrationOptions(of_photographs.path, images=paths[:4], **options))
+    assert not list(tmp_path.iterdir())
+    report = calibrate(CalibrationOptions(of_photographs.path, images=paths[:5], **options))
+    assert (report.record["held_out"], report.record["golden"]["pictures"]) == (1, 3)
+    assert report.record["golden"]["calibrated_on"] >= 2
+    assert any(note.startswith("golden pictures that were also calibrated on: ") for note in report.notes)
+    assert any("(4 of 5): too few were given to hold more back" in note for note in report.notes)
 
 
 def test_nothing_readable_is_refused(tmp_path, fp32_bundle):
