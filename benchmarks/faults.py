@@ -13,19 +13,21 @@ files of other tools.
 
 from __future__ import annotations
 
-import os
-
-os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # a fork does not survive OpenMP's threads
-
 import argparse
+import importlib
 import json
+import os
 import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parents[1]
+if TYPE_CHECKING:
+    from fault_cases.attempts import Fault
+    from fault_cases.workshop import Workshop
+
 RESULTS = Path(__file__).resolve().parent / "results" / "faults.json"
 PACKAGES = {
     "laco_export": "laco_export",
@@ -34,32 +36,35 @@ PACKAGES = {
     "laco_calibration": "calibration",
 }
 
+PRELOADED = (
+    *("laco_export", "laco_export.cli", "laco_export.exporter.pipeline", "laco_export.models.initialization"),
+    *("laco_training.init_command", "laco_engines.cli", "laco_engines.answering", "laco_calibration.cli"),
+    *("onnxruntime", "onnxscript", "optimum.onnxruntime", "polygraphy.backend.onnxrt", "polygraphy.comparator"),
+    *("torch", "torch.onnx", "transformers.modeling_utils"),
+)
+"""What commands import; laco_export first, which turns ONNX Runtime's reporting off."""
+
 
 def import_what_takes_long() -> None:
     """Before the first fork; no session and no model is made here."""
-    import onnxruntime  # noqa: F401
-    import onnxscript  # noqa: F401
-    import optimum.onnxruntime  # noqa: F401
-    import polygraphy.backend.onnxrt
-    import polygraphy.comparator  # noqa: F401
-    import torch
-    import torch.onnx
-
-    import laco_training.init_command  # noqa: F401
-    from laco_export.models import initialization  # noqa: F401
-
-    torch.set_num_threads(1)
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # a fork does not survive their threads
+    for name in PRELOADED:
+        importlib.import_module(name)
+    importlib.import_module("torch").set_num_threads(1)
 
 
-def try_all(letters: list[str], folder: Path) -> list[dict]:
-    """Try every fault of some classes; what happened to each."""
+def faults_of(letter: str) -> list[Fault]:
+    """The faults of a class."""
     from fault_cases import bundles, checkpoints, folders, pictures, planted, processes
-    from fault_cases.workshop import Workshop
 
-    listed = [fault for part in (bundles, checkpoints, pictures, processes, planted, folders) for fault in part.FAULTS]
-    chosen = [fault for fault in listed if fault.letter in letters]
-    shop, entries = Workshop(folder), []
-    for number, fault in enumerate(chosen, 1):
+    parts = (bundles, checkpoints, pictures, processes, planted, folders)
+    return [fault for part in parts for fault in part.FAULTS if fault.letter == letter]
+
+
+def try_all(faults: list[Fault], shop: Workshop) -> list[dict]:
+    """Try faults one after another; what happened to each."""
+    entries = []
+    for number, fault in enumerate(faults, 1):
         start = time.perf_counter()
         try:
             verdict = fault.attempt(shop)
@@ -68,7 +73,7 @@ def try_all(letters: list[str], folder: Path) -> list[dict]:
             right, happened = False, f"could not be tried: {type(error).__name__}: {error}"
         seconds = time.perf_counter() - start
         mark = "ok  " if right else "FAIL"
-        print(f"{number:3}/{len(chosen)} {mark} {seconds:5.1f} s  {fault.letter} · {fault.done}", file=sys.stderr)
+        print(f"{number:3}/{len(faults)} {mark} {seconds:5.1f} s  {fault.letter} · {fault.done}", file=sys.stderr)
         if not right:
             print(f"             expected: {fault.expected}; {happened[:400]}", file=sys.stderr, flush=True)
         entries.append(
@@ -77,7 +82,7 @@ def try_all(letters: list[str], folder: Path) -> list[dict]:
                 "done": fault.done,
                 "expected": fault.expected,
                 "right": right,
-                "happened": happened.replace(str(folder), "…"),
+                "happened": happened.replace(str(shop.folder), "…"),
                 "seconds": round(seconds, 2),
             }
         )
@@ -120,17 +125,23 @@ def main() -> int:
     from measured_on import measured_on
 
     import_what_takes_long()
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        entries = try_all(arguments.only, Path(folder).resolve())
+    from fault_cases.workshop import Workshop
+
+    when, failed = "before" if arguments.sources else "now", 0
     saved = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    when = "before" if arguments.sources else "now"
-    kept = [entry for entry in saved.get(when, {}).get("faults", []) if entry["class"] not in arguments.only]
-    entries = sorted([*kept, *entries], key=lambda entry: entry["class"])
-    saved[when] = {**measured_on("torch", "onnxruntime"), "counts": counts_of(entries), "faults": entries}
-    if not arguments.no_save:
-        RESULTS.write_text(json.dumps(saved, indent=1) + "\n")
-    print(table(saved[when]["counts"], saved.get("before", {}).get("counts", {})))
-    return 0 if all(entry["right"] for entry in entries) else 1
+    results = saved.setdefault(when, {"faults": []})
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        shop = Workshop(Path(folder).resolve())
+        for letter in arguments.only:
+            entries = try_all(faults_of(letter), shop)
+            failed += sum(not entry["right"] for entry in entries)
+            others = [entry for entry in results["faults"] if entry["class"] != letter]
+            results["faults"] = sorted([*others, *entries], key=lambda entry: entry["class"])
+            results |= {**measured_on("torch", "onnxruntime"), "counts": counts_of(results["faults"])}
+            if not arguments.no_save:  # after each class, so that an interrupted run keeps what it did
+                RESULTS.write_text(json.dumps(saved, indent=1) + "\n")
+    print(table(results["counts"], saved.get("before", {}).get("counts", {})))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

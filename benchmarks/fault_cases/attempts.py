@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 _MOST_BYTES = 8 << 30  # of a process's data: what asks for more gets a MemoryError, as on a small machine
 _CLOCK = 5
@@ -112,10 +113,8 @@ def fork(work: Callable[[], int], *, seconds: float = 60, environment: dict[str,
     return Ended(code, said, time.perf_counter() - start, 1024 * used.ru_maxrss)
 
 
-def execute(
-    words: Sequence[str], *, seconds: float = 600, environment: dict[str, str] | None = None, cwd=None
-) -> Ended:
-    """Run a command that imports everything anew."""
+def execute(words: Sequence[str], *, seconds: float = 600, environment: dict[str, str], cwd: Path) -> Ended:
+    """Run a command that imports everything anew, in a folder without packages of its own."""
     start = time.perf_counter()
     process = subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd, env=environment

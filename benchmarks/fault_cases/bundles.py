@@ -20,7 +20,7 @@ def _manifest(done: str, change: Callable[[dict, Path], None], *words: str, by: 
     """A changed manifest that is refused by name when the bundle is asked (or by ``diff``)."""
 
     def attempt(shop: Workshop) -> Verdict:
-        return refused(getattr(shop, by)(shop.bundle_with(change), seconds=30), *words)
+        return refused(getattr(shop, by)(shop.bundle_with(change), seconds=10), *words)
 
     return Fault("a", f"manifest: {done}", "refused", attempt)
 
@@ -141,7 +141,7 @@ def _asked_with_tokenizer(done: str, change: Callable[[dict], None], question: s
 
     def attempt(shop: Workshop) -> Verdict:
         folder = shop.bundle_with(_tokenizer(change))
-        ended = shop.ask(folder, "--question", question, seconds=30)
+        ended = shop.ask(folder, "--question", question, seconds=10)
         return Verdict(not ended.is_crash and ended.peak_bytes < 3 << 30, str(ended))
 
     return Fault("a", f"tokenizer.json: {done}", "refused or answered", attempt)
@@ -151,7 +151,7 @@ def _generation(field: str, value: object) -> Fault:
     def change(document: dict, folder: Path) -> None:
         edit_json(folder / "llm" / "generation_config.json", **{field: value})
 
-    attempt = lambda shop: refused(shop.ask(shop.bundle_with(change), seconds=30), field)
+    attempt = lambda shop: refused(shop.ask(shop.bundle_with(change), seconds=10), field)
     return Fault("a", f"generation_config.json: {field} {value}", "refused", attempt)
 
 

@@ -144,7 +144,7 @@ def _without_docstrings(shop: Workshop) -> Verdict:
     """``PYTHONOPTIMIZE=2``: it works, or a message says so."""
     words = [sys.executable, "-m", "laco_export.cli", "--model", str(shop.checkpoint), "--fp32", "--no-compile"]
     words += ["--no-llm", "--output", str(shop.place("bundle"))]
-    ended = execute(words, environment={**os.environ, "PYTHONOPTIMIZE": "2"})
+    ended = execute(words, environment={**os.environ, "PYTHONOPTIMIZE": "2"}, cwd=shop.folder)
     return answered(ended) if ended.code == 0 else refused(ended, "PYTHONOPTIMIZE|optimi[sz]e|-OO")
 
 
@@ -158,6 +158,7 @@ def _reporting(shop: Workshop) -> Verdict:
     ended = execute(
         [*words, "--question", "What?", "--max-new-tokens", "2"],
         environment=environment | {"HOME": str(home), "TMPDIR": str(home)},
+        cwd=shop.folder,
     )
     left = [path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()]
     return Verdict(ended.code == 0 and not left, f"left {left}; {ended}")

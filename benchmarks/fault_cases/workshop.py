@@ -121,8 +121,10 @@ class Workshop:
         if (self.folder / "encoder").exists():
             return
         from laco_export.models import checkpoint
+        from laco_export.quiet import quiet_libraries
 
-        loaded = checkpoint.load(self.checkpoint)
+        with quiet_libraries():
+            loaded = checkpoint.load(self.checkpoint)
         loaded.model.vision_model.encoder.save_pretrained(self.folder / "encoder")
         loaded.model.language_model.save_pretrained(self.folder / "language-model")
         loaded.processor.tokenizer.save_pretrained(self.folder / "language-model")
@@ -140,8 +142,9 @@ class Workshop:
         folder.mkdir()
         draw = np.random.default_rng(1)
         for number in range(count):
-            noise = Image.fromarray(draw.integers(0, 255, (8, 8, 3), np.uint8)).resize((112, 112))
-            (Image.new("RGB", (112, 112), colour) if colour else noise).save(folder / f"{number}.png")
+            side = 112 + number  # so that no two files are the same
+            noise = Image.fromarray(draw.integers(0, 255, (8, 8, 3), np.uint8)).resize((side, side))
+            (Image.new("RGB", (side, side), colour) if colour else noise).save(folder / f"{number}.png")
         return folder
 
     # What is spoilt.
