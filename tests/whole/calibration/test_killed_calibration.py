@@ -10,7 +10,7 @@ import pytest
 
 from laco_export.bundle import open_bundle
 
-KILLS = 12
+KILLS = 8
 
 
 @pytest.mark.slow
