@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fault_cases.attempts import Fault
     from fault_cases.workshop import Workshop
 
+ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results" / "faults.json"
 PACKAGES = {
     "laco_export": "laco_export",
@@ -82,7 +83,7 @@ def try_all(faults: list[Fault], shop: Workshop) -> list[dict]:
                 "done": fault.done,
                 "expected": fault.expected,
                 "right": right,
-                "happened": happened.replace(str(shop.folder), "…"),
+                "happened": happened.replace(str(shop.folder), "…").replace(str(ROOT), "."),
                 "seconds": round(seconds, 2),
             }
         )

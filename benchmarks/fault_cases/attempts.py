@@ -19,7 +19,7 @@ from pathlib import Path
 _MOST_BYTES = 8 << 30  # of a process's data: what asks for more gets a MemoryError, as on a small machine
 _CLOCK = 5
 _UNCAUGHT = 70
-_INTERNAL = re.compile(r"internal error|Traceback \(most recent call last\)|panicked at", re.IGNORECASE)
+_INTERNAL = re.compile(r"internal error|Traceback \(most recent call last\)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def language_model(tiny_checkpoint, tmp_path_factory):
     folders = {}
 
     def write(family, **fields):
-        key = (family, *fields.items())
+        key = (family, json.dumps(fields))
         if key not in folders:
             config = CONFIG_MAPPING[family](**{**LANGUAGE_MODEL_SIZES, "vocab_size": len(tokenizer), **fields})
             torch.manual_seed(0)
