@@ -41,7 +41,7 @@ def _force_on_a_folder_with_any_manifest(shop: Workshop) -> Verdict:
 
 def _black_calibration(shop: Workshop) -> Verdict:
     pictures = str(shop.picture_folder(20, colour="black"))
-    return refused(shop.calibrate(shop.bundle, "--images", pictures, seconds=240), "vari", "constant", "alike", "black")
+    return refused(shop.calibrate(shop.bundle, "--images", pictures, seconds=240), "of one colour")
 
 
 def _junk_engine(shop: Workshop) -> Verdict:
