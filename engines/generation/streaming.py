@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Collection, Sequence
 
@@ -163,8 +162,8 @@ class FiniteLogits(LogitsProcessor):
         self._tokens = 0
 
     def __call__(self, input_ids, scores):
-        # A sum is inf or NaN where a logit is, and takes a pass less than looking at each.
-        if self._tokens % self.EVERY == 0 and not math.isfinite(scores.sum()):
+        # The largest is NaN where one is, -inf where all are; transformers forbids single tokens by -inf.
+        if self._tokens % self.EVERY == 0 and not scores.amax(-1).isfinite().all():
             raise NotFiniteError(
                 "the language model's logits are inf or NaN",
                 given=f"at token {self._tokens + 1} of the answer",

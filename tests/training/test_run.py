@@ -154,7 +154,7 @@ def interrupt_at(monkeypatch, step):
 def run_that_stands(folder):
     """Something that looks like a run, to be replaced."""
     folder.mkdir()
-    for name in ("recipe.json", "left-behind"):
+    for name in ("recipe.json", "stage-left-behind"):
         (folder / name).write_text("{}")
     return folder
 
@@ -166,7 +166,7 @@ def test_an_interrupted_force_is_resumed_beside_the_old_run(short, tmp_path, mon
         interrupt_at(patched, 3)
         assert main(["--recipe", short, "--output", str(output), "--force"]) == 130
     assert "run.new" in capsys.readouterr().err
-    assert sorted(path.name for path in output.iterdir()) == ["left-behind", "recipe.json"]
+    assert sorted(path.name for path in output.iterdir()) == ["recipe.json", "stage-left-behind"]
     new = tmp_path / "run.new"
     weights = new / "stage-0" / "checkpoint" / "model.safetensors"
     made = weights.stat().st_ino
@@ -175,7 +175,7 @@ def test_an_interrupted_force_is_resumed_beside_the_old_run(short, tmp_path, mon
     assert (output / "stage-0" / "checkpoint" / "model.safetensors").stat().st_ino == made
     assert checkpoint.load(output / "checkpoint").model.config.untrained == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "short.yaml"]
-    assert not (output / "left-behind").exists() and not (output / "replaces.json").exists()
+    assert not (output / "stage-left-behind").exists() and not (output / "replaces.json").exists()
 
 
 def test_force_again_starts_again(short, tmp_path, monkeypatch):
@@ -183,10 +183,10 @@ def test_force_again_starts_again(short, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         interrupt_at(patched, 0)
         assert main(["--recipe", short, "--output", str(output), "--force"]) == 130
-    (tmp_path / "run.new" / "old").write_text("")
+    (tmp_path / "run.new" / "stage-old").write_text("")
     assert main(["--recipe", short, "--output", str(output), "--force"]) == 0
     assert checkpoint.load(output / "checkpoint").model.config.untrained == []
-    assert not (output / "left-behind").exists() and not (output / "old").exists()
+    assert not (output / "stage-left-behind").exists() and not (output / "stage-old").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "short.yaml"]
 
 
@@ -222,7 +222,7 @@ def test_another_folder_of_that_name_is_not_touched(short, tmp_path, capsys):
     assert main(["--recipe", short, "--output", str(output), "--force"]) == 2
     assert "run.new' exists already" in " ".join(capsys.readouterr().err.split())
     for name in ("run", "run.new"):
-        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["left-behind", "recipe.json"]
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["recipe.json", "stage-left-behind"]
 
 
 def test_a_batch_that_the_processes_cannot_share(recipe, tmp_path, capsys, monkeypatch):

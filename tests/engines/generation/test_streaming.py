@@ -9,10 +9,13 @@ from laco_engines.generation.streaming import FiniteLogits, ForcedAnswer
 from laco_export.errors import NotFiniteError
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_the_first_and_each_sixteenth_tokens_logits_are_looked_at(value):
+@pytest.mark.parametrize(
+    ("tokens", "value"), [(7, float("nan")), (7, float("inf")), (slice(None), float("-inf"))], ids=["nan", "inf", "all"]
+)
+def test_the_first_and_each_sixteenth_tokens_logits_are_looked_at(tokens, value):
     sound, broken = torch.randn(2, 300), torch.randn(2, 300)
-    broken[1, 7] = value
+    sound[0, 5] = float("-inf")  # a token that transformers was told not to choose
+    broken[1, tokens] = value
     for last_sound in range(2 * FiniteLogits.EVERY):
         look = FiniteLogits()
         for _ in range(last_sound):
