@@ -99,10 +99,9 @@ def counts_of(entries: list[dict]) -> dict[str, dict[str, int]]:
 
 def table(now: dict, before: dict) -> str:
     rows = ["| class | faults | failed before | failed now |", "|---|---:|---:|---:|"]
-    for letter, counts in now.items():
-        rows.append(
-            f"| {letter} | {counts['tried']} | {before.get(letter, {}).get('failed', '')} | {counts['failed']} |"
-        )
+    for letter in sorted({*now, *before}):
+        failed = [counts.get(letter, {}).get("failed", "") for counts in (before, now)]
+        rows.append(f"| {letter} | {(now.get(letter) or before[letter])['tried']} | {failed[0]} | {failed[1]} |")
     return "\n".join(rows)
 
 
@@ -141,7 +140,8 @@ def main() -> int:
             results |= {**measured_on("torch", "onnxruntime"), "counts": counts_of(results["faults"])}
             if not arguments.no_save:  # after each class, so that an interrupted run keeps what it did
                 RESULTS.write_text(json.dumps(saved, indent=1) + "\n")
-    print(table(results["counts"], saved.get("before", {}).get("counts", {})))
+    before, now = (saved.get(run, {}).get("counts", {}) for run in ("before", "now"))
+    print(table(now, before))
     return 1 if failed else 0
 
 
