@@ -24,19 +24,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fault_cases import PACKAGES
+
 if TYPE_CHECKING:
     from fault_cases.attempts import Fault
     from fault_cases.workshop import Workshop
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results" / "faults.json"
-PACKAGES = {
-    "laco_export": "laco_export",
-    "laco_training": "training",
-    "laco_engines": "engines",
-    "laco_calibration": "calibration",
-}
-
 PRELOADED = (
     *("laco_export", "laco_export.cli", "laco_export.exporter.pipeline", "laco_export.models.initialization"),
     *("laco_training.init_command", "laco_engines.cli", "laco_engines.answering", "laco_calibration.cli"),
@@ -70,8 +65,8 @@ def try_all(faults: list[Fault], shop: Workshop) -> list[dict]:
         try:
             verdict = fault.attempt(shop)
             right, happened = verdict.right, verdict.happened
-        except Exception as error:  # the attempt itself: it counts as a failure, and the others go on
-            right, happened = False, f"could not be tried: {type(error).__name__}: {error}"
+        except Exception as error:  # the attempt itself, which says nothing of the code; the others go on
+            right, happened = None, f"could not be tried: {type(error).__name__}: {error}"
         seconds = time.perf_counter() - start
         mark = "ok  " if right else "FAIL"
         print(f"{number:3}/{len(faults)} {mark} {seconds:5.1f} s  {fault.letter} · {fault.done}", file=sys.stderr)
@@ -91,17 +86,17 @@ def try_all(faults: list[Fault], shop: Workshop) -> list[dict]:
 
 
 def counts_of(entries: list[dict]) -> dict[str, dict[str, int]]:
-    """Class → how many were tried, and how many did not end as they should."""
-    tried = Counter(entry["class"] for entry in entries)
-    failed = Counter(entry["class"] for entry in entries if not entry["right"])
+    """Class → how many were tried, and how many of these did not end as they should."""
+    tried = Counter(entry["class"] for entry in entries if entry["right"] is not None)
+    failed = Counter(entry["class"] for entry in entries if entry["right"] is False)
     return {letter: {"tried": tried[letter], "failed": failed[letter]} for letter in sorted(tried)}
 
 
 def table(now: dict, before: dict) -> str:
-    rows = ["| class | faults | failed before | failed now |", "|---|---:|---:|---:|"]
+    rows = ["| class | failed before | failed now |", "|---|---:|---:|"]
     for letter in sorted({*now, *before}):
-        failed = [counts.get(letter, {}).get("failed", "") for counts in (before, now)]
-        rows.append(f"| {letter} | {(now.get(letter) or before[letter])['tried']} | {failed[0]} | {failed[1]} |")
+        cells = [f"{c[letter]['failed']} of {c[letter]['tried']}" if letter in c else "" for c in (before, now)]
+        rows.append(f"| {letter} | {cells[0]} | {cells[1]} |")
     return "\n".join(rows)
 
 

@@ -9,3 +9,11 @@
 - :mod:`.planted`: class f, faults in a copy of the source;
 - :mod:`.folders`: class g, folders and files of other tools.
 """
+
+PACKAGES = {
+    "laco_export": "laco_export",
+    "laco_training": "training",
+    "laco_engines": "engines",
+    "laco_calibration": "calibration",
+}
+"""What a package installs as, and its folder in the source."""

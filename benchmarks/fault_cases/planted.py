@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import PACKAGES
 from .attempts import Ended, Fault, Verdict, execute
 from .workshop import Workshop
 
 ROOT = Path(__file__).resolve().parents[2]
-_PACKAGES = {"laco_export": "laco_export", "laco_training": "training", "laco_engines": "engines"}
-_PACKAGES |= {"laco_calibration": "calibration"}
 _MODULES = {
     "export": "laco_export.cli",
     "engine": "laco_engines.cli",
@@ -41,7 +40,7 @@ class Copy:
         self.shop, self.packages = shop, shop.place("source")
         self.packages.mkdir()
         links = os.environ.get("FAULTS_SOURCES")  # another checkout's packages
-        for package, folder in _PACKAGES.items():
+        for package, folder in PACKAGES.items():
             source = Path(links, package) if links else ROOT / folder
             shutil.copytree(source, self.packages / package, ignore=shutil.ignore_patterns("__pycache__"))
         for edit in edits:
