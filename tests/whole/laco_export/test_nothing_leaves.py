@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from planted_source import COMMANDS as MODULES
 
 from laco_engines.commands import COMMANDS
 from laco_export.telemetry import VARIABLE
@@ -22,12 +23,6 @@ from laco_export.telemetry import VARIABLE
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 CHECKPOINT, HELD_OUT = ASSETS / "tiny-checkpoint", ASSETS / "tiny-heldout"
 PICTURES = HELD_OUT / "pictures"
-MODULES = {
-    "laco-export": "laco_export.cli",
-    "laco-train": "laco_training.cli",
-    "laco-engine": "laco_engines.cli",
-    "laco-calibrate": "laco_calibration.cli",
-}
 INTERNET = re.compile(r"^\d+ +(\w+)\(.*sa_family=AF_INET6?", re.MULTILINE)
 """A call of ``strace``'s that names a host."""
 
