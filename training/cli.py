@@ -162,3 +162,7 @@ def _report(result: dict, trained: Path) -> None:
         console().print(table)
     seconds = sum(part["seconds"] for part in result["parts"].values())
     say(f"trained in {seconds:.0f} s; the checkpoint: {trained}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
