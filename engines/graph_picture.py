@@ -72,7 +72,7 @@ def draw_merge(path: Path) -> Image.Image:
 
 
 def merge_names(graph: onnx.GraphProto) -> list[str]:
-    """The merges of the graph in order: ``compressors.block_12``, of a path of several ``compressors.path_6_18.block_6``."""
+    """The merges of the graph in order: ``compressors.block_12``; of several ``compressors.path_6_18.block_6`` …"""
     matches = (_MERGE.search(node.name) for node in graph.node)
     return list(dict.fromkeys(match[1] for match in matches if match))
 

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .depth import Depth
 from .errors import ConfigError, DepthError
@@ -53,7 +54,7 @@ class DepthPath:
             DepthError: a block beyond the encoder's last, or a merge that does not stand behind the one before it.
         """
         blocks = tuple(depth.resolve(num_blocks) for depth in self.depths)
-        if any(later <= earlier for earlier, later in zip(blocks, blocks[1:])):
+        if any(later <= earlier for earlier, later in pairwise(blocks)):
             raise DepthError(
                 "each merge of a path stands after a later block than the one before it",
                 given=f"{self}: after blocks {', '.join(map(str, blocks))} of {num_blocks}",
@@ -104,7 +105,7 @@ class MergePath:
 
     @property
     def total_ratio(self) -> int:
-        """The product of the ratios: a picture whose sides are multiples of it has that many times fewer tokens a side."""
+        """The product of the ratios: the sides of the last grid are the first's, divided by it and rounded up."""
         return math.prod(self.ratios)
 
     def grids(self, grid: tuple[int, int]) -> list[tuple[int, int]]:

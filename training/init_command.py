@@ -33,8 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=["1/2"],
         metavar="DEPTH",
-        help="where the tokens are merged: 1/2, 0.25, block:7, or twice on a path: 1/4+3/4 (default: 1/2); several give "
-        "an elastic checkpoint",
+        help="where the tokens are merged: 1/2, 0.25, block:7, or twice on a path: 1/4+3/4 (default: 1/2); several "
+        "give an elastic checkpoint",
     )
     parser.add_argument("--compressor", default="laco", metavar="NAME", help="default: laco; docs/model.md lists them")
     parser.add_argument(

@@ -25,7 +25,7 @@ def add_padding_picture(batch: dict, config) -> dict:
     """
     vision = config.vision_config
     spec = encoder_spec(vision.model_type)
-    height, width = config.merged_grid
+    height, width = config.token_grid
     tokens, rows = height * width, len(batch["input_ids"])
     padding = (0, tokens)
     ids = F.pad(batch["input_ids"], padding, value=config.text_config.pad_token_id or 0)  # [B, T + tokens]

@@ -82,8 +82,8 @@ class StageTrainer(Trainer):
 
     @property
     def looks(self) -> list[dict]:
-        """What was measured of the pictures so far: the step, the block that the merge stood after (0: none; ``6+18`` of
-        a path of several) and the fields of :class:`.look.Look`."""
+        """What was measured of the pictures so far: the step, the block that the merge stood after (0: none; ``6+18``
+        of a path of several) and the fields of :class:`.look.Look`."""
         return [
             {
                 "step": entry["step"],

@@ -61,8 +61,8 @@ class Block:
     """A block of the encoder, the merge, or the projector.
 
     Attributes:
-        region: :data:`BEFORE`, :data:`MERGE`, :data:`AFTER` or :data:`PROJECTOR`; where a path has several merges, which
-            of them it is, or which it stands between.
+        region: :data:`BEFORE`, :data:`MERGE`, :data:`AFTER` or :data:`PROJECTOR`; where a path has several merges,
+            which of them it is, or which it stands between.
         products: of its attention, where they stand in the graph as MatMuls.
     """
 

@@ -12,6 +12,7 @@ from ..depth import Depth
 from ..errors import ConfigError, DepthError, check_whole
 from ..merge_path import DepthPath, MergePath, Ratio, ratios_of_paths, shortest_ratio
 from ..tiling import Tiling
+from ..token_grid import merged_grid
 from .encoders import encoder_spec
 from .stated_config import rope_as_stated
 
@@ -127,6 +128,10 @@ class LacoConfig(PretrainedConfig):
         compression: fields of :class:`CompressionConfig`.
         image_token_id: the token that stands for one visual embedding (``<|image_pad|>``, 151655 in Qwen2.5).
         projector_hidden_size: width of the projector's hidden layer; None takes the language model's.
+        projector_act: the projector's activation, of :data:`~.encoders.specification.ACTIVATIONS`.
+        projector_norm: a LayerNorm stands before the projector's first layer (InternVL).
+        projector_window: r: the projector reads r×r of the encoder's tokens side by side (InternVL's pixel-shuffle
+            outside the encoder); 1 for token by token.
         feature_layer: which block's output the features are: None takes the last and the encoder's final norm; -2 drops
             the last block and the norm (LLaVA-OneVision's SigLIP), as indices of transformers' ``hidden_states``.
         tiling: fields of :class:`~laco_export.tiling.Tiling` where single pictures are tiled ("anyres"), else None.
@@ -144,6 +149,9 @@ class LacoConfig(PretrainedConfig):
         compression: CompressionConfig | Mapping | None = None,
         image_token_id: int = 151655,
         projector_hidden_size: int | None = None,
+        projector_act: str = "gelu",
+        projector_norm: bool = False,
+        projector_window: int = 1,
         feature_layer: int | None = None,
         tiling: Mapping | None = None,
         video_pooling: int = 1,
@@ -154,6 +162,9 @@ class LacoConfig(PretrainedConfig):
         self.text_config = _sub_config(text_config, "text_config", "qwen2")
         self.image_token_id = image_token_id
         self.projector_hidden_size = projector_hidden_size
+        self.projector_act = projector_act
+        self.projector_norm = projector_norm
+        self.projector_window = projector_window
         self.feature_layer = feature_layer
         self.tiling = dict(tiling) if tiling else None
         self.video_pooling = video_pooling
@@ -163,7 +174,7 @@ class LacoConfig(PretrainedConfig):
         spec = encoder_spec(self.vision_config.model_type)
         spec.check(self.vision_config)
         compression = compression.resolved(self.num_encoder_blocks)
-        _check_grids(compression, spec.grid(self.vision_config))
+        self._check_projector(_merged_grid(compression, spec.grid(self.vision_config)))
         self.compression = asdict(compression)
         if self.tiling_config and spec.image_size(self.vision_config) != (self.tiling_config.tile,) * 2:
             raise ConfigError(
@@ -175,6 +186,19 @@ class LacoConfig(PretrainedConfig):
             check_whole("projector_hidden_size", projector_hidden_size)
         kwargs["tie_word_embeddings"] = getattr(self.text_config, "tie_word_embeddings", False)
         super().__init__(**kwargs)
+
+    def _check_projector(self, grid: tuple[int, int]) -> None:
+        from .encoders.specification import ACTIVATIONS
+
+        if self.projector_act not in ACTIVATIONS:
+            raise ConfigError("projector_act is unknown", given=self.projector_act, allowed=", ".join(ACTIVATIONS))
+        check_whole("projector_window", self.projector_window)
+        if any(side % self.projector_window for side in grid):
+            raise ConfigError(
+                "the projector's windows do not cover the token grid",
+                given=f"projector_window {self.projector_window}, grid {grid[0]} x {grid[1]}",
+                allowed="sides that are multiples of projector_window",
+            )
 
     @property
     def num_encoder_blocks(self) -> int:
@@ -191,11 +215,10 @@ class LacoConfig(PretrainedConfig):
         return blocks
 
     @property
-    def merged_grid(self) -> tuple[int, int]:
-        """A picture's token grid behind the merges, of whichever path."""
+    def token_grid(self) -> tuple[int, int]:
+        """The grid of a tile's visual embeddings: behind the merges of any path, and the projector's window."""
         grid = encoder_spec(self.vision_config.model_type).grid(self.vision_config)
-        paths = self.compression_config.paths
-        return paths[0].grids(grid)[-1] if paths else grid
+        return merged_grid(*_merged_grid(self.compression_config, grid), self.projector_window)
 
     @property
     def tiling_config(self) -> Tiling | None:
@@ -207,8 +230,13 @@ class LacoConfig(PretrainedConfig):
         return CompressionConfig.from_mapping(self.compression).resolved(self.num_encoder_blocks)
 
 
-def _check_grids(compression: CompressionConfig, grid: tuple[int, int]) -> None:
-    """Each merge has a whole window, and all paths leave the same grid: a prompt has one number of image tokens."""
+def _merged_grid(compression: CompressionConfig, grid: tuple[int, int]) -> tuple[int, int]:
+    """What every path leaves of a token grid, of a :meth:`~CompressionConfig.resolved` configuration.
+
+    Raises:
+        ConfigError: a merge has no whole window, or paths leave grids that differ: a prompt has one number of image
+            tokens.
+    """
     left = {name: path.grids(grid)[-1] for name, path in zip(compression.depths, compression.paths)}
     if len(set(left.values())) > 1:
         tokens = [f"{name} {height} x {width}" for name, (height, width) in left.items()]
@@ -218,6 +246,7 @@ def _check_grids(compression: CompressionConfig, grid: tuple[int, int]) -> None:
             allowed="ratios with the same product: with depths 1/2 and 1/4+3/4, ratios 4 and 2+2",
             todo="give one ratio for each path, or make a checkpoint for each",
         )
+    return next(iter(left.values()), grid)
 
 
 def _sub_config(value: PretrainedConfig | Mapping | None, name: str, default: str) -> PretrainedConfig:

@@ -52,7 +52,8 @@ def vision_flops(config: LacoConfig, *, path: MergePath | None = None) -> Vision
     embeddings = 2 * tokens[0] * channels * vision.num_channels * patch * patch
     text = config.text_config.hidden_size
     projector_hidden = config.projector_hidden_size or text
-    projector = 2 * tokens[-1] * (channels * projector_hidden + projector_hidden * text)
+    window = config.projector_window**2
+    projector = 2 * (tokens[-1] // window) * (window * channels * projector_hidden + projector_hidden * text)
     return VisionFlops(embeddings, blocks, compressor, projector)
 
 

@@ -10,6 +10,8 @@ from laco_export.exporter.precision import choose_fp32
 from laco_export.exporter.tower import VisionTower
 from laco_export.exporter.vision_graph import trace_and_rewrite
 
+MERGE = "compressors.block_1"
+
 
 @pytest.fixture(scope="module")
 def graph_file(make_tiny_model, tmp_path_factory):

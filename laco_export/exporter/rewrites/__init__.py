@@ -1,7 +1,7 @@
 """Graph rewrites by ONNX GraphSurgeon: one per file, in the order in which they run.
 
-A rewrite takes the graph and the merges that it was traced with, edits the graph in place into an equal one, and returns
-an :class:`Outcome`. Each leaves a valid graph, whatever ran before it. Adding one is its file and one
+A rewrite takes the graph and the merges that it was traced with, edits the graph in place into an equal one, and
+returns an :class:`Outcome`. Each leaves a valid graph, whatever ran before it. Adding one is its file and one
 ``Rewrite(run, targets)`` in :data:`REWRITES`; one for a target sees the graph as the others left it, with the windows
 in the order of :mod:`.merge_windows`.
 

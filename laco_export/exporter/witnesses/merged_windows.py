@@ -19,8 +19,8 @@ _ROUNDING = 1e-4  # the layer sums C·r² products (4,096 of them at C 1024) twi
 
 
 def check_merged_windows(tower: VisionTower, expected: Sequence[Mapping[str, np.ndarray]]) -> IndependentCheck | None:
-    """Compare what PyTorch merged of the golden pictures with the definition, at each merge of the path; None where there
-    is no definition here.
+    """Compare what PyTorch merged of the golden pictures with the definition, at each merge of the path; None where
+    there is no definition here.
 
     Args:
         expected: PyTorch's boundaries by name, of each picture, with a batch of one.
