@@ -80,6 +80,20 @@ def test_a_window_outside_is_folded(make_model):
     assert not torch.allclose(merged.projector(averaged(torch.randn(2, 16, 32)), (2, 2)), expected)
 
 
+@pytest.mark.parametrize(("ratio", "tokens"), [(4, 1), ("2+2", 1)])
+def test_a_path_goes_where_whole_windows_were(make_model, pixels, ratio, tokens):
+    """Ratios that multiply to twice the window leave a quarter of the tokens, and the averages of averages."""
+    model = make_model(method=None, projector=WINDOWED)
+    at = "1" if ratio == 4 else "block:3+1"
+    merged = merge_inside(model, at, ratio=ratio)
+    assert (merged.config.projector_window, merged.tokens_per_image, model.tokens_per_image) == (1, tokens, 4)
+    for _, merge in merged.vision_model.all_merges():
+        assert not any(parameter.any() for parameter in merge.mlp.linear_2.parameters())
+    if ratio == 4:
+        whole = model.vision_model(pixels).mean(1, keepdim=True)
+        torch.testing.assert_close(merged.get_image_features(pixels), merged.projector(whole, (1, 1)))
+
+
 def test_a_window_without_a_norm_is_folded(make_model):
     model = make_model(method=None, projector={"window": 2})
     folded = fold_window(model.projector, merge_inside(model, "1").config)
@@ -101,6 +115,7 @@ def test_saved_and_loaded(make_model, pixels, tmp_path):
         ({"method": "laco"}, "1/2", ConfigError, "has merges inside already"),
         ({"method": None}, "block:9", DepthError, "block:1 … block:4"),
         ({"method": None, "projector": {"window": 4}}, "1/2", ConfigError, "projector_window 4"),
+        ({"method": None}, "3/4+1/4", DepthError, "a later block than the one before it"),
     ],
 )
 def test_refused(make_model, options, at, error, named):
