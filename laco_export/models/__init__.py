@@ -18,6 +18,7 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.stated_config`: a published ``config.json`` as it was meant, whichever transformers wrote it;
 - :mod:`.weight_files`: the weight files of a folder;
 - :mod:`.checksums`: their SHA-256;
+- :mod:`.feature_targets`: what merged features should be, and how far they are from it;
 - :mod:`.flops`: what a picture costs by layer arithmetic.
 """
 
