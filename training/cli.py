@@ -26,7 +26,7 @@ encoders: laco_aimv2_qwen2.5_0.5b, laco_siglip_qwen2.5_0.5b, laco_internvit_qwen
 Several processes: torchrun --nproc-per-node 8 -m laco_training --recipe … (or accelerate launch; see docs/training.md).
 
 "laco-train init" starts a checkpoint from an encoder folder and a language-model folder, "laco-train look" measures
-what a picture is worth to a checkpoint; see laco-train init --help and laco-train look --help.
+what a picture is worth to a checkpoint, "laco-train price" what a merge inside the encoder costs it; each has --help.
 """
 
 
@@ -75,6 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .look_command import main as look
 
         return look(words[1:])
+    if words[:1] == ["price"]:
+        from .price_command import main as price
+
+        return price(words[1:])
     arguments = build_parser().parse_args(words)
     return run_command(lambda: _run(arguments), debug=arguments.debug)
 
