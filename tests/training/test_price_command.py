@@ -85,7 +85,7 @@ def test_a_broken_picture_is_named(price_checkpoint, price_pictures, tmp_path, c
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "broken.png").write_bytes(b"no picture")
     arguments = ["price", str(price_checkpoint), "--images", str(tmp_path), "--at", "1/2", "--tokens", "1", "--json"]
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert "1 of 4 samples cannot be used" in " ".join(capsys.readouterr().err.split())
     assert main([*arguments, "--max-broken", "0.5"]) == 0
     said = capsys.readouterr()

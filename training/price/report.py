@@ -29,31 +29,30 @@ def price_table(rows: Sequence[DepthPrice], *, is_trained: bool):
     from rich.table import Table
 
     reference, merged = rows[0], rows[1:]
-    what = "trained merges" if is_trained else "merges that average, nothing trained"
+    what = "trained merges" if is_trained else "averaging merges, nothing trained"
     table = Table(
-        title=f"what merging inside costs on {len(merged[0].samples)} samples ({what})",
+        title=f"{reference.tokens} tokens a tile become {merged[0].tokens}: {what}",
         title_justify="left",
-        caption="error and cosine: of the projected features, against those without merges (their window's mean where "
-        "tokens are fewer); answers: greedy, against those without merges",
+        caption=f"{len(merged[0].samples)} samples. FLOPs, time: of a tile's encode. Error (relative), cosine: of the "
+        "projected features, against those without merges. Same: answers that are the same token for token, first "
+        "tokens that are, and the share of an answer before the first other token",
         caption_justify="left",
     )
-    headings = ("depth", "tokens a tile", "encode FLOPs", "encode time", "error", "cosine")
-    for heading in (*headings, "same answer", "same first token", "tokens kept"):
-        table.add_column(heading, justify="left" if heading == "depth" else "right")
+    for heading in ("depth", "FLOPs", "time", "ms", "error", "cosine", "same: answer", "first", "share"):
+        table.add_column(heading, justify="left" if heading == "depth" else "right", no_wrap=heading == "depth")
     for row in rows:
         name = row.at if row.block is None else f"{row.at} (block {row.block})"
-        cost = (f"{row.tokens}", f"{row.flops / reference.flops:.3f} x", _time(row, reference))
-        kept = ("", "", "", "", "")
+        ratios = (f"{row.flops / reference.flops:.3f}", f"{_milliseconds(row) / _milliseconds(reference):.3f}")
+        kept = ("",) * len(_MEANS)
         if row.samples:
             shares = (f"{row.mean(measure):.0%}" for measure in _MEANS[2:])
             kept = (f"{row.mean('relative_error'):.3f}", f"{row.mean('cosine'):.3f}", *shares)
-        table.add_row(name, *cost, *kept)
+        table.add_row(name, *ratios, f"{_milliseconds(row):.1f}", *kept)
     return table
 
 
-def _time(row: DepthPrice, reference: DepthPrice) -> str:
-    milliseconds = row.encode["milliseconds"]
-    return f"{milliseconds:.1f} ms ({milliseconds / reference.encode['milliseconds']:.3f} x)"
+def _milliseconds(row: DepthPrice) -> float:
+    return row.encode["milliseconds"]
 
 
 def price_document(subjects: Subjects, samples: PriceSamples, rows: Sequence[DepthPrice]) -> dict:
@@ -77,7 +76,7 @@ def _depth_entry(row: DepthPrice, reference: DepthPrice) -> dict:
         "block": row.block,
         "tokens_per_tile": row.tokens,
         "flops_ratio": row.flops / reference.flops,
-        "encode_ratio": row.encode["milliseconds"] / reference.encode["milliseconds"],
+        "encode_ratio": _milliseconds(row) / _milliseconds(reference),
         "encode": dict(row.encode),
         **{measure: row.mean(measure) for measure in _MEANS},
         "samples": [sample.to_dict() for sample in row.samples],

@@ -68,9 +68,7 @@ def open_subjects(folder: Path, reference: Path | None, at: Sequence[str]) -> Su
         merged = merge_inside(loaded.model, at or _different(DEFAULT_DEPTHS, loaded.model))
         depths = dict(zip(merged.config.compression["depths"], merged.config.compression["blocks"], strict=True))
         fitted = fit_processor(loaded.processor, merged)
-        return Subjects(
-            loaded.model, loaded.processor, merged, fitted, depths, False, {"checkpoint": loaded.sha256}
-        )
+        return Subjects(loaded.model, loaded.processor, merged, fitted, depths, False, {"checkpoint": loaded.sha256})
     if reference is None:
         raise UsageError(
             f"'{folder}' carries merges, and nothing says what its features were without them",
