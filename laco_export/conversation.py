@@ -47,6 +47,9 @@ SPECIAL_TOKEN = re.compile(r"<\|[a-z_]+\|>")
 Turn = tuple[str, str]
 """``(role, text)`` with role ``system``, ``user`` or ``assistant``."""
 
+DEFAULT_QUESTION = "Describe the picture."
+"""Asked of a picture that nobody asks anything about."""
+
 
 def render(turns: Sequence[Turn], *, add_generation_prompt: bool = False) -> str:
     """The conversation in ChatML, with the default system line where none is given."""

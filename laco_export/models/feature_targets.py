@@ -56,7 +56,7 @@ def pool_features(features: Tensor, grid: tuple[int, int], ratios: Sequence[int]
     return channels_first.flatten(2).transpose(1, 2)  # [B, T, D]
 
 
-def relative_errors(features: Tensor, targets: Tensor) -> Tensor:
+def tile_errors(features: Tensor, targets: Tensor) -> Tensor:
     """``‖features − targets‖ / ‖targets‖`` of each tile: ``[B, T, D]`` twice -> ``[B]``."""
     differences = linalg.vector_norm(features - targets, dim=(1, 2))
     return differences / linalg.vector_norm(targets, dim=(1, 2))

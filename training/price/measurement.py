@@ -20,7 +20,7 @@ from laco_export.models import LacoForConditionalGeneration, LacoProcessor
 from laco_export.models.feature_targets import (
     pool_features,
     pooling_ratios,
-    relative_errors,
+    tile_errors,
     token_cosines,
     token_errors,
 )
@@ -36,7 +36,7 @@ TIMED_ENCODES, _WARMUP = 7, 2
 
 
 @dataclass(frozen=True)
-class Answer:
+class SeenAnswer:
     """Greedy tokens, their text, and the projected features of the tiles that it looked at, ``[tiles, T, D]``."""
 
     token_ids: list[int]
@@ -152,7 +152,7 @@ def steps_of(subjects: Subjects, samples: PriceSamples) -> int:
 @torch.inference_mode()
 def answer(
     model: LacoForConditionalGeneration, processor: LacoProcessor, sample: PriceSample, max_new_tokens: int
-) -> Answer:
+) -> SeenAnswer:
     """The model's greedy answer to one sample."""
     prompt = render(sample.turns, add_generation_prompt=True)
     inputs = processor(images=sample.pictures, text=prompt, return_tensors="pt").to(model.device)
@@ -162,7 +162,7 @@ def answer(
     if tokens[: len(prompt_ids)] == prompt_ids:  # some transformers versions return the prompt too
         tokens = tokens[len(prompt_ids) :]
     text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-    return Answer(tokens, text, torch.cat(seen).float())
+    return SeenAnswer(tokens, text, torch.cat(seen).float())
 
 
 @contextmanager
@@ -176,11 +176,11 @@ def _features_of(model: LacoForConditionalGeneration) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-def _compare(sample: PriceSample, before: Answer, after: Answer, subjects: Subjects) -> SamplePrice:
+def _compare(sample: PriceSample, before: SeenAnswer, after: SeenAnswer, subjects: Subjects) -> SamplePrice:
     reference, merged = subjects.reference.token_grid, subjects.merged.token_grid
     ratios = pooling_ratios(reference, merged, [subjects.merged.config.compression_config.ratio])
     targets = pool_features(before.features, reference, ratios)
-    errors = relative_errors(after.features, targets)  # [tiles]
+    errors = tile_errors(after.features, targets)  # [tiles]
     if not errors.isfinite().all():
         raise NotFiniteError(f"the features of '{sample.name}' are inf or NaN", todo="check the checkpoint's weights")
     worst = int(errors.argmax())

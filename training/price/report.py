@@ -43,11 +43,11 @@ def price_table(rows: Sequence[DepthPrice], *, is_trained: bool):
     for row in rows:
         name = row.at if row.block is None else f"{row.at} (block {row.block})"
         ratios = (f"{row.flops / reference.flops:.3f}", f"{_milliseconds(row) / _milliseconds(reference):.3f}")
-        kept = ("",) * len(_MEANS)
+        likeness = ("",) * len(_MEANS)
         if row.samples:
             shares = (f"{row.mean(measure):.0%}" for measure in _MEANS[2:])
-            kept = (f"{row.mean('relative_error'):.3f}", f"{row.mean('cosine'):.3f}", *shares)
-        table.add_row(name, *ratios, f"{_milliseconds(row):.1f}", *kept)
+            likeness = (f"{row.mean('relative_error'):.3f}", f"{row.mean('cosine'):.3f}", *shares)
+        table.add_row(name, *ratios, f"{_milliseconds(row):.1f}", *likeness)
     return table
 
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from laco_export.conversation import IMAGE_MARK, Turn
+from laco_export.conversation import DEFAULT_QUESTION, IMAGE_MARK, Turn
 from laco_export.errors import LacoError, UsageError
 from laco_export.picture_files import picture_files
 
 from ..data import DataError, image_names, read_entries, turns_of
 from ..data.pictures import Pictures
 
-DEFAULT_QUESTION = "Describe this picture."
 _NAMED = 3  # broken samples, in an error
 
 

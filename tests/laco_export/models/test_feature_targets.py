@@ -8,7 +8,7 @@ from laco_export.errors import ConfigError
 from laco_export.models.feature_targets import (
     pool_features,
     pooling_ratios,
-    relative_errors,
+    tile_errors,
     token_cosines,
     token_errors,
 )
@@ -80,7 +80,7 @@ def test_grids_that_do_not_belong_together(reference, merged, ratios):
 def test_distances_by_their_definition():
     generator = torch.Generator().manual_seed(0)
     features, targets = torch.randn(2, 3, 5, 4, generator=generator)
-    errors, tokens, cosines = (f(features, targets) for f in (relative_errors, token_errors, token_cosines))
+    errors, tokens, cosines = (f(features, targets) for f in (tile_errors, token_errors, token_cosines))
     for tile in range(3):
         ours, theirs = features[tile].double().numpy(), targets[tile].double().numpy()
         assert errors[tile].item() == pytest.approx(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs), rel=1e-5)

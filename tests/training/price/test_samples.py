@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from laco_export.conversation import DEFAULT_QUESTION
 from laco_export.errors import UsageError
-from laco_training.price.samples import DEFAULT_QUESTION, find_samples
+from laco_training.price.samples import find_samples
 
 
 def test_a_folder_is_asked_for_descriptions(photos):
