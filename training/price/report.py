@@ -33,13 +33,14 @@ def price_table(rows: Sequence[DepthPrice], *, is_trained: bool):
     table = Table(
         title=f"{reference.tokens} tokens a tile become {merged[0].tokens}: {what}",
         title_justify="left",
-        caption=f"{len(merged[0].samples)} samples. FLOPs, time: of a tile's encode. Error (relative), cosine: of the "
-        "projected features, against those without merges. Same: answers that are the same token for token, first "
-        "tokens that are, and the share of an answer before the first other token",
+        caption=f"{len(merged[0].samples)} samples; FLOPs and time: of a tile's encode ({_milliseconds(reference):.1f} "
+        "ms without merges); relative error and cosine: of the projected features; answers: greedy, against those "
+        "without merges; tokens kept: the share of an answer before the first other token",
         caption_justify="left",
     )
-    for heading in ("depth", "FLOPs", "time", "ms", "error", "cosine", "same: answer", "first", "share"):
-        table.add_column(heading, justify="left" if heading == "depth" else "right", no_wrap=heading == "depth")
+    table.add_column("depth", no_wrap=True)
+    for heading in ("FLOPs", "time", "error", "cosine", "same answer", "same first token", "tokens kept"):
+        table.add_column(heading, justify="right", width=max(map(len, heading.split())))  # 80 columns hold the table
     for row in rows:
         name = row.at if row.block is None else f"{row.at} (block {row.block})"
         ratios = (f"{row.flops / reference.flops:.3f}", f"{_milliseconds(row) / _milliseconds(reference):.3f}")
@@ -47,7 +48,7 @@ def price_table(rows: Sequence[DepthPrice], *, is_trained: bool):
         if row.samples:
             shares = (f"{row.mean(measure):.0%}" for measure in _MEANS[2:])
             likeness = (f"{row.mean('relative_error'):.3f}", f"{row.mean('cosine'):.3f}", *shares)
-        table.add_row(name, *ratios, f"{_milliseconds(row):.1f}", *likeness)
+        table.add_row(name, *ratios, *likeness)
     return table
 
 
