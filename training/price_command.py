@@ -38,6 +38,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--at", nargs="+", default=[], metavar="DEPTH", help="depths (default: 1 1/2 1/4, or those that CKPT carries)"
     )
     parser.add_argument(
+        "--ratio",
+        nargs="+",
+        metavar="R",
+        help="R x R tokens become one: 2, 3 or 4 (default: 2), 2+3 for the merges of a path, or one for each depth",
+    )
+    parser.add_argument(
         "--reference", type=path_argument, metavar="CKPT", help="with compression off, for a CKPT that carries merges"
     )
     parser.add_argument(
@@ -98,7 +104,8 @@ def _price(arguments: argparse.Namespace, folder: Path | None = None) -> None:
     samples.drop_broken(arguments.max_broken)
     if samples.broken:
         say(f"{len(samples.broken)} samples cannot be used: {samples.describe_broken()}")
-    subjects = open_subjects(arguments.checkpoint, arguments.reference, arguments.at)
+    ratio = arguments.ratio and (arguments.ratio[0] if len(arguments.ratio) == 1 else arguments.ratio)
+    subjects = open_subjects(arguments.checkpoint, arguments.reference, arguments.at, ratio)
     if not processes.on_cpu():
         subjects.to_accelerator()
     with progress("pricing", steps_of(subjects, samples)) as advance:

@@ -12,6 +12,7 @@ put windows together outside its encoder), they are compared one to one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from torch import Tensor, linalg
 from torch.nn import functional as F
@@ -22,6 +23,8 @@ from ..token_grid import merged_grid
 
 def pooling_ratios(reference: tuple[int, int], merged: tuple[int, int], ratios: Sequence[int]) -> tuple[int, ...]:
     """Which of a path's ratios lie between two token grids: the last ones; none where the grids are equal.
+
+    A merge of ratio 4 that takes the place of a window of 2 outside leaves 2 between them.
 
     Args:
         reference, merged: rows and columns of the tokens that the language model sees of a tile.
@@ -36,6 +39,9 @@ def pooling_ratios(reference: tuple[int, int], merged: tuple[int, int], ratios: 
             grid = merged_grid(*grid, ratio) if min(grid) >= ratio else (0, 0)
         if grid == tuple(merged):
             return tuple(ratios[first:])
+    left = -(-reference[0] // merged[0])
+    if prod(ratios) % left == 0 and merged_grid(*reference, left) == tuple(merged):
+        return (left,)
     raise ConfigError(
         "the two models' tokens do not belong together",
         given=f"a grid of {merged[0]} x {merged[1]} beside the reference's {reference[0]} x {reference[1]}",

@@ -34,7 +34,7 @@ def test_the_report_is_a_document_and_a_sheet_for_each_depth(report):
     document = json.loads((report / "price.json").read_text())
     assert {path.name for path in report.iterdir()} == {"price.json", "worst-at1_2.png"}
     (depth,) = document["depths"]
-    assert (depth["at"], depth["block"], document["samples"], document["tokens_per_tile"]) == ("1/2", 1, 3, 16)
+    assert (depth["at"], depth["blocks"], document["samples"], document["tokens_per_tile"]) == ("1/2", [1], 3, 16)
     assert 0 < depth["flops_ratio"] < 1 and 0 < depth["relative_error"] < 2 and depth["encode_ratio"] > 0
     assert len(depth["samples"]) == 3
     with Image.open(report / "worst-at1_2.png") as sheet:
@@ -65,6 +65,7 @@ def test_only_a_report_is_replaced(report, price_checkpoint, price_pictures, tmp
         (["--samples", "0"], "--samples must be a whole number of at least 1"),
         (["--tokens", "0"], "--tokens must be a whole number of at least 1"),
         (["--max-broken", "2"], "--max-broken is a share"),
+        (["--ratio", "5"], "compression.ratio is not supported"),
         (["--at", "2"], "depth 2 lies outside (0, 1]"),
         (["--images", "nowhere"], "there is no folder of pictures 'nowhere'"),
         (["--questions", "nowhere.json"], "nowhere.json"),

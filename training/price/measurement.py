@@ -16,6 +16,7 @@ from torch import Tensor
 
 from laco_export.conversation import render
 from laco_export.errors import NotFiniteError
+from laco_export.merge_path import MergePath
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor
 from laco_export.models.feature_targets import (
     pool_features,
@@ -79,7 +80,7 @@ class DepthPrice:
     """One row: a depth, or :data:`REFERENCE`.
 
     Attributes:
-        block: the merge stands after it; None for the reference.
+        path: the merges; None for the reference.
         tokens: that the language model sees of a tile.
         flops: of a tile's encode, multiply-adds twice (:mod:`laco_export.models.flops`).
         encode: time of a tile's encode in PyTorch, in turn with the others (:meth:`laco_export.timing.Series.to_dict`).
@@ -87,7 +88,7 @@ class DepthPrice:
     """
 
     at: str
-    block: int | None
+    path: MergePath | None
     tokens: int
     flops: int
     encode: Mapping
@@ -121,7 +122,7 @@ def measure_prices(
             subjects.merged.set_depth(at)
             advance(0, f"at {at}")
             after = answer(subjects.merged, subjects.merged_processor, sample, max_new_tokens)
-            by_depth[at].append(_compare(sample, before, after, subjects))
+            by_depth[at].append(_compare(sample, before, after, _targets(before, subjects, at)))
             advance(1)
     advance(0, "timing")
     pixels = _first_tile(subjects.reference_processor, samples[0]).to(device)
@@ -137,10 +138,10 @@ def measure_prices(
             times[REFERENCE].to_dict(),
         )
     ]
-    for at, block in subjects.depths.items():
-        flops = vision_flops(subjects.merged.config, block=block).total
+    for at, path in subjects.depths.items():
+        flops = vision_flops(subjects.merged.config, path=path).total
         encode = times[at].to_dict()
-        rows.append(DepthPrice(at, block, subjects.merged.tokens_per_image, flops, encode, by_depth[at]))
+        rows.append(DepthPrice(at, path, subjects.merged.tokens_per_image, flops, encode, by_depth[at]))
     return rows
 
 
@@ -154,7 +155,7 @@ def answer(
     model: LacoForConditionalGeneration, processor: LacoProcessor, sample: PriceSample, max_new_tokens: int
 ) -> SeenAnswer:
     """The model's greedy answer to one sample."""
-    prompt = render(sample.turns, add_generation_prompt=True)
+    prompt = render(sample.turns, add_generation_prompt=True, chat_format=processor.chat_format)
     inputs = processor(images=sample.pictures, text=prompt, return_tensors="pt").to(model.device)
     with _features_of(model) as seen:
         tokens = model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)[0].tolist()
@@ -176,10 +177,14 @@ def _features_of(model: LacoForConditionalGeneration) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-def _compare(sample: PriceSample, before: SeenAnswer, after: SeenAnswer, subjects: Subjects) -> SamplePrice:
-    reference, merged = subjects.reference.token_grid, subjects.merged.token_grid
-    ratios = pooling_ratios(reference, merged, [subjects.merged.config.compression_config.ratio])
-    targets = pool_features(before.features, reference, ratios)
+def _targets(before: SeenAnswer, subjects: Subjects, at: str) -> Tensor:
+    """What the merged model should give at a depth: ``[tiles, T, D]``."""
+    grid = subjects.reference.token_grid
+    ratios = pooling_ratios(grid, subjects.merged.token_grid, subjects.depths[at].ratios)
+    return pool_features(before.features, grid, ratios)
+
+
+def _compare(sample: PriceSample, before: SeenAnswer, after: SeenAnswer, targets: Tensor) -> SamplePrice:
     errors = tile_errors(after.features, targets)  # [tiles]
     if not errors.isfinite().all():
         raise NotFiniteError(f"the features of '{sample.name}' are inf or NaN", todo="check the checkpoint's weights")

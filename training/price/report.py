@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from laco_export.contact_sheet import SheetCell, draw_sheet
-from laco_export.depth import Depth
+from laco_export.merge_path import DepthPath
 from laco_export.models import LacoProcessor
 from laco_export.preprocessing import ImagePreprocessing
 
@@ -40,9 +40,9 @@ def price_table(rows: Sequence[DepthPrice], *, is_trained: bool):
     )
     table.add_column("depth", no_wrap=True)
     for heading in ("FLOPs", "time", "error", "cosine", "same answer", "same first token", "tokens kept"):
-        table.add_column(heading, justify="right", width=max(map(len, heading.split())))  # 80 columns hold the table
+        table.add_column(heading, justify="right", width=max(5, *map(len, heading.split())))  # 80 columns hold all
     for row in rows:
-        name = row.at if row.block is None else f"{row.at} (block {row.block})"
+        name = row.at if row.path is None else f"{row.at} ({_blocks(row)})"
         ratios = (f"{row.flops / reference.flops:.3f}", f"{_milliseconds(row) / _milliseconds(reference):.3f}")
         likeness = ("",) * len(_MEANS)
         if row.samples:
@@ -50,6 +50,11 @@ def price_table(rows: Sequence[DepthPrice], *, is_trained: bool):
             likeness = (f"{row.mean('relative_error'):.3f}", f"{row.mean('cosine'):.3f}", *shares)
         table.add_row(name, *ratios, *likeness)
     return table
+
+
+def _blocks(row: DepthPrice) -> str:
+    """``block 12``, or ``blocks 6+18``."""
+    return f"block{'s' * (len(row.path.blocks) > 1)} {'+'.join(map(str, row.path.blocks))}"
 
 
 def _milliseconds(row: DepthPrice) -> float:
@@ -74,7 +79,8 @@ def price_document(subjects: Subjects, samples: PriceSamples, rows: Sequence[Dep
 def _depth_entry(row: DepthPrice, reference: DepthPrice) -> dict:
     return {
         "at": row.at,
-        "block": row.block,
+        "blocks": list(row.path.blocks),
+        "ratios": list(row.path.ratios),
         "tokens_per_tile": row.tokens,
         "flops_ratio": row.flops / reference.flops,
         "encode_ratio": _milliseconds(row) / _milliseconds(reference),
@@ -86,7 +92,7 @@ def _depth_entry(row: DepthPrice, reference: DepthPrice) -> dict:
 
 def sheet_name(row: DepthPrice) -> str:
     """``worst-at1_2.png``."""
-    return f"worst-at{Depth.parse(row.at).slug}.png"
+    return f"worst-at{DepthPath.parse(row.at).slug}.png"
 
 
 def worst_sheet(row: DepthPrice, samples: PriceSamples, subjects: Subjects) -> Image.Image:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from laco_export.depth import Depth
 from laco_export.errors import ConfigError, UsageError
+from laco_export.merge_path import DepthPath, MergePath, Ratio
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
 from laco_export.models.feature_targets import pooling_ratios
 from laco_export.models.merging import fit_processor, merge_inside
@@ -25,7 +25,7 @@ class Subjects:
         reference: the model with compression off.
         merged: a model with a merge at each of :attr:`depths`.
         reference_processor, merged_processor: each one's own; they differ in how many tokens a picture takes.
-        depths: as asked for, each with its block.
+        depths: as asked for, each with the path of its merges.
         is_trained: whether the merges are a checkpoint's own, not fresh averages.
         sha256: of the checkpoints that they come from, by their role.
     """
@@ -34,7 +34,7 @@ class Subjects:
     reference_processor: LacoProcessor
     merged: LacoForConditionalGeneration
     merged_processor: LacoProcessor
-    depths: dict[str, int]
+    depths: dict[str, MergePath]
     is_trained: bool
     sha256: dict[str, str]
 
@@ -45,13 +45,16 @@ class Subjects:
         self.merged.to(device)
 
 
-def open_subjects(folder: Path, reference: Path | None, at: Sequence[str]) -> Subjects:
+def open_subjects(
+    folder: Path, reference: Path | None, at: Sequence[str], ratio: Ratio | Sequence[Ratio] | None = None
+) -> Subjects:
     """Load what is compared.
 
     Args:
         folder: a checkpoint with compression off, in which averaging merges are put, or one that carries merges.
         reference: for the latter, the checkpoint with compression off that it was made from.
         at: depths; empty takes :data:`DEFAULT_DEPTHS`, or all that the checkpoint carries.
+        ratio: of the merges that are put in; None takes 2.
 
     Raises:
         CheckpointError: a folder is no sound checkpoint.
@@ -65,17 +68,19 @@ def open_subjects(folder: Path, reference: Path | None, at: Sequence[str]) -> Su
             raise UsageError(
                 f"'{folder}' merges nothing: it is its own reference", todo="leave --reference out, or name both"
             )
-        merged = merge_inside(loaded.model, at or _different(DEFAULT_DEPTHS, loaded.model))
-        depths = dict(zip(merged.config.compression["depths"], merged.config.compression["blocks"], strict=True))
-        fitted = fit_processor(loaded.processor, merged)
+        merged = merge_inside(loaded.model, at or _different(DEFAULT_DEPTHS, loaded.model), ratio=ratio or 2)
+        put_in, fitted = merged.config.compression_config, fit_processor(loaded.processor, merged)
+        depths = dict(zip(put_in.depths, put_in.paths, strict=True))
         return Subjects(loaded.model, loaded.processor, merged, fitted, depths, False, {"checkpoint": loaded.sha256})
+    if ratio is not None:
+        raise UsageError(f"'{folder}' carries merges, whose ratio is settled", todo="leave --ratio out")
     if reference is None:
         raise UsageError(
             f"'{folder}' carries merges, and nothing says what its features were without them",
             given=f"depths {', '.join(merges.depths)}",
             todo="name the checkpoint that it was made from: --reference CKPT",
         )
-    depths = dict(merges.find(Depth.parse(depth)) for depth in at or merges.depths)
+    depths = dict(merges.find(depth) for depth in at or merges.depths)
     original = checkpoint.load(reference)
     _check_reference(reference, original)
     _check_alike(loaded, original)
@@ -85,7 +90,7 @@ def open_subjects(folder: Path, reference: Path | None, at: Sequence[str]) -> Su
 
 def _different(at: Sequence[str], model: LacoForConditionalGeneration) -> list[str]:
     """Without depths that stand behind the same block in a small encoder."""
-    by_block = {Depth.parse(depth).resolve(model.config.num_encoder_blocks): depth for depth in reversed(at)}
+    by_block = {DepthPath.parse(depth).resolve(model.config.num_encoder_blocks): depth for depth in reversed(at)}
     return [depth for depth in at if depth in by_block.values()]
 
 
@@ -101,8 +106,8 @@ def _check_reference(folder: Path, original: checkpoint.Checkpoint) -> None:
 def _check_alike(loaded: checkpoint.Checkpoint, original: checkpoint.Checkpoint) -> None:
     """Raise :class:`ConfigError` where features or answers of the two could not be compared."""
     merged, reference = loaded.model, original.model
-    ratio = merged.config.compression_config.ratio
-    pooling_ratios(reference.token_grid, merged.token_grid, [ratio])
+    for path in merged.config.compression_config.paths:
+        pooling_ratios(reference.token_grid, merged.token_grid, path.ratios)
     differences = {
         "the preprocessing": (c.processor.image_processor.preprocessing for c in (loaded, original)),
         "the tiling": (c.model.config.tiling for c in (loaded, original)),

@@ -65,6 +65,7 @@ def test_they_are_what_an_averaging_merge_gives(make_tiny_model):
         ((27, 27), (14, 14), (2,), (2,)),
         ((16, 16), (8, 8), (2, 2), (2,)),
         ((12, 12), (2, 2), (2, 3), (2, 3)),
+        ((16, 16), (8, 8), (4,), (2,)),
     ],
 )
 def test_which_merges_lie_between_two_grids(reference, merged, ratios, expected):

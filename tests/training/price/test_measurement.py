@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from laco_export.errors import NotFiniteError
+from laco_export.merge_path import MergePath
 from laco_export.models.feature_targets import pool_features
 from laco_export.models.flops import vision_flops
 from laco_training.price.measurement import REFERENCE, answer, measure_prices, steps_of
@@ -32,9 +33,18 @@ def rows(subjects, samples):
 
 
 def test_rows_are_the_reference_and_the_depths(rows, subjects):
-    assert [(row.at, row.block, row.tokens) for row in rows] == [(REFERENCE, None, 16), ("1", 4, 4), ("1/2", 2, 4)]
+    assert [(row.at, row.path and row.path.blocks, row.tokens) for row in rows] == [
+        (REFERENCE, None, 16),
+        ("1", (4,), 4),
+        ("1/2", (2,), 4),
+    ]
     assert rows[0].flops == vision_flops(subjects.reference.config).total
-    assert rows[2].flops == vision_flops(subjects.merged.config, block=2).total < rows[1].flops < rows[0].flops
+    assert (
+        rows[2].flops
+        == vision_flops(subjects.merged.config, path=MergePath((2,), (2,))).total
+        < rows[1].flops
+        < rows[0].flops
+    )
     assert all(row.encode["milliseconds"] > 0 for row in rows)
 
 
@@ -66,6 +76,27 @@ def test_answers_are_the_models_own(rows, subjects, samples):
     assert priced.same_answer == (before == expected)
     assert priced.same_first_token == (before[0] == expected[0])
     assert priced.tokens_kept == pytest.approx(alike / len(before))
+
+
+def test_a_path_of_merges_is_compared_with_the_means_of_means(whole_checkpoint, samples):
+    subjects = open_subjects(whole_checkpoint, None, ["1/4+3/4"])
+    reference, row = measure_prices(subjects, samples, max_new_tokens=1, advance=lambda *_: None)
+    assert row.tokens == 1 and row.flops < reference.flops
+    sample = samples[0]
+    pixels = subjects.reference_processor(images=sample.pictures, text="<image>", return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        target = subjects.reference.get_image_features(pixels).mean(1)
+        error = (subjects.merged.get_image_features(pixels)[:, 0] - target).norm() / target.norm()
+    assert row.samples[0].relative_error == pytest.approx(error.item(), rel=1e-4)
+
+
+def test_a_window_outside_leaves_as_many_tokens(make_tiny_model, make_tiny_checkpoint, samples, tmp_path):
+    """Behind the last block the folded projector differs from the window outside by what averaging loses."""
+    model = make_tiny_model("internvit", blocks=2, at="1", method=None, projector={"window": 2, "norm": True})
+    subjects = open_subjects(make_tiny_checkpoint(model, tmp_path / "window"), None, ["1"])
+    reference, row = measure_prices(subjects, samples, max_new_tokens=1, advance=lambda *_: None)
+    assert reference.tokens == row.tokens == 4
+    assert 0 < row.mean("relative_error") < 1
 
 
 def test_a_merge_that_costs_nothing(make_tiny_model, make_tiny_checkpoint, samples, tmp_path):

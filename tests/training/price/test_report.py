@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from laco_export.merge_path import MergePath
 from laco_export.preprocessing import load_image
 from laco_training.price.measurement import DepthPrice, SamplePrice
 from laco_training.price.report import error_map, price_table, sheet_name, shown_tile
@@ -33,7 +34,9 @@ def encode(milliseconds):
 def test_the_table_holds_ratios_and_shares():
     rows = [
         DepthPrice("off", None, 16, 1000, encode(8.0)),
-        DepthPrice("1/2", 2, 4, 620, encode(5.0), [sample("a", 0.2), sample("b", 0.4, same_answer=True)]),
+        DepthPrice(
+            "1/2", MergePath((2,), (2,)), 4, 620, encode(5.0), [sample("a", 0.2), sample("b", 0.4, same_answer=True)]
+        ),
     ]
     from rich.console import Console
 
@@ -67,6 +70,8 @@ def test_a_tile_is_shown_as_the_encoder_sees_it(whole_model, make_tiny_checkpoin
     assert np.abs(np.asarray(shown_tile(pixels[0], processor), int) - expected).max() <= 1
 
 
-@pytest.mark.parametrize(("at", "name"), [("1/2", "worst-at1_2.png"), ("block:3", "worst-atblock3.png")])
+@pytest.mark.parametrize(
+    ("at", "name"), [("1/2", "worst-at1_2.png"), ("block:3", "worst-atblock3.png"), ("1/4+3/4", "worst-at1_4+3_4.png")]
+)
 def test_names_of_sheets(at, name):
-    assert sheet_name(DepthPrice(at, 1, 4, 1, encode(1.0))) == name
+    assert sheet_name(DepthPrice(at, MergePath((1,), (2,)), 4, 1, encode(1.0))) == name

@@ -14,9 +14,13 @@ def merged_checkpoint(whole_model, make_tiny_checkpoint, tmp_path_factory):
     return make_tiny_checkpoint(model, tmp_path_factory.mktemp("price") / "merged")
 
 
+def blocks_of(subjects):
+    return {at: path.blocks for at, path in subjects.depths.items()}
+
+
 def test_a_checkpoint_without_merges_is_its_own_reference(whole_checkpoint):
     subjects = open_subjects(whole_checkpoint, None, ["1/2"])
-    assert subjects.depths == {"1/2": 2} and not subjects.is_trained
+    assert blocks_of(subjects) == {"1/2": (2,)} and not subjects.is_trained
     assert subjects.reference.tokens_per_image == 16 and subjects.merged.tokens_per_image == 4
     assert subjects.reference_processor.image_seq_length == 16 and subjects.merged_processor.image_seq_length == 4
     weight = "vision_model.encoder.vision_model.encoder.layers.0.mlp.fc1.weight"
@@ -24,22 +28,31 @@ def test_a_checkpoint_without_merges_is_its_own_reference(whole_checkpoint):
 
 
 def test_depths_by_default(whole_checkpoint, whole_model, make_tiny_checkpoint, merged_checkpoint, tmp_path):
-    assert open_subjects(whole_checkpoint, None, []).depths == {"1": 4, "1/2": 2, "1/4": 1}
-    assert open_subjects(merged_checkpoint, whole_checkpoint, []).depths == {"1/2": 2, "1": 4}
+    assert blocks_of(open_subjects(whole_checkpoint, None, [])) == {"1": (4,), "1/2": (2,), "1/4": (1,)}
+    assert blocks_of(open_subjects(merged_checkpoint, whole_checkpoint, [])) == {"1/2": (2,), "1": (4,)}
 
 
 def test_depths_of_a_small_encoder_are_different_blocks(make_tiny_model, make_tiny_checkpoint, tmp_path):
     model = make_tiny_model("siglip", blocks=2, at="1", method=None)
-    assert open_subjects(make_tiny_checkpoint(model, tmp_path / "two"), None, []).depths == {"1": 2, "1/2": 1}
+    subjects = open_subjects(make_tiny_checkpoint(model, tmp_path / "two"), None, [])
+    assert blocks_of(subjects) == {"1": (2,), "1/2": (1,)}
 
 
 def test_merges_of_its_own_beside_a_reference(merged_checkpoint, whole_checkpoint):
     subjects = open_subjects(merged_checkpoint, whole_checkpoint, ["1/2"])
-    assert subjects.is_trained and subjects.depths == {"1/2": 2}
+    assert subjects.is_trained and blocks_of(subjects) == {"1/2": (2,)}
     assert set(subjects.sha256) == {"checkpoint", "reference"}
 
 
+def test_paths_and_ratios(whole_checkpoint):
+    subjects = open_subjects(whole_checkpoint, None, ["1/4+3/4", "1/2"], ["2", "4"])
+    assert {at: path.ratios for at, path in subjects.depths.items()} == {"1/4+3/4": (2, 2), "1/2": (4,)}
+    assert subjects.merged.tokens_per_image == 1
+
+
 def test_what_cannot_be_compared(merged_checkpoint, whole_checkpoint, tiny_checkpoint):
+    with pytest.raises(UsageError, match="whose ratio is settled"):
+        open_subjects(merged_checkpoint, whole_checkpoint, [], 2)
     for folder, reference, at, error, message in (
         (merged_checkpoint, None, [], UsageError, "carries merges, and nothing says"),
         (whole_checkpoint, whole_checkpoint, [], UsageError, "merges nothing"),
