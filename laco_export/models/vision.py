@@ -99,10 +99,19 @@ class LacoVisionModel(nn.Module):
 
     def before_merge(self, pixel_values: Tensor, observe: BoundaryObserver | None = None) -> Tensor:
         """The encoder's part before the merge (all of it without one): ``[B, 3, H, W]`` -> ``[B, P+N, C]``."""
+        return self.until_merge(self.first_blocks(pixel_values, 0, observe), 0, observe)
+
+    def first_blocks(self, pixel_values: Tensor, count: int, observe: BoundaryObserver | None = None) -> Tensor:
+        """The embeddings and the first ``count`` blocks: ``[B, 3, H, W]`` -> ``[B, P+N, C]``."""
         hidden_states = self.spec.embed(self.encoder, pixel_values)  # [B, P+N, C]
         _tell(observe, "embeddings", hidden_states)
+        return self._run_blocks(hidden_states, 0, count, observe)
+
+    def until_merge(self, hidden_states: Tensor, first: int, observe: BoundaryObserver | None = None) -> Tensor:
+        """What lies between the first ``first`` blocks and the merge (the encoder's end without one), ``[B, P+N, C]``
+        both."""
         last = self.num_blocks if self.block is None else self.block
-        hidden_states = self._run_blocks(hidden_states, 0, last, observe)
+        hidden_states = self._run_blocks(hidden_states, first, last, observe)
         return self._normalise(hidden_states, observe) if self.block is None or self._merge_is_last else hidden_states
 
     def from_merge(self, hidden_states: Tensor, observe: BoundaryObserver | None = None) -> Tensor:
