@@ -20,6 +20,8 @@ as it comes. In reading order:
 - :mod:`.samples`: one sample as the model's inputs and labels;
 - :mod:`.dataset`: the samples of a stage by index;
 - :mod:`.sampler`: the order of a pass;
+- :mod:`.picture_sources`: pictures without conversations: folders, archives, parquet;
+- :mod:`.picture_dataset`: these as samples, cropped and flipped by chance;
 - :mod:`.stream`: parquet from afar, as it comes;
 - :mod:`.batches`: samples to a batch, padded or packed;
 - :mod:`.broken`: samples that cannot be used: named, counted, skipped;
