@@ -248,7 +248,7 @@ def _pictures_of(model: LacoForConditionalGeneration, batch: dict) -> tuple[list
     sizes = batch["image_sizes"].tolist() if "image_sizes" in batch else singles
     plans = layouts(
         sizes,
-        grid=model.vision_model.merged_grid,
+        grid=model.token_grid,
         tiling=model.config.tiling_config,
         video_pooling=model.config.video_pooling,
     )
