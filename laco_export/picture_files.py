@@ -40,9 +40,7 @@ def pictures_inside(folder: Path) -> list[Path]:
 
     Hidden ones are left out, and what hidden folders hold: a Mac's ``._cat.png`` beside ``cat.png`` is no picture.
     """
-    return sorted(
-        path for path in folder.rglob("*") if is_picture_name(path.relative_to(folder)) and path.is_file()
-    )
+    return sorted(path for path in folder.rglob("*") if is_picture_name(path.relative_to(folder)) and path.is_file())
 
 
 def is_picture_name(name: PurePath | str) -> bool:

@@ -7,6 +7,7 @@ Each sample is an entry with ``image``, as in LLaVA's JSON, so that what reads c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,13 @@ import numpy as np
 
 from laco_export.picture_files import PICTURE_SUFFIXES, is_picture_name, pictures_inside
 
+from .conversations import image_names
 from .errors import DataError, NoSamplesError
+from .json_files import JsonSource
 from .mixture import MixturePart, open_parts
-from .parquet_files import ParquetSource, parquet_files
+from .parquet_files import ParquetSource
 from .pictures import ARCHIVES, open_archive
+from .sources import parquet_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,6 +113,46 @@ def open_pictures(path: Path, *, seed: int = 0) -> tuple[list[MixturePart], Path
     if not path.exists():
         raise DataError(f"there are no pictures at '{path}'", allowed=kinds, todo="check the path")
     raise DataError(f"'{path}' is of no known kind", allowed=kinds)
+
+
+def hold_out(parts: Sequence[MixturePart], count: int, *, seed: int) -> tuple[list[MixturePart], list[MixturePart]]:
+    """The parts without some pictures, and these.
+
+    Where samples name their pictures (JSON), others of the same pictures are held out of the first with them; of
+    parquet's rows, each is taken for a picture of its own.
+
+    Args:
+        count: of samples to hold out; at most a tenth of all.
+        seed: by which they are drawn.
+
+    Raises:
+        DataError: fewer than ten samples.
+    """
+    ends = np.cumsum([len(part.rows) for part in parts])
+    count = min(count, int(ends[-1]) // 10)
+    if not count:
+        raise DataError(
+            "there are too few pictures to hold any out", given=f"{ends[-1]} pictures", allowed="at least ten"
+        )
+    chosen = np.zeros(ends[-1], bool)
+    chosen[np.random.default_rng((seed, count)).permutation(int(ends[-1]))[:count]] = True
+    masks = np.split(chosen, ends[:-1])
+    aside = [replace(part, rows=part.rows[mask]) for part, mask in zip(parts, masks, strict=True)]
+    taken = {name for part in aside for row in part.rows for name in _names(part, row)}
+    rest = []
+    for part, mask in zip(parts, masks, strict=True):
+        rows = part.rows[~mask]
+        if isinstance(part.source, JsonSource):
+            rows = rows[[taken.isdisjoint(_names(part, row)) for row in rows]]
+        rest.append(replace(part, rows=rows))
+    return rest, aside
+
+
+def _names(part: MixturePart, row: int) -> set[str]:
+    """The pictures of a sample by name, where naming them takes no reading of pictures."""
+    if not isinstance(part.source, JsonSource):
+        return set()
+    return {name for name in image_names(part.source[int(row)]) if isinstance(name, str)}
 
 
 def _folder(path: Path) -> NamedPictures | ParquetPictures:

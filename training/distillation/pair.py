@@ -30,7 +30,7 @@ from .pooling import pool_boundary, pool_windows
 if TYPE_CHECKING:
     from laco_export.models import LacoForConditionalGeneration
     from laco_export.models.projector import LacoProjector
-    from laco_export.models.vision import LacoVisionModel
+    from laco_export.models.vision import BoundaryObserver, LacoVisionModel
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,7 @@ class Distillation(nn.Module):
         """The student's pass at the depth that is set, compared with ``targets``."""
         boundaries: dict[str, Tensor] = {}
         observe = boundaries.__setitem__ if self.weights.blocks else None
-        merged = self.vision_model.until_merge(targets.shared, self.shared_blocks, observe)
-        merged = self.vision_model.from_merge(merged, observe)
-        features = self.projector(merged, self.vision_model.merged_grid)  # [B, T', D]
+        features = self.features(targets.shared, observe)
         expected = self.feature_targets(targets)
         values = {
             "relative_error": relative_errors(features, expected).mean(),
@@ -154,6 +152,12 @@ class Distillation(nn.Module):
             values["block_error"] = torch.stack(errors).mean()
             loss = loss + self.weights.blocks * values["block_error"]
         return {"loss": loss, **values}
+
+    def features(self, shared: Tensor, observe: BoundaryObserver | None = None) -> Tensor:
+        """The student's projected features ``[B, T', D]`` at the depth that is set, from ``Targets.shared``."""
+        vision = self.vision_model
+        merged = vision.from_merge(vision.until_merge(shared, self.shared_blocks, observe), observe)
+        return self.projector(merged, vision.merged_grid)
 
     def feature_targets(self, targets: Targets) -> Tensor:
         """The teacher's features ``[B, T', D]`` on the student's grid: its own where they are as many, else the means
@@ -219,7 +223,7 @@ class Distillation(nn.Module):
         memo: dict[int, object] = {id(teacher.vision_model.spec): teacher.vision_model.spec}
         shared = self._shared_tensors()
         for name, tensor in tensors_of(teacher.vision_model.encoder):
-            if name in shared and not torch.equal(tensor, shared[name]):
+            if name in shared and tensor is not shared[name] and not torch.equal(tensor, shared[name]):
                 raise ConfigError(
                     "teacher and student have different towers before the merge",
                     given=f"another {name}",
