@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from laco_export.errors import ConfigError
@@ -14,9 +14,34 @@ if TYPE_CHECKING:
     from laco_export.models import LacoForConditionalGeneration
 
 
-def merge_ratios(model: LacoForConditionalGeneration) -> tuple[int, ...]:
-    """r of each merge that the model's tokens pass at the depth that is set, in order."""
-    return (model.vision_model.compression.ratio,)
+def remaining_ratios(ratios: Sequence[int], window: int) -> tuple[int, ...]:
+    """The windows over a teacher's features that a student's merges still make one, where the teacher has made one of
+    ``window`` x ``window`` tokens by itself.
+
+    ::
+
+        merge 2, no window: 2       merge 2, window 2: none       merges 2 and 3, window 2: 3       merge 4, window 2: 2
+
+    Args:
+        ratios: r of each merge, in the order in which tokens pass them.
+
+    Raises:
+        ConfigError: the merges do not make up whole windows.
+    """
+    rest = []
+    for ratio in ratios:
+        if window % ratio == 0:
+            window //= ratio
+        elif ratio % window == 0:
+            rest.append(ratio // window)
+            window = 1
+        else:
+            raise ConfigError(
+                "the student's merges do not make up whole windows of the teacher's",
+                given=f"ratios {'+'.join(map(str, ratios))}, window {window}",
+                allowed="merges that begin with the teacher's window",
+            )
+    return tuple(rest)
 
 
 def check_pair(teacher: LacoForConditionalGeneration, student: LacoForConditionalGeneration) -> None:
@@ -48,9 +73,8 @@ def _facts(teacher, student) -> Iterator[tuple[str, object, object]]:
     yield "feature layers", *(config.feature_layer for config in configs)
     yield "widths of the language model", *(config.text_config.hidden_size for config in configs)
     grid = teacher.token_grid
-    if grid != student.token_grid:
-        for ratio in merge_ratios(student):
-            grid = merged_grid(*grid, ratio)
+    for ratio in remaining_ratios(student.vision_model.path.ratios, teacher.config.projector_window):
+        grid = merged_grid(*grid, ratio)
     yield "token grids, after the means of the teacher's windows", grid, student.token_grid
 
 

@@ -24,7 +24,7 @@ from laco_export.errors import ConfigError
 
 from ..parameter_groups import set_trainable
 from .losses import relative_errors, token_cosines
-from .matching import check_pair, merge_ratios
+from .matching import check_pair, remaining_ratios
 from .pooling import pool_boundary, pool_windows
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Distillation(nn.Module):
         object.__setattr__(self, "student", student)  # not registered: its language model would be moved and saved
         self.vision_model, self.projector = student.vision_model, student.projector
         self.weights = weights or LossWeights()
-        self.shared_blocks = min(student.vision_model.compression.blocks)
+        self.shared_blocks = min(path.blocks[0] for path in student.vision_model.compression.paths)
         student.requires_grad_(False)
         self._release(groups)
         self.teacher = self._separate(teacher)
@@ -162,9 +162,8 @@ class Distillation(nn.Module):
     def feature_targets(self, targets: Targets) -> Tensor:
         """The teacher's features ``[B, T', D]`` on the student's grid: its own where they are as many, else the means
         of the windows that the student's merges make one."""
-        if self.teacher.grid == self.student.token_grid:
-            return targets.features
-        return pool_windows(targets.features, self.teacher.grid, merge_ratios(self.student))
+        ratios = remaining_ratios(self.vision_model.path.ratios, self.teacher.projector.window)
+        return pool_windows(targets.features, self.teacher.grid, ratios)
 
     def hold_to_merge(self, alone: bool) -> None:
         """Let only the merges be trained from now on, or all that is trained."""
@@ -193,7 +192,7 @@ class Distillation(nn.Module):
 
     def _block_errors(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> list[Tensor]:
         """The mean relative error of each block and norm behind the first merge."""
-        vision, ratios = self.vision_model, merge_ratios(self.student)
+        vision, ratios = self.vision_model, self.vision_model.path.ratios
         passed, errors = 0, []
         for name, hidden_states in student.items():  # in the order in which they were computed
             passed += name.startswith("compressors.")

@@ -47,20 +47,19 @@ def feature_prices(
         context: of the precision that is computed in.
     """
     vision = distillation.vision_model
-    depths = dict(zip(vision.compression.depths, vision.compression.blocks, strict=True))
-    sums = {depth: torch.zeros(2, dtype=torch.float64) for depth in depths}
-    trains, depth_now = distillation.training, vision.block
+    paths = dict(zip(vision.compression.depths, vision.compression.paths, strict=True))
+    sums = {depth: torch.zeros(2, dtype=torch.float64) for depth in paths}
+    trains, path_now = distillation.training, vision.path
     device = next(distillation.parameters()).device
     distillation.eval()
     try:
         with context or nullcontext():
             for pixels in batches:
                 targets = distillation.targets(pixels.to(device))
-                for depth, block in depths.items():
-                    vision.block = block
+                for depth, vision.path in paths.items():
                     sums[depth] += _sums(distillation, targets)
     finally:
-        vision.block = depth_now
+        vision.path = path_now
         distillation.train(trains)
     pictures = sum(len(pixels) for pixels in batches)
     return {depth: FeaturePrice(pictures, *(values / pictures).tolist()) for depth, values in sums.items()}

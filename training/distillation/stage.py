@@ -137,7 +137,7 @@ def _make_trainer(
         broken=broken,
         data_collator=PictureCollator(),
     )
-    if len(pair.student.vision_model.compression.blocks) > 1:
+    if len(pair.student.vision_model.compression.paths) > 1:
         trainer.add_callback(DepthSampler(pair.student.vision_model, seed))
     return trainer
 
