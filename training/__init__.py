@@ -31,6 +31,7 @@ recipe to the checkpoint, in reading order:
 - :mod:`.counted_positions`: logits only where the loss counts;
 - :mod:`.processes`: the processes of a run;
 - :mod:`.evaluation`: greedy answers to held-out questions;
+- :mod:`.distillation`: the stage ``distil``, in which a model that merges inside learns its own earlier features;
 - :mod:`.loss_curves`: the losses as a picture;
 - :mod:`.fake_quant_stage`: ``laco-train --fake-quant``, a finished run fine-tuned under a calibrated bundle's numbers;
 - :mod:`.fake_quantization`: Linear layers that round as the bundle does;

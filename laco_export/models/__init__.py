@@ -16,11 +16,11 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.initialization`: a checkpoint from an encoder's and a language model's folder;
 - :mod:`.merging`: merges put inside a model that has none;
 - :mod:`.checkpoint`: saved, audited, loaded;
+- :mod:`.tower_weights`: its tower without its language model;
 - :mod:`.stated_pixels`: are pictures prepared as the encoder's folder states;
 - :mod:`.stated_config`: a published ``config.json`` as it was meant, whichever transformers wrote it;
 - :mod:`.weight_files`: the weight files of a folder;
 - :mod:`.checksums`: their SHA-256;
-- :mod:`.feature_targets`: what merged features should be, and how far they are from it;
 - :mod:`.flops`: what a picture costs by layer arithmetic.
 """
 

@@ -18,16 +18,12 @@ from laco_export.conversation import render
 from laco_export.errors import NotFiniteError
 from laco_export.merge_path import MergePath
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor
-from laco_export.models.feature_targets import (
-    pool_features,
-    pooling_ratios,
-    tile_errors,
-    token_cosines,
-    token_errors,
-)
 from laco_export.models.flops import vision_flops
 from laco_export.timing import Series, interleave
 
+from ..distillation.losses import relative_errors, token_cosines
+from ..distillation.matching import remaining_ratios
+from ..distillation.pooling import pool_windows
 from .samples import PriceSample, PriceSamples
 from .subjects import Subjects
 
@@ -50,7 +46,7 @@ class SamplePrice:
     """One sample at one depth.
 
     Attributes:
-        relative_error: ``‖features − targets‖ / ‖targets‖`` over the sample's tiles: root mean square.
+        relative_error: ``‖features − targets‖² / ‖targets‖²``, mean over the sample's tiles.
         cosine: mean over its tokens.
         before, after: the answers with compression off and at this depth.
         tokens_kept: the share of the answer's tokens before the first that differs.
@@ -179,20 +175,20 @@ def _features_of(model: LacoForConditionalGeneration) -> Iterator[list[Tensor]]:
 
 def _targets(before: SeenAnswer, subjects: Subjects, at: str) -> Tensor:
     """What the merged model should give at a depth: ``[tiles, T, D]``."""
-    grid = subjects.reference.token_grid
-    ratios = pooling_ratios(grid, subjects.merged.token_grid, subjects.depths[at].ratios)
-    return pool_features(before.features, grid, ratios)
+    reference = subjects.reference
+    ratios = remaining_ratios(subjects.depths[at].ratios, reference.config.projector_window)
+    return pool_windows(before.features, reference.token_grid, ratios)
 
 
 def _compare(sample: PriceSample, before: SeenAnswer, after: SeenAnswer, targets: Tensor) -> SamplePrice:
-    errors = tile_errors(after.features, targets)  # [tiles]
+    errors = relative_errors(after.features, targets)  # [tiles]
     if not errors.isfinite().all():
         raise NotFiniteError(f"the features of '{sample.name}' are inf or NaN", todo="check the checkpoint's weights")
     worst = int(errors.argmax())
     return SamplePrice(
         name=sample.name,
         question=sample.question,
-        relative_error=errors.square().mean().sqrt().item(),
+        relative_error=errors.mean().item(),
         cosine=token_cosines(after.features, targets).mean().item(),
         before=before.text,
         after=after.text,
@@ -202,6 +198,13 @@ def _compare(sample: PriceSample, before: SeenAnswer, after: SeenAnswer, targets
         worst_tile=worst,
         token_errors=token_errors(after.features, targets)[worst].tolist(),
     )
+
+
+def token_errors(features: Tensor, targets: Tensor) -> Tensor:
+    """Where a tile's error lies: each token's ``‖features − targets‖²`` over the mean of the tile's ``‖targets‖²``, so
+    that their mean is the tile's relative error: ``[B, T, D]`` twice -> ``[B, T]``."""
+    squares = targets.pow(2).sum(-1).mean(1, keepdim=True)
+    return (features - targets).pow(2).sum(-1) / squares
 
 
 def _common(before: Sequence[int], after: Sequence[int]) -> int:

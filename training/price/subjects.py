@@ -11,8 +11,9 @@ import torch
 from laco_export.errors import ConfigError, UsageError
 from laco_export.merge_path import DepthPath, MergePath, Ratio
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
-from laco_export.models.feature_targets import pooling_ratios
 from laco_export.models.merging import fit_processor, merge_inside
+
+from ..distillation.matching import check_pair
 
 DEFAULT_DEPTHS = ("1", "1/2", "1/4")
 """Tried where a checkpoint merges nothing yet."""
@@ -105,13 +106,10 @@ def _check_reference(folder: Path, original: checkpoint.Checkpoint) -> None:
 
 def _check_alike(loaded: checkpoint.Checkpoint, original: checkpoint.Checkpoint) -> None:
     """Raise :class:`ConfigError` where features or answers of the two could not be compared."""
-    merged, reference = loaded.model, original.model
-    for path in merged.config.compression_config.paths:
-        pooling_ratios(reference.token_grid, merged.token_grid, path.ratios)
+    check_pair(original.model, loaded.model)
     differences = {
         "the preprocessing": (c.processor.image_processor.preprocessing for c in (loaded, original)),
         "the tiling": (c.model.config.tiling for c in (loaded, original)),
-        "the language model's width": (c.model.config.text_config.hidden_size for c in (loaded, original)),
         "the vocabulary": (c.processor.tokenizer.get_vocab() for c in (loaded, original)),
     }
     for name, (ours, theirs) in differences.items():

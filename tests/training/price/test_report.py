@@ -53,10 +53,10 @@ def test_the_table_holds_ratios_and_shares():
 
 def test_a_map_is_red_where_the_error_is():
     tile = Image.new("RGB", (4, 4), "white")
-    drawn = np.asarray(error_map(tile, np.array([0.0, 0.0, 0.0, 1.0]), (2, 2)), int)
+    drawn = np.asarray(error_map(tile, np.array([0.0, 0.0, 1.0, 0.0]), (2, 2)), int)
     redness = drawn[..., 0] - drawn[..., 1:].mean(-1)
-    assert (redness[2:, 2:] > 100).all()
-    redness[2:, 2:] = 0
+    assert (redness[2:, :2] > 100).all()
+    redness[2:, :2] = 0
     assert (redness == 0).all()
 
 

@@ -1,5 +1,8 @@
 """Which models are compared, and which cannot be."""
 
+import json
+import shutil
+
 import pytest
 
 from laco_export.errors import ConfigError, DepthError, UsageError
@@ -50,6 +53,14 @@ def test_paths_and_ratios(whole_checkpoint):
     assert subjects.merged.tokens_per_image == 1
 
 
+def test_a_reference_that_sees_other_pictures(merged_checkpoint, whole_checkpoint, tmp_path):
+    folder = shutil.copytree(whole_checkpoint, tmp_path / "other")
+    stated = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps({**stated, "image_mean": [0.1, 0.2, 0.3]}))
+    with pytest.raises(ConfigError, match="the preprocessing differs"):
+        open_subjects(merged_checkpoint, folder, [])
+
+
 def test_what_cannot_be_compared(merged_checkpoint, whole_checkpoint, tiny_checkpoint):
     with pytest.raises(UsageError, match="whose ratio is settled"):
         open_subjects(merged_checkpoint, whole_checkpoint, [], 2)
@@ -60,7 +71,7 @@ def test_what_cannot_be_compared(merged_checkpoint, whole_checkpoint, tiny_check
         (merged_checkpoint, whole_checkpoint, ["1/4"], DepthError, "was not trained with a merge at depth 1/4"),
         (whole_checkpoint, None, ["block:9"], DepthError, "beyond the encoder's last block"),
         (whole_checkpoint, None, ["1/2", "block:2"], ConfigError, "resolve to the same block"),
-        (tiny_checkpoint, whole_checkpoint, [], ConfigError, "the preprocessing differs"),
+        (tiny_checkpoint, whole_checkpoint, [], ConfigError, "different towers"),
     ):
         with pytest.raises(error, match=message):
             open_subjects(folder, reference, at)
