@@ -25,8 +25,9 @@ encoders: laco_aimv2_qwen2.5_0.5b, laco_siglip_qwen2.5_0.5b, laco_internvit_qwen
 
 Several processes: torchrun --nproc-per-node 8 -m laco_training --recipe … (or accelerate launch; see docs/training.md).
 
-"laco-train init" starts a checkpoint from an encoder folder and a language-model folder, "laco-train look" measures
-what a picture is worth to a checkpoint; see laco-train init --help and laco-train look --help.
+"laco-train init" starts a checkpoint from an encoder folder and a language-model folder, "laco-train distil" puts a
+merge inside a model that has none and heals it on pictures alone, "laco-train look" measures what a picture is worth to
+a checkpoint; each has a --help of its own.
 """
 
 
@@ -43,7 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="override a key of the recipe, such as compression.at=1/4; may be given several times",
     )
-    parser.add_argument("--stage", metavar="1|1.5|2-si|2-ov", help="run this stage alone, on what --output holds")
+    parser.add_argument(
+        "--stage", metavar="distil|1|1.5|2-si|2-ov", help="run this stage alone, on what --output holds"
+    )
     parser.add_argument(
         "--output", type=path_argument, metavar="DIR", help="folder of the run (default: ./<recipe>-run)"
     )
@@ -75,6 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .look_command import main as look
 
         return look(words[1:])
+    if words[:1] == ["distil"]:
+        from .distil_command import main as distil
+
+        return distil(words[1:])
     arguments = build_parser().parse_args(words)
     return run_command(lambda: _run(arguments), debug=arguments.debug)
 
