@@ -15,9 +15,11 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..conversation import CHAT_TEMPLATE, IMAGE_MARK, IMAGE_TOKEN, VIDEO_MARK, expand_image_tokens
 from ..errors import ConfigError, UsageError
+from ..layout_rules import DEFAULT_TOKEN_LAYOUT, layout_rules
 from ..preprocessing import ImagePreprocessing
 from ..scaled_decoding import full_size
-from ..tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, TokenLayout, layouts, sample_frames
+from ..tiling import Tiling, sample_frames
+from ..token_layouts import TokenLayout, layouts, prepare_tiles
 
 
 class LacoImageProcessor(BaseImageProcessor):
@@ -60,8 +62,9 @@ class PlacedPrompt(NamedTuple):
 class LacoProcessor(ProcessorMixin):
     """Tokenizer and image processor together; each ``<image>`` of the text becomes that picture's image tokens.
 
-    A prompt with one picture has it tiled where ``tiling`` is set; of several pictures each is one tile, and so is each
-    frame of a video (LLaVA-OneVision's budgets). A ``<video>`` mark stands for the frames of one video.
+    A prompt with one picture has it tiled where ``tiling`` is set; of several pictures each is one tile (each is tiled
+    where the ``token_layout`` says so), and so is each frame of a video (LLaVA-OneVision's budgets). A ``<video>`` mark
+    stands for the frames of one video.
 
     Args:
         image_seq_length: visual embeddings of one tile, as ``model.tokens_per_image``.
@@ -69,6 +72,7 @@ class LacoProcessor(ProcessorMixin):
         tiling: fields of :class:`~laco_export.tiling.Tiling`, or None.
         video_pooling: as in the model's configuration.
         max_frames: frames taken of a video, uniformly.
+        token_layout: as in the model's configuration; stored where it is not ``laco``.
     """
 
     attributes = ["image_processor", "tokenizer"]
@@ -85,6 +89,7 @@ class LacoProcessor(ProcessorMixin):
         tiling=None,
         video_pooling: int = 1,
         max_frames: int = 32,
+        token_layout: str = DEFAULT_TOKEN_LAYOUT,
         **kwargs,
     ):
         self.image_seq_length = image_seq_length
@@ -94,6 +99,7 @@ class LacoProcessor(ProcessorMixin):
         self.tiling = dict(tiling) if tiling else None
         self.video_pooling = video_pooling
         self.max_frames = max_frames
+        self.token_layout = token_layout
         self.image_token = IMAGE_TOKEN
         self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         ids = tokenizer(IMAGE_TOKEN, add_special_tokens=False)["input_ids"]
@@ -119,6 +125,7 @@ class LacoProcessor(ProcessorMixin):
             token_grid=model.vision_model.merged_grid,
             tiling=config.tiling,
             video_pooling=config.video_pooling,
+            token_layout=config.token_layout,
         )
 
     def __call__(
@@ -204,8 +211,8 @@ class LacoProcessor(ProcessorMixin):
             UsageError: the pieces mark another number of pictures or videos than are given.
         """
         check_marks(pieces, len(images), len(videos))
-        marks = [sum(piece.count(mark) for piece in pieces) for mark in (IMAGE_MARK, VIDEO_MARK)]
-        alone = tiled and bool(self.tiling) and marks == [1, 0]
+        rules, tiles = layout_rules(self.token_layout), tiled and bool(self.tiling)
+        alone = len(images) == 1 and not len(videos)
         next_image, next_video = iter(images), iter(videos)
         placed, pictures = [], []
         for piece in pieces:
@@ -214,11 +221,11 @@ class LacoProcessor(ProcessorMixin):
                 if part == IMAGE_MARK:
                     picture = next(next_image)
                     width, height = full_size(picture)
-                    pictures.append((picture, (height, width) if alone else SINGLE_TILE))
+                    pictures.append((picture, rules.picture_size(height, width, alone=alone, tiles=tiles)))
                 elif part == VIDEO_MARK:
                     frames = next(next_video)
                     taken = sample_frames(len(frames), max_frames or self.max_frames)
-                    pictures += [(frames[index], VIDEO_FRAME) for index in taken]
+                    pictures += zip((frames[index] for index in taken), rules.frame_sizes(len(taken)))
                     parts[place] = IMAGE_MARK * len(taken)
             placed.append("".join(parts))
         return PlacedPrompt(placed, pictures, [len(plan) for plan in self.token_layouts(s for _, s in pictures)])
@@ -226,14 +233,19 @@ class LacoProcessor(ProcessorMixin):
     def token_layouts(self, image_sizes: Iterable[tuple[int, int]]) -> list[TokenLayout]:
         """Each picture's token layout; its length is the number of its image tokens."""
         tiling = Tiling.from_mapping(self.tiling) if self.tiling else None
-        return layouts(list(image_sizes), grid=tuple(self.token_grid), tiling=tiling, video_pooling=self.video_pooling)
+        return layouts(
+            list(image_sizes),
+            grid=tuple(self.token_grid),
+            tiling=tiling,
+            video_pooling=self.video_pooling,
+            token_layout=self.token_layout,
+        )
 
     def tiles(self, picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
         """A placed picture's tiles: float32 ``[tiles, 3, H, W]``."""
         preprocessing, picture = self.image_processor.preprocessing, picture.convert("RGB")
-        if size in (SINGLE_TILE, VIDEO_FRAME):
-            return preprocessing(picture)[None]  # [1, 3, H, W]
-        return Tiling.from_mapping(self.tiling).split(picture, preprocessing)  # [tiles, 3, H, W]
+        tiling = Tiling.from_mapping(self.tiling) if self.tiling else None
+        return prepare_tiles(picture, size, preprocessing, tiling, self.token_layout)  # [tiles, 3, H, W]
 
     def _check_length(self, input_ids) -> None:
         longest, limit = max((len(ids) for ids in input_ids), default=0), self.tokenizer.model_max_length

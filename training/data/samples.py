@@ -143,7 +143,7 @@ class SampleEncoder:
     @property
     def _tokens_of_a_picture(self) -> tuple[int, int, int]:
         """Tokens of a picture that stands alone, of one among several, and of a frame."""
-        from laco_export.tiling import SINGLE_TILE, VIDEO_FRAME
+        from laco_export.layout_rules import SINGLE_TILE, VIDEO_FRAME
 
         side = 2 * self.processor.tiling["tile"] if self.processor.tiling else 0
         alone = (side, side) if side and self.tiled and not self.plain else SINGLE_TILE

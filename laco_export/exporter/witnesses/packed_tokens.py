@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, layouts, pack_tokens
+from ...layout_rules import SINGLE_TILE, VIDEO_FRAME
+from ...tiling import Tiling
+from ...token_layouts import layouts, pack_tokens
 from .independent_check import IndependentCheck, compare_cases
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ...conversation import question_turn, render
-from ...tiling import SINGLE_TILE
+from ...layout_rules import SINGLE_TILE
 from .independent_check import IndependentCheck, compare_cases
 from .packed_tokens import ImageSize, mosaic, numbered_features
 
