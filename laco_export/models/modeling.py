@@ -14,7 +14,7 @@ from ..depth import Depth
 from ..errors import ConfigError
 from ..layout_rules import SINGLE_TILE, ImageSize
 from ..tiling import Tiling
-from ..token_layouts import TokenLayout, layouts
+from ..token_layouts import TokenLayout, check_token_layout, layouts
 from . import checksums
 from .configuration import CompressionConfig, LacoConfig
 from .vision import LacoVisionModel
@@ -115,7 +115,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             untrained=[
                 *(["compressors"] if method else []),
                 "projector",
-                *(["image_newline"] if tiling else []),
+                *(["image_newline"] if tiling and Tiling.from_mapping(tiling).has_newline else []),
             ],
         )
         with torch.device("meta"):  # nothing of the given parts' size is allocated twice
@@ -155,7 +155,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Args:
             tiling: fields of :class:`~laco_export.tiling.Tiling`; ``tile`` is the encoder's input.
         """
-        Tiling.from_mapping(tiling)
+        check_token_layout(self.config.token_layout, Tiling.from_mapping(tiling))
         self.config.tiling = dict(tiling)
         if self.image_newline is None and self.config.has_newline:
             self.image_newline = nn.Parameter(_newline(self.config).to(self.projector.linear_2.weight))
