@@ -73,7 +73,7 @@ def make_batch(model, stage: str) -> dict[str, torch.Tensor]:
     first = stage == "stage-1"
     rows, before, counted = (STAGE_1_BATCH, 1, CAPTION) if first else (1, QUESTION, ANSWER)
     sizes = [SINGLE_TILE if first else PICTURE] * rows
-    plans = layouts(sizes, grid=model.vision_model.merged_grid, tiling=model.config.tiling_config)
+    plans = layouts(sizes, grid=model.token_grid, tiling=model.config.tiling_config)
     visual = len(plans[0])
     generator = torch.Generator().manual_seed(0)
     text = torch.randint(1000, 100_000, (rows, before + counted), generator=generator)

@@ -26,7 +26,8 @@ def add_padding_picture(batch: dict, config) -> dict:
     """
     vision, compression = config.vision_config, config.compression_config
     spec = encoder_spec(vision.model_type)
-    height, width = merged_grid(*spec.grid(vision), compression.ratio if compression.method else 1)
+    merged = merged_grid(*spec.grid(vision), compression.ratio if compression.method else 1)
+    height, width = merged_grid(*merged, config.projector_window)
     tokens, rows = height * width, len(batch["input_ids"])
     padding = (0, tokens)
     ids = F.pad(batch["input_ids"], padding, value=config.text_config.pad_token_id or 0)  # [B, T + tokens]

@@ -138,7 +138,7 @@ def _vision_entry(model: LacoForConditionalGeneration, written: Vision) -> Visio
     """The graphs' record with what an engine needs to place a picture's tokens, and the FLOPs."""
     return replace(
         written,
-        token_grid=model.vision_model.merged_grid,
+        token_grid=model.token_grid,
         tiling=model.config.tiling,
         token_layout=model.config.token_layout,
         image_newline=None if model.image_newline is None else _NEWLINE_NAME,

@@ -31,7 +31,7 @@ class VisionTower(nn.Module):
         seen: dict[str, Tensor] = {}
         observe = lambda name, tensor: seen.setdefault(f"vision_model.{name}", tensor)
         with self._observed_residual(observe):
-            features = self.projector(self.vision_model(pixel_values, observe))
+            features = self.projector(self.vision_model(pixel_values, observe), self.vision_model.merged_grid)
         return (features, *(seen[name] for name in self.boundary_names))
 
     def _boundaries(self) -> Iterator[str]:

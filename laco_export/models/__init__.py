@@ -7,12 +7,14 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.vision`: the encoder that merges its tokens after a block;
 - :mod:`.encoders`: which encoders, and where their parts are;
 - :mod:`.compressors`: the merges;
+- :mod:`.projector`: from the encoder's width to the language model's;
 - :mod:`.modeling`: encoder, projector and language model as one;
 - :mod:`.processing`: pictures, videos and text to the model's inputs;
 - :mod:`.language_models`: a language model's folder, read and made ready;
 - :mod:`.exportable`: which of them can be exported;
 - :mod:`.vocabulary`: its tokenizer made ready for pictures, and the rows for it;
 - :mod:`.initialization`: a checkpoint from an encoder's and a language model's folder;
+- :mod:`.merging`: merges put inside a model that has none;
 - :mod:`.checkpoint`: saved, audited, loaded;
 - :mod:`.stated_pixels`: are pictures prepared as the encoder's folder states;
 - :mod:`.stated_config`: a published ``config.json`` as it was meant, whichever transformers wrote it;

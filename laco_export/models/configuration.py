@@ -113,6 +113,10 @@ class LacoConfig(PretrainedConfig):
         compression: fields of :class:`CompressionConfig`.
         image_token_id: the token that stands for one visual embedding (``<|image_pad|>``, 151655 in Qwen2.5).
         projector_hidden_size: width of the projector's hidden layer; None takes the language model's.
+        projector_act: the projector's activation, of :data:`~.encoders.specification.ACTIVATIONS`.
+        projector_norm: a LayerNorm stands before the projector's first layer (InternVL).
+        projector_window: r: the projector reads r×r of the encoder's tokens side by side (InternVL's pixel-shuffle
+            outside the encoder); 1 for token by token.
         feature_layer: which block's output the features are: None takes the last and the encoder's final norm; -2 drops
             the last block and the norm (LLaVA-OneVision's SigLIP), as indices of transformers' ``hidden_states``.
         tiling: fields of :class:`~laco_export.tiling.Tiling` where pictures are tiled, else None.
@@ -132,6 +136,9 @@ class LacoConfig(PretrainedConfig):
         compression: CompressionConfig | Mapping | None = None,
         image_token_id: int = 151655,
         projector_hidden_size: int | None = None,
+        projector_act: str = "gelu",
+        projector_norm: bool = False,
+        projector_window: int = 1,
         feature_layer: int | None = None,
         tiling: Mapping | None = None,
         video_pooling: int = 1,
@@ -145,6 +152,9 @@ class LacoConfig(PretrainedConfig):
         self.text_config = _sub_config(text_config, "text_config", "qwen2")
         self.image_token_id = image_token_id
         self.projector_hidden_size = projector_hidden_size
+        self.projector_act = projector_act
+        self.projector_norm = projector_norm
+        self.projector_window = projector_window
         self.feature_layer = feature_layer
         self.tiling = dict(tiling) if tiling else None
         self.video_pooling = video_pooling
@@ -156,8 +166,8 @@ class LacoConfig(PretrainedConfig):
         spec = encoder_spec(self.vision_config.model_type)
         spec.check(self.vision_config)
         compression = compression.resolved(self.num_encoder_blocks)
-        if compression.method is not None:
-            merged_grid(*spec.grid(self.vision_config), compression.ratio)  # raises where no window fits
+        grid = merged_grid(*spec.grid(self.vision_config), compression.ratio if compression.method else 1)
+        self._check_projector(grid)
         self.compression = asdict(compression)
         if self.tiling_config and spec.image_size(self.vision_config) != (self.tiling_config.tile,) * 2:
             raise ConfigError(
@@ -169,6 +179,19 @@ class LacoConfig(PretrainedConfig):
             check_whole("projector_hidden_size", projector_hidden_size)
         kwargs["tie_word_embeddings"] = getattr(self.text_config, "tie_word_embeddings", False)
         super().__init__(**kwargs)
+
+    def _check_projector(self, grid: tuple[int, int]) -> None:
+        from .encoders.specification import ACTIVATIONS
+
+        if self.projector_act not in ACTIVATIONS:
+            raise ConfigError("projector_act is unknown", given=self.projector_act, allowed=", ".join(ACTIVATIONS))
+        check_whole("projector_window", self.projector_window)
+        if any(side % self.projector_window for side in grid):
+            raise ConfigError(
+                "the projector's windows do not cover the token grid",
+                given=f"projector_window {self.projector_window}, grid {grid[0]} x {grid[1]}",
+                allowed="sides that are multiples of projector_window",
+            )
 
     @property
     def num_encoder_blocks(self) -> int:

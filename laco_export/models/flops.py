@@ -53,7 +53,8 @@ def vision_flops(config: LacoConfig, *, block: int | None = None) -> VisionFlops
     blocks += (config.num_encoder_blocks - block) * block_flops(config, prefix + after)
     text = config.text_config.hidden_size
     projector_hidden = config.projector_hidden_size or text
-    projector = 2 * after * (channels * projector_hidden + projector_hidden * text)
+    window = config.projector_window**2
+    projector = 2 * (after // window) * (window * channels * projector_hidden + projector_hidden * text)
     return VisionFlops(embeddings, blocks, compressor, projector)
 
 

@@ -14,25 +14,12 @@ from ..depth import Depth
 from ..errors import ConfigError
 from ..layout_rules import SINGLE_TILE, ImageSize
 from ..tiling import Tiling
+from ..token_grid import merged_grid
 from ..token_layouts import TokenLayout, check_token_layout, layouts
 from . import checksums
 from .configuration import CompressionConfig, LacoConfig
+from .projector import LacoProjector
 from .vision import LacoVisionModel
-
-
-class LacoProjector(nn.Module):
-    """LLaVA-OneVision's projector: Linear(C → D), GELU, Linear(D → D)."""
-
-    def __init__(self, config: LacoConfig):
-        super().__init__()
-        hidden_size = config.projector_hidden_size or config.text_config.hidden_size
-        self.linear_1 = nn.Linear(config.vision_config.hidden_size, hidden_size)
-        self.act = nn.GELU()
-        self.linear_2 = nn.Linear(hidden_size, config.text_config.hidden_size)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """``[…, C]`` -> ``[…, D]``."""
-        return self.linear_2(self.act(self.linear_1(features)))
 
 
 def _newline(config: LacoConfig) -> Tensor:
@@ -87,6 +74,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         feature_layer: int | None = None,
         tiling: Mapping | None = None,
         video_pooling: int = 1,
+        projector: Mapping | None = None,
         **compression,
     ) -> LacoForConditionalGeneration:
         """Start a model from a pretrained encoder and a pretrained language model.
@@ -101,6 +89,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             at: the depth of the merge; several give an elastic checkpoint with a compressor for each.
             method: a compressor's name, or None to keep all tokens.
             feature_layer, tiling, video_pooling: see :class:`LacoConfig`.
+            projector: its ``projector_…`` fields, without those words: ``norm``, ``act``, ``window``, ``hidden_size``.
             compression: further fields of :class:`CompressionConfig`.
         """
         depths = () if method is None else (at,) if isinstance(at, str) else tuple(at)
@@ -112,17 +101,32 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             feature_layer=feature_layer,
             tiling=tiling,
             video_pooling=video_pooling,
+            **{f"projector_{name}": value for name, value in (projector or {}).items()},
             untrained=[
                 *(["compressors"] if method else []),
                 "projector",
                 *(["image_newline"] if tiling and Tiling.from_mapping(tiling).has_newline else []),
             ],
         )
+        vision_model, projector = LacoVisionModel(config, encoder=encoder), LacoProjector(config)
+        newline = nn.Parameter(_newline(config)) if config.has_newline else None
+        return cls.assembled(config, vision_model, projector, newline, language_model)
+
+    @classmethod
+    def assembled(
+        cls,
+        config: LacoConfig,
+        vision_model: LacoVisionModel,
+        projector: LacoProjector,
+        image_newline: nn.Parameter | None,
+        language_model: PreTrainedModel,
+    ) -> LacoForConditionalGeneration:
+        """The model of parts that were built for ``config``, none of them copied."""
         with torch.device("meta"):  # nothing of the given parts' size is allocated twice
             model = cls(config)
-        model.vision_model = LacoVisionModel(config, encoder=encoder)
-        model.projector = LacoProjector(config)
-        model.image_newline = nn.Parameter(_newline(config)) if config.tiling else None
+        model.vision_model = vision_model
+        model.projector = projector
+        model.image_newline = image_newline
         model.language_model = language_model
         model.generation_config = language_model.generation_config
         return model
@@ -168,8 +172,13 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
     @property
     def tokens_per_image(self) -> int:
         """Visual embeddings of one tile."""
-        height, width = self.vision_model.merged_grid
+        height, width = self.token_grid
         return height * width
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """A tile's visual embeddings as rows and columns: what the merge and the projector's window leave."""
+        return merged_grid(*self.vision_model.merged_grid, self.config.projector_window)
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
         """Tiles ``[tiles, 3, H, W]`` to visual embeddings ``[tiles, tokens, D]``; an untiled picture is one tile.
@@ -186,7 +195,8 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 allowed=f"[tiles, {', '.join(map(str, shape))}]: vision_config.num_channels and image_size",
                 todo="prepare the pictures with this checkpoint's processor",
             )
-        return self.projector(self.vision_model(pixel_values.to(self.projector.linear_1.weight.dtype)))
+        hidden_states = self.vision_model(pixel_values.to(self.projector.linear_1.weight.dtype))
+        return self.projector(hidden_states, self.vision_model.merged_grid)
 
     def pack_image_features(self, features: Tensor, image_sizes: Tensor) -> list[Tensor]:
         """The tiles' embeddings as each picture's tokens in the prompt (see :mod:`laco_export.tiling`).
@@ -260,7 +270,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Each picture's token layout, from its ``image_sizes`` entry (:mod:`laco_export.layout_rules`)."""
         return layouts(
             image_sizes,
-            grid=self.vision_model.merged_grid,
+            grid=self.token_grid,
             tiling=self.config.tiling_config,
             video_pooling=self.config.video_pooling,
             token_layout=self.config.token_layout,

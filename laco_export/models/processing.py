@@ -122,7 +122,7 @@ class LacoProcessor(ProcessorMixin):
             LacoImageProcessor(**preprocessing.to_dict()),
             tokenizer,
             image_seq_length=model.tokens_per_image,
-            token_grid=model.vision_model.merged_grid,
+            token_grid=model.token_grid,
             tiling=config.tiling,
             video_pooling=config.video_pooling,
             token_layout=config.token_layout,

@@ -35,7 +35,7 @@ def check_packed_tokens(model: LacoForConditionalGeneration) -> list[Independent
     """
     import torch
 
-    config, grid = model.config, model.vision_model.merged_grid
+    config, grid = model.config, model.token_grid
     tiling, pooling = config.tiling_config, config.video_pooling
     sizes = sizes_to_pack(tiling)
     features, newline = numbered_features(model, sizes), None

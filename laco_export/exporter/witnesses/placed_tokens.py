@@ -70,7 +70,7 @@ def _prompts(model: LacoForConditionalGeneration) -> Iterator[tuple[str, list[Im
 def _packed(model: LacoForConditionalGeneration, features: np.ndarray, size: ImageSize) -> np.ndarray:
     newline = None if model.image_newline is None else model.image_newline.detach().float().numpy()
     config = model.config
-    return mosaic(features, size, model.vision_model.merged_grid, config.tiling_config, newline, config.video_pooling)
+    return mosaic(features, size, model.token_grid, config.tiling_config, newline, config.video_pooling)
 
 
 def _ids(tokenizer, image_token_id: int, lengths: Sequence[int]) -> np.ndarray:
