@@ -112,6 +112,13 @@ class LacoProcessor(ProcessorMixin):
             )
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
 
+    def to_dict(self, *arguments, **options) -> dict:
+        """transformers' own, without what a checkpoint before token layouts did not have."""
+        values = super().to_dict(*arguments, **options)
+        if self.token_layout == DEFAULT_TOKEN_LAYOUT:
+            values.pop("token_layout", None)
+        return values
+
     @classmethod
     def for_model(cls, model, tokenizer, preprocessing: ImagePreprocessing | None = None) -> LacoProcessor:
         """The processor of a model that is new: its own token counts, and by default its encoder's published
