@@ -26,8 +26,8 @@ _TILED_SIZES = ((3.0, 1.9), (1.4, 3.0))
 def check_pixel_values(
     checkpoint: Path, images: Sequence[tuple[str, Image.Image]], prepared: PreparedPictures
 ) -> IndependentCheck:
-    """Compare the golden pictures' pixel values with those of transformers' ``CLIPImageProcessor``, or LLaVA's where they
-    are padded to squares.
+    """Compare the golden pictures' pixel values with those of transformers' ``CLIPImageProcessor``, or LLaVA's where
+    they are padded to squares.
 
     Args:
         images: names and pictures before they were resized, RGB.
