@@ -43,7 +43,8 @@ From a picture and a question to tokens:
 - :mod:`.depth`: a depth of the merge, ``1/2`` or ``block:7``, and its block;
 - :mod:`.token_grid`: how many tokens a picture takes before and after the merge;
 - :mod:`.generation_fields`: which fields a ``generation_config.json`` may have;
-- :mod:`.conversation`: what stands before and after a turn, marks and special tokens.
+- :mod:`.chat_format`: the text around each role's words, and around pictures;
+- :mod:`.conversation`: conversations written in such a format, marks and special tokens.
 
 The machine:
 

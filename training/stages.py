@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from laco_export.conversation import IM_END
+from laco_export.chat_format import IM_END
 from laco_export.errors import ConfigError, UsageError
 
 from . import processes

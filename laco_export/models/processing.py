@@ -13,7 +13,8 @@ from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..conversation import CHAT_TEMPLATE, IMAGE_MARK, IMAGE_TOKEN, VIDEO_MARK, expand_image_tokens
+from ..chat_format import CHATML, ChatFormat
+from ..conversation import CHAT_TEMPLATE, IMAGE_MARK, VIDEO_MARK, expand_image_tokens, frame_marks
 from ..errors import ConfigError, UsageError
 from ..layout_rules import DEFAULT_TOKEN_LAYOUT, layout_rules
 from ..preprocessing import ImagePreprocessing
@@ -73,6 +74,7 @@ class LacoProcessor(ProcessorMixin):
         video_pooling: as in the model's configuration.
         max_frames: frames taken of a video, uniformly.
         token_layout: as in the model's configuration; stored where it is not ``laco``.
+        chat_format: a :class:`~laco_export.chat_format.ChatFormat` or its fields; None is ChatML.
     """
 
     attributes = ["image_processor", "tokenizer"]
@@ -90,6 +92,7 @@ class LacoProcessor(ProcessorMixin):
         video_pooling: int = 1,
         max_frames: int = 32,
         token_layout: str = DEFAULT_TOKEN_LAYOUT,
+        chat_format: ChatFormat | Mapping | None = None,
         **kwargs,
     ):
         self.image_seq_length = image_seq_length
@@ -100,29 +103,44 @@ class LacoProcessor(ProcessorMixin):
         self.video_pooling = video_pooling
         self.max_frames = max_frames
         self.token_layout = token_layout
-        self.image_token = IMAGE_TOKEN
-        self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-        ids = tokenizer(IMAGE_TOKEN, add_special_tokens=False)["input_ids"]
+        self.chat_format = _chat_format(chat_format)
+        self.image_token = self.chat_format.image_token
+        self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
+        ids = tokenizer(self.image_token, add_special_tokens=False)["input_ids"]
         if ids != [self.image_token_id] or self.image_token_id == tokenizer.unk_token_id:
             raise ConfigError(
-                f"the tokenizer has no special token {IMAGE_TOKEN}",
-                given=f"{IMAGE_TOKEN} becomes {ids}",
+                f"the tokenizer has no special token {self.image_token}",
+                given=f"{self.image_token} becomes {ids}",
                 allowed="a tokenizer that makes it one id of its own",
                 todo="laco-train init makes a language model's tokenizer ready",
             )
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
 
     def to_dict(self, *arguments, **options) -> dict:
-        """transformers' own, without what a checkpoint before token layouts did not have."""
+        """transformers' own; ChatML and this project's token layout, which checkpoints had before there was a choice,
+        are not written."""
         values = super().to_dict(*arguments, **options)
+        del values["chat_format"]
         if self.token_layout == DEFAULT_TOKEN_LAYOUT:
-            values.pop("token_layout", None)
-        return values
+            del values["token_layout"]
+        return values if self.chat_format == CHATML else {**values, "chat_format": self.chat_format.to_dict()}
 
     @classmethod
-    def for_model(cls, model, tokenizer, preprocessing: ImagePreprocessing | None = None) -> LacoProcessor:
+    def for_model(
+        cls,
+        model,
+        tokenizer,
+        preprocessing: ImagePreprocessing | None = None,
+        *,
+        chat_format: ChatFormat = CHATML,
+        chat_template: str | None = None,
+    ) -> LacoProcessor:
         """The processor of a model that is new: its own token counts, and by default its encoder's published
-        preprocessing."""
+        preprocessing and ChatML.
+
+        Args:
+            chat_template: jinja's, which renders as ``chat_format`` does.
+        """
         config = model.config
         preprocessing = preprocessing or model.vision_model.spec.preprocessing(config.vision_config)
         return cls(
@@ -133,6 +151,8 @@ class LacoProcessor(ProcessorMixin):
             tiling=config.tiling,
             video_pooling=config.video_pooling,
             token_layout=config.token_layout,
+            chat_format=chat_format,
+            chat_template=chat_template,
         )
 
     def __call__(
@@ -142,20 +162,22 @@ class LacoProcessor(ProcessorMixin):
         videos=None,
         audio=None,
         return_tensors: str | None = None,
-        add_special_tokens: bool = False,
+        add_special_tokens: bool | None = None,
         **tokenizer_options,
     ) -> BatchFeature:
         """Prepare one prompt or a batch of them.
 
         Args:
             images: the PIL pictures of all prompts, in reading order; also as one list for each prompt.
-            text: a prompt or a list of prompts, with one ``<image>`` per picture and one ``<video>`` per video.
+            text: a prompt or a list of prompts, with one ``<image>`` per picture and one ``<video>`` per video. The
+                image token itself marks a picture too: some published templates write it so.
             videos: the videos of all prompts in reading order, each a list of PIL frames.
             audio: None, which transformers' ``apply_chat_template`` passes.
             return_tensors: ``pt`` or ``np``.
-            add_special_tokens: let the tokenizer put its own first or last token around the prompt. False, because the
-                chat template writes every token of a prompt; transformers' ``apply_chat_template`` says so again where
-                the prompt begins with the tokenizer's first token (SmolLM2).
+            add_special_tokens: let the tokenizer put its own first or last token around the prompt. None does so
+                where the chat format has a ``begin_token``, since a template writes every other token of a prompt;
+                transformers' ``apply_chat_template`` says False where the prompt begins with the tokenizer's first
+                token (SmolLM2).
             tokenizer_options: passed to the tokenizer (``padding=True``, ``padding_side="left"``, …).
 
         Returns:
@@ -168,7 +190,7 @@ class LacoProcessor(ProcessorMixin):
         """
         if audio is not None:
             raise UsageError("a LaCo model takes no audio", allowed="images, videos and text")
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = [self._with_marks(text)] if isinstance(text, str) else [self._with_marks(each) for each in text]
         images, videos = _flat_list(images), list(videos or [])
         check_marks(texts, len(images), len(videos))
         next_image, next_video = iter(images), iter(videos)
@@ -180,7 +202,9 @@ class LacoProcessor(ProcessorMixin):
             )
             for text in texts
         ]
-        expanded = [expand_image_tokens(prompt.pieces[0], prompt.tokens) for prompt in placed]
+        expanded = [expand_image_tokens(prompt.pieces[0], prompt.tokens, self.chat_format) for prompt in placed]
+        if add_special_tokens is None:
+            add_special_tokens = bool(self.chat_format.begin_token)
         encoded = self.tokenizer(expanded, add_special_tokens=add_special_tokens, **tokenizer_options)
         self._check_length(encoded["input_ids"])
         values = {name: encoded[name] for name in ("input_ids", "attention_mask")}
@@ -188,6 +212,11 @@ class LacoProcessor(ProcessorMixin):
             values["pixel_values"] = np.concatenate(tiles)
             values["image_sizes"] = np.asarray([size for prompt in placed for _, size in prompt.pictures], np.int64)
         return BatchFeature(values, tensor_type=return_tensors)
+
+    def _with_marks(self, text: str) -> str:
+        if self.chat_format == CHATML:
+            return text
+        return text.replace(self.image_token, IMAGE_MARK)
 
     def apply_chat_template(self, conversation, chat_template: str | None = None, **options):
         """transformers' own, for messages whose content is text alone too, which it cannot tokenise."""
@@ -233,7 +262,7 @@ class LacoProcessor(ProcessorMixin):
                     frames = next(next_video)
                     taken = sample_frames(len(frames), max_frames or self.max_frames)
                     pictures += zip((frames[index] for index in taken), rules.frame_sizes(len(taken)))
-                    parts[place] = IMAGE_MARK * len(taken)
+                    parts[place] = frame_marks(len(taken), self.chat_format)
             placed.append("".join(parts))
         return PlacedPrompt(placed, pictures, [len(plan) for plan in self.token_layouts(s for _, s in pictures)])
 
@@ -267,6 +296,12 @@ class LacoProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "pixel_values", "image_sizes"]
+
+
+def _chat_format(stated: ChatFormat | Mapping | None) -> ChatFormat:
+    if stated is None or isinstance(stated, ChatFormat):
+        return stated or CHATML
+    return ChatFormat.from_dict(stated)
 
 
 def _with_typed_parts(message: Mapping) -> dict:
