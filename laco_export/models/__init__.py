@@ -9,6 +9,8 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.compressors`: the merges;
 - :mod:`.modeling`: encoder, projector and language model as one;
 - :mod:`.processing`: pictures, videos and text to the model's inputs;
+- :mod:`.chat_template`: a chat format from a published folder's chat template;
+- :mod:`.written_template`: a chat template from a chat format;
 - :mod:`.language_models`: a language model's folder, read and made ready;
 - :mod:`.exportable`: which of them can be exported;
 - :mod:`.vocabulary`: its tokenizer made ready for pictures, and the rows for it;

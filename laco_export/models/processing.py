@@ -19,6 +19,7 @@ from ..errors import ConfigError, UsageError
 from ..preprocessing import ImagePreprocessing
 from ..scaled_decoding import full_size
 from ..tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, TokenLayout, layouts, sample_frames
+from .written_template import chat_template_of
 
 
 class LacoImageProcessor(BaseImageProcessor):
@@ -108,7 +109,9 @@ class LacoProcessor(ProcessorMixin):
                 allowed="a tokenizer that makes it one id of its own",
                 todo="laco-train init makes a language model's tokenizer ready",
             )
-        super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+        if chat_template is None:
+            chat_template = CHAT_TEMPLATE if self.chat_format == CHATML else chat_template_of(self.chat_format)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     def to_dict(self, *arguments, **options) -> dict:
         """transformers' own; ChatML, which checkpoints had before there was a choice, is not written."""
@@ -130,7 +133,7 @@ class LacoProcessor(ProcessorMixin):
         preprocessing and ChatML.
 
         Args:
-            chat_template: jinja's, which renders as ``chat_format`` does.
+            chat_template: jinja's, which writes what ``chat_format`` does; None makes one.
         """
         config = model.config
         preprocessing = preprocessing or model.vision_model.spec.preprocessing(config.vision_config)
