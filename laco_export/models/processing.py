@@ -21,6 +21,7 @@ from ..preprocessing import ImagePreprocessing
 from ..scaled_decoding import full_size
 from ..tiling import Tiling, sample_frames
 from ..token_layouts import TokenLayout, layouts, prepare_tiles
+from .written_template import chat_template_of
 
 
 class LacoImageProcessor(BaseImageProcessor):
@@ -114,7 +115,9 @@ class LacoProcessor(ProcessorMixin):
                 allowed="a tokenizer that makes it one id of its own",
                 todo="laco-train init makes a language model's tokenizer ready",
             )
-        super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+        if chat_template is None:
+            chat_template = CHAT_TEMPLATE if self.chat_format == CHATML else chat_template_of(self.chat_format)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     def to_dict(self, *arguments, **options) -> dict:
         """transformers' own; ChatML and this project's token layout, which checkpoints had before there was a choice,
@@ -139,7 +142,7 @@ class LacoProcessor(ProcessorMixin):
         preprocessing and ChatML.
 
         Args:
-            chat_template: jinja's, which renders as ``chat_format`` does.
+            chat_template: jinja's, which writes what ``chat_format`` does; None makes one.
         """
         config = model.config
         preprocessing = preprocessing or model.vision_model.spec.preprocessing(config.vision_config)

@@ -19,17 +19,17 @@ from ..language_models import read_tokenizer, settle_generation
 from ..merging import fit_processor, merge_inside
 from ..modeling import LacoForConditionalGeneration
 from ..processing import LacoProcessor
-from ..vocabulary import fit_vocabulary, grow_vocabulary
+from ..vocabulary import grow_vocabulary
 from .internvl import INTERNVL, INTERNVL_CHAT
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
 from .llava_qwen import LLAVA_QWEN
+from .own_vocabulary import own_vocabulary
 from .refusals import refuse_adapters, unknown_family
 from .specification import PublishedLayout, PublishedModel
 from .tensors import load_tensors
 
 LAYOUTS: dict[str, PublishedLayout] = {
-    layout.model_type: layout
-    for layout in (LLAVA, LLAVA_NEXT, LLAVA_ONEVISION, LLAVA_QWEN, INTERNVL, INTERNVL_CHAT)
+    layout.model_type: layout for layout in (LLAVA, LLAVA_NEXT, LLAVA_ONEVISION, LLAVA_QWEN, INTERNVL, INTERNVL_CHAT)
 }
 """By the ``model_type`` of ``config.json``."""
 
@@ -67,11 +67,11 @@ def read_published(folder: Path | str, *, dtype: torch.dtype | None = None) -> I
     generation = _generation_config(folder, model)
     chat_format, template = _chat_format(folder, published, tokenizer)
     ends = [generation.eos_token_id, published.text_config.eos_token_id]
-    vocabulary = fit_vocabulary(
+    vocabulary = own_vocabulary(
         tokenizer,
         published.text_config.vocab_size,
         folder,
-        new_tokens=(chat_format.image_token,),
+        image_token=chat_format.image_token,
         answer_end=chat_format.answer_end,
         end_ids=[index for ids in ends for index in (ids if isinstance(ids, list) else [ids]) if index is not None],
         pad_id=published.text_config.pad_token_id,
