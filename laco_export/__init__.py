@@ -41,6 +41,7 @@ From a picture and a question to tokens:
 - :mod:`.token_layouts`: where the tiles' tokens go in the prompt;
 - :mod:`.video`: frames of a video;
 - :mod:`.depth`: a depth of the merge, ``1/2`` or ``block:7``, and its block;
+- :mod:`.merge_path`: one merge or several in a row, ``1/4+3/4``, and the ratio of each;
 - :mod:`.token_grid`: how many tokens a picture takes before and after the merge;
 - :mod:`.generation_fields`: which fields a ``generation_config.json`` may have;
 - :mod:`.chat_format`: the text around each role's words, and around pictures;

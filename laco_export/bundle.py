@@ -138,7 +138,9 @@ class Manifest:
     Attributes:
         source: the checkpoint: ``{"name", "sha256"}``.
         encoder: ``{"model_type", "hidden_size", "num_blocks", "image_size", "patch_size"}``.
-        compression: ``{"method", "depth", "block", "ratio", "tokens_before", "tokens_after"}``.
+        compression: ``{"method", "depth", "block", "ratio", "tokens_before", "tokens_after"}``; of a path of several
+            merges ``block`` is the first's, ``ratio`` the product, and ``merges`` says ``{"block", "ratio",
+            "tokens_after"}`` of each.
         preprocessing: the fields of ``preprocessor_config.json``.
         accuracy: the comparison with PyTorch: ``{"tensors": [{"name", "cosine", "norm_ratio", "max_abs", …}], …}``.
         golden_answers: the file of PyTorch's answers (:mod:`.golden_answers`); bundles of earlier versions have none.

@@ -267,7 +267,12 @@ MANIFEST = RecordField(
                 "ratio": NumberField(1, 64, whole=True),
                 "tokens_before": _SIZE,
                 "tokens_after": _SIZE,
-            }
+            },
+            {
+                "merges": ListField(
+                    RecordField({"block": _COUNT, "ratio": NumberField(1, 64, whole=True), "tokens_after": _SIZE}), 2
+                )
+            },
         ),
         "vision": _VISION,
         "preprocessing": _PREPROCESSING,

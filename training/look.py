@@ -104,6 +104,12 @@ def joined_look(looks: Sequence[Mapping]) -> Look | None:
     return Look(samples=sum(look["samples"] for look in looks), tokens=tokens, error=error, **means)
 
 
+def looks_by_block(looks: Sequence[Mapping]) -> dict[int | str, list[Mapping]]:
+    """``looks`` by where the merge stood (``block``): a number, or of a path of several merges ``6+18``; in order."""
+    blocks = sorted({look["block"] for look in looks}, key=lambda block: [int(part) for part in str(block).split("+")])
+    return {block: [look for look in looks if look["block"] == block] for block in blocks}
+
+
 class LookSums:
     """What batches add up to until they are one :class:`Look`."""
 

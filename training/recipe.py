@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from math import ceil, inf, sqrt
 
-from laco_export.depth import Depth
 from laco_export.errors import ConfigError, UsageError, check_whole
+from laco_export.merge_path import DepthPath, Ratio, ratios_of_paths, shortest_ratio
 from laco_export.tiling import Tiling
 
 from .tiny.recipe import TinyStart
@@ -226,23 +226,27 @@ class CompressionRecipe:
 
     Attributes:
         method: name of a compressor; null keeps all tokens (LLaVA-OneVision itself).
-        at: the merge's depth (1/4, 1, block:7); several train an elastic checkpoint, a depth drawn at each step.
-        ratio: r: each r x r window becomes one token.
+        at: the merge's depth (1/4, 1, block:7), or those of a path of merges (1/4+3/4); several train an elastic
+            checkpoint, one of them drawn at each step.
+        ratio: r: each r x r window becomes one token; 2+3 of the merges of a path, a list of one for each path.
         mlp_hidden_size: of the Patch Merge Layer; null takes the encoder's width.
         merge_before_final_norm: where the merge at depth 1 stands.
     """
 
     method: str | None = "laco"
     at: Sequence[str] = ("1/2",)
-    ratio: int = 2
+    ratio: Ratio | Sequence[Ratio] = 2
     mlp_hidden_size: int | None = None
     merge_before_final_norm: bool = False
 
     def __post_init__(self) -> None:
         depths = (self.at,) if isinstance(self.at, (str, int, float)) else self.at
-        object.__setattr__(self, "at", tuple(str(Depth.parse(depth)) for depth in depths))
+        paths = [DepthPath.parse(depth) for depth in depths]
+        object.__setattr__(self, "at", tuple(map(str, paths)))
         if not self.at:
             raise ConfigError("at is empty", allowed="a depth such as 1/2, or a list of depths")
+        ratios = ratios_of_paths(self.ratio, [len(path.depths) for path in paths], field="ratio")
+        object.__setattr__(self, "ratio", shortest_ratio(ratios))
 
     def options(self) -> dict:
         """Keyword arguments of ``LacoForConditionalGeneration.from_parts``."""

@@ -2,6 +2,7 @@
 
 ::
 
+    extends                                       (another recipe, whose keys these are laid over)
     name, seed, data_folder
     model:        encoder, language_model, …      (recipe.ModelRecipe)
     compression:  method, at, ratio, …            (recipe.CompressionRecipe)
@@ -42,18 +43,40 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         UsageError: neither a built-in name nor a file, or an override without ``=``.
         ConfigError: not YAML, an unknown key, a wrong type, or a value out of range.
     """
+    return recipe_from_mapping(_read(name), source=name, overrides=overrides)
+
+
+def _read(name: str, extended_by: tuple[str, ...] = ()) -> Any:
+    """A recipe's YAML, laid over that of the recipe which it extends."""
+    values = _parse(_text_of(name), f"recipe '{name}'")
+    if not isinstance(values, Mapping) or "extends" not in values:
+        return values
+    values, base = dict(values), str(values["extends"])
+    del values["extends"]
+    if base in (*extended_by, name):
+        raise ConfigError(f"recipe '{name}' extends itself", given=" > ".join((*extended_by, name, base)))
+    return _laid_over(_mapping(_read(base, (*extended_by, name)), f"recipe '{base}'"), values)
+
+
+def _laid_over(base: Mapping, values: Mapping) -> dict:
+    merged = dict(base)
+    for name, value in values.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = _laid_over(merged[name], value) if both else value
+    return merged
+
+
+def _text_of(name: str) -> str:
     builtin = name.removesuffix(".yaml")
     if Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8", errors="replace")
-    elif builtin in builtin_recipes():
-        text = files(__package__).joinpath("recipes", f"{builtin}.yaml").read_text(encoding="utf-8")
-    else:
-        raise UsageError(
-            f"there is no recipe '{name}'",
-            allowed=f"{', '.join(builtin_recipes())}, or the path of a YAML file",
-            todo=nearest(name, builtin_recipes()),
-        )
-    return recipe_from_mapping(_parse(text, f"recipe '{name}'"), source=name, overrides=overrides)
+        return Path(name).read_text(encoding="utf-8", errors="replace")
+    if builtin in builtin_recipes():
+        return files(__package__).joinpath("recipes", f"{builtin}.yaml").read_text(encoding="utf-8")
+    raise UsageError(
+        f"there is no recipe '{name}'",
+        allowed=f"{', '.join(builtin_recipes())}, or the path of a YAML file",
+        todo=nearest(name, builtin_recipes()),
+    )
 
 
 def recipe_from_mapping(values: Any, *, source: str, overrides: Sequence[str] = ()) -> Recipe:

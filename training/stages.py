@@ -105,11 +105,10 @@ def train_stage(
 def looks_record(looks: list[dict]) -> str:
     """The content of :data:`LOOKS`: ``looks`` by step, and ``at_the_end`` the last quarter of those at each block that
     a merge stands after, joined."""
-    from .look import joined_look
+    from .look import joined_look, looks_by_block
 
     ends = {}
-    for block in sorted({look["block"] for look in looks}):
-        own = [look for look in looks if look["block"] == block]
+    for block, own in looks_by_block(looks).items():
         end = joined_look(own[-max(1, round(len(own) * _AT_THE_END)) :])
         ends[f"block {block}"] = {**end.to_dict(), "verdict": end.verdict()}
     return json.dumps({"at_the_end": ends, "looks": looks}, indent=1) + "\n"
@@ -218,7 +217,7 @@ def _make_trainer(
         broken=BrokenSamples(_broken_log(folder), limit=stage.max_broken, total=len(dataset)),
         data_collator=Collator(padding_id(loaded.processor.tokenizer), packed=stage.packed),
     )
-    if len(loaded.model.vision_model.compression.blocks) > 1:
+    if len(loaded.model.vision_model.compression.paths) > 1:
         trainer.add_callback(DepthSampler(loaded.model.vision_model, seed))
     return trainer
 
@@ -282,7 +281,7 @@ def _may_leave_unused(model) -> bool:
     """Whether a step may use only some of the parameters: one of several merge layers, no tiled picture, or an encoder
     whose last part the features do not pass."""
     vision = model.vision_model
-    return len(vision.compression.blocks) > 1 or model.image_newline is not None or vision.final_norm is None
+    return len(vision.compression.paths) > 1 or model.image_newline is not None or vision.final_norm is None
 
 
 def _save(trainer, loaded: Checkpoint, stage: StageRecipe, output: Path, *, files: dict[str, str], force: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from math import isfinite
@@ -82,10 +82,14 @@ class StageTrainer(Trainer):
 
     @property
     def looks(self) -> list[dict]:
-        """What was measured of the pictures so far: the step, the block that the merge stood after (0: none) and the
-        fields of :class:`.look.Look`."""
+        """What was measured of the pictures so far: the step, the block that the merge stood after (0: none; ``6+18``
+        of a path of several) and the fields of :class:`.look.Look`."""
         return [
-            {"step": entry["step"], **{name: entry[f"{LOOK}{name}"] for name in ("block", *_LOOK_FIELDS)}}
+            {
+                "step": entry["step"],
+                "block": self._block_of(entry),
+                **{name: entry[f"{LOOK}{name}"] for name in _LOOK_FIELDS},
+            }
             for entry in self.state.log_history
             if f"{LOOK}loss" in entry
         ]
@@ -231,8 +235,19 @@ class StageTrainer(Trainer):
         look = looked.look()
         if look is None:
             return {}
-        block = self.accelerator.unwrap_model(self.model).vision_model.block
-        return {f"{LOOK}block": block or 0, **{f"{LOOK}{name}": getattr(look, name) for name in _LOOK_FIELDS}}
+        vision = self.accelerator.unwrap_model(self.model).vision_model
+        where = {f"{LOOK}block": vision.block or 0}
+        if vision.path is not None and len(vision.path.blocks) > 1:  # a log holds numbers: the path's place
+            where[f"{LOOK}path"] = vision.compression.paths.index(vision.path)
+        return {**where, **{f"{LOOK}{name}": getattr(look, name) for name in _LOOK_FIELDS}}
+
+    def _block_of(self, entry: Mapping) -> int | str:
+        """Where the merges of a logged look stood."""
+        place = entry.get(f"{LOOK}path")
+        if place is None:
+            return entry[f"{LOOK}block"]
+        path = self.accelerator.unwrap_model(self.model).vision_model.compression.paths[place]
+        return "+".join(map(str, path.blocks))
 
     def create_optimizer(self) -> torch.optim.Optimizer:
         if self.optimizer is None:

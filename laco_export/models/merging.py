@@ -34,15 +34,16 @@ def merge_inside(
 
     Args:
         model: with compression off.
-        at: the depth of the merge; several give an elastic model.
+        at: the depth of the merge, or of the merges of a path (``1/4+3/4``); several give an elastic model.
         compression: further fields of :class:`~.configuration.CompressionConfig`; ``method`` stays ``laco``.
 
     Returns:
         the model in evaluation mode, with merges that are averages exactly. Where the projector read windows outside
-        (``projector_window``), its first layer is folded over one token (:func:`fold_window`).
+        (``projector_window``), its first layer is folded over one token (:func:`fold_window`): the language model has
+        as many tokens as before where a path's ratios multiply to the window, and fewer where to a multiple of it.
 
     Raises:
-        ConfigError: the model merges already, or its projector's window is another than the merge's.
+        ConfigError: the model merges already, or a path's merges do not make up whole windows of the projector's.
         DepthError: a depth that the encoder does not have.
     """
     if model.config.compression_config.method is not None:
@@ -110,13 +111,15 @@ def _with_merges(config: LacoConfig, merges: CompressionConfig) -> LacoConfig:
     """The configuration with the merges in, and the projector's window out.
 
     Raises:
-        ConfigError: the merge's ratio is not the window's.
+        ConfigError: a path's merges do not make up whole windows of the projector's.
     """
-    if config.projector_window not in (1, merges.ratio):
+    window = config.projector_window
+    paths = merges.resolved(config.num_encoder_blocks).paths
+    if others := [path.total_ratio for path in paths if path.total_ratio % window]:
         raise ConfigError(
-            "a merge takes the place of the projector's window only where it merges as many tokens",
-            given=f"ratio {merges.ratio}, projector_window {config.projector_window}",
-            allowed=f"ratio {config.projector_window}",
+            "merges take the place of the projector's window only where they merge as many tokens, or whole windows",
+            given=f"ratio {others[0]}, projector_window {window}",
+            allowed=f"a ratio of {window}, or merges whose ratios multiply to a multiple of it",
         )
     values = config.to_dict()
     for name in ("vision_config", "text_config"):

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from ..depth import Depth
 from ..errors import ConfigError
 from ..layout_rules import SINGLE_TILE, ImageSize
+from ..merge_path import DepthPath, MergePath
 from ..tiling import Tiling
 from ..token_grid import merged_grid
 from ..token_layouts import TokenLayout, check_token_layout, layouts
@@ -86,7 +87,8 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             encoder: a transformers vision model without a pooling head.
             language_model: a transformers causal language model.
             image_token_id: the id of ``<|image_pad|>`` in the language model's vocabulary.
-            at: the depth of the merge; several give an elastic checkpoint with a compressor for each.
+            at: the depth of the merge, or of the merges of a path (``1/4+3/4``); several give an elastic checkpoint,
+                each with compressors of its own.
             method: a compressor's name, or None to keep all tokens.
             feature_layer, tiling, video_pooling: see :class:`LacoConfig`.
             projector: its ``projector_…`` fields, without those words: ``norm``, ``act``, ``window``, ``hidden_size``.
@@ -165,8 +167,8 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             self.image_newline = nn.Parameter(_newline(self.config).to(self.projector.linear_2.weight))
             self.config.untrained = [*self.config.untrained, "image_newline"]
 
-    def set_depth(self, depth: Depth | str) -> int:
-        """Choose the depth among those that the checkpoint carries; returns the block that it stands after."""
+    def set_depth(self, depth: DepthPath | Depth | str) -> MergePath:
+        """Choose the path of merges (``1/2``, ``1/4+3/4``) among those that the checkpoint carries; returns it."""
         return self.vision_model.set_depth(depth)
 
     @property

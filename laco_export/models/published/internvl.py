@@ -28,7 +28,9 @@ _IMAGE_TOKEN = "<IMG_CONTEXT>"
 _FRAMES = {"frame_before": "Frame{number}: ", "frame_between": "\n"}  # as in transformers' InternVLProcessor
 _WRAPPERS = {"image_before": "<img>", "image_after": "</img>"}
 _SYSTEM_LINES = {
-    "internvl2_5": "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+    "internvl2_5": (
+        "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+    )
 }
 """The system line of each ``template`` (OpenGVLab's ``conversation.py``) whose turns are ChatML; 3 has 2.5's."""
 
