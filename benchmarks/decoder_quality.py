@@ -24,7 +24,7 @@ from measured_on import device_title
 
 from laco_engines.answering import Answerer
 from laco_export.bundle import open_bundle, write_manifest
-from laco_export.conversation import IM_END
+from laco_export.chat_format import IM_END
 from laco_export.exporter.decoder import DECODER_PRECISIONS, DecoderPrecision, export_decoder
 from laco_export.exporter.options import ExportOptions
 from laco_export.exporter.pipeline import export_bundle

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from measured_on import measured_on
 
-from laco_export.conversation import IM_END
+from laco_export.chat_format import IM_END
 from laco_export.decoder_steps import run_decoder
 from laco_export.errors import ExportError
 from laco_export.exporter.decoder import (

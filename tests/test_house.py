@@ -21,7 +21,7 @@ ROOMS = {
     r"\btoken_indices/|[\"']tokens/[\"'{]": "laco_export.golden",
     r"[\"']golden\.npz[\"']": "laco_export.golden",
     r"[\"']\.jpe?g[\"']": "laco_export.picture_files",
-    r"<\|im_(start|end)\|>[\"'{\\]": "laco_export.conversation",
+    r"<\|im_(start|end)\|>[\"'{\\]": "laco_export.chat_format",
     r"\.savefig\(|\bpyplot\b": "laco_export.charts",
     r"[\"']int7[\"']|\b448\.0\b": "laco_export.number_formats",
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..conversation import IM_END
+from ..chat_format import IM_END
 from ..errors import CheckpointError
 from ..field_types import FieldError
 from ..generation_fields import check_generation_fields

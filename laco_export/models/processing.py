@@ -13,11 +13,15 @@ from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..conversation import CHAT_TEMPLATE, IMAGE_MARK, IMAGE_TOKEN, VIDEO_MARK, expand_image_tokens
+from ..chat_format import CHATML, ChatFormat
+from ..conversation import CHAT_TEMPLATE, IMAGE_MARK, VIDEO_MARK, expand_image_tokens, frame_marks
 from ..errors import ConfigError, UsageError
+from ..layout_rules import DEFAULT_TOKEN_LAYOUT, layout_rules
 from ..preprocessing import ImagePreprocessing
 from ..scaled_decoding import full_size
-from ..tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, TokenLayout, layouts, sample_frames
+from ..tiling import Tiling, sample_frames
+from ..token_layouts import TokenLayout, layouts, prepare_tiles
+from .written_template import chat_template_of
 
 
 class LacoImageProcessor(BaseImageProcessor):
@@ -60,8 +64,9 @@ class PlacedPrompt(NamedTuple):
 class LacoProcessor(ProcessorMixin):
     """Tokenizer and image processor together; each ``<image>`` of the text becomes that picture's image tokens.
 
-    A prompt with one picture has it tiled where ``tiling`` is set; of several pictures each is one tile, and so is each
-    frame of a video (LLaVA-OneVision's budgets). A ``<video>`` mark stands for the frames of one video.
+    A prompt with one picture has it tiled where ``tiling`` is set; of several pictures each is one tile (each is tiled
+    where the ``token_layout`` says so), and so is each frame of a video (LLaVA-OneVision's budgets). A ``<video>`` mark
+    stands for the frames of one video.
 
     Args:
         image_seq_length: visual embeddings of one tile, as ``model.tokens_per_image``.
@@ -69,6 +74,8 @@ class LacoProcessor(ProcessorMixin):
         tiling: fields of :class:`~laco_export.tiling.Tiling`, or None.
         video_pooling: as in the model's configuration.
         max_frames: frames taken of a video, uniformly.
+        token_layout: as in the model's configuration; stored where it is not ``laco``.
+        chat_format: a :class:`~laco_export.chat_format.ChatFormat` or its fields; None is ChatML.
     """
 
     attributes = ["image_processor", "tokenizer"]
@@ -85,6 +92,8 @@ class LacoProcessor(ProcessorMixin):
         tiling=None,
         video_pooling: int = 1,
         max_frames: int = 32,
+        token_layout: str = DEFAULT_TOKEN_LAYOUT,
+        chat_format: ChatFormat | Mapping | None = None,
         **kwargs,
     ):
         self.image_seq_length = image_seq_length
@@ -94,22 +103,47 @@ class LacoProcessor(ProcessorMixin):
         self.tiling = dict(tiling) if tiling else None
         self.video_pooling = video_pooling
         self.max_frames = max_frames
-        self.image_token = IMAGE_TOKEN
-        self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-        ids = tokenizer(IMAGE_TOKEN, add_special_tokens=False)["input_ids"]
+        self.token_layout = token_layout
+        self.chat_format = _chat_format(chat_format)
+        self.image_token = self.chat_format.image_token
+        self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
+        ids = tokenizer(self.image_token, add_special_tokens=False)["input_ids"]
         if ids != [self.image_token_id] or self.image_token_id == tokenizer.unk_token_id:
             raise ConfigError(
-                f"the tokenizer has no special token {IMAGE_TOKEN}",
-                given=f"{IMAGE_TOKEN} becomes {ids}",
+                f"the tokenizer has no special token {self.image_token}",
+                given=f"{self.image_token} becomes {ids}",
                 allowed="a tokenizer that makes it one id of its own",
                 todo="laco-train init makes a language model's tokenizer ready",
             )
-        super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+        if chat_template is None:
+            chat_template = CHAT_TEMPLATE if self.chat_format == CHATML else chat_template_of(self.chat_format)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    def to_dict(self, *arguments, **options) -> dict:
+        """transformers' own; ChatML and this project's token layout, which checkpoints had before there was a choice,
+        are not written."""
+        values = super().to_dict(*arguments, **options)
+        del values["chat_format"]
+        if self.token_layout == DEFAULT_TOKEN_LAYOUT:
+            del values["token_layout"]
+        return values if self.chat_format == CHATML else {**values, "chat_format": self.chat_format.to_dict()}
 
     @classmethod
-    def for_model(cls, model, tokenizer, preprocessing: ImagePreprocessing | None = None) -> LacoProcessor:
+    def for_model(
+        cls,
+        model,
+        tokenizer,
+        preprocessing: ImagePreprocessing | None = None,
+        *,
+        chat_format: ChatFormat = CHATML,
+        chat_template: str | None = None,
+    ) -> LacoProcessor:
         """The processor of a model that is new: its own token counts, and by default its encoder's published
-        preprocessing."""
+        preprocessing and ChatML.
+
+        Args:
+            chat_template: jinja's, which writes what ``chat_format`` does; None makes one.
+        """
         config = model.config
         preprocessing = preprocessing or model.vision_model.spec.preprocessing(config.vision_config)
         return cls(
@@ -119,6 +153,9 @@ class LacoProcessor(ProcessorMixin):
             token_grid=model.token_grid,
             tiling=config.tiling,
             video_pooling=config.video_pooling,
+            token_layout=config.token_layout,
+            chat_format=chat_format,
+            chat_template=chat_template,
         )
 
     def __call__(
@@ -128,20 +165,22 @@ class LacoProcessor(ProcessorMixin):
         videos=None,
         audio=None,
         return_tensors: str | None = None,
-        add_special_tokens: bool = False,
+        add_special_tokens: bool | None = None,
         **tokenizer_options,
     ) -> BatchFeature:
         """Prepare one prompt or a batch of them.
 
         Args:
             images: the PIL pictures of all prompts, in reading order; also as one list for each prompt.
-            text: a prompt or a list of prompts, with one ``<image>`` per picture and one ``<video>`` per video.
+            text: a prompt or a list of prompts, with one ``<image>`` per picture and one ``<video>`` per video. The
+                image token itself marks a picture too: some published templates write it so.
             videos: the videos of all prompts in reading order, each a list of PIL frames.
             audio: None, which transformers' ``apply_chat_template`` passes.
             return_tensors: ``pt`` or ``np``.
-            add_special_tokens: let the tokenizer put its own first or last token around the prompt. False, because the
-                chat template writes every token of a prompt; transformers' ``apply_chat_template`` says so again where
-                the prompt begins with the tokenizer's first token (SmolLM2).
+            add_special_tokens: let the tokenizer put its own first or last token around the prompt. None does so
+                where the chat format has a ``begin_token``, since a template writes every other token of a prompt;
+                transformers' ``apply_chat_template`` says False where the prompt begins with the tokenizer's first
+                token (SmolLM2).
             tokenizer_options: passed to the tokenizer (``padding=True``, ``padding_side="left"``, …).
 
         Returns:
@@ -154,7 +193,7 @@ class LacoProcessor(ProcessorMixin):
         """
         if audio is not None:
             raise UsageError("a LaCo model takes no audio", allowed="images, videos and text")
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = [self._with_marks(text)] if isinstance(text, str) else [self._with_marks(each) for each in text]
         images, videos = _flat_list(images), list(videos or [])
         check_marks(texts, len(images), len(videos))
         next_image, next_video = iter(images), iter(videos)
@@ -166,7 +205,9 @@ class LacoProcessor(ProcessorMixin):
             )
             for text in texts
         ]
-        expanded = [expand_image_tokens(prompt.pieces[0], prompt.tokens) for prompt in placed]
+        expanded = [expand_image_tokens(prompt.pieces[0], prompt.tokens, self.chat_format) for prompt in placed]
+        if add_special_tokens is None:
+            add_special_tokens = bool(self.chat_format.begin_token)
         encoded = self.tokenizer(expanded, add_special_tokens=add_special_tokens, **tokenizer_options)
         self._check_length(encoded["input_ids"])
         values = {name: encoded[name] for name in ("input_ids", "attention_mask")}
@@ -174,6 +215,11 @@ class LacoProcessor(ProcessorMixin):
             values["pixel_values"] = np.concatenate(tiles)
             values["image_sizes"] = np.asarray([size for prompt in placed for _, size in prompt.pictures], np.int64)
         return BatchFeature(values, tensor_type=return_tensors)
+
+    def _with_marks(self, text: str) -> str:
+        if self.chat_format == CHATML:
+            return text
+        return text.replace(self.image_token, IMAGE_MARK)
 
     def apply_chat_template(self, conversation, chat_template: str | None = None, **options):
         """transformers' own, for messages whose content is text alone too, which it cannot tokenise."""
@@ -204,8 +250,8 @@ class LacoProcessor(ProcessorMixin):
             UsageError: the pieces mark another number of pictures or videos than are given.
         """
         check_marks(pieces, len(images), len(videos))
-        marks = [sum(piece.count(mark) for piece in pieces) for mark in (IMAGE_MARK, VIDEO_MARK)]
-        alone = tiled and bool(self.tiling) and marks == [1, 0]
+        rules, tiles = layout_rules(self.token_layout), tiled and bool(self.tiling)
+        alone = len(images) == 1 and not len(videos)
         next_image, next_video = iter(images), iter(videos)
         placed, pictures = [], []
         for piece in pieces:
@@ -214,26 +260,31 @@ class LacoProcessor(ProcessorMixin):
                 if part == IMAGE_MARK:
                     picture = next(next_image)
                     width, height = full_size(picture)
-                    pictures.append((picture, (height, width) if alone else SINGLE_TILE))
+                    pictures.append((picture, rules.picture_size(height, width, alone=alone, tiles=tiles)))
                 elif part == VIDEO_MARK:
                     frames = next(next_video)
                     taken = sample_frames(len(frames), max_frames or self.max_frames)
-                    pictures += [(frames[index], VIDEO_FRAME) for index in taken]
-                    parts[place] = IMAGE_MARK * len(taken)
+                    pictures += zip((frames[index] for index in taken), rules.frame_sizes(len(taken)))
+                    parts[place] = frame_marks(len(taken), self.chat_format)
             placed.append("".join(parts))
         return PlacedPrompt(placed, pictures, [len(plan) for plan in self.token_layouts(s for _, s in pictures)])
 
     def token_layouts(self, image_sizes: Iterable[tuple[int, int]]) -> list[TokenLayout]:
         """Each picture's token layout; its length is the number of its image tokens."""
         tiling = Tiling.from_mapping(self.tiling) if self.tiling else None
-        return layouts(list(image_sizes), grid=tuple(self.token_grid), tiling=tiling, video_pooling=self.video_pooling)
+        return layouts(
+            list(image_sizes),
+            grid=tuple(self.token_grid),
+            tiling=tiling,
+            video_pooling=self.video_pooling,
+            token_layout=self.token_layout,
+        )
 
     def tiles(self, picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
         """A placed picture's tiles: float32 ``[tiles, 3, H, W]``."""
         preprocessing, picture = self.image_processor.preprocessing, picture.convert("RGB")
-        if size in (SINGLE_TILE, VIDEO_FRAME):
-            return preprocessing(picture)[None]  # [1, 3, H, W]
-        return Tiling.from_mapping(self.tiling).split(picture, preprocessing)  # [tiles, 3, H, W]
+        tiling = Tiling.from_mapping(self.tiling) if self.tiling else None
+        return prepare_tiles(picture, size, preprocessing, tiling, self.token_layout)  # [tiles, 3, H, W]
 
     def _check_length(self, input_ids) -> None:
         longest, limit = max((len(ids) for ids in input_ids), default=0), self.tokenizer.model_max_length
@@ -248,6 +299,12 @@ class LacoProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "pixel_values", "image_sizes"]
+
+
+def _chat_format(stated: ChatFormat | Mapping | None) -> ChatFormat:
+    if stated is None or isinstance(stated, ChatFormat):
+        return stated or CHATML
+    return ChatFormat.from_dict(stated)
 
 
 def _with_typed_parts(message: Mapping) -> dict:
