@@ -7,6 +7,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
+from laco_engines.cli import main as engine
 from laco_export.bundle import open_bundle
 from laco_export.cli import main
 from laco_export.errors import ExportError
@@ -66,6 +67,16 @@ def test_the_proof_covers_both_merges_and_both_batches(exported):
     assert set(accuracy["also"]) == {"ONNX Runtime, as shipped", "ONNX Runtime, vision_b2.onnx"}
     (merged,) = [check for check in accuracy["witnesses"] if check["watched"] == "merged tokens"]
     assert merged["cases"] == 2 * len(accuracy["pictures"])
+
+
+def test_an_engine_says_and_times_each_merge(exported, capsys):
+    folder = str(exported["1/3+2/3"].path)
+    assert engine(["inspect", folder]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "merges [block 1, ratio 2, tokens_after 16; block 2, ratio 2, tokens_after 4]" in said
+    assert engine(["bench", folder, "--repeats", "1", "--warmup", "0", "--no-memory", "--json"]) == 0
+    (one_picture, *_) = json.loads(capsys.readouterr().out)["encode"]
+    assert one_picture["depths"] == pytest.approx([1 / 3, 2 / 3])
 
 
 @pytest.mark.parametrize(
