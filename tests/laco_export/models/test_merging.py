@@ -80,13 +80,12 @@ def test_a_window_outside_is_folded(make_model):
     assert not torch.allclose(merged.projector(averaged(torch.randn(2, 16, 32)), (2, 2)), expected)
 
 
-@pytest.mark.parametrize(("ratio", "tokens"), [(4, 1), ("2+2", 1)])
-def test_a_path_goes_where_whole_windows_were(make_model, pixels, ratio, tokens):
-    """Ratios that multiply to twice the window leave a quarter of the tokens, and the averages of averages."""
-    model = make_model(method=None, projector=WINDOWED)
-    at = "1" if ratio == 4 else "block:3+1"
-    merged = merge_inside(model, at, ratio=ratio)
-    assert (merged.config.projector_window, merged.tokens_per_image, model.tokens_per_image) == (1, tokens, 4)
+@pytest.mark.parametrize(("window", "ratio", "before"), [(2, 4, 4), (2, "2+2", 4), (4, "2+2", 1)])
+def test_a_path_goes_where_whole_windows_were(make_model, pixels, window, ratio, before):
+    """Ratios that multiply to the window leave as many tokens, to twice of it a quarter."""
+    model = make_model(method=None, projector={**WINDOWED, "window": window})
+    merged = merge_inside(model, "1" if ratio == 4 else "block:3+1", ratio=ratio)
+    assert (merged.config.projector_window, merged.tokens_per_image, model.tokens_per_image) == (1, 1, before)
     for _, merge in merged.vision_model.all_merges():
         assert not any(parameter.any() for parameter in merge.mlp.linear_2.parameters())
     if ratio == 4:
