@@ -36,7 +36,7 @@ from .dataset import ConversationDataset, count_samples, open_dataset
 from .errors import DataError
 from .json_files import read_entries
 from .picture_dataset import DrawSampler, PictureCollator, PictureDataset, PictureEncoder
-from .picture_sources import hold_out, open_pictures
+from .picture_sources import hold_out, open_pictures, with_one_picture
 from .preview import preview
 from .sampler import GroupedSampler
 from .samples import IGNORED, SampleEncoder
@@ -66,4 +66,5 @@ __all__ = [
     "preview",
     "read_entries",
     "turns_of",
+    "with_one_picture",
 ]

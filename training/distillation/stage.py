@@ -121,18 +121,19 @@ def _make_trainer(
 ) -> DistillationTrainer:
     import transformers
 
-    from ..data import BrokenSamples, DrawSampler, PictureCollator
+    from ..data import BrokenSamples
     from ..step_callbacks import DepthSampler
     from ..trainer import training_arguments
-    from .data import held_out_batches, open_stage_pictures
+    from .data import held_out_batches, open_stage_pictures, order_and_collator
     from .pair import Distillation, LossWeights
     from .trainer import DistillationTrainer
 
     transformers.set_seed(seed)
     recipe = stage.distillation
-    weights = LossWeights(cosine=recipe.cosine, blocks=recipe.blocks)
+    weights = LossWeights(cosine=recipe.cosine, blocks=recipe.blocks, language_model=recipe.language_model)
     distillation = Distillation(pair.teacher, pair.student, stage.learning_rates, weights)
     dataset, aside = open_stage_pictures(stage, pair.processor, data_folder, seed=seed)
+    sampler, collator = order_and_collator(stage, dataset, seed=seed)
     broken = BrokenSamples(broken_log(folder), limit=stage.max_broken, total=len(dataset) + len(aside))
     arguments = training_arguments(
         stage, folder, seed=seed, steps=stage.steps(len(dataset)), unused_parts=True, tensorboard=tensorboard
@@ -144,9 +145,9 @@ def _make_trainer(
         arguments,
         first_steps=round(recipe.merge_first * arguments.max_steps),
         held_out=held_out_batches(aside, stage.per_device_batch_size, broken),
-        sampler=DrawSampler(dataset, global_batch_size=stage.global_batch_size, seed=seed),
+        sampler=sampler,
         broken=broken,
-        data_collator=PictureCollator(),
+        data_collator=collator,
     )
     if len(pair.student.vision_model.compression.paths) > 1:
         trainer.add_callback(DepthSampler(pair.student.vision_model, seed))
