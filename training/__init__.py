@@ -21,6 +21,8 @@ recipe to the checkpoint, in reading order:
 - :mod:`.step_callbacks`: what happens around an optimiser step;
 - :mod:`.look`: what a picture is worth to a model;
 - :mod:`.look_command`: ``laco-train look``;
+- :mod:`.price_command`: ``laco-train price``;
+- :mod:`.price`: what merging inside the encoder costs on somebody's pictures;
 - :mod:`.projector_start`: a projector that begins with the words of the captions;
 - :mod:`.frozen_outputs`: what frozen blocks give of a picture, kept on the disk;
 - :mod:`.parameter_groups`: which parameter belongs to which part of the model;
