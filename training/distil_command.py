@@ -137,8 +137,8 @@ def _compression(arguments: argparse.Namespace) -> dict:
     from laco_export.models import checkpoint
 
     stated = checkpoint.read_config(arguments.student).compression_config
-    kept = ("method", "ratio", "mlp_hidden_size", "merge_before_final_norm")
-    return {"at": list(stated.depths) or ["1/2"], **{name: getattr(stated, name) for name in kept}}
+    fields = ("method", "ratio", "mlp_hidden_size", "merge_before_final_norm")
+    return {"at": list(stated.depths) or ["1/2"], **{name: getattr(stated, name) for name in fields}}
 
 
 def _show_plan(recipe, arguments: argparse.Namespace) -> None:

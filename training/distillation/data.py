@@ -17,7 +17,7 @@ from ..data import (
     GroupedSampler,
     PictureCollator,
     PictureDataset,
-    PictureEncoder,
+    PixelEncoder,
     SampleEncoder,
     hold_out,
     open_pictures,
@@ -45,11 +45,11 @@ def open_stage_pictures(
     parts, root = with_one_picture(path, seed=seed) if recipe.language_model else open_pictures(path, seed=seed)
     images = data_folder / stage.images if stage.images else root
     trained, aside = hold_out(parts, recipe.held_out, seed=seed)
-    whole = PictureDataset(aside, images, PictureEncoder(processor))
+    whole = PictureDataset(aside, images, PixelEncoder(processor))
     if recipe.language_model:
         encoder = SampleEncoder(processor, max_length=stage.max_length, tiled=False)
         return ConversationDataset(trained, images, encoder), whole
-    cropping = PictureEncoder(processor, least_area=recipe.least_area, flips=recipe.flips)
+    cropping = PixelEncoder(processor, least_area=recipe.least_area, flips=recipe.flips)
     return PictureDataset(trained, images, cropping, seed=seed), whole
 
 

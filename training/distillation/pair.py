@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from laco_export.errors import ConfigError
 
 from ..parameter_groups import set_trainable
-from .losses import divergences, relative_errors, token_cosines
+from .losses import divergences, feature_errors, token_cosines
 from .matching import check_pair, remaining_ratios
-from .pooling import pool_boundary, pool_windows
+from .pooling import average_boundary, average_windows
 from .predictions import Answers, answer_logits
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Distillation(nn.Module):
     def _compared(self, features: Tensor, boundaries: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         expected = self.feature_targets(targets)
         values = {
-            "relative_error": relative_errors(features, expected).mean(),
+            "relative_error": feature_errors(features, expected).mean(),
             "cosine": token_cosines(features, expected).mean(),
         }
         if errors := self._block_errors(boundaries, targets.boundaries):
@@ -217,7 +217,7 @@ class Distillation(nn.Module):
         """The teacher's features ``[B, T', D]`` on the student's grid: its own where they are as many, else the means
         of the windows that the student's merges make one."""
         ratios = remaining_ratios(self.vision_model.path.ratios, self.teacher.projector.window)
-        return pool_windows(targets.features, self.teacher.grid, ratios)
+        return average_windows(targets.features, self.teacher.grid, ratios)
 
     def hold_to_merge(self, alone: bool) -> None:
         """Let only the merges be trained from now on, or all that is trained."""
@@ -260,8 +260,8 @@ class Distillation(nn.Module):
         for name, hidden_states in student.items():  # in the order in which they were computed
             passed += name.startswith("compressors.")
             if passed and name in teacher:
-                pooled = pool_boundary(teacher[name], vision.spec.prefix_tokens, vision.grid, ratios[:passed])
-                errors.append(relative_errors(hidden_states, pooled).mean())
+                pooled = average_boundary(teacher[name], vision.spec.prefix_tokens, vision.grid, ratios[:passed])
+                errors.append(feature_errors(hidden_states, pooled).mean())
         return errors
 
     @property

@@ -93,13 +93,13 @@ def estimate_distillation(build: Callable[[], Pair], stage: StageRecipe, shape: 
         size = vision.spec.image_size(vision.encoder.config)
         pixels = torch.zeros(shape.tiles, 3, *size)
         precision = stage.precision
-        kept = lambda: kept_bytes(parameters, lambda: distillation(pixels), precision=precision)
+        bytes_kept = lambda: kept_bytes(parameters, lambda: distillation(pixels), precision=precision)
         if recipe.language_model:
-            kept = lambda: kept_activations(distillation.student, shape, precision=precision)
-        activations = _most_kept(vision, kept)
+            bytes_kept = lambda: kept_activations(distillation.student, shape, precision=precision)
+        activations = _most_kept(vision, bytes_kept)
         if stage.gradient_checkpointing:
             distillation.gradient_checkpointing_enable({"use_reentrant": False})
-            inputs = _most_kept(vision, kept)
+            inputs = _most_kept(vision, bytes_kept)
             # The blocks' inputs, and the activations of the one block that is being computed again.
             activations = inputs + max(0, activations - inputs) // vision.num_blocks
         return MemoryEstimate(
@@ -110,12 +110,12 @@ def estimate_distillation(build: Callable[[], Pair], stage: StageRecipe, shape: 
         )
 
 
-def _most_kept(vision: LacoVisionModel, kept: Callable[[], int]) -> int:
-    """The most of ``kept`` over the depths."""
+def _most_kept(vision: LacoVisionModel, bytes_kept: Callable[[], int]) -> int:
+    """The most of ``bytes_kept`` over the depths."""
     most = 0
     for path in vision.compression.paths:
         vision.path = path
-        most = max(most, kept())
+        most = max(most, bytes_kept())
     return most
 
 
