@@ -61,6 +61,8 @@ def distil_stage(
         OutputExistsError: ``output`` holds something that is no checkpoint.
         TrainingError: out of memory, or the loss is not finite any more.
     """
+    import transformers
+
     from laco_export.models import checkpoint
 
     from ..step_callbacks import StepProgress
@@ -70,6 +72,7 @@ def distil_stage(
     processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
     folder = output.parent / f"{output.name}-progress"
     resumed = decide_resumption(folder, resume=resume, force=force)
+    transformers.set_seed(seed)  # of the merges' first layers
     pair = open_pair(teacher, compression, student=student, language_model=bool(stage.distillation.language_model))
     trainer = _make_trainer(pair, stage, data_folder, folder, seed=seed, tensorboard=tensorboard)
     keep_checkpoints(trainer, _origin(pair, trainer, data_folder), resumed)
@@ -119,8 +122,6 @@ def _make_trainer(
     seed: int,
     tensorboard: Path | None,
 ) -> DistillationTrainer:
-    import transformers
-
     from ..data import BrokenSamples
     from ..step_callbacks import DepthSampler
     from ..trainer import training_arguments
@@ -128,7 +129,6 @@ def _make_trainer(
     from .pair import Distillation, LossWeights
     from .trainer import DistillationTrainer
 
-    transformers.set_seed(seed)
     recipe = stage.distillation
     weights = LossWeights(cosine=recipe.cosine, blocks=recipe.blocks, language_model=recipe.language_model)
     distillation = Distillation(pair.teacher, pair.student, stage.learning_rates, weights)
