@@ -61,7 +61,7 @@ def read_published(folder: Path | str, *, dtype: torch.dtype | None = None) -> I
             template that is more than text around turns.
     """
     folder = Path(folder)
-    published = describe(folder)
+    published = described_model(folder)
     tokenizer = read_tokenizer(folder)
     model = _empty_model(folder, published, _image_token_id(folder, published, tokenizer))
     generation = _generation_config(folder, model)
@@ -124,7 +124,7 @@ def import_published(
     return model
 
 
-def describe(folder: Path) -> PublishedModel:
+def described_model(folder: Path) -> PublishedModel:
     """What the ``config.json`` of a folder describes.
 
     Raises:
