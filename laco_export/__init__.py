@@ -12,7 +12,8 @@ The command:
 - :mod:`.utf8`: words and names from outside that are UTF-8, and those that are not;
 - :mod:`.quiet`: other libraries' log lines held back;
 - :mod:`.errors`: errors that a person can act on;
-- :mod:`.charts`: charts as PNG files, in one palette.
+- :mod:`.charts`: charts as PNG files, in one palette;
+- :mod:`.contact_sheet`: pictures with questions and answers on one sheet.
 
 What a bundle is:
 
@@ -50,6 +51,7 @@ From a picture and a question to tokens:
 The machine:
 
 - :mod:`.machine`: processor, memory, and ``default_threads``, the one rule for how many threads are used;
+- :mod:`.timing`: runs in turn, stalled samples thrown out;
 - :mod:`.telemetry`: ONNX Runtime's is off;
 - :mod:`.onnx_session`: ONNX Runtime sessions, with exact integer products on every processor;
 - :mod:`.disk_space`: room on the disk, asked for before the work;

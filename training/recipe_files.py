@@ -7,7 +7,7 @@
     model:        encoder, language_model, …      (recipe.ModelRecipe)
     compression:  method, at, ratio, …            (recipe.CompressionRecipe)
     all_stages:   keys of every stage that does not say otherwise
-    stages:       "1", "1.5", "2-si", "2-ov"      (recipe.StageRecipe)
+    stages:       distil, "1", "1.5", "2-si", "2-ov"   (recipe.StageRecipe)
     tiny:         data, encoder, language_model   (tiny.recipe.TinyStart)
 """
 
@@ -21,7 +21,18 @@ from typing import Any
 
 from laco_export.errors import ConfigError, LacoError, UsageError
 
-from .recipe import STAGES, CompressionRecipe, ModelRecipe, Recipe, StageRecipe, TilingRecipe, check_stage, nearest
+from .distillation.recipe import DistillationRecipe
+from .recipe import (
+    DISTIL,
+    EVERY_STAGE,
+    CompressionRecipe,
+    ModelRecipe,
+    Recipe,
+    StageRecipe,
+    TilingRecipe,
+    check_stage,
+    nearest,
+)
 from .tiny.recipe import TinyStart
 
 _SECTIONS = ("model", "compression", "all_stages", "stages", "tiny")
@@ -127,7 +138,9 @@ def differing_keys(then: Any, now: Any, path: str = "") -> list[str]:
     return [] if then == now else [f"{path.rstrip('.')}: {then} then, {now} now"]
 
 
-_MACHINE_KEYS = {key.name for key in fields(StageRecipe) if key.metadata.get("machine")}
+_MACHINE_KEYS = {
+    key.name for kind in (StageRecipe, DistillationRecipe) for key in fields(kind) if key.metadata.get("machine")
+}
 
 
 def build(kind: type, values: Any, path: str) -> Any:
@@ -155,6 +168,10 @@ def _stage(values: Any, shared: Mapping, name: str) -> StageRecipe:
     values = {**shared, **_mapping(values, f"stages.{name}")}
     if values.get("tiling") is not None:
         values["tiling"] = build(TilingRecipe, values["tiling"], f"stages.{name}.tiling")
+    if name == DISTIL or values.get("distillation") is not None:
+        values["distillation"] = build(
+            DistillationRecipe, values.get("distillation") or {}, f"stages.{name}.distillation"
+        )
     return build(StageRecipe, values, f"stages.{name}")
 
 
@@ -167,7 +184,7 @@ def _override(values: dict, text: str) -> None:
     done: list[str] = []
     while len(parts) > 1:
         # A stage's name may hold a dot: the longest name that stands here is meant.
-        names = (*target, *STAGES) if done == ["stages"] else tuple(target)
+        names = (*target, *EVERY_STAGE) if done == ["stages"] else tuple(target)
         taken = next((n for n in range(len(parts) - 1, 1, -1) if ".".join(parts[:n]) in names), 1)
         name = ".".join(parts[:taken])
         if not done and name not in values and name not in _SECTIONS:

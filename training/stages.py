@@ -31,6 +31,12 @@ FROZEN_OUTPUTS = "frozen-outputs"
 _AT_THE_END = 1 / 4  # of a stage's looks are joined into the one that its end is judged by
 
 Shown = Callable[[int], AbstractContextManager[Callable[..., None]]]
+"""Opens a progress bar of so many steps."""
+
+
+def unshown(steps: int) -> AbstractContextManager[Callable[..., None]]:
+    """No progress bar."""
+    return nullcontext(lambda *_, **__: None)
 
 
 def train_stage(
@@ -47,7 +53,7 @@ def train_stage(
     frozen_outputs: Path | None = None,
     steps: int | None = None,
     prepare: Callable[[Checkpoint], None] = lambda loaded: None,
-    shown: Shown = lambda steps: nullcontext(lambda *_, **__: None),
+    shown: Shown = unshown,
 ) -> list[float]:
     """Train one stage from the checkpoint ``start`` and write the checkpoint ``output`` in one step.
 
@@ -81,12 +87,12 @@ def train_stage(
 
     processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
     folder = output.parent / f"{output.name}-progress"
-    resumed = _decide_resumption(folder, resume=resume, force=force)
+    resumed = decide_resumption(folder, resume=resume, force=force)
     loaded = _load(start, stage, seed, prepare)
     if stage.keep_frozen_outputs:
         keep_frozen_outputs(loaded.model, frozen_outputs or output.parent / FROZEN_OUTPUTS)
     trainer = _make_trainer(loaded, stage, data_folder, folder, seed=seed, steps=steps, tensorboard=tensorboard)
-    _keep_checkpoints(
+    keep_checkpoints(
         trainer, {"start": loaded.sha256, "data": identity_of(trainer.train_dataset, data_folder)}, resumed
     )
     with shown(trainer.args.max_steps) as advance:
@@ -147,7 +153,7 @@ def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor
     processor.tiling = tiling
 
 
-def _decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | None:
+def decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | None:
     """The checkpoint inside the stage to go on from, as the main process sees it; ``force`` clears it away."""
     from .resuming import last_complete
 
@@ -161,7 +167,7 @@ def _decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | Non
         )
     if processes.is_main():
         shutil.rmtree(folder, ignore_errors=True)
-        _broken_log(folder).unlink(missing_ok=True)
+        broken_log(folder).unlink(missing_ok=True)
     processes.wait()
     return None
 
@@ -210,11 +216,11 @@ def _make_trainer(
             folder,
             seed=seed,
             steps=steps or of_epochs,
-            unused_parts=_may_leave_unused(loaded.model),
+            unused_parts=may_leave_unused(loaded.model),
             tensorboard=tensorboard,
         ),
         sampler=sampler_of(stage, dataset, seed=seed),
-        broken=BrokenSamples(_broken_log(folder), limit=stage.max_broken, total=len(dataset)),
+        broken=BrokenSamples(broken_log(folder), limit=stage.max_broken, total=len(dataset)),
         data_collator=Collator(padding_id(loaded.processor.tokenizer), packed=stage.packed),
     )
     if len(loaded.model.vision_model.compression.paths) > 1:
@@ -256,7 +262,7 @@ def padding_id(tokenizer) -> int:
     return tokenizer.convert_tokens_to_ids(IM_END) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
-def _keep_checkpoints(trainer, origin: dict, resumed: Path | None) -> None:
+def keep_checkpoints(trainer, origin: dict, resumed: Path | None) -> None:
     """Let the stage be resumed from its own checkpoints, and go to its place where it is resumed from one.
 
     Args:
@@ -272,12 +278,12 @@ def _keep_checkpoints(trainer, origin: dict, resumed: Path | None) -> None:
         load_position(trainer.train_dataset, resumed)
 
 
-def _broken_log(folder: Path) -> Path:
+def broken_log(folder: Path) -> Path:
     """Beside the stage's folders, so that it stays when they go."""
     return folder.with_name(folder.name.removesuffix("-progress") + "-broken-samples.jsonl")
 
 
-def _may_leave_unused(model) -> bool:
+def may_leave_unused(model) -> bool:
     """Whether a step may use only some of the parameters: one of several merge layers, no tiled picture, or an encoder
     whose last part the features do not pass."""
     vision = model.vision_model

@@ -19,6 +19,7 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.published`: published vision-language models, from their folders;
 - :mod:`.merging`: merges put inside a model that has none;
 - :mod:`.checkpoint`: saved, audited, loaded;
+- :mod:`.tower_weights`: its tower without its language model;
 - :mod:`.stated_pixels`: are pictures prepared as the encoder's folder states;
 - :mod:`.stated_config`: a published ``config.json`` as it was meant, whichever transformers wrote it;
 - :mod:`.weight_files`: the weight files of a folder;

@@ -117,9 +117,18 @@ class LacoVisionModel(nn.Module):
 
     def before_merge(self, pixel_values: Tensor, observe: BoundaryObserver | None = None) -> Tensor:
         """The encoder's part before the merge (all of it without one): ``[B, 3, H, W]`` -> ``[B, P+N, C]``."""
+        return self.until_merge(self.first_blocks(pixel_values, 0, observe), 0, observe)
+
+    def first_blocks(self, pixel_values: Tensor, count: int, observe: BoundaryObserver | None = None) -> Tensor:
+        """The embeddings and the first ``count`` blocks: ``[B, 3, H, W]`` -> ``[B, P+N, C]``."""
         hidden_states = self.spec.embed(self.encoder, pixel_values)  # [B, P+N, C]
         _tell(observe, "embeddings", hidden_states)
-        return self._run_to_merge(hidden_states, 0, self.block, observe)
+        return self._run_blocks(hidden_states, 0, count, observe)
+
+    def until_merge(self, hidden_states: Tensor, first: int, observe: BoundaryObserver | None = None) -> Tensor:
+        """What lies between the first ``first`` blocks and the first merge (the encoder's end without one), ``[B, P+N,
+        C]`` both."""
+        return self._run_to_merge(hidden_states, first, self.block, observe)
 
     def from_merge(self, hidden_states: Tensor, observe: BoundaryObserver | None = None) -> Tensor:
         """The merges and what follows them: ``[B, P+N, C]`` -> features ``[B, tokens, C]``."""
