@@ -1,24 +1,11 @@
 """LLaVA's folders as transformers saved them at different times."""
 
-import shutil
-
 import pytest
 from published_folders import change_json, rename_tensors
 from published_parity import CASES, TOLERANCE, difference
 
 from laco_export.errors import CheckpointError
 from laco_export.models.published import read_published
-
-
-@pytest.fixture
-def copied(imported, tmp_path):
-    """``copied(family)``: a copy of its folder that may be changed, with what transformers made of it."""
-
-    def copy(family):
-        theirs, _ = imported(family)
-        return theirs, shutil.copytree(theirs.folder, tmp_path / "folder")
-
-    return copy
 
 
 def newer_names(name, tensor):
