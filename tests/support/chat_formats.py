@@ -1,6 +1,7 @@
 """Tokenizers of several kinds, and chat templates that write what published ones write, for tests of chat formats."""
 
 import json
+from functools import cache
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -90,6 +91,7 @@ assistant. SYS Frame1: Frame2: and the others are not, I'm sure: don't ask! \"10
 """
 
 
+@cache
 def byte_level(bos, eos, *special, around=None) -> PreTrainedTokenizerFast:
     """As Qwen's and Llama 3's: merges of bytes within the words of a regular expression."""
     words = Regex(r"(?i:'s|'t|'m)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -104,6 +106,7 @@ def byte_level(bos, eos, *special, around=None) -> PreTrainedTokenizerFast:
     return _with_special(tokenizer, bos, eos, special, around)
 
 
+@cache
 def sentence_piece(bos, eos, *special, around=None, newer=True) -> PreTrainedTokenizerFast:
     """As Llama's and Mistral's: merges of characters over ``▁``, single bytes for other characters.
 

@@ -19,7 +19,7 @@ import torch
 from laco_export.conversation import IMAGE_MARK, expand_image_tokens, forging_tokens, special_pattern
 from laco_export.tokens_behind import cuts_before, tokens_of_spans
 
-from .conversations import Piece, image_names, marks_of, pieces_of, video_names
+from .conversations import Piece, image_names, marks_of, pieces_of, turns_of, video_names
 from .errors import DataError
 from .pictures import Pictures
 
@@ -139,8 +139,8 @@ class SampleEncoder:
 
     def _refuse_special_tokens(self, entry: Mapping) -> None:
         marks = special_pattern(marks_of(entry))
-        for turn in entry["conversations"]:
-            if token := self._forging.search(marks.sub("\0", turn["value"])):
+        for role, text in turns_of(entry):
+            if token := self._forging.search(marks.sub("\0", text) if role == "user" else text):
                 raise DataError(f"its text holds the special token {token[0]}, which would end or forge a turn")
 
     def estimated_tokens(self, pictures: np.ndarray, text_lengths: np.ndarray) -> np.ndarray:
