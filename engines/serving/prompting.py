@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from laco_export.conversation import IMAGE_MARK
 from laco_export.errors import ImageError, UsageError
 
-from ..prompts.context import TokenisedTurn
 from ..prompts.prompter import Prompt, Prompter
+from ..prompts.turns import PromptTurn
 from ..prompts.visuals import Visual
 from .chat_request import ChatRequest, ImagePart, Message
 from .errors import ApiError, request_error
@@ -44,7 +44,7 @@ def build_prompt(
     """
     _check_order(request.messages)
     _check_sizes(request.messages, settings)
-    turns: list[TokenisedTurn] = []
+    turns: list[PromptTurn] = []
     if request.messages[0].role not in ("system", "developer"):
         turns.append(prompter.system_turn(None))
     shown = False  # an earlier turn has pictures
@@ -123,7 +123,7 @@ def _prepare(message, param, prompter, settings, fetched, alone, wanted) -> list
     return visuals
 
 
-def _turn(message: Message, visuals: list[Visual], prompter: Prompter) -> TokenisedTurn:
+def _turn(message: Message, visuals: list[Visual], prompter: Prompter) -> PromptTurn:
     text = _text(message)
     if message.role == "assistant":
         return prompter.assistant_turn(text)
