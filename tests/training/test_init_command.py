@@ -164,3 +164,36 @@ def test_another_models_tokenizer(parts, tmp_path, capsys):
     assert "another model's" in said
     assert "Traceback" not in said
     assert not (tmp_path / "ckpt").exists()
+
+
+def test_a_published_model_is_imported(imported, tmp_path, capsys):
+    theirs, _ = imported("llava_onevision")
+    assert main(["--from-vlm", str(theirs.folder), "--output", str(tmp_path / "ckpt")]) == 0
+    assert "as it was published, 25 tokens a tile" in " ".join(capsys.readouterr().err.split())
+    assert checkpoint.load(tmp_path / "ckpt").model.config.compression["method"] is None
+    assert main(["--from-vlm", str(theirs.folder), "--at", "1/3", "1", "--output", str(tmp_path / "merged")]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "merge at 1/3: after block 1 of 3" in said
+    assert "the merges are averages, untrained" in said
+    assert sorted(checkpoint.load(tmp_path / "merged").model.vision_model.compressors) == ["block_1", "block_3"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--encoder", "enc"], "--from-vlm and --encoder"),
+        (["--tiling", "2x2"], "--from-vlm and --tiling"),
+        (["--compressor", "ldpv2"], "--from-vlm and --compressor"),
+        (["--at", "2"], "outside (0, 1]"),
+    ],
+)
+def test_a_published_model_is_not_put_together(imported, tmp_path, capsys, more, message):
+    theirs, _ = imported("llava_onevision")
+    assert main(["--from-vlm", str(theirs.folder), "--output", str(tmp_path / "ckpt"), *more]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "ckpt").exists()
+
+
+def test_one_way_of_starting_is_asked_for(tmp_path, capsys):
+    assert main(["--llm", "somewhere", "--output", str(tmp_path / "ckpt")]) == 2
+    assert "no --encoder" in " ".join(capsys.readouterr().err.split())
