@@ -42,6 +42,19 @@ def test_several_depths_make_an_elastic_checkpoint(parts, tmp_path):
     assert model.set_depth("1").blocks == (2,)
 
 
+def test_paths_of_merges(parts, tmp_path, capsys):
+    assert (
+        main(arguments(parts, tmp_path / "ckpt", "--at", "1/2+1", "1", "--ratio", "2+2", "4", "--average-merge")) == 0
+    )
+    said = capsys.readouterr().err
+    assert "merge at 1/2+1: 2 x 2 after block 1, 2 x 2 after block 2 of 2" in said
+    assert "16 tokens a tile become 1" in said
+    model = checkpoint.load(tmp_path / "ckpt").model
+    names = [name for name, _ in model.vision_model.all_merges()]
+    assert names == ["path_1_2.block_1", "path_1_2.block_2", "block_2"]
+    assert not any(merge.mlp.linear_2.weight.any() for _, merge in model.vision_model.all_merges())
+
+
 def test_a_merge_may_start_as_an_average(parts, tmp_path, capsys):
     assert main(arguments(parts, tmp_path / "ckpt", "--at", "1/2", "1", "--average-merge", "--match-text-rms")) == 0
     assert "is scaled to it" in " ".join(capsys.readouterr().err.split())
@@ -65,6 +78,10 @@ def test_the_same_seed_gives_the_same_weights(parts, tmp_path):
         (["--at", "block:9"], "beyond the encoder's last block"),
         (["--compressor", "lacoo"], "average_pool, laco, laco_misaligned"),
         (["--ratio", "5"], "compression.ratio"),
+        (["--ratio", "2+3"], "not one number for each merge"),
+        (["--at", "1+1/2"], "a later block than the one before it"),
+        (["--at", "1/2+1", "--ratio", "4+2"], "grids 4 x 4 → 1 x 1, then windows of 2 x 2"),
+        (["--at", "1/2", "1/2+1"], "1/2 2 x 2, 1/2+1 1 x 1"),
         (["--feature-layer", "9"], "feature_layer"),
         (["--encoder", "nowhere"], "there is no folder 'nowhere'"),
     ],
