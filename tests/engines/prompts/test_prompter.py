@@ -40,7 +40,7 @@ class StandInBundle:
             image_token_id=self.tokenizer.convert_tokens_to_ids(self.image_token),
             context_length=context_length,
         )
-        vision = SimpleNamespace(token_grid=(1, TOKENS), tiling=None)
+        vision = SimpleNamespace(token_grid=(1, TOKENS), tiling=None, token_layout="laco")
         self.manifest = SimpleNamespace(decoder=decoder, files=stored, vision=vision, image_preprocessing=None)
 
     def file(self, name):
