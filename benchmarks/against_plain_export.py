@@ -73,7 +73,7 @@ def write_plain(tower, path: Path) -> None:
             self.tower = tower
 
         def forward(self, pixel_values):
-            return self.tower.projector(self.tower.vision_model(pixel_values))
+            return self.tower.projector(self.tower.vision_model(pixel_values), self.tower.vision_model.merged_grid)
 
     pixels = torch.zeros(pixel_shape(tower))
     torch.onnx.export(Features().eval(), (pixels,), str(path), dynamo=True, external_data=True)

@@ -2,7 +2,7 @@
 
     python benchmarks/calibration_cpu.py FP32 INT8 [--bursts 10] [--profile]
 
-All subjects run in turn in bursts of three (laco_engines.timing): both bundles on ONNX Runtime, and where OpenVINO
+All subjects run in turn in bursts of three (laco_export.timing): both bundles on ONNX Runtime, and where OpenVINO
 is installed (``pip install openvino``) the FP32 graph and the INT8 bundle's numbers on it. OpenVINO wants Q/DQ pairs
 and not ONNX Runtime's own operators: the same blocks, symmetric ranges from the same statistics, in an FP32 graph. How
 far each subject's features are from FP32's on one golden picture stands beside its time.
@@ -26,13 +26,13 @@ from laco_calibration.graph.linear_layers import find_blocks
 from laco_calibration.quantizing import FORMS, Placement
 from laco_calibration.smoothing.fold import find_folds, fold_scales
 from laco_calibration.statistics.records import STATISTICS_NAME, Statistics
-from laco_engines.timing import interleave
 from laco_export.bundle import Bundle, open_bundle
 from laco_export.exporter.external_data import WeightFile, graph_from_file, write_graph
 from laco_export.golden import read_golden
 from laco_export.machine import cpu_title, default_threads
 from laco_export.number_formats import INT8
 from laco_export.onnx_session import open_session
+from laco_export.timing import interleave
 
 RESULTS = Path(__file__).parent / "results" / "calibration_cpu.json"
 Run = Callable[[], np.ndarray]

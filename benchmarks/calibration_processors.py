@@ -27,10 +27,10 @@ from measured_on import measured_on
 from processor_without_vnni import KINDS, without_vnni
 
 from laco_calibration.blocks.block_errors import feature_error
-from laco_engines.timing import interleave
 from laco_export.bundle import Bundle, graphs_from, open_bundle
 from laco_export.golden import read_golden
 from laco_export.onnx_session import open_session, products_saturate
+from laco_export.timing import interleave
 
 RESULTS = Path(__file__).parent / "results" / "calibration_processors.json"
 _BURST = 3

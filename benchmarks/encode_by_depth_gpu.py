@@ -38,12 +38,12 @@ from laco_engines.devices.state import machine_state
 from laco_engines.packages import library_version
 from laco_engines.runtimes import open_runtime
 from laco_engines.store.engine_cache import EngineCache
-from laco_engines.timing import interleave
 from laco_export.agreement import Tolerance, agreement
 from laco_export.atomic import write_json
 from laco_export.charts import save_chart
 from laco_export.errors import LacoError
 from laco_export.machine import library_versions
+from laco_export.timing import interleave
 
 RESULTS = Path(__file__).resolve().parent / "results" / "encode_by_depth_gpu.json"
 LIBRARIES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "onnx", "transformers")

@@ -16,9 +16,9 @@ import numpy as np
 import onnxruntime
 from measured_on import device_title
 
-from laco_engines.timing import Series, time_run
 from laco_export import onnx_session
 from laco_export.machine import library_versions
+from laco_export.timing import Series, time_run
 
 THREADS = 2
 WARM_UP = 2  # runs of each before the first round

@@ -30,10 +30,12 @@ from page_rows import replace_rows
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
-from contact_sheet import draw_sheet  # noqa: E402
 from real_parts.cache import default_folder  # noqa: E402
 from real_parts.captions import noun_of  # noqa: E402
 from real_parts.pictures import KIND_ANSWERS  # noqa: E402
+
+from laco_export.contact_sheet import SheetCell, answer_cell, draw_sheet  # noqa: E402
+from laco_export.preprocessing import load_image  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results" / "real_vlm.json"
 PAGE = ROOT / "docs" / "small-vlm.md"
@@ -136,15 +138,14 @@ class Heldout:
         scores["different_answers"] = len(set(answers))
         return scores
 
-    def cells(self, answers: Sequence[str]) -> list[tuple[Path, str, str, str]]:
+    def cells(self, answers: Sequence[str]) -> list[SheetCell]:
         """For the sheet: each picture with its word beside the right one, and what kind it was said to be."""
         said, cells = self.said(answers), []
         for of in self.pictures:
             kind = said[of, "kind"]
             mark = "" if self.is_right(of, "kind", kind) else f" (no: {self.truths[of, 'kind']['kind']})"
-            cells.append(
-                (self.folder / of, f"{kind}{mark}", word_of(said[of, "noun"]), self.truths[of, "noun"]["noun"])
-            )
+            picture, truth = load_image(self.folder / of), self.truths[of, "noun"]["noun"]
+            cells.append(answer_cell(picture, f"{kind}{mark}", word_of(said[of, "noun"]), truth))
         return cells
 
 

@@ -66,13 +66,14 @@ def make_model(device: str):
 
 def make_batch(model, stage: str) -> dict[str, torch.Tensor]:
     """Stage 1: captions of one tile each. Stage 2: one conversation about a picture of three tiles."""
-    from laco_export.tiling import SINGLE_TILE, layouts
+    from laco_export.layout_rules import SINGLE_TILE
+    from laco_export.token_layouts import layouts
     from laco_training.data import IGNORED
 
     first = stage == "stage-1"
     rows, before, counted = (STAGE_1_BATCH, 1, CAPTION) if first else (1, QUESTION, ANSWER)
     sizes = [SINGLE_TILE if first else PICTURE] * rows
-    plans = layouts(sizes, grid=model.vision_model.merged_grid, tiling=model.config.tiling_config)
+    plans = layouts(sizes, grid=model.token_grid, tiling=model.config.tiling_config)
     visual = len(plans[0])
     generator = torch.Generator().manual_seed(0)
     text = torch.randint(1000, 100_000, (rows, before + counted), generator=generator)

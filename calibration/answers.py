@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from laco_export.bundle import Bundle, open_bundle
+from laco_export.conversation import DEFAULT_QUESTION
 from laco_export.errors import ImageError, UsageError
 
 from .source.picture_set import PictureQuestion
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     import torch
 
 _MAX_NEW_TOKENS = 32
-
-DEFAULT_QUESTION = "Describe the picture."
-"""Asked about a judging picture that the data asks nothing about."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from laco_export.errors import UsageError
 
 from . import verification
 from .context import CalibrationContext
-from .graph.linear_layers import MERGE
 from .observation import Observation, SmoothedGraph, observe_pictures, smooth
 from .options import CalibrationOptions, source_target_of, with_target
 from .plot import draw_blocks
@@ -141,7 +140,7 @@ def _write_bundle(
         sensitivity.times,
         selection.choice.blocks,
         max_drop=options.max_drop,
-        merge_at=next((i for i, block in enumerate(smoothed.blocks) if block.region == MERGE), None),
+        merges_at=[place for place, block in enumerate(smoothed.blocks) if block.is_merge],
         title=f"{context.output.name}: {options.target}, {options.number_format}, {options.method}",
     )
     save_chart(chart, context.folder / _PLOT_NAME)

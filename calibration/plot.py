@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from laco_export.charts import BAD, GOOD, QUIET, new_figure
@@ -21,13 +21,13 @@ def draw_blocks(
     chosen: tuple[str, ...],
     *,
     max_drop: float,
-    merge_at: int | None,
+    merges_at: Sequence[int],
     title: str,
 ) -> Figure:
     """Two panels over one row of blocks: points lost by each alone, and its milliseconds before and after.
 
     Args:
-        merge_at: the position of the merge among the blocks: a line stands there.
+        merges_at: the positions of the merges among the blocks: a line stands at each.
     """
     blocks, places = list(errors), range(len(errors))
     figure = new_figure(max(1280, 90 + 34 * len(blocks)), 660 if times else 420)
@@ -46,10 +46,10 @@ def draw_blocks(
         )
         panels[1].set_ylabel("ms (grey: base precision)")
     for panel in panels:
-        if merge_at is not None:
-            panel.axvline(merge_at - 0.5, color="#78787f", linewidth=1)
-    if merge_at is not None:
-        panels[0].annotate(" merge", (merge_at - 0.5, 1), xycoords=("data", "axes fraction"), va="top", color="#78787f")
+        for place in merges_at:
+            panel.axvline(place - 0.5, color="#78787f", linewidth=1)
+    for place in merges_at:
+        panels[0].annotate(" merge", (place - 0.5, 1), xycoords=("data", "axes fraction"), va="top", color="#78787f")
     panels[-1].set_xticks(places, [short_name(block) for block in blocks], rotation=90, fontsize=8)
     legend = f"green: eight bits ({len(chosen)} of {len(blocks)} blocks); red: left as it is"
     figure.suptitle(f"{title}\n{legend}", x=0.01, ha="left", fontsize=11)

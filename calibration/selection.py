@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from laco_engines.store.processor_form import form_for_processor, multiplies_exactly
-from laco_engines.timing import Series
 from laco_export.bundle import Bundle, Vision, write_manifest
 from laco_export.console import say
 from laco_export.onnx_session import open_session
 from laco_export.quiet import quiet
+from laco_export.timing import Series
 
 from . import answers
 from .blocks.block_errors import FeatureError

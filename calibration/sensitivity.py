@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from laco_engines.comparison.golden_check import pixel_values
+from laco_export.conversation import DEFAULT_QUESTION
 from laco_export.golden import read_golden
 from laco_export.number_formats import NumberFormat
 from laco_export.onnx_session import open_session
@@ -100,7 +101,7 @@ def _answer_share(
     if context.bundle.manifest.decoder is None:
         return None
     judging = context.division.judging
-    questions = questions_about(context.picture_set, judging, answers.DEFAULT_QUESTION)
+    questions = questions_about(context.picture_set, judging, DEFAULT_QUESTION)
     asked = [(picture.path, question) for picture, question in zip(judging, questions)]
     with context.steps.step("answer on FP32's features"):
         return answers.AnswerJudge.on_features(context.bundle, asked, fp32_features).share_kept

@@ -17,7 +17,7 @@ sideways::
     E3  picture_encoder · comparison                pictures to embeddings; a runtime beside PyTorch
     E2  runtimes · generation                       the vision tower; the language model
     E1  store · cost · prompts                      engines on disk; arithmetic on a graph; what the model reads
-    E0  devices · providers · packages · timing · graph_picture
+    E0  devices · providers · packages · graph_picture
 
 In reading order, the way of an answer first:
 
@@ -39,7 +39,6 @@ In reading order, the way of an answer first:
 - :mod:`.doctor`: ``laco-engine doctor``, what this machine has, lacks and would use;
 - :mod:`.providers`: ONNX Runtime's execution providers;
 - :mod:`.packages`: the packages that running a bundle can use;
-- :mod:`.timing`: runs in turn, stalled samples thrown out;
 - :mod:`.graph_picture`: ``laco-engine inspect --graph``, the merge as a picture;
 - :mod:`.commands`: the subcommands of ``laco-engine``, one file each;
 - :mod:`.cli`: its entry point.

@@ -7,6 +7,7 @@ column, what runs beside it (the residual) in the columns to the right.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +31,7 @@ _COLOURS = {
     "Cast": (230, 230, 230),
 }
 _OTHER, _OUTSIDE = (245, 245, 245), (255, 255, 255)
-_MERGE = ".compressors."
+_MERGE = re.compile(r"(?:^|\.)(compressors\.(?:path[_\d]+\.)?block_\d+)(?=[./]|$)")
 _DTYPES = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _ROLES = ("weight", "bias", "shape", "axes", "scale")
 
@@ -54,25 +55,36 @@ def draw_merge(path: Path) -> Image.Image:
         BundleError: the graph has no merge.
     """
     proto = onnx.load(str(path), load_external_data=False)
-    nodes = merge_nodes(proto.graph)
-    if not nodes:
+    merges = merge_names(proto.graph)
+    if not merges:
         raise BundleError(
             f"'{path}' has no merge to draw",
             given="no node was traced from vision_model.compressors",
             todo="leave out --graph",
         )
-    boxes = _boxes(proto, nodes)
-    _place(boxes)
-    return _draw(boxes, title=f"{path.name}: the {len(nodes)} nodes of {_merge_name(nodes)}")
+    pictures = []
+    for merge in merges:
+        nodes = merge_nodes(proto.graph, merge)
+        boxes = _boxes(proto, nodes)
+        _place(boxes)
+        pictures.append(_draw(boxes, title=f"{path.name}: the {len(nodes)} nodes of {merge}"))
+    return _stacked(pictures)
 
 
-def merge_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes that were traced from the compressor, and whatever lies on a path between two of them.
+def merge_names(graph: onnx.GraphProto) -> list[str]:
+    """The merges of the graph in order: ``compressors.block_12``; of several ``compressors.path_6_18.block_6`` …"""
+    matches = (_MERGE.search(node.name) for node in graph.node)
+    return list(dict.fromkeys(match[1] for match in matches if match))
+
+
+def merge_nodes(graph: onnx.GraphProto, merge: str) -> list[onnx.NodeProto]:
+    """The nodes that were traced from the compressor ``merge``, and whatever lies on a path between two of them.
 
     A Cast is named after the node whose output it casts, the last one of a merge after the merge: only those between
     count.
     """
-    own = [node for node in graph.node if _MERGE in f".{node.name}" and node.op_type != "Cast"]
+    is_own = lambda node: (match := _MERGE.search(node.name)) is not None and match[1] == merge
+    own = [node for node in graph.node if is_own(node) and node.op_type != "Cast"]
     after = {output for node in own for output in node.output}
     for node in graph.node:  # in topological order, as ONNX asks
         if after & set(node.input):
@@ -169,6 +181,16 @@ def _draw(boxes: dict[str, _Box], *, title: str) -> Image.Image:
     return image
 
 
+def _stacked(pictures: list[Image.Image]) -> Image.Image:
+    """One below the other."""
+    whole = Image.new("RGB", (max(picture.width for picture in pictures), sum(p.height for p in pictures)), "white")
+    top = 0
+    for picture in pictures:
+        whole.paste(picture, (0, top))
+        top += picture.height
+    return whole
+
+
 def _draw_edge(pen: ImageDraw.ImageDraw, source: _Box, target: _Box, shift: float, taken: set) -> None:
     """A line of right angles that runs down a free column: the source's, the target's or the space beside them."""
     (from_x, from_y), (x, y) = _corner(source), _corner(target)
@@ -197,11 +219,6 @@ def _role(name: str) -> str:
     """What a constant is to its node: ``weight``, ``bias``, ``shape``."""
     words = name.replace(":", ".").replace("/", ".").replace("_", ".").split(".")
     return next((role for role in _ROLES if role in words), "constant")
-
-
-def _merge_name(nodes: list[onnx.NodeProto]) -> str:
-    path = next(node.name for node in nodes if _MERGE in f".{node.name}").partition("compressors.")[2]
-    return "compressors." + path.partition(".")[0].partition("/")[0]
 
 
 def _cut(line: str, font: ImageFont.ImageFont) -> str:

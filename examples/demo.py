@@ -20,8 +20,6 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from contact_sheet import draw_sheet
-
 AIM, AIM_PER_KIND, LOOKS = 0.90, 0.80, 0.40
 """Accuracy over all questions and in each kind; how much lower each kind must be with shuffled pictures."""
 SHOWN_PER_KIND = 4
@@ -221,15 +219,21 @@ def main() -> int:
     shown = [row for members in by_kind.values() for row in members[:SHOWN_PER_KIND]]
     (output / "answers.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    draw_sheet([(training / "data" / row.picture, row.question, row.fp16, row.truth) for row in shown]).save(
-        output / "answers.png"
-    )
+    draw_answers(shown, training / "data").save(output / "answers.png")
     question = ["laco-engine", "run", bundles["fp16"], "--image", training / "data" / shown[0].picture]
     run(*question, "--question", shown[0].question)
     print()
     print_tables(shown, summary)
     print(f"\nlook at {output / 'answers.png'}; {summary['seconds']:.0f} s in all")
     return 1 if summary["fp32_differs"] else 0
+
+
+def draw_answers(rows: list[Row], folder: Path):
+    """Pictures of ``folder`` with the FP16 bundle's answers, as one picture."""
+    from laco_export.contact_sheet import answer_cell, draw_sheet
+    from laco_export.preprocessing import load_image
+
+    return draw_sheet([answer_cell(load_image(folder / r.picture), r.question, r.fp16, r.truth) for r in rows])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ The command:
 - :mod:`.utf8`: words and names from outside that are UTF-8, and those that are not;
 - :mod:`.quiet`: other libraries' log lines held back;
 - :mod:`.errors`: errors that a person can act on;
-- :mod:`.charts`: charts as PNG files, in one palette.
+- :mod:`.charts`: charts as PNG files, in one palette;
+- :mod:`.contact_sheet`: pictures with questions and answers on one sheet.
 
 What a bundle is:
 
@@ -36,9 +37,12 @@ From a picture and a question to tokens:
 - :mod:`.preprocessing`: a picture to the encoder's input;
 - :mod:`.decoding_limits`: what a picture may take while it is read, in pixels and in bytes;
 - :mod:`.scaled_decoding`: JPEGs decoded at the scale that the encoder needs;
-- :mod:`.tiling`: a picture of any resolution as tiles, and where their tokens go;
+- :mod:`.tiling`: a picture of any resolution as tiles;
+- :mod:`.layout_rules`: what families of models do besides: newlines, several pictures, videos;
+- :mod:`.token_layouts`: where the tiles' tokens go in the prompt;
 - :mod:`.video`: frames of a video;
 - :mod:`.depth`: a depth of the merge, ``1/2`` or ``block:7``, and its block;
+- :mod:`.merge_path`: one merge or several in a row, ``1/4+3/4``, and the ratio of each;
 - :mod:`.token_grid`: how many tokens a picture takes before and after the merge;
 - :mod:`.generation_fields`: which fields a ``generation_config.json`` may have;
 - :mod:`.chat_format`: the text around each role's words, and around pictures;
@@ -48,6 +52,7 @@ From a picture and a question to tokens:
 The machine:
 
 - :mod:`.machine`: processor, memory, and ``default_threads``, the one rule for how many threads are used;
+- :mod:`.timing`: runs in turn, stalled samples thrown out;
 - :mod:`.telemetry`: ONNX Runtime's is off;
 - :mod:`.onnx_session`: ONNX Runtime sessions, with exact integer products on every processor;
 - :mod:`.disk_space`: room on the disk, asked for before the work;

@@ -44,6 +44,9 @@ SPECIAL_TOKEN = re.compile(r"<\|[a-z_]+\|>")
 Turn = tuple[str, str]
 """``(role, text)`` with role ``system``, ``user`` or ``assistant``."""
 
+DEFAULT_QUESTION = "Describe the picture."
+"""Asked of a picture that nobody asks anything about."""
+
 _PICTURE_LINES = re.compile(rf"(?:(?:{IMAGE_MARK}|{VIDEO_MARK})\n)*")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from .errors import UsageError
 
@@ -40,10 +40,11 @@ def pictures_inside(folder: Path) -> list[Path]:
 
     Hidden ones are left out, and what hidden folders hold: a Mac's ``._cat.png`` beside ``cat.png`` is no picture.
     """
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    return sorted(path for path in folder.rglob("*") if is_picture_name(path.relative_to(folder)) and path.is_file())
+
+
+def is_picture_name(name: PurePath | str) -> bool:
+    """Whether a file of a folder or an archive is a picture by its name, and neither it nor a folder on its way is
+    hidden."""
+    path = PurePath(name)
+    return path.suffix.lower() in PICTURE_SUFFIXES and not any(part.startswith(".") for part in path.parts)

@@ -135,6 +135,10 @@ def _merge(merge: dict) -> str:
     if merge["method"] is None:
         return f"none, {merge['tokens_after']} tokens a picture"
     tokens = f"{merge['tokens_before']} → {merge['tokens_after']} tokens"
+    if merges := merge.get("merges"):
+        after = [f"{entry['ratio']} x {entry['ratio']} after block {entry['block']}" for entry in merges]
+        way = " → ".join(str(entry["tokens_after"]) for entry in merges)
+        return f"{merge['method']} @{merge['depth']} ({', '.join(after)}), {merge['tokens_before']} → {way} tokens"
     return f"{merge['method']} @{merge['depth']} (after block {merge['block']}), {tokens}"
 
 

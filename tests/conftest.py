@@ -155,7 +155,7 @@ _TRACED = {}
 def _digest_of(tower) -> str:
     """Of all that a tower's graph depends on."""
     vision = tower.vision_model
-    digest = hashlib.sha256(repr((tower, tower.boundary_names, vision.compression, vision.grid, vision.block)).encode())
+    digest = hashlib.sha256(repr((tower, tower.boundary_names, vision.compression, vision.grid, vision.path)).encode())
     digest.update(vision.encoder.config.to_json_string().encode())
     for name, tensor in tower.state_dict().items():
         digest.update(name.encode() + tensor.numpy().tobytes())

@@ -13,6 +13,7 @@ recipe to the checkpoint, in reading order:
 - :mod:`.plan_view`: the plan on the terminal;
 - :mod:`.run`: a whole recipe, its run folder, and what is left of it to do;
 - :mod:`.replacing`: ``--force`` where a run stands;
+- :mod:`.checkpoint_start`: a run that starts from a checkpoint;
 - :mod:`.stages`: one stage, from a checkpoint to the next;
 - :mod:`.stage_data`: a stage's samples, their order, and the place in it;
 - :mod:`.resuming`: checkpoints inside a stage;
@@ -20,6 +21,8 @@ recipe to the checkpoint, in reading order:
 - :mod:`.step_callbacks`: what happens around an optimiser step;
 - :mod:`.look`: what a picture is worth to a model;
 - :mod:`.look_command`: ``laco-train look``;
+- :mod:`.price_command`: ``laco-train price``;
+- :mod:`.price`: what merging inside the encoder costs on somebody's pictures;
 - :mod:`.projector_start`: a projector that begins with the words of the captions;
 - :mod:`.frozen_outputs`: what frozen blocks give of a picture, kept on the disk;
 - :mod:`.parameter_groups`: which parameter belongs to which part of the model;
@@ -29,6 +32,8 @@ recipe to the checkpoint, in reading order:
 - :mod:`.counted_positions`: logits only where the loss counts;
 - :mod:`.processes`: the processes of a run;
 - :mod:`.evaluation`: greedy answers to held-out questions;
+- :mod:`.distillation`: the stage ``distil``, in which a model that merges inside learns its own earlier features;
+- :mod:`.distil_command`: ``laco-train distil``, that stage alone;
 - :mod:`.loss_curves`: the losses as a picture;
 - :mod:`.fake_quant_stage`: ``laco-train --fake-quant``, a finished run fine-tuned under a calibrated bundle's numbers;
 - :mod:`.fake_quantization`: Linear layers that round as the bundle does;

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
 import torch
@@ -125,12 +126,11 @@ def _in_the_models_order(scales: np.ndarray, module: str, bundle: Bundle) -> np.
 
     rewrites = bundle.manifest.vision.rewrites
     rearranged = any(rewrite["name"] == "merge_windows" and rewrite["fired"] for rewrite in rewrites)
-    ratio = bundle.manifest.compression.get("ratio") or 1
-    width = bundle.manifest.encoder["hidden_size"]
-    if not (rearranged and module.startswith("vision_model.compressors.") and len(scales) == width * ratio**2):
+    if not (rearranged and module.startswith("vision_model.compressors.") and module.endswith(".mlp.linear_1")):
         return scales
+    width = bundle.manifest.encoder["hidden_size"]
     ordered = np.empty_like(scales)
-    ordered[channel_of_position(width, ratio)] = scales
+    ordered[channel_of_position(width, ratio=isqrt(len(scales) // width))] = scales
     return ordered
 
 

@@ -33,10 +33,17 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=["1/2"],
         metavar="DEPTH",
-        help="where the tokens are merged: 1/2, 0.25, block:7 (default: 1/2); several give an elastic checkpoint",
+        help="where the tokens are merged: 1/2, 0.25, block:7, or twice on a path: 1/4+3/4 (default: 1/2); several "
+        "give an elastic checkpoint",
     )
     parser.add_argument("--compressor", default="laco", metavar="NAME", help="default: laco; docs/model.md lists them")
-    parser.add_argument("--ratio", type=int, default=2, metavar="R", help="R x R tokens become one: 2, 3 or 4")
+    parser.add_argument(
+        "--ratio",
+        nargs="+",
+        default=["2"],
+        metavar="R",
+        help="R x R tokens become one: 2, 3 or 4, 2+3 on a path (default: 2); several: one for each --at",
+    )
     parser.add_argument(
         "--tiling",
         type=_grid,
@@ -70,11 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     from laco_export.atomic import refuse_existing
-    from laco_export.depth import Depth
+    from laco_export.merge_path import DepthPath
     from laco_export.quiet import quiet_libraries
 
     for depth in arguments.at:
-        Depth.parse(depth)
+        DepthPath.parse(depth)
     for option, folder in (("--encoder", arguments.encoder), ("--llm", arguments.llm)):
         if not folder.is_dir():
             raise UsageError(f"{option}: there is no folder '{folder}'", todo="give the path of a downloaded model")
@@ -96,7 +103,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 at=arguments.at,
                 method=arguments.compressor,
                 dtype=getattr(torch, arguments.dtype) if arguments.dtype else None,
-                ratio=arguments.ratio,
+                ratio=arguments.ratio[0] if len(arguments.ratio) == 1 else arguments.ratio,
                 feature_layer=arguments.feature_layer,
                 tiling=_tiling(arguments),
                 prepare=lambda model, _: _start_new_layers(model, arguments),
@@ -104,8 +111,8 @@ def _run(arguments: argparse.Namespace) -> None:
                 say=say,
             )
     compression = model.config.compression_config
-    for depth, block in zip(compression.depths, compression.blocks, strict=True):
-        say(f"merge at {depth}: after block {block} of {model.config.num_encoder_blocks}")
+    for depth, path in zip(compression.depths, compression.paths, strict=True):
+        say(f"merge at {depth}: {path} of {model.config.num_encoder_blocks}")
     height, width = model.vision_model.grid
     say(f"{height * width} tokens a tile become {model.tokens_per_image}")
     if model.config.tiling:

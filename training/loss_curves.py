@@ -53,9 +53,9 @@ def _draw_part(panel, part: str, losses: Sequence[float]) -> None:
 
 def _draw_worth(panel, looks: Sequence[Mapping]) -> None:
     """A line for each block that the merge stood after."""
-    blocks = sorted({look["block"] for look in looks})
-    for colour, block in zip(itertools.cycle(SERIES_COLOURS[2:]), blocks):
-        own = [look for look in looks if look["block"] == block]
+    from .look import looks_by_block
+
+    for colour, (block, own) in zip(itertools.cycle(SERIES_COLOURS[2:]), looks_by_block(looks).items()):
         steps, worth = [look["step"] for look in own], [look["worth"] for look in own]
         bars = [2 * look["error"] for look in own]
         label = f"block {block}   last {worth[-1]:.2f}"

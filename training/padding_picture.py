@@ -12,7 +12,6 @@ import torch
 from torch.nn import functional as F
 
 from laco_export.models.encoders import encoder_spec
-from laco_export.token_grid import merged_grid
 
 from .data.samples import IGNORED
 
@@ -24,9 +23,9 @@ def add_padding_picture(batch: dict, config) -> dict:
         batch: ``input_ids``, ``labels`` [B, T], and ``attention_mask`` [B, T] or, packed, ``position_ids`` [1, T].
         config: the model's :class:`~laco_export.models.configuration.LacoConfig`.
     """
-    vision, compression = config.vision_config, config.compression_config
+    vision = config.vision_config
     spec = encoder_spec(vision.model_type)
-    height, width = merged_grid(*spec.grid(vision), compression.ratio if compression.method else 1)
+    height, width = config.token_grid
     tokens, rows = height * width, len(batch["input_ids"])
     padding = (0, tokens)
     ids = F.pad(batch["input_ids"], padding, value=config.text_config.pad_token_id or 0)  # [B, T + tokens]

@@ -50,7 +50,8 @@ def set_trainable(model: LacoForConditionalGeneration, names: Mapping[str, objec
 def optimizer_groups(
     model: LacoForConditionalGeneration, learning_rates: Mapping[str, float], weight_decay: float
 ) -> list[dict]:
-    """PyTorch's parameter groups, each with its name, peak rate and weight decay; in the order of ``GROUPS``.
+    """PyTorch's parameter groups, each with its name, peak rate and weight decay; in the order of ``GROUPS``. Frozen
+    parameters are left out.
 
     Weights decay and vectors (biases, norms, scales, the newline) do not. HF's Trainer means the same, but goes by
     names and misses some norms. With a weight decay a part has two groups of one name.
@@ -60,10 +61,11 @@ def optimizer_groups(
     for name in GROUPS:
         if name not in learning_rates:
             continue
-        group = {"name": name, "params": parameters[name], "lr": learning_rates[name], "weight_decay": weight_decay}
-        vectors = [parameter for parameter in parameters[name] if parameter.ndim < 2] if weight_decay else []
+        trained = [parameter for parameter in parameters[name] if parameter.requires_grad]
+        group = {"name": name, "params": trained, "lr": learning_rates[name], "weight_decay": weight_decay}
+        vectors = [parameter for parameter in trained if parameter.ndim < 2] if weight_decay else []
         if vectors:
-            group["params"] = [parameter for parameter in parameters[name] if parameter.ndim >= 2]
+            group["params"] = [parameter for parameter in trained if parameter.ndim >= 2]
         if group["params"] or not vectors:
             groups.append(group)
         if vectors:

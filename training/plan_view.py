@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .plan import Plan
 from .recipe import GROUPS
 
@@ -36,7 +38,7 @@ def _table(title: str, headings: tuple[str, ...], caption: str | None = None):
 
 
 def _parts(values: dict):
-    merge = ", ".join(f"{depth} (after block {block})" for depth, block in values["merge"].items())
+    merge = ", ".join(f"{depth} ({_place(blocks)})" for depth, blocks in values["merge"].items())
     method = f"{values['method']} at {merge}" if merge else "no merge"
     table = _table(
         f"recipe {values['recipe']}: {method}, {values['tokens_per_tile']} tokens a tile",
@@ -55,6 +57,11 @@ def _parts(values: dict):
             _short(part["estimated_tokens"]) if "estimated_tokens" in part else "",
         )
     return table
+
+
+def _place(blocks: int | Sequence[int]) -> str:
+    """Where a merge stands, or those of a path."""
+    return f"after block {blocks}" if isinstance(blocks, int) else f"after blocks {' and '.join(map(str, blocks))}"
 
 
 def _trained(parts: list[dict]):

@@ -80,19 +80,19 @@ def start_from_captions(
             todo="give the first stage data with captions, or set model.projector_start: text_rms",
         )
     sums = _Regression()
-    vision, depths = model.vision_model, model.vision_model.compression.blocks or (None,)
-    block = vision.block
+    vision, paths = model.vision_model, model.vision_model.compression.paths or (None,)
+    chosen_path = vision.path
     for start in range(0, len(tiles), _BATCH):
         batch = tiles[start : start + _BATCH]
         pixels = torch.cat(batch).to(device=table.device)
         each = torch.tensor([len(sample) for sample in batch])
         wanted = torch.stack(targets[start : start + _BATCH]).repeat_interleave(each, dim=0)  # [tiles, D]
-        for depth in depths:
-            vision.block = depth
+        for path in paths:
+            vision.path = path
             features = vision(pixels.to(model.projector.linear_1.weight.dtype))
             sums.add(model.projector.act(model.projector.linear_1(features)), wanted)
         advance(len(batch))
-    vision.block = block
+    vision.path = chosen_path
     weight, bias, explained = sums.solve()
     model.projector.linear_2.weight.copy_(weight)
     model.projector.linear_2.bias.copy_(bias)

@@ -10,13 +10,16 @@ from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from math import ceil, inf, sqrt
 
-from laco_export.depth import Depth
 from laco_export.errors import ConfigError, UsageError, check_whole
+from laco_export.merge_path import DepthPath, Ratio, ratios_of_paths, shortest_ratio
 from laco_export.tiling import Tiling
 
+from .distillation.recipe import DistillationRecipe
 from .tiny.recipe import TinyStart
 
-STAGES = ("1", "1.5", "2-si", "2-ov")  # in the order in which they are trained
+STAGES = ("1", "1.5", "2-si", "2-ov")  # LLaVA-OneVision's, in the order in which they are trained
+DISTIL = "distil"
+EVERY_STAGE = (DISTIL, *STAGES)
 GROUPS = ("encoder", "compressor", "projector", "language_model")
 MOST_SEED = 2**31 - 1  # NumPy takes 32 bits, and each stage's seed lies a little above the run's
 PRECISIONS = ("fp32", "bf16")
@@ -24,6 +27,7 @@ OPTIMIZERS = ("adamw", "muon")
 GROUPINGS = ("length", "none")
 PROJECTOR_STARTS = ("default", "text_rms", "captions")
 MERGE_STARTS = ("default", "average")
+_NOT_DISTILLED = ("plain", "tiling", "packed", "streaming", "keep_frozen_outputs")
 _FAR = 4  # times another batch than the learning rates were made for: the rates would double or halve
 
 
@@ -66,6 +70,7 @@ class StageRecipe:
         max_frames: frames taken of a video.
         max_length: tokens of a sample, image tokens included; a longer one is cut at its end.
         epochs: passes over the data; may be a fraction.
+        max_steps: optimiser steps in place of ``epochs``.
         global_batch_size: samples per optimiser step, over all processes and accumulated forward passes.
         per_device_batch_size: samples of one forward pass of one process; the accumulation follows from it.
         warmup_ratio: share of the steps in which the learning rates rise from zero.
@@ -85,6 +90,8 @@ class StageRecipe:
             (:mod:`.frozen_outputs`); for stages that freeze the encoder and see their pictures more than once.
         rates_for_batch: the global batch that the learning rates were made for, where that is another one; a plan says
             what they would be for this one.
+        distillation: of the stage ``distil`` alone, whose ``data`` are pictures: a folder, zip, tar or parquet, or
+            conversations whose pictures are taken.
     """
 
     data: str
@@ -95,6 +102,7 @@ class StageRecipe:
     max_frames: int = 32
     max_length: int = 32768
     epochs: float = 1.0
+    max_steps: int | None = None
     global_batch_size: int = 512
     per_device_batch_size: int = _machine(8)
     warmup_ratio: float = 0.03
@@ -114,13 +122,17 @@ class StageRecipe:
     look_every: int = _machine(50)
     keep_frozen_outputs: bool = _machine(False)
     rates_for_batch: int | None = _machine(None)
+    distillation: DistillationRecipe | None = None
 
     def __post_init__(self) -> None:
         self._check_learning_rates()
+        if self.distillation is not None:
+            self._check_distillation()
         for name in ("global_batch_size", "per_device_batch_size", "max_length", "max_frames", "shuffle_buffer"):
             check_whole(name, getattr(self, name))
-        if self.rates_for_batch is not None:
-            check_whole("rates_for_batch", self.rates_for_batch)
+        for name in ("rates_for_batch", "max_steps"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name))
         if self.keep_frozen_outputs and "encoder" in self.learning_rates:
             raise ConfigError(
                 "keep_frozen_outputs and a trained encoder exclude each other",
@@ -167,6 +179,22 @@ class StageRecipe:
                 raise ConfigError(
                     f"learning_rates.{name} lies below min_learning_rate", given=f"{rate} < {self.min_learning_rate}"
                 )
+
+    def _check_distillation(self) -> None:
+        if senseless := [name for name in _NOT_DISTILLED if getattr(self, name)]:
+            raise ConfigError(f"{senseless[0]} is no key of a stage that distils", todo=f"leave {senseless[0]} out")
+        if not {"encoder", "compressor"} & set(self.learning_rates):
+            raise ConfigError(
+                "learning_rates names nothing that distillation is for",
+                given=", ".join(self.learning_rates),
+                allowed="compressor, encoder (its blocks behind the merge); projector and language_model beside them",
+            )
+        if "language_model" in self.learning_rates and not self.distillation.language_model:
+            raise ConfigError(
+                "a language model is taught by its own predictions alone",
+                given="learning_rates.language_model without distillation.language_model",
+                todo="leave it out of learning_rates, or set distillation.language_model to a weight",
+            )
 
     def fitting_rates(self) -> dict[str, float]:
         """The learning rates for this batch, where they were made for one at least four times larger or smaller.
@@ -216,6 +244,8 @@ class StageRecipe:
                 given=f"{samples:,} samples, global_batch_size {self.global_batch_size}",
                 todo="give more data or a smaller global_batch_size",
             )
+        if self.max_steps is not None:
+            return self.max_steps
         per_pass = samples // self.global_batch_size
         return max(1, ceil(round(per_pass * self.epochs, 6)))  # rounded first: 30 · 0.1 is not 4 steps
 
@@ -226,23 +256,27 @@ class CompressionRecipe:
 
     Attributes:
         method: name of a compressor; null keeps all tokens (LLaVA-OneVision itself).
-        at: the merge's depth (1/4, 1, block:7); several train an elastic checkpoint, a depth drawn at each step.
-        ratio: r: each r x r window becomes one token.
+        at: the merge's depth (1/4, 1, block:7), or those of a path of merges (1/4+3/4); several train an elastic
+            checkpoint, one of them drawn at each step.
+        ratio: r: each r x r window becomes one token; 2+3 of the merges of a path, a list of one for each path.
         mlp_hidden_size: of the Patch Merge Layer; null takes the encoder's width.
         merge_before_final_norm: where the merge at depth 1 stands.
     """
 
     method: str | None = "laco"
     at: Sequence[str] = ("1/2",)
-    ratio: int = 2
+    ratio: Ratio | Sequence[Ratio] = 2
     mlp_hidden_size: int | None = None
     merge_before_final_norm: bool = False
 
     def __post_init__(self) -> None:
         depths = (self.at,) if isinstance(self.at, (str, int, float)) else self.at
-        object.__setattr__(self, "at", tuple(str(Depth.parse(depth)) for depth in depths))
+        paths = [DepthPath.parse(depth) for depth in depths]
+        object.__setattr__(self, "at", tuple(map(str, paths)))
         if not self.at:
             raise ConfigError("at is empty", allowed="a depth such as 1/2, or a list of depths")
+        ratios = ratios_of_paths(self.ratio, [len(path.depths) for path in paths], field="ratio")
+        object.__setattr__(self, "ratio", shortest_ratio(ratios))
 
     def options(self) -> dict:
         """Keyword arguments of ``LacoForConditionalGeneration.from_parts``."""
@@ -254,7 +288,11 @@ class ModelRecipe:
     """What stage 1 starts from.
 
     Attributes:
-        encoder, language_model: folders of pretrained parts; both left out where the recipe makes its own (``tiny``).
+        encoder, language_model: folders of pretrained parts; both left out where the recipe makes its own (``tiny``) or
+            starts from a checkpoint.
+        checkpoint: a LaCo checkpoint in place of the two. With compression off it gets the recipe's merges, which begin
+            as averages (:func:`~laco_export.models.merging.merge_inside`), and is the teacher of the stage ``distil``;
+            with merges it is taken as it is.
         feature_layer, video_pooling: see :class:`~laco_export.models.configuration.LacoConfig`.
         projector_start: default (PyTorch's, as LLaVA does); text_rms: scaled so that visual embeddings have the root
             mean square of the text's; captions: solved for the words of the first stage's answers
@@ -265,6 +303,7 @@ class ModelRecipe:
 
     encoder: str | None = None
     language_model: str | None = None
+    checkpoint: str | None = None
     feature_layer: int | None = None
     video_pooling: int = 1
     projector_start: str = "default"
@@ -273,10 +312,22 @@ class ModelRecipe:
     def __post_init__(self) -> None:
         if (self.encoder is None) != (self.language_model is None):
             raise ConfigError("encoder and language_model go together", todo="give both folders")
+        if self.checkpoint is not None:
+            self._check_nothing_beside_checkpoint()
         check_whole("video_pooling", self.video_pooling)
         for key, allowed in (("projector_start", PROJECTOR_STARTS), ("merge_start", MERGE_STARTS)):
             if getattr(self, key) not in allowed:
                 raise ConfigError(f"{key} is unknown", given=getattr(self, key), allowed=", ".join(allowed))
+
+    def _check_nothing_beside_checkpoint(self) -> None:
+        fresh = ModelRecipe()
+        for name in ("encoder", "feature_layer", "video_pooling", "projector_start", "merge_start"):
+            if getattr(self, name) != getattr(fresh, name):
+                raise ConfigError(
+                    f"checkpoint and {name} exclude each other",
+                    given=getattr(self, name),
+                    todo="a checkpoint has its parts: leave the other keys out",
+                )
 
     def options(self) -> dict:
         """Keyword arguments of ``LacoForConditionalGeneration.from_parts``; the start is :func:`initialize`'s."""
@@ -310,17 +361,25 @@ class Recipe:
         for name in self.stages:
             check_stage(name)
         if not self.stages:
-            raise ConfigError("stages is empty", allowed=", ".join(STAGES))
-        own_parts = self.model.encoder is None
+            raise ConfigError("stages is empty", allowed=", ".join(EVERY_STAGE))
+        own_parts = self.model.encoder is None and self.model.checkpoint is None
         if own_parts != (self.tiny is not None) or own_parts != (self.data_folder is None):
             raise ConfigError(
-                "a recipe either names model.encoder, model.language_model and data_folder, or has a tiny section",
+                "a recipe either names model.encoder, model.language_model (or model.checkpoint) and data_folder, or "
+                "has a tiny section",
                 given=f"encoder {self.model.encoder}, data_folder {self.data_folder}, tiny {self.tiny is not None}",
+            )
+        for name, stage in self.stages.items():
+            if (name == DISTIL) != (stage.distillation is not None):
+                raise ConfigError(f"stages.{name}: only the stage {DISTIL} has the key distillation, and it must")
+        if DISTIL in self.stages and self.model.checkpoint is None:
+            raise ConfigError(
+                f"stages.{DISTIL} needs a teacher", allowed="model.checkpoint: a checkpoint with compression off"
             )
 
     def ordered_stages(self) -> list[tuple[str, StageRecipe]]:
         """The stages in training order."""
-        return [(name, self.stages[name]) for name in STAGES if name in self.stages]
+        return [(name, self.stages[name]) for name in EVERY_STAGE if name in self.stages]
 
 
 def check_seed(seed: int) -> int:
@@ -336,7 +395,7 @@ def check_seed(seed: int) -> int:
 
 def stage_seed(seed: int, stage: str) -> int:
     """What a stage draws its order by: each stage shuffles in its own way."""
-    return seed + 1 + STAGES.index(stage)
+    return seed + 1 + (*STAGES, DISTIL).index(stage)
 
 
 def check_stage(name: str) -> str:
@@ -345,8 +404,10 @@ def check_stage(name: str) -> str:
     Raises:
         UsageError: there is no such stage.
     """
-    if name not in STAGES:
-        raise UsageError(f"there is no stage '{name}'", allowed=", ".join(STAGES), todo=nearest(str(name), STAGES))
+    if name not in EVERY_STAGE:
+        raise UsageError(
+            f"there is no stage '{name}'", allowed=", ".join(EVERY_STAGE), todo=nearest(str(name), EVERY_STAGE)
+        )
     return name
 
 

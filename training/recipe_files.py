@@ -2,11 +2,12 @@
 
 ::
 
+    extends                                       (another recipe, whose keys these are laid over)
     name, seed, data_folder
     model:        encoder, language_model, …      (recipe.ModelRecipe)
     compression:  method, at, ratio, …            (recipe.CompressionRecipe)
     all_stages:   keys of every stage that does not say otherwise
-    stages:       "1", "1.5", "2-si", "2-ov"      (recipe.StageRecipe)
+    stages:       distil, "1", "1.5", "2-si", "2-ov"   (recipe.StageRecipe)
     tiny:         data, encoder, language_model   (tiny.recipe.TinyStart)
 """
 
@@ -20,7 +21,18 @@ from typing import Any
 
 from laco_export.errors import ConfigError, LacoError, UsageError
 
-from .recipe import STAGES, CompressionRecipe, ModelRecipe, Recipe, StageRecipe, TilingRecipe, check_stage, nearest
+from .distillation.recipe import DistillationRecipe
+from .recipe import (
+    DISTIL,
+    EVERY_STAGE,
+    CompressionRecipe,
+    ModelRecipe,
+    Recipe,
+    StageRecipe,
+    TilingRecipe,
+    check_stage,
+    nearest,
+)
 from .tiny.recipe import TinyStart
 
 _SECTIONS = ("model", "compression", "all_stages", "stages", "tiny")
@@ -42,18 +54,40 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         UsageError: neither a built-in name nor a file, or an override without ``=``.
         ConfigError: not YAML, an unknown key, a wrong type, or a value out of range.
     """
+    return recipe_from_mapping(_read(name), source=name, overrides=overrides)
+
+
+def _read(name: str, extended_by: tuple[str, ...] = ()) -> Any:
+    """A recipe's YAML, laid over that of the recipe which it extends."""
+    values = _parse(_text_of(name), f"recipe '{name}'")
+    if not isinstance(values, Mapping) or "extends" not in values:
+        return values
+    values, base = dict(values), str(values["extends"])
+    del values["extends"]
+    if base in (*extended_by, name):
+        raise ConfigError(f"recipe '{name}' extends itself", given=" > ".join((*extended_by, name, base)))
+    return _laid_over(_mapping(_read(base, (*extended_by, name)), f"recipe '{base}'"), values)
+
+
+def _laid_over(base: Mapping, values: Mapping) -> dict:
+    merged = dict(base)
+    for name, value in values.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = _laid_over(merged[name], value) if both else value
+    return merged
+
+
+def _text_of(name: str) -> str:
     builtin = name.removesuffix(".yaml")
     if Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8", errors="replace")
-    elif builtin in builtin_recipes():
-        text = files(__package__).joinpath("recipes", f"{builtin}.yaml").read_text(encoding="utf-8")
-    else:
-        raise UsageError(
-            f"there is no recipe '{name}'",
-            allowed=f"{', '.join(builtin_recipes())}, or the path of a YAML file",
-            todo=nearest(name, builtin_recipes()),
-        )
-    return recipe_from_mapping(_parse(text, f"recipe '{name}'"), source=name, overrides=overrides)
+        return Path(name).read_text(encoding="utf-8", errors="replace")
+    if builtin in builtin_recipes():
+        return files(__package__).joinpath("recipes", f"{builtin}.yaml").read_text(encoding="utf-8")
+    raise UsageError(
+        f"there is no recipe '{name}'",
+        allowed=f"{', '.join(builtin_recipes())}, or the path of a YAML file",
+        todo=nearest(name, builtin_recipes()),
+    )
 
 
 def recipe_from_mapping(values: Any, *, source: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -104,7 +138,9 @@ def differing_keys(then: Any, now: Any, path: str = "") -> list[str]:
     return [] if then == now else [f"{path.rstrip('.')}: {then} then, {now} now"]
 
 
-_MACHINE_KEYS = {key.name for key in fields(StageRecipe) if key.metadata.get("machine")}
+_MACHINE_KEYS = {
+    key.name for kind in (StageRecipe, DistillationRecipe) for key in fields(kind) if key.metadata.get("machine")
+}
 
 
 def build(kind: type, values: Any, path: str) -> Any:
@@ -132,6 +168,10 @@ def _stage(values: Any, shared: Mapping, name: str) -> StageRecipe:
     values = {**shared, **_mapping(values, f"stages.{name}")}
     if values.get("tiling") is not None:
         values["tiling"] = build(TilingRecipe, values["tiling"], f"stages.{name}.tiling")
+    if name == DISTIL or values.get("distillation") is not None:
+        values["distillation"] = build(
+            DistillationRecipe, values.get("distillation") or {}, f"stages.{name}.distillation"
+        )
     return build(StageRecipe, values, f"stages.{name}")
 
 
@@ -144,7 +184,7 @@ def _override(values: dict, text: str) -> None:
     done: list[str] = []
     while len(parts) > 1:
         # A stage's name may hold a dot: the longest name that stands here is meant.
-        names = (*target, *STAGES) if done == ["stages"] else tuple(target)
+        names = (*target, *EVERY_STAGE) if done == ["stages"] else tuple(target)
         taken = next((n for n in range(len(parts) - 1, 1, -1) if ".".join(parts[:n]) in names), 1)
         name = ".".join(parts[:taken])
         if not done and name not in values and name not in _SECTIONS:

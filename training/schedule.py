@@ -32,14 +32,24 @@ def warmup_steps(total_steps: int, ratio: float) -> int:
 def cosine_schedule(
     optimizer: Optimizer, *, total_steps: int, warmup_ratio: float, min_learning_rate: float
 ) -> LambdaLR:
-    """A ``LambdaLR`` whose last step has every group at ``min_learning_rate``."""
+    """A ``LambdaLR`` whose last step has every group at ``min_learning_rate``.
+
+    A group with a ``first_step`` rests until then: its warm-up and its cosine take what is left.
+    """
     from torch.optim.lr_scheduler import LambdaLR
 
-    warmup = warmup_steps(total_steps, warmup_ratio)
-    factors: list[Callable[[int], float]] = [
-        partial(
-            cosine_factor, total_steps=total_steps, warmup_steps=warmup, floor=min(1.0, min_learning_rate / group["lr"])
+    factors: list[Callable[[int], float]] = []
+    for group in optimizer.param_groups:
+        first = group.get("first_step", 0)
+        factor = partial(
+            cosine_factor,
+            total_steps=total_steps - first,
+            warmup_steps=warmup_steps(total_steps - first, warmup_ratio),
+            floor=min(1.0, min_learning_rate / group["lr"]),
         )
-        for group in optimizer.param_groups
-    ]
+        factors.append(partial(_from_step, first, factor))
     return LambdaLR(optimizer, factors)
+
+
+def _from_step(first: int, factor: Callable[[int], float], step: int) -> float:
+    return 0.0 if step < first else factor(step - first)

@@ -30,6 +30,12 @@ FROZEN_OUTPUTS = "frozen-outputs"
 _AT_THE_END = 1 / 4  # of a stage's looks are joined into the one that its end is judged by
 
 Shown = Callable[[int], AbstractContextManager[Callable[..., None]]]
+"""Opens a progress bar of so many steps."""
+
+
+def unshown(steps: int) -> AbstractContextManager[Callable[..., None]]:
+    """No progress bar."""
+    return nullcontext(lambda *_, **__: None)
 
 
 def train_stage(
@@ -46,7 +52,7 @@ def train_stage(
     frozen_outputs: Path | None = None,
     steps: int | None = None,
     prepare: Callable[[Checkpoint], None] = lambda loaded: None,
-    shown: Shown = lambda steps: nullcontext(lambda *_, **__: None),
+    shown: Shown = unshown,
 ) -> list[float]:
     """Train one stage from the checkpoint ``start`` and write the checkpoint ``output`` in one step.
 
@@ -80,12 +86,12 @@ def train_stage(
 
     processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
     folder = output.parent / f"{output.name}-progress"
-    resumed = _decide_resumption(folder, resume=resume, force=force)
+    resumed = decide_resumption(folder, resume=resume, force=force)
     loaded = _load(start, stage, seed, prepare)
     if stage.keep_frozen_outputs:
         keep_frozen_outputs(loaded.model, frozen_outputs or output.parent / FROZEN_OUTPUTS)
     trainer = _make_trainer(loaded, stage, data_folder, folder, seed=seed, steps=steps, tensorboard=tensorboard)
-    _keep_checkpoints(
+    keep_checkpoints(
         trainer, {"start": loaded.sha256, "data": identity_of(trainer.train_dataset, data_folder)}, resumed
     )
     with shown(trainer.args.max_steps) as advance:
@@ -104,11 +110,10 @@ def train_stage(
 def looks_record(looks: list[dict]) -> str:
     """The content of :data:`LOOKS`: ``looks`` by step, and ``at_the_end`` the last quarter of those at each block that
     a merge stands after, joined."""
-    from .look import joined_look
+    from .look import joined_look, looks_by_block
 
     ends = {}
-    for block in sorted({look["block"] for look in looks}):
-        own = [look for look in looks if look["block"] == block]
+    for block, own in looks_by_block(looks).items():
         end = joined_look(own[-max(1, round(len(own) * _AT_THE_END)) :])
         ends[f"block {block}"] = {**end.to_dict(), "verdict": end.verdict()}
     return json.dumps({"at_the_end": ends, "looks": looks}, indent=1) + "\n"
@@ -147,7 +152,7 @@ def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor
     processor.tiling = tiling
 
 
-def _decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | None:
+def decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | None:
     """The checkpoint inside the stage to go on from, as the main process sees it; ``force`` clears it away."""
     from .resuming import last_complete
 
@@ -161,7 +166,7 @@ def _decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | Non
         )
     if processes.is_main():
         shutil.rmtree(folder, ignore_errors=True)
-        _broken_log(folder).unlink(missing_ok=True)
+        broken_log(folder).unlink(missing_ok=True)
     processes.wait()
     return None
 
@@ -210,14 +215,14 @@ def _make_trainer(
             folder,
             seed=seed,
             steps=steps or of_epochs,
-            unused_parts=_may_leave_unused(loaded.model),
+            unused_parts=may_leave_unused(loaded.model),
             tensorboard=tensorboard,
         ),
         sampler=sampler_of(stage, dataset, seed=seed),
-        broken=BrokenSamples(_broken_log(folder), limit=stage.max_broken, total=len(dataset)),
+        broken=BrokenSamples(broken_log(folder), limit=stage.max_broken, total=len(dataset)),
         data_collator=Collator(padding_id(loaded.processor), packed=stage.packed),
     )
-    if len(loaded.model.vision_model.compression.blocks) > 1:
+    if len(loaded.model.vision_model.compression.paths) > 1:
         trainer.add_callback(DepthSampler(loaded.model.vision_model, seed))
     return trainer
 
@@ -257,7 +262,7 @@ def padding_id(processor: LacoProcessor) -> int:
     return tokenizer.convert_tokens_to_ids(end) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
-def _keep_checkpoints(trainer, origin: dict, resumed: Path | None) -> None:
+def keep_checkpoints(trainer, origin: dict, resumed: Path | None) -> None:
     """Let the stage be resumed from its own checkpoints, and go to its place where it is resumed from one.
 
     Args:
@@ -273,16 +278,16 @@ def _keep_checkpoints(trainer, origin: dict, resumed: Path | None) -> None:
         load_position(trainer.train_dataset, resumed)
 
 
-def _broken_log(folder: Path) -> Path:
+def broken_log(folder: Path) -> Path:
     """Beside the stage's folders, so that it stays when they go."""
     return folder.with_name(folder.name.removesuffix("-progress") + "-broken-samples.jsonl")
 
 
-def _may_leave_unused(model) -> bool:
+def may_leave_unused(model) -> bool:
     """Whether a step may use only some of the parameters: one of several merge layers, no tiled picture, or an encoder
     whose last part the features do not pass."""
     vision = model.vision_model
-    return len(vision.compression.blocks) > 1 or model.image_newline is not None or vision.final_norm is None
+    return len(vision.compression.paths) > 1 or model.image_newline is not None or vision.final_norm is None
 
 
 def _save(trainer, loaded: Checkpoint, stage: StageRecipe, output: Path, *, files: dict[str, str], force: bool) -> None:

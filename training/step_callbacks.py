@@ -14,20 +14,20 @@ LOOK = "look/"
 
 
 class DepthSampler(TrainerCallback):
-    """Elastic depth: each optimiser step merges at one of the checkpoint's depths, drawn by seed and step.
+    """Elastic depth: each optimiser step takes one of the checkpoint's paths of merges, drawn by seed and step.
 
-    Every process draws the same depth, and a resumed run the depth that an uninterrupted one would have drawn.
+    Every process draws the same path, and a resumed run the path that an uninterrupted one would have drawn.
     """
 
     def __init__(self, vision_model, seed: int):
         self.vision_model, self.seed = vision_model, seed
 
     def on_step_begin(self, args, state, control, **_) -> None:
-        blocks = self.vision_model.compression.blocks
-        self.vision_model.block = Random(f"{self.seed} depth {state.global_step}").choice(blocks)
+        paths = self.vision_model.compression.paths
+        self.vision_model.path = Random(f"{self.seed} depth {state.global_step}").choice(paths)
 
     def on_train_end(self, args, state, control, **_) -> None:
-        self.vision_model.block = self.vision_model.compression.blocks[0]
+        self.vision_model.path = self.vision_model.compression.paths[0]
 
 
 class StepProgress(TrainerCallback):

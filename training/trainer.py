@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from math import isfinite
@@ -77,15 +77,19 @@ class StageTrainer(Trainer):
         super().__init__(model=model, args=arguments, train_dataset=dataset, **options)
         self.remove_callback(PrinterCallback)
         self._taken: deque = deque()  # the notes of the batches of the optimiser step that runs
-        self._step = _StepTotals()
+        self.step_totals = StepTotals()
         self._looks_now = False
 
     @property
     def looks(self) -> list[dict]:
-        """What was measured of the pictures so far: the step, the block that the merge stood after (0: none) and the
-        fields of :class:`.look.Look`."""
+        """What was measured of the pictures so far: the step, the block that the merge stood after (0: none; ``6+18``
+        of a path of several) and the fields of :class:`.look.Look`."""
         return [
-            {"step": entry["step"], **{name: entry[f"{LOOK}{name}"] for name in ("block", *_LOOK_FIELDS)}}
+            {
+                "step": entry["step"],
+                "block": self._block_of(entry),
+                **{name: entry[f"{LOOK}{name}"] for name in _LOOK_FIELDS},
+            }
             for entry in self.state.log_history
             if f"{LOOK}loss" in entry
         ]
@@ -141,16 +145,23 @@ class StageTrainer(Trainer):
         if self.stage.streaming:
             self.train_dataset.consumed(notes)
         self._taken.append(notes)
-        tokens = batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel()
-        self._step.add_batch(int(tokens), len(notes.ids), notes.truncated)
-        if "pixel_values" not in batch:
-            batch = add_padding_picture(batch, self.accelerator.unwrap_model(self.model).config)
-        return batch
+        self.step_totals.add_batch(self.tokens_in(batch), len(notes.ids), notes.truncated)
+        return self.completed(batch)
+
+    def tokens_in(self, batch: dict) -> int:
+        """Tokens that a forward pass computes, padding apart."""
+        return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
+
+    def completed(self, batch: dict) -> dict:
+        """A batch with all that the model must be given."""
+        if "pixel_values" in batch:
+            return batch
+        return add_padding_picture(batch, self.accelerator.unwrap_model(self.model).config)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        ids, shape = self._taken.popleft().ids, tuple(inputs["input_ids"].shape)
-        self._step.ids += ids
-        self._step.learning_rates = self.lr_scheduler.get_last_lr()
+        ids = self._taken.popleft().ids
+        self.step_totals.ids += ids
+        self.step_totals.learning_rates = self.lr_scheduler.get_last_lr()
         try:
             if self._looks_now:
                 self._look(model, inputs)
@@ -158,8 +169,8 @@ class StageTrainer(Trainer):
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            raise self._out_of_memory(ids, shape, inputs) from None
-        self._step.loss += (value := loss.item())
+            raise self._out_of_memory(ids, inputs) from None
+        self.step_totals.loss += (value := loss.item())
         if not isfinite(value):
             raise TrainingError(
                 f"the loss of step {self.state.global_step + 1} is {value}",
@@ -179,14 +190,13 @@ class StageTrainer(Trainer):
         """Add this forward pass to what the optimiser step shows of its pictures, until it has enough samples."""
         with self.compute_loss_context_manager():
             inner = self.accelerator.unwrap_model(self.model)
-            add_batch(self._step.looked, model, self._prepare_inputs(inputs), unwrapped=inner)
-        self._looks_now = self._step.looked.samples < _LOOKED_SAMPLES
+            add_batch(self.step_totals.looked, model, self._prepare_inputs(inputs), unwrapped=inner)
+        self._looks_now = self.step_totals.looked.samples < _LOOKED_SAMPLES
 
-    def _out_of_memory(self, ids: list[str], shape: tuple[int, ...], inputs: dict) -> TrainingError:
-        tiles = len(inputs["pixel_values"]) if "pixel_values" in inputs else 0
+    def _out_of_memory(self, ids: list[str], inputs: dict) -> TrainingError:
         return TrainingError(
             f"out of memory at step {self.state.global_step + 1}",
-            given=f"samples {_some(ids)}: {' x '.join(map(str, shape))} tokens, {tiles} tiles",
+            given=f"samples {_some(ids)}: {_shown_shape(inputs)}",
             todo="lower the stage's per_device_batch_size or max_length, or set gradient_checkpointing: true",
         )
 
@@ -197,17 +207,18 @@ class StageTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """HF's log of a step, with the unrounded loss, every group's learning rate, throughput and memory."""
         if "loss" in logs:
-            step, self._step = self._step, _StepTotals()
+            step, self.step_totals = self.step_totals, StepTotals()
             if not isfinite(logs.get("grad_norm", 0.0)):
                 raise TrainingError(
                     f"the gradient of step {self.state.global_step} is {logs['grad_norm']}",
                     given=f"samples {_some(step.ids)}",
                     todo="look at these samples, or lower the stage's learning_rates; the last checkpoint is sound",
                 )
-            logs = {"grad_norm": logs["grad_norm"], **self._measured(step)}
+            logs = {"grad_norm": logs["grad_norm"], **self.measured(step)}
         super().log(logs, start_time)
 
-    def _measured(self, step: _StepTotals) -> dict[str, float]:
+    def measured(self, step: StepTotals) -> dict[str, float]:
+        """For the log: what an optimiser step added up to in all processes."""
         totals = torch.tensor([step.loss, step.tokens, step.samples, step.truncated], dtype=torch.float64)
         if self.args.world_size > 1:
             device = self.args.device
@@ -223,20 +234,45 @@ class StageTrainer(Trainer):
             "samples_per_second": samples / seconds,
             "truncated_samples": truncated,
             **({} if peak is None else {"peak_memory_gib": peak / 2**30}),
+            **self.means_of(step.figures),
             **self._looked(step.looked),
             **{f"{LEARNING_RATE}{name}": rate for name, rate in zip(groups, step.learning_rates, strict=True)},
         }
+
+    def means_of(self, figures: dict[str, list[float]]) -> dict[str, float]:
+        """For the log: the mean of each figure over the step's forward passes in all processes, which have the same."""
+        if not figures:
+            return {}
+        means = torch.tensor([sum(values) / len(values) for values in figures.values()], dtype=torch.float64)
+        if self.args.world_size > 1:
+            means = self.accelerator.reduce(means.to(self.args.device), reduction="mean")
+        return dict(zip(figures, means.tolist(), strict=True))
 
     def _looked(self, looked: LookSums) -> dict[str, float]:
         look = looked.look()
         if look is None:
             return {}
-        block = self.accelerator.unwrap_model(self.model).vision_model.block
-        return {f"{LOOK}block": block or 0, **{f"{LOOK}{name}": getattr(look, name) for name in _LOOK_FIELDS}}
+        vision = self.accelerator.unwrap_model(self.model).vision_model
+        where = {f"{LOOK}block": vision.block or 0}
+        if vision.path is not None and len(vision.path.blocks) > 1:  # a log holds numbers: the path's place
+            where[f"{LOOK}path"] = vision.compression.paths.index(vision.path)
+        return {**where, **{f"{LOOK}{name}": getattr(look, name) for name in _LOOK_FIELDS}}
+
+    def _block_of(self, entry: Mapping) -> int | str:
+        """Where the merges of a logged look stood."""
+        place = entry.get(f"{LOOK}path")
+        if place is None:
+            return entry[f"{LOOK}block"]
+        path = self.accelerator.unwrap_model(self.model).vision_model.compression.paths[place]
+        return "+".join(map(str, path.blocks))
+
+    def optimizer_groups(self) -> list[dict]:
+        """What the optimiser is made of, see :func:`.parameter_groups.optimizer_groups`."""
+        return optimizer_groups(self.model, self.stage.learning_rates, self.stage.weight_decay)
 
     def create_optimizer(self) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            groups = optimizer_groups(self.model, self.stage.learning_rates, self.stage.weight_decay)
+            groups = self.optimizer_groups()
             if self.stage.optimizer == "muon":
                 embeddings = embedding_ids(self.model)
                 groups = [part for group in groups for part in split_matrices(group, embeddings)]
@@ -258,11 +294,12 @@ class StageTrainer(Trainer):
         return self.lr_scheduler
 
 
-class _StepTotals:
+class StepTotals:
     """What one optimiser step of this process adds up to."""
 
     def __init__(self):
         self.loss, self.tokens, self.samples, self.truncated = 0.0, 0, 0, 0
+        self.figures: dict[str, list[float]] = {}  # by name, one of each forward pass
         self.ids: list[str] = []
         self.learning_rates: list[float] = []
         self.looked = LookSums()
@@ -332,6 +369,11 @@ def peak_device_memory() -> int | None:
 
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _shown_shape(inputs: dict) -> str:
+    rows = [f"{' x '.join(map(str, inputs['input_ids'].shape))} tokens"] if "input_ids" in inputs else []
+    return ", ".join([*rows, f"{len(inputs['pixel_values']) if 'pixel_values' in inputs else 0} tiles"])
 
 
 def _some(ids: list[str]) -> str:

@@ -130,7 +130,7 @@ def _translate(model: LacoForConditionalGeneration, seed: int, steps: int) -> No
         with torch.no_grad():
             features = model.vision_model(pixels.to(model.device))  # [B, GRID², C]
             words = described(model.get_input_embeddings(), letters.to(model.device), cell_of_patch())
-        F.mse_loss(model.projector(features), words).backward()
+        F.mse_loss(model.projector(features, model.vision_model.merged_grid), words).backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from laco_engines.timing import Series, interleave
 from laco_export.onnx_session import open_session
+from laco_export.timing import Series, interleave
 
 from ..graph.linear_layers import Block, block_of
 from ..quantizing import Placement, QuantizedForm

@@ -1,7 +1,8 @@
 """Where the Linear layers of a vision graph are: the block of each, its input, and what may be folded into what.
 
 The graph's nodes carry PyTorch's module paths (:mod:`laco_export.exporter.tracing`), so a block is known by its name:
-``vision_model.encoder.encoder.layers.3``, ``vision_model.compressors.block_12``, ``projector``.
+``vision_model.encoder.encoder.layers.3``, ``vision_model.compressors.block_12`` (of a path of several merges
+``vision_model.compressors.path_6_18.block_6``), ``projector``.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-_BLOCK = re.compile(r"vision_model\.compressors\.block_\d+|vision_model\.encoder\..*?\blayers?\.\d+|projector")
+_MERGES = "vision_model.compressors."
+_BLOCK = re.compile(
+    r"vision_model\.compressors\.(?:path[_\d]+\.)?block_\d+|vision_model\.encoder\..*?\blayers?\.\d+|projector"
+)
 
 BEFORE, MERGE, AFTER, PROJECTOR = "before the merge", "merge", "after the merge", "projector"
+"""Of a graph with one merge; with several they are counted: :func:`_region`."""
 
 MAX_ATTENTION_TOKENS = 512
 """TensorRT's fused INT8 attention takes sequences up to 512; a merge may bring a block below that."""
@@ -56,7 +61,8 @@ class Block:
     """A block of the encoder, the merge, or the projector.
 
     Attributes:
-        region: :data:`BEFORE`, :data:`MERGE`, :data:`AFTER` or :data:`PROJECTOR`.
+        region: :data:`BEFORE`, :data:`MERGE`, :data:`AFTER` or :data:`PROJECTOR`; where a path has several merges,
+            which of them it is, or which it stands between.
         products: of its attention, where they stand in the graph as MatMuls.
     """
 
@@ -65,11 +71,20 @@ class Block:
     linears: tuple[LinearLayer, ...]
     products: tuple[Product, ...] = ()
 
+    @property
+    def is_merge(self) -> bool:
+        return is_merge(self.name)
+
 
 def block_of(node_name: str) -> str | None:
     """The block that a node belongs to by its name; None for embeddings, the final norm and reshapes in between."""
     path = _BLOCK.match(node_name)
     return path[0] if path else None
+
+
+def is_merge(block: str) -> bool:
+    """Whether a block's name is a merge's."""
+    return block.startswith(_MERGES)
 
 
 def is_linear(node: gs.Node) -> bool:
@@ -112,16 +127,34 @@ def find_blocks(graph: gs.Graph) -> list[Block]:
             tokens *= size
         block = block_of(node.name)
         members.setdefault(block, []).append(LinearLayer(node.name, block, source.name, tokens))
-    blocks, merged = [], False
-    for name, linears in members.items():
-        if name.startswith("vision_model.compressors."):
-            region, merged = MERGE, True
-        elif name == "projector":
-            region = PROJECTOR
-        else:
-            region = AFTER if merged else BEFORE
-        blocks.append(Block(name, region, tuple(linears), tuple(products.get(name, ()))))
-    return blocks
+    regions = _regions(graph)
+    return [
+        Block(name, regions[name], tuple(linears), tuple(products.get(name, ()))) for name, linears in members.items()
+    ]
+
+
+def _regions(graph: gs.Graph) -> dict[str, str]:
+    """By block its region; of the blocks without a Linear layer too (an average pooling is a merge)."""
+    names = [name for name in dict.fromkeys(block_of(node.name) for node in graph.nodes) if name is not None]
+    merges = sum(map(is_merge, names))
+    regions, passed = {}, 0
+    for name in names:
+        passed += is_merge(name)
+        regions[name] = _region(name, passed, merges)
+    return regions
+
+
+def _region(name: str, passed: int, merges: int) -> str:
+    """Of a block with ``passed`` of a graph's ``merges`` behind it (its own, where it is one)."""
+    if name == "projector":
+        return PROJECTOR
+    if merges < 2:
+        return MERGE if is_merge(name) else AFTER if passed else BEFORE
+    if is_merge(name):
+        return f"merge {passed}"
+    if passed in (0, merges):
+        return f"after merge {passed}" if passed else "before merge 1"
+    return f"between merges {passed} and {passed + 1}"
 
 
 def sources_of(blocks: list[Block]) -> dict[str, list[LinearLayer]]:
@@ -133,11 +166,12 @@ def sources_of(blocks: list[Block]) -> dict[str, list[LinearLayer]]:
     return readers
 
 
-def residual_of_merge(graph: gs.Graph) -> str | None:
-    """The output of the merge's residual branch, which no Linear reads: watched for the record."""
+def residuals_of_merges(graph: gs.Graph) -> dict[str, str]:
+    """The outputs of the merges' residual branches, which no Linear reads (they are watched for the record), each with
+    its merge's region."""
+    regions, residuals = _regions(graph), {}
     for node in graph.nodes:
-        if node.name.startswith("vision_model.compressors.") and ".residual/" in node.name:
-            name = node.name.partition("/")[0]
-            if any(output.name == name for output in node.outputs):
-                return name
-    return None
+        name = node.name.partition("/")[0]
+        if name.startswith(_MERGES) and name.endswith(".residual") and any(out.name == name for out in node.outputs):
+            residuals[name] = regions[block_of(name)]
+    return residuals

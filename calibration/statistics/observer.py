@@ -22,16 +22,16 @@ from laco_export.exporter.external_data import WeightFile, write_graph
 from laco_export.onnx_session import open_session
 
 from ..errors import CalibrationError
-from ..graph.linear_layers import MAX_ATTENTION_TOKENS, MERGE, find_blocks, residual_of_merge
+from ..graph.linear_layers import MAX_ATTENTION_TOKENS, find_blocks, residuals_of_merges
 from ..source.picture_set import PictureFile, PictureSet, read_tiles, reason_of
-from .records import MERGE_BRANCHES, Statistics, TensorStatistics
+from .records import MLP_BRANCH, RESIDUAL_BRANCH, Statistics, TensorStatistics
 
 SAVE_EVERY = 16
 """Pictures between two writes: a few MB of JSON each, against seconds of encoding at full size."""
 
 
 def empty_statistics(graph: gs.Graph, digest: str, *, attention: bool = False) -> Statistics:
-    """What is to be watched in ``graph``: every Linear's input, and the merge's residual branch.
+    """What is to be watched in ``graph``: every Linear's input, and each merge's residual branch.
 
     Args:
         attention: also what attention's MatMuls read, where the sequence is short enough to quantise them.
@@ -43,11 +43,10 @@ def empty_statistics(graph: gs.Graph, digest: str, *, attention: bool = False) -
                 for source in product.sources:
                     tensors.setdefault(source, TensorStatistics(block.region, [])).readers.append(product.node)
         for linear in block.linears:
-            region = MERGE_BRANCHES[0] if block.region == MERGE else block.region
+            region = f"{block.region}: {MLP_BRANCH}" if block.is_merge else block.region
             tensors.setdefault(linear.source, TensorStatistics(region, [])).readers.append(linear.node)
-    residual = residual_of_merge(graph)
-    if residual is not None:
-        tensors.setdefault(residual, TensorStatistics(MERGE_BRANCHES[1], []))
+    for residual, region in residuals_of_merges(graph).items():
+        tensors.setdefault(residual, TensorStatistics(f"{region}: {RESIDUAL_BRANCH}", []))
     return Statistics(digest, tensors)
 
 

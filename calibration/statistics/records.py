@@ -23,7 +23,8 @@ from .thresholds import METHODS, clip_range
 
 _FORMAT = 1
 STATISTICS_NAME = "calibration.json"
-MERGE_BRANCHES = ("merge: MLP branch", "merge: residual branch")
+MLP_BRANCH, RESIDUAL_BRANCH = "MLP branch", "residual branch"
+"""Behind a merge's region and a colon."""
 
 
 @dataclass
@@ -31,7 +32,8 @@ class TensorStatistics:
     """One tensor of the graph.
 
     Attributes:
-        region: where it is: before the merge, in which of the merge's branches, after it, in the projector.
+        region: where it is: before the merge, in which of the merge's branches, after it, in the projector; where a
+            path has several merges, by which of them.
         readers: the Linear layers that read it; empty for a tensor that is only watched.
     """
 

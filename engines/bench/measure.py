@@ -4,7 +4,7 @@
 
     report = run_bench([open_bundle(a), open_bundle(b)], BenchOptions(batches=(1, 5)))
 
-All encodes are sampled in turn (:mod:`laco_engines.timing`), then the language models in turn. What is stated with the
+All encodes are sampled in turn (:mod:`laco_export.timing`), then the language models in turn. What is stated with the
 figures: machine, clocks, power mode, warm-up, repeats, rejected samples, versions.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 from laco_export.bundle import Bundle
 from laco_export.errors import UsageError
 from laco_export.machine import default_threads, library_versions
+from laco_export.timing import Series, interleave
 
 from ..cost.graph_cost import GraphCost, graph_cost
 from ..cost.roofline import floor_on_device, floor_on_host
@@ -30,7 +31,6 @@ from ..devices.profiles import device_profile
 from ..devices.state import machine_state
 from ..runtimes import VisionRuntime, open_runtime
 from ..runtimes.protocol import split_batch
-from ..timing import Series, interleave
 from .process_memory import MemoryRequest, bundle_memory
 from .results import BenchReport, DecodeResult, EncodeResult
 

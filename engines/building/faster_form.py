@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from laco_export.bundle import Bundle
+from laco_export.timing import interleave
 
 from ..runtimes import TensorRTVision
 from ..store.engine_cache import EngineCache
 from ..store.fallback import MEASURED
-from ..timing import interleave
 from .builder import BuildResult
 
 REPEATS, WARMUP = 30, 5

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from laco_export.bundle import IMAGE_FEATURES, Bundle
-from laco_export.depth import Depth
 from laco_export.errors import CheckpointError
 
 
@@ -36,7 +35,7 @@ def features_and_samples(
         )
     depth = bundle.manifest.compression["depth"]
     if depth is not None:
-        loaded.model.set_depth(Depth.parse(depth))
+        loaded.model.set_depth(depth)
     tower = VisionTower(loaded.model).eval()
     features: list[np.ndarray] = []
     tokens: dict[str, list[np.ndarray]] = {name: [] for name in samples}

@@ -2,7 +2,7 @@
 
 A block returns ``x + branches(x)``. The stream x is large beside what one block adds, so a fault inside a branch may
 move the cosine of the sum by no more than rounding does. So the difference ``output − input`` of every block is
-compared too, and what the merge's MLP adds to the residual::
+compared too, and what each merge's MLP adds to its residual::
 
     vision_model.encoder.encoder.layers.3                     the stream after block 3
     vision_model.encoder.encoder.layers.3 minus its input     what block 3 adds
@@ -68,7 +68,7 @@ class Branch:
 
 
 def branches_of(tower: VisionTower) -> list[Branch]:
-    """The blocks' and the merge's, in the order in which the encoder computes them."""
+    """The blocks' and the merges', in the order in which the encoder computes them."""
     blocks = f"vision_model.encoder.{tower.vision_model.spec.blocks}."
     branches, stream = [], None
     for name in tower.boundary_names:

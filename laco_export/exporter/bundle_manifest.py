@@ -123,23 +123,31 @@ def _encoder_entry(model: LacoForConditionalGeneration) -> dict:
 
 
 def _compression_entry(model: LacoForConditionalGeneration, depth: str | None) -> dict:
-    vision = model.vision_model
-    return {
+    vision, path = model.vision_model, model.vision_model.path
+    entry = {
         "method": vision.compression.method,
         "depth": depth,
         "block": vision.block,
-        "ratio": vision.compression.ratio if vision.compression.method else 1,
+        "ratio": path.total_ratio if path else 1,
         "tokens_before": tokens_per_image(vision.grid, 1),
         "tokens_after": model.tokens_per_image,
     }
+    if path and len(path.blocks) > 1:
+        tokens = [height * width for height, width in path.grids(vision.grid)[1:]]
+        entry["merges"] = [
+            {"block": block, "ratio": ratio, "tokens_after": count}
+            for block, ratio, count in zip(path.blocks, path.ratios, tokens)
+        ]
+    return entry
 
 
 def _vision_entry(model: LacoForConditionalGeneration, written: Vision) -> Vision:
     """The graphs' record with what an engine needs to place a picture's tokens, and the FLOPs."""
     return replace(
         written,
-        token_grid=model.vision_model.merged_grid,
+        token_grid=model.token_grid,
         tiling=model.config.tiling,
+        token_layout=model.config.token_layout,
         image_newline=None if model.image_newline is None else _NEWLINE_NAME,
         flops=_flops(model),
     )
@@ -149,8 +157,8 @@ def _flops(model: LacoForConditionalGeneration) -> dict:
     from ..models.flops import vision_flops
 
     vision = model.vision_model
-    total = vision_flops(model.config, block=vision.block).total
-    if vision.block is None:
+    total = vision_flops(model.config, path=vision.path).total
+    if vision.path is None:
         return {"total": total}
-    at_1 = vision_flops(model.config, block=vision.num_blocks).total
+    at_1 = vision_flops(model.config, path=vision.path.at_last(vision.num_blocks)).total
     return {"total": total, "ratio_to_1": total / at_1}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..depth import Depth
 from ..errors import UsageError
+from ..merge_path import DepthPath
 from .decoder.precision import DECODER_PRECISIONS, MAX_KL
 from .decoder.user_texts import read_user_text
 from .targets import DEFAULT_TARGET, TARGETS, Target
@@ -18,7 +18,7 @@ class ExportOptions:
 
     Attributes:
         model: the checkpoint's folder.
-        at: the depth of the merge (``--at``); None takes the checkpoint's first.
+        at: the depth of the merge, or of the merges of a path (``--at 1/4+3/4``); None takes the checkpoint's first.
         target: who will read the vision graph (``--target``), a name of :data:`~.targets.TARGETS`.
         precision: of the vision graph; None takes the target's default. That is FP16 for TensorRT: it is what devices
             run, and it is proven against FP32 before it is handed out.
@@ -53,7 +53,7 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         if self.at is not None:
-            Depth.parse(self.at)
+            DepthPath.parse(self.at)
         if self.target not in TARGETS:
             raise UsageError("--target is unknown", given=self.target, allowed=", ".join(TARGETS))
         if self.llm and self.llm not in DECODER_PRECISIONS:
@@ -101,6 +101,6 @@ class ExportOptions:
         another target than the default)."""
         if self.output is not None:
             return self.output
-        where = "full" if depth is None else f"at{Depth.parse(depth).slug}"
+        where = "full" if depth is None else f"at{DepthPath.parse(depth).slug}"
         reader = "" if self.target == DEFAULT_TARGET else f"-{self.target}"
         return Path(f"{self.model.resolve().name}-{where}-{self.precision}{reader}")

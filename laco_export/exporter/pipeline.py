@@ -16,7 +16,6 @@ from pathlib import Path
 from ..atomic import new_directory
 from ..bundle import IMAGE_FEATURES, refuse_to_replace_non_bundle, write_manifest
 from ..console import Steps
-from ..depth import Depth
 from ..disk_space import require_space
 from ..golden import write_golden
 from ..quiet import quiet
@@ -83,7 +82,7 @@ def _depth_and_output(options: ExportOptions) -> tuple[str | None, Path]:
         require_exportable(config.text_config)
     compression = config.compression_config
     if options.at is not None:
-        depth, _ = compression.find(Depth.parse(options.at))
+        depth, _ = compression.find(options.at)
     else:
         depth = compression.depths[0] if compression.method else None
     return depth, options.output_for(depth)

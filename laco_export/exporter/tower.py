@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 
 class VisionTower(nn.Module):
-    """Vision encoder, merge and projector: ``pixel_values [B, 3, H, W]`` -> ``image_features [B, tokens, D]``.
+    """Vision encoder, merges and projector: ``pixel_values [B, 3, H, W]`` -> ``image_features [B, tokens, D]``.
 
     Attributes:
-        boundary_names: the names of the tensors that follow ``image_features``, in order: embeddings, each block, the
-            residual branch and the merge, the final norm.
+        boundary_names: the names of the tensors that follow ``image_features``, in order: embeddings, each block, each
+            merge's residual branch and the merge, the final norm.
     """
 
     def __init__(self, model: nn.Module):
@@ -30,40 +30,39 @@ class VisionTower(nn.Module):
         """``image_features`` and then every boundary's hidden states ``[B, tokens, C]``."""
         seen: dict[str, Tensor] = {}
         observe = lambda name, tensor: seen.setdefault(f"vision_model.{name}", tensor)
-        with self._observed_residual(observe):
-            features = self.projector(self.vision_model(pixel_values, observe))
+        with self._observed_residuals(observe):
+            features = self.projector(self.vision_model(pixel_values, observe), self.vision_model.merged_grid)
         return (features, *(seen[name] for name in self.boundary_names))
 
     def _boundaries(self) -> Iterator[str]:
         for name in self.vision_model.boundary_names:
-            if name.startswith("compressors.") and self._residual is not None:
+            if name in self._residuals:
                 yield f"{name}.residual"
             # An Identity (InternViT's final norm) hands on the tensor before it: the graph has one name for the two.
             if name == "embeddings" or not isinstance(self.vision_model.get_submodule(name), nn.Identity):
                 yield name
 
     @property
-    def _residual(self) -> nn.Module | None:
-        """The residual branch of the compressor in use, where it has one."""
-        block = self.vision_model.block
-        residual = None if block is None else getattr(self.vision_model.compressors[f"block_{block}"], "residual", None)
-        return residual if isinstance(residual, nn.Module) else None
+    def _residuals(self) -> dict[str, nn.Module]:
+        """By the boundary of a merge in use its residual branch, where it has one."""
+        path = self.vision_model.path
+        branches = {
+            f"compressors.{name}": getattr(self.vision_model.merge_module(name), "residual", None)
+            for name in (path.module_names if path else ())
+        }
+        return {name: branch for name, branch in branches.items() if isinstance(branch, nn.Module)}
 
     @contextmanager
-    def _observed_residual(self, observe) -> Iterator[None]:
-        if self._residual is None:
-            yield
-            return
-        name = f"compressors.block_{self.vision_model.block}.residual"
+    def _observed_residuals(self, observe) -> Iterator[None]:
+        def reporter(name: str):
+            return lambda module, args, output: observe(f"{name}.residual", output)
 
-        def report(module: nn.Module, args: tuple, output: Tensor) -> None:
-            observe(name, output)
-
-        hook = self._residual.register_forward_hook(report)
+        hooks = [branch.register_forward_hook(reporter(name)) for name, branch in self._residuals.items()]
         try:
             yield
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
 
 
 @contextmanager

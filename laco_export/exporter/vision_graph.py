@@ -16,7 +16,7 @@ from .batching import at_batch
 from .external_data import WeightFile, write_graph
 from .half_conversion import convert_to_half
 from .half_formats import HalfFormat
-from .rewrites import MergeGrid, apply_forms, apply_rewrites
+from .rewrites import MergeGrid, MergeGrids, apply_forms, apply_rewrites
 from .targets import Target
 from .tower import VisionTower
 from .tracing import graph_from_tower
@@ -31,11 +31,11 @@ class TracedGraph:
     """A rewritten graph before it is written; its outputs are ``image_features`` and every boundary.
 
     Attributes:
-        merge: the merge that was traced, None where there is none.
+        merges: those that were traced, in order.
     """
 
     graph: gs.Graph
-    merge: MergeGrid | None
+    merges: MergeGrids
     batch: int
     nodes_before: dict[str, int]
     rewrites: list[dict]
@@ -53,10 +53,9 @@ def trace_and_rewrite(tower: VisionTower, pixel_shape: tuple[int, ...], *, opset
         graph = graph_from_tower(tower, pixel_shape, opset=min(opset, NEWEST_TRACED))
         graph.opset = opset
         before = count_nodes(graph)
-        vision = tower.vision_model
-        merge = None if vision.block is None else MergeGrid(*vision.grid, vision.compression.ratio)
-        rewrites = apply_rewrites(graph, merge)
-    return TracedGraph(graph, merge, pixel_shape[0], before, rewrites, {})
+        merges = MergeGrid.of_tower(tower.vision_model)
+        rewrites = apply_rewrites(graph, merges)
+    return TracedGraph(graph, merges, pixel_shape[0], before, rewrites, {})
 
 
 def in_half(traced: Sequence[TracedGraph], kept_fp32: dict[str, str], form: HalfFormat) -> list[TracedGraph]:
@@ -72,7 +71,7 @@ def for_target(traced: TracedGraph, target: Target, batches: Sequence[int]) -> l
     """Copies of the graph at batch 1 in the target's forms, one per batch size; ``traced`` stays as it is."""
     with quiet():
         graph = traced.graph.copy()
-        forms = apply_forms(graph, traced.merge, target.name)
+        forms = apply_forms(graph, traced.merges, target.name)
         formed = replace(traced, graph=graph, rewrites=[*traced.rewrites, *forms])
         return [
             replace(formed, graph=at_batch(graph, batch), batch=batch) if batch > 1 else formed for batch in batches

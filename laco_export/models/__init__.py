@@ -7,6 +7,7 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.vision`: the encoder that merges its tokens after a block;
 - :mod:`.encoders`: which encoders, and where their parts are;
 - :mod:`.compressors`: the merges;
+- :mod:`.projector`: from the encoder's width to the language model's;
 - :mod:`.modeling`: encoder, projector and language model as one;
 - :mod:`.processing`: pictures, videos and text to the model's inputs;
 - :mod:`.chat_template`: a chat format from a published folder's chat template;
@@ -15,7 +16,10 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.exportable`: which of them can be exported;
 - :mod:`.vocabulary`: its tokenizer made ready for pictures, and the rows for it;
 - :mod:`.initialization`: a checkpoint from an encoder's and a language model's folder;
+- :mod:`.published`: published vision-language models, from their folders;
+- :mod:`.merging`: merges put inside a model that has none;
 - :mod:`.checkpoint`: saved, audited, loaded;
+- :mod:`.tower_weights`: its tower without its language model;
 - :mod:`.stated_pixels`: are pictures prepared as the encoder's folder states;
 - :mod:`.stated_config`: a published ``config.json`` as it was meant, whichever transformers wrote it;
 - :mod:`.weight_files`: the weight files of a folder;

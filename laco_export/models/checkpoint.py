@@ -22,11 +22,13 @@ from . import checksums, weight_files
 from .configuration import LacoConfig
 from .modeling import LacoForConditionalGeneration
 from .processing import LacoProcessor
+from .tower_weights import load_tower
 
 _NAMED_TENSORS = 3  # in an error, of those that do not fit
 
-TRAINING_RECORDS = ("recipe.yaml", "started_from.json", "looks.json")
-"""What training writes into a checkpoint's folder beside the model: how it was made, and whether it looks."""
+TRAINING_RECORDS = ("recipe.yaml", "started_from.json", "looks.json", "distillation.json")
+"""What training writes into a checkpoint's folder beside the model: how it was made, whether it looks, and how near its
+features are to its teacher's."""
 
 _OWN_FILES = (
     *("config.json", "generation_config.json", checksums.CHECKSUMS_NAME, *TRAINING_RECORDS),
@@ -134,8 +136,11 @@ def _is_own(name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in _OWN_FILES)
 
 
-def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoint:
+def load(folder: Path | str, *, dtype: torch.dtype = torch.float32, without_language_model: bool = False) -> Checkpoint:
     """Audit and load a checkpoint.
+
+    Args:
+        without_language_model: leave it on the meta device, where it takes no memory; the rest is FP32.
 
     Raises:
         CheckpointError: not a checkpoint, not LaCo's, pickled, truncated, damaged, or with tensors that are missing,
@@ -154,6 +159,8 @@ def load(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Checkpoin
             allowed="tokenizer.json, tokenizer_config.json, preprocessor_config.json and processor_config.json",
         ) from error
     _check_tokenizer(folder, processor, config)
+    if without_language_model:
+        return Checkpoint(folder, load_tower(folder, weights, config), processor, _digest(folder, digests), checked)
     model = LacoForConditionalGeneration.from_pretrained(
         folder, config=config, dtype=dtype, use_safetensors=True
     ).eval()

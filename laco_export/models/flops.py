@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..token_grid import merged_grid
+from ..merge_path import MergePath
 from .configuration import LacoConfig
 from .encoders import encoder_spec
 
@@ -27,33 +27,33 @@ class VisionFlops:
         return self.embeddings + self.blocks + self.compressor + self.projector
 
 
-def vision_flops(config: LacoConfig, *, block: int | None = None) -> VisionFlops:
+def vision_flops(config: LacoConfig, *, path: MergePath | None = None) -> VisionFlops:
     """Operations of the vision tower for one picture.
 
     Args:
         config: of the model; ``config.compression`` says what merges.
-        block: blocks before the merge; None takes the first that the checkpoint carries.
+        path: the merges; None takes the first path that the checkpoint carries.
     """
     vision, compression = config.vision_config, config.compression_config
-    spec = encoder_spec(vision.model_type)
-    height, width = spec.grid(vision)
-    channels, prefix = vision.hidden_size, spec.prefix_tokens
-    before = height * width
-    if compression.method is None:
-        block, after, compressor = config.num_encoder_blocks, before, 0
-    else:
-        block = compression.blocks[0] if block is None else block
-        merged = merged_grid(height, width, compression.ratio)
-        after = merged[0] * merged[1]
-        hidden = compression.mlp_hidden_size or channels
-        compressor = COMPRESSOR_FLOPS[compression.method](after, channels, hidden, compression.ratio**2)
+    spec, num_blocks = encoder_spec(vision.model_type), config.num_encoder_blocks
+    path = path or (compression.paths[0] if compression.paths else MergePath((), ()))
+    channels, hidden = vision.hidden_size, compression.mlp_hidden_size or vision.hidden_size
+    tokens = [height * width for height, width in path.grids(spec.grid(vision))]  # before each merge, and at last
+    bounds = (0, *path.blocks, num_blocks)
+    blocks = sum(
+        (last - first) * block_flops(config, spec.prefix_tokens + count)
+        for first, last, count in zip(bounds, bounds[1:], tokens)
+    )
+    compressor = sum(
+        COMPRESSOR_FLOPS[compression.method](after, channels, hidden, ratio**2)
+        for after, ratio in zip(tokens[1:], path.ratios)
+    )
     patch = spec.patch_size(vision)
-    embeddings = 2 * before * channels * vision.num_channels * patch * patch
-    blocks = block * block_flops(config, prefix + before)
-    blocks += (config.num_encoder_blocks - block) * block_flops(config, prefix + after)
+    embeddings = 2 * tokens[0] * channels * vision.num_channels * patch * patch
     text = config.text_config.hidden_size
     projector_hidden = config.projector_hidden_size or text
-    projector = 2 * after * (channels * projector_hidden + projector_hidden * text)
+    window = config.projector_window**2
+    projector = 2 * (tokens[-1] // window) * (window * channels * projector_hidden + projector_hidden * text)
     return VisionFlops(embeddings, blocks, compressor, projector)
 
 

@@ -106,7 +106,7 @@ def average_merges(model: LacoForConditionalGeneration) -> None:
             given=f"compression method {compression and compression.method}",
             allowed="laco",
         )
-    for compressor in model.vision_model.compressors.values():
+    for _, compressor in model.vision_model.all_merges():
         for parameter in compressor.mlp.linear_2.parameters():
             parameter.zero_()
 

@@ -12,25 +12,15 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ..depth import Depth
 from ..errors import ConfigError
-from ..tiling import SINGLE_TILE, Tiling, TokenLayout, layouts
+from ..layout_rules import SINGLE_TILE, ImageSize
+from ..merge_path import DepthPath, MergePath
+from ..tiling import Tiling
+from ..token_grid import merged_grid
+from ..token_layouts import TokenLayout, check_token_layout, layouts
 from . import checksums
 from .configuration import CompressionConfig, LacoConfig
+from .projector import LacoProjector
 from .vision import LacoVisionModel
-
-
-class LacoProjector(nn.Module):
-    """LLaVA-OneVision's projector: Linear(C → D), GELU, Linear(D → D)."""
-
-    def __init__(self, config: LacoConfig):
-        super().__init__()
-        hidden_size = config.projector_hidden_size or config.text_config.hidden_size
-        self.linear_1 = nn.Linear(config.vision_config.hidden_size, hidden_size)
-        self.act = nn.GELU()
-        self.linear_2 = nn.Linear(hidden_size, config.text_config.hidden_size)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """``[…, C]`` -> ``[…, D]``."""
-        return self.linear_2(self.act(self.linear_1(features)))
 
 
 def _newline(config: LacoConfig) -> Tensor:
@@ -48,7 +38,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
     Attributes:
         vision_model: :class:`LacoVisionModel`; ``.encoder`` is transformers' class, ``.compressors`` the merge layers.
         projector: :class:`LacoProjector`.
-        image_newline: ``[D]``, ends each row of a tiled picture; None without tiling.
+        image_newline: ``[D]``, ends each row of a tiled picture; None where no tiling asks for it.
         language_model: transformers' own class for ``config.text_config`` (``Qwen2ForCausalLM``, …).
     """
 
@@ -69,7 +59,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.vision_model = LacoVisionModel(config)
         self.projector = LacoProjector(config)
-        self.image_newline = nn.Parameter(_newline(config)) if config.tiling else None
+        self.image_newline = nn.Parameter(_newline(config)) if config.has_newline else None
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
 
@@ -85,6 +75,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         feature_layer: int | None = None,
         tiling: Mapping | None = None,
         video_pooling: int = 1,
+        projector: Mapping | None = None,
         **compression,
     ) -> LacoForConditionalGeneration:
         """Start a model from a pretrained encoder and a pretrained language model.
@@ -96,9 +87,11 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             encoder: a transformers vision model without a pooling head.
             language_model: a transformers causal language model.
             image_token_id: the id of ``<|image_pad|>`` in the language model's vocabulary.
-            at: the depth of the merge; several give an elastic checkpoint with a compressor for each.
+            at: the depth of the merge, or of the merges of a path (``1/4+3/4``); several give an elastic checkpoint,
+                each with compressors of its own.
             method: a compressor's name, or None to keep all tokens.
             feature_layer, tiling, video_pooling: see :class:`LacoConfig`.
+            projector: its ``projector_…`` fields, without those words: ``norm``, ``act``, ``window``, ``hidden_size``.
             compression: further fields of :class:`CompressionConfig`.
         """
         depths = () if method is None else (at,) if isinstance(at, str) else tuple(at)
@@ -110,17 +103,32 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             feature_layer=feature_layer,
             tiling=tiling,
             video_pooling=video_pooling,
+            **{f"projector_{name}": value for name, value in (projector or {}).items()},
             untrained=[
                 *(["compressors"] if method else []),
                 "projector",
-                *(["image_newline"] if tiling else []),
+                *(["image_newline"] if tiling and Tiling.from_mapping(tiling).has_newline else []),
             ],
         )
+        vision_model, projector = LacoVisionModel(config, encoder=encoder), LacoProjector(config)
+        newline = nn.Parameter(_newline(config)) if config.has_newline else None
+        return cls.assembled(config, vision_model, projector, newline, language_model)
+
+    @classmethod
+    def assembled(
+        cls,
+        config: LacoConfig,
+        vision_model: LacoVisionModel,
+        projector: LacoProjector,
+        image_newline: nn.Parameter | None,
+        language_model: PreTrainedModel,
+    ) -> LacoForConditionalGeneration:
+        """The model of parts that were built for ``config``, none of them copied."""
         with torch.device("meta"):  # nothing of the given parts' size is allocated twice
             model = cls(config)
-        model.vision_model = LacoVisionModel(config, encoder=encoder)
-        model.projector = LacoProjector(config)
-        model.image_newline = nn.Parameter(_newline(config)) if config.tiling else None
+        model.vision_model = vision_model
+        model.projector = projector
+        model.image_newline = image_newline
         model.language_model = language_model
         model.generation_config = language_model.generation_config
         return model
@@ -153,21 +161,26 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Args:
             tiling: fields of :class:`~laco_export.tiling.Tiling`; ``tile`` is the encoder's input.
         """
-        Tiling.from_mapping(tiling)
+        check_token_layout(self.config.token_layout, Tiling.from_mapping(tiling))
         self.config.tiling = dict(tiling)
-        if self.image_newline is None:
+        if self.image_newline is None and self.config.has_newline:
             self.image_newline = nn.Parameter(_newline(self.config).to(self.projector.linear_2.weight))
             self.config.untrained = [*self.config.untrained, "image_newline"]
 
-    def set_depth(self, depth: Depth | str) -> int:
-        """Choose the depth among those that the checkpoint carries; returns the block that it stands after."""
+    def set_depth(self, depth: DepthPath | Depth | str) -> MergePath:
+        """Choose the path of merges (``1/2``, ``1/4+3/4``) among those that the checkpoint carries; returns it."""
         return self.vision_model.set_depth(depth)
 
     @property
     def tokens_per_image(self) -> int:
         """Visual embeddings of one tile."""
-        height, width = self.vision_model.merged_grid
+        height, width = self.token_grid
         return height * width
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """A tile's visual embeddings as rows and columns: what the merge and the projector's window leave."""
+        return merged_grid(*self.vision_model.merged_grid, self.config.projector_window)
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
         """Tiles ``[tiles, 3, H, W]`` to visual embeddings ``[tiles, tokens, D]``; an untiled picture is one tile.
@@ -184,14 +197,16 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 allowed=f"[tiles, {', '.join(map(str, shape))}]: vision_config.num_channels and image_size",
                 todo="prepare the pictures with this checkpoint's processor",
             )
-        return self.projector(self.vision_model(pixel_values.to(self.projector.linear_1.weight.dtype)))
+        hidden_states = self.vision_model(pixel_values.to(self.projector.linear_1.weight.dtype))
+        return self.projector(hidden_states, self.vision_model.merged_grid)
 
     def pack_image_features(self, features: Tensor, image_sizes: Tensor) -> list[Tensor]:
         """The tiles' embeddings as each picture's tokens in the prompt (see :mod:`laco_export.tiling`).
 
         Args:
             features: ``[tiles, tokens, D]``, all tiles of all pictures in order.
-            image_sizes: int ``[num_images, 2]``: (height, width) of a tiled picture, or a marker of ``tiling``.
+            image_sizes: int ``[num_images, 2]``: (height, width) of a tiled picture, or a marker of
+                :mod:`laco_export.layout_rules`.
 
         Returns:
             one ``[n_i, D]`` per picture.
@@ -242,7 +257,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, T, D]
             if pixel_values is not None:
                 features = self.get_image_features(pixel_values)  # [tiles, tokens, D]
-                images = list(features) if image_sizes is None else self.pack_image_features(features, image_sizes)
+                images = self.pack_image_features(features, self._sizes(pixel_values, image_sizes))
                 self._check_context(input_ids, attention_mask, position_ids)
                 inputs_embeds = self._place_images(input_ids, inputs_embeds, images)
             elif _cached_tokens(past_key_values) == 0:  # a prompt, not what has just been generated
@@ -253,13 +268,21 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         kwargs.update({name: value for name, value in named.items() if value is not None})
         return self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs)
 
-    def _layouts(self, image_sizes: Tensor, tiles: int) -> list[TokenLayout]:
-        plans = layouts(
-            image_sizes.tolist(),
-            grid=self.vision_model.merged_grid,
+    def token_layouts(self, image_sizes: Sequence[ImageSize]) -> list[TokenLayout]:
+        """Each picture's token layout, from its ``image_sizes`` entry (:mod:`laco_export.layout_rules`)."""
+        return layouts(
+            image_sizes,
+            grid=self.token_grid,
             tiling=self.config.tiling_config,
             video_pooling=self.config.video_pooling,
+            token_layout=self.config.token_layout,
         )
+
+    def _sizes(self, pixel_values: Tensor, image_sizes: Tensor | None) -> Tensor:
+        return torch.tensor([SINGLE_TILE] * len(pixel_values)) if image_sizes is None else image_sizes
+
+    def _layouts(self, image_sizes: Tensor, tiles: int) -> list[TokenLayout]:
+        plans = self.token_layouts(image_sizes.tolist())
         if (expected := sum(plan.tiles for plan in plans)) != tiles:
             raise ConfigError("pixel_values and image_sizes do not match", given=f"{tiles} tiles", allowed=expected)
         return plans
@@ -343,7 +366,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 todo="give the whole conversation without past_key_values",
             )
         if expand_size > 1 and pixel_values is not None:
-            sizes = image_sizes if image_sizes is not None else torch.tensor([SINGLE_TILE] * len(pixel_values))
+            sizes = self._sizes(pixel_values, image_sizes)
             plans = self._layouts(sizes, len(pixel_values))
             rows = self._pictures_of_prompts(input_ids, [len(plan) for plan in plans])
             order = [picture for row in rows for _ in range(expand_size) for picture in row]

@@ -4,6 +4,7 @@ import pytest
 
 from laco_calibration import answers
 from laco_calibration.source.picture_set import PictureQuestion
+from laco_export.conversation import DEFAULT_QUESTION
 
 
 def _questions(photographs, *texts) -> list[PictureQuestion]:
@@ -24,7 +25,7 @@ def test_a_judging_picture_whose_question_cannot_be_asked_is_described(fp32_fold
     features = [session.run(None, {"pixel_values": picture})[0] for picture in pixels[:2]]
     paths = sorted(photographs.iterdir())[:2]
     long = answers.AnswerJudge.on_features(fp32_bundle, [(path, "why " * 400) for path in paths], features)
-    plain = answers.AnswerJudge.on_features(fp32_bundle, [(path, answers.DEFAULT_QUESTION) for path in paths], features)
+    plain = answers.AnswerJudge.on_features(fp32_bundle, [(path, DEFAULT_QUESTION) for path in paths], features)
     assert [long.share_kept(i, features[i]) for i in (0, 1)] == [1.0, 1.0]
     assert all(bool((a.ids == b.ids).all()) for a, b in zip(long.references, plain.references))
 

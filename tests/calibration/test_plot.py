@@ -14,9 +14,9 @@ class Lost:
         self.points = points
 
 
-def chart(times, merge_at=1):
+def chart(times, merges_at=(1,)):
     errors = {"encoder.layers.0": Lost(0.5), "compressors.block_1": Lost(3.0), "projector": Lost(0.1)}
-    return draw_blocks(errors, times, ("encoder.layers.0",), max_drop=1.0, merge_at=merge_at, title="t")
+    return draw_blocks(errors, times, ("encoder.layers.0",), max_drop=1.0, merges_at=merges_at, title="t")
 
 
 def test_bars_are_the_points_and_their_colour_the_choice():
@@ -36,5 +36,5 @@ def test_measured_times_stand_below_in_pairs():
 def test_lines_stand_at_the_budget_and_before_the_merge():
     (panel,) = chart(None).axes
     assert list(panel.lines[0].get_ydata()) == [1.0, 1.0] and list(panel.lines[1].get_xdata()) == [0.5, 0.5]
-    (panel,) = chart(None, merge_at=None).axes
+    (panel,) = chart(None, merges_at=()).axes
     assert len(panel.lines) == 1

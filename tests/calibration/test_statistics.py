@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from laco_calibration.errors import CalibrationError
-from laco_calibration.graph.linear_layers import AFTER, BEFORE, PROJECTOR
+from laco_calibration.graph.linear_layers import AFTER, BEFORE, MERGE, PROJECTOR
 from laco_calibration.graph.partial_runner import SegmentRunner
 from laco_calibration.source.picture_set import find_pictures, read_tiles
 from laco_calibration.statistics.observer import empty_statistics, observe
-from laco_calibration.statistics.records import MERGE_BRANCHES, Statistics, compare, merge
+from laco_calibration.statistics.records import MLP_BRANCH, RESIDUAL_BRANCH, Statistics, compare, merge
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def test_sees_what_the_graph_computes(look, graph, fp32_bundle, photographs):
 def test_keeps_the_regions_and_the_merges_branches_apart(look):
     tensors = look([0]).tensors.values()
     regions = [tensor.region for tensor in tensors]
-    assert set(regions) == {BEFORE, AFTER, PROJECTOR, *MERGE_BRANCHES}
-    (residual,) = [tensor for tensor in tensors if tensor.region == MERGE_BRANCHES[1]]
+    assert set(regions) == {BEFORE, AFTER, PROJECTOR, f"{MERGE}: {MLP_BRANCH}", f"{MERGE}: {RESIDUAL_BRANCH}"}
+    (residual,) = [tensor for tensor in tensors if tensor.region.endswith(RESIDUAL_BRANCH)]
     assert residual.readers == [] and residual.histogram.total == 16 * 32
 
 

@@ -10,6 +10,8 @@ from laco_export.exporter.precision import choose_fp32
 from laco_export.exporter.tower import VisionTower
 from laco_export.exporter.vision_graph import trace_and_rewrite
 
+MERGE = "compressors.block_1"
+
 
 @pytest.fixture(scope="module")
 def graph_file(make_tiny_model, tmp_path_factory):
@@ -30,18 +32,18 @@ def graph_file(make_tiny_model, tmp_path_factory):
 def test_the_region_is_the_merge_with_the_casts_inside_it(graph_file):
     whole = onnx.load(graph_file()).graph
     half = onnx.load(graph_file(half=True)).graph
-    operators = [node.op_type for node in merge_nodes(whole)]
+    operators = [node.op_type for node in merge_nodes(whole, MERGE)]
     mlp = ["Reshape", "Transpose", "Reshape", "LayerNormalization", "MatMul", "Add", "Gelu", "MatMul", "Add"]
     assert sorted(operators) == sorted([*mlp, "ReduceMean", "Add"])
-    casts = [node for node in merge_nodes(half) if node.op_type == "Cast"]
+    casts = [node for node in merge_nodes(half, MERGE) if node.op_type == "Cast"]
     assert len(casts) == 2  # into the norm and out of it; not the one that the next block's norm reads
-    assert len(merge_nodes(half)) == len(operators) + 2
+    assert len(merge_nodes(half, MERGE)) == len(operators) + 2
 
 
 def test_the_picture_shows_every_node_once_and_edges_go_down(graph_file):
     path = graph_file(half=True)
     proto = onnx.load(path)
-    boxes = _boxes(proto, merge_nodes(proto.graph))
+    boxes = _boxes(proto, merge_nodes(proto.graph, MERGE))
     _place(boxes)
     assert len({(box.row, box.column) for box in boxes.values()}) == len(boxes)  # no two in one place
     for box in boxes.values():

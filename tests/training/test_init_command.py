@@ -39,7 +39,7 @@ def test_several_depths_make_an_elastic_checkpoint(parts, tmp_path):
     assert main(arguments(parts, tmp_path / "ckpt", "--at", "1/2", "1")) == 0
     model = checkpoint.load(tmp_path / "ckpt").model
     assert sorted(model.vision_model.compressors) == ["block_1", "block_2"]
-    assert model.set_depth("1") == 2
+    assert model.set_depth("1").blocks == (2,)
 
 
 def test_a_merge_may_start_as_an_average(parts, tmp_path, capsys):

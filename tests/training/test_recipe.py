@@ -56,6 +56,43 @@ def test_the_papers_recipe(name):
         assert (stage.tiling.max_rows, stage.tiling.max_columns, stage.tiling.max_tiles) == (6, 6, 9)
 
 
+@pytest.mark.parametrize("name", sorted(set(builtin_recipes()) - {*PAPER, "tiny", "laco_dinov2_smollm2_135m"}))
+def test_the_other_sizes_are_the_papers_curriculum(name):
+    """Only the parts and what a forward pass holds are others."""
+    recipe = load_recipe(name)
+    papers = {load_recipe(paper).model.encoder: load_recipe(paper) for paper in PAPER}
+    kind = recipe.model.encoder.lower().split("/")[1][:6]
+    (like,) = [paper for encoder, paper in papers.items() if encoder.lower().split("/")[1][:6] == kind]
+    differing = {line.split(":")[0] for line in differing_keys(resolved_recipe(like), resolved_recipe(recipe))}
+    assert differing == {"name", "model.encoder", "model.language_model"} - (
+        {"model.encoder"} if recipe.model.encoder == like.model.encoder else set()
+    )
+    assert {stage.per_device_batch_size for stage in recipe.stages.values()} == {1, 4}
+
+
+def test_a_recipe_laid_over_another(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        f"extends: {PAPER[0]}\ncompression: {{at: 1/12}}\nstages: {{2-si: {{tiling: null}}}}\n"
+    )
+    recipe = load_recipe(str(tmp_path / "mine.yaml"), ["stages.1.epochs=2"])
+    base = load_recipe(PAPER[0])
+    assert (recipe.compression.at, recipe.compression.ratio) == (("1/12",), 2)
+    assert recipe.stages["2-si"].tiling is None
+    assert recipe.stages["2-ov"] == base.stages["2-ov"]
+    assert (recipe.stages["1"].epochs, base.stages["1"].epochs) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("extends", "named"),
+    [("mine.yaml", "extends itself"), ("laco_aimv2_qwen2.5", "did you mean 'laco_aimv2_qwen2.5_0.5b'")],
+)
+def test_a_recipe_that_extends_nothing(tmp_path, monkeypatch, extends, named):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(f"extends: {extends}\n")
+    with pytest.raises(LacoError, match=named):
+        load_recipe("mine.yaml")
+
+
 @pytest.mark.parametrize("method", ["laco", "pixel_shuffle", "ldpv2", "token_packer", "average_pool", None])
 @pytest.mark.parametrize("depth", ["1/12", "1"])
 def test_depths_and_baselines_are_one_override_each(depth, method):

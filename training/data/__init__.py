@@ -20,6 +20,8 @@ as it comes. In reading order:
 - :mod:`.samples`: one sample as the model's inputs and labels;
 - :mod:`.dataset`: the samples of a stage by index;
 - :mod:`.sampler`: the order of a pass;
+- :mod:`.picture_sources`: pictures without conversations: folders, archives, parquet;
+- :mod:`.picture_dataset`: these as samples, cropped and flipped by chance;
 - :mod:`.stream`: parquet from afar, as it comes;
 - :mod:`.batches`: samples to a batch, padded or packed;
 - :mod:`.broken`: samples that cannot be used: named, counted, skipped;
@@ -33,6 +35,8 @@ from .conversations import image_names, plain_pieces, turns_of
 from .dataset import ConversationDataset, count_samples, open_dataset
 from .errors import DataError
 from .json_files import read_entries
+from .picture_dataset import DrawSampler, PictureCollator, PictureDataset, PictureEncoder
+from .picture_sources import hold_out, open_pictures
 from .preview import preview
 from .sampler import GroupedSampler
 from .samples import IGNORED, SampleEncoder
@@ -47,11 +51,17 @@ __all__ = [
     "ConversationDataset",
     "ConversationStream",
     "DataError",
+    "DrawSampler",
     "GroupedSampler",
+    "PictureCollator",
+    "PictureDataset",
+    "PictureEncoder",
     "SampleEncoder",
     "count_samples",
+    "hold_out",
     "image_names",
     "open_dataset",
+    "open_pictures",
     "plain_pieces",
     "preview",
     "read_entries",

@@ -70,6 +70,10 @@ class Archive:
             raise DataError(f"'{name}' in archive '{self.path}' is damaged or cut off")
         return data
 
+    def names(self) -> list[str]:
+        """All files by full name, sorted."""
+        return self._index.under("")
+
     def folder(self, name: str) -> list[str]:
         """The files directly or further down in a folder of the archive, by full name."""
         return self._index.under(name.rstrip("/") + "/")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,11 +81,15 @@ class ConversationDataset(torch.utils.data.Dataset):
         return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> dict:
+        return self.usable(index, self.encoder)
+
+    def usable(self, index: int, encode: Callable[[dict, Pictures], tuple[dict, bool]]) -> dict:
+        """A sample as ``encode`` makes it, or another in its place, with its notes."""
         broken: list[BrokenSample] = []
         for place in self._candidates(index, broken):
             try:
                 entry = self.entry(place)
-                sample, truncated = self.encoder(entry, self._pictures[self._part(place)])
+                sample, truncated = encode(entry, self._pictures[self._part(place)])
             except (LacoError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
                 broken.append(self._describe(place, error))
                 continue

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,9 @@ GROUPS_BYTES = 256 << 20
 HANDFUL_BYTES = GROUPS_BYTES // 2
 """Bytes of row groups that the sampler mixes at a time: half, because a window of its may reach into two handfuls."""
 
+SchemaCheck = Callable[["pa.Schema", str], None]
+"""Raises a DataError where the columns of a file, which it is told by name, are not what is read."""
+
 _PICTURES = ("image", "images", "video")
 _COLUMNS = ("id", *_PICTURES, "conversations", "data_source")
 
@@ -48,13 +51,14 @@ class ParquetSource:
     """
 
     pictures = text_lengths = None  # not known before the rows are read: see ``lengths_of``
+    check_schema: SchemaCheck = staticmethod(lambda schema, what: check_columns(schema, what))
 
     def __init__(self, paths: Sequence[Path]):
         self.paths = list(paths)
         self._groups: list[tuple[int, int]] = []  # (file, row group in it)
         rows, sizes = [], []
         for number, path in enumerate(self.paths):
-            metadata = _open(path).metadata
+            metadata = _open(path, self.check_schema).metadata
             for group in range(metadata.num_row_groups):
                 row_group = metadata.row_group(group)
                 self._groups.append((number, group))
@@ -64,7 +68,7 @@ class ParquetSource:
         self.group_bytes = np.asarray(sizes, np.int64)
         if not len(self):
             raise NoSamplesError(f"parquet '{self.paths[0]}' holds no rows")
-        self.holds_pictures = holds_pictures(_open(self.paths[0]).schema_arrow)
+        self.holds_pictures = holds_pictures(_open(self.paths[0], self.check_schema).schema_arrow)
         self._tables: OrderedDict[int, pa.Table] = OrderedDict()
 
     def __len__(self) -> int:
@@ -122,7 +126,7 @@ class ParquetSource:
 
     @cached_property
     def _files(self) -> _Files:
-        return _Files(self.paths)
+        return _Files(self.paths, self.check_schema)
 
     def __getstate__(self) -> dict:
         state = {**self.__dict__, "_tables": OrderedDict()}
@@ -160,19 +164,19 @@ class _Files:
 
     _MOST = 64  # of thousands of shards, those of the groups in use
 
-    def __init__(self, paths: Sequence[Path]):
-        self.paths, self._open = paths, OrderedDict()
+    def __init__(self, paths: Sequence[Path], check_schema: SchemaCheck):
+        self.paths, self.check_schema, self._open = paths, check_schema, OrderedDict()
 
     def of(self, number: int) -> pq.ParquetFile:
         key = (os.getpid(), number)
         if key not in self._open:
-            self._open[key] = _open(self.paths[number])
+            self._open[key] = _open(self.paths[number], self.check_schema)
             while len(self._open) > self._MOST:
                 self._open.popitem(last=False)
         return self._open[key]
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def _open(path: Path, check_schema: SchemaCheck) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -184,7 +188,7 @@ def _open(path: Path) -> pq.ParquetFile:
         raise DataError(
             f"data file '{path}' is not parquet, or cut off: {' '.join(str(error).split())[:200]}"
         ) from None
-    check_columns(file.schema_arrow, f"parquet '{path}'")
+    check_schema(file.schema_arrow, f"parquet '{path}'")
     return file
 
 

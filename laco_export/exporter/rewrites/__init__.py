@@ -1,7 +1,7 @@
 """Graph rewrites by ONNX GraphSurgeon: one per file, in the order in which they run.
 
-A rewrite takes the graph and the merge that it was traced with, edits the graph in place into an equal one, and returns
-an :class:`Outcome`. Each leaves a valid graph, whatever ran before it. Adding one is its file and one
+A rewrite takes the graph and the merges that it was traced with, edits the graph in place into an equal one, and
+returns an :class:`Outcome`. Each leaves a valid graph, whatever ran before it. Adding one is its file and one
 ``Rewrite(run, targets)`` in :data:`REWRITES`; one for a target sees the graph as the others left it, with the windows
 in the order of :mod:`.merge_windows`.
 
@@ -48,7 +48,7 @@ from .fuse_heads import fuse_heads
 from .fuse_rms_norms import fuse_rms_norms
 from .merge_duplicates import merge_duplicates
 from .merge_windows import merge_windows
-from .outcome import MergeGrid, Outcome
+from .outcome import MergeGrid, MergeGrids, Outcome
 from .pool_windows import pool_windows
 from .remove_identities import remove_identities
 from .scale_queries import scale_queries
@@ -62,7 +62,7 @@ class Rewrite:
         targets: names of :data:`~laco_export.exporter.targets.TARGETS` that it is for; None: every target.
     """
 
-    run: Callable[[gs.Graph, MergeGrid | None], Outcome]
+    run: Callable[[gs.Graph, MergeGrids], Outcome]
     targets: tuple[str, ...] | None = None
 
     @property
@@ -89,24 +89,24 @@ REWRITES: tuple[Rewrite, ...] = (
 _log = logging.getLogger(__name__)
 
 
-def apply_rewrites(graph: gs.Graph, merge: MergeGrid | None) -> list[dict]:
+def apply_rewrites(graph: gs.Graph, merges: MergeGrids) -> list[dict]:
     """Run the rewrites for every target, in order.
 
     Returns:
         the manifest's record: ``[{"name", "fired", "refused"}]``.
     """
-    return _apply([rewrite for rewrite in REWRITES if rewrite.targets is None], graph, merge)
+    return _apply([rewrite for rewrite in REWRITES if rewrite.targets is None], graph, merges)
 
 
-def apply_forms(graph: gs.Graph, merge: MergeGrid | None, target: str) -> list[dict]:
+def apply_forms(graph: gs.Graph, merges: MergeGrids, target: str) -> list[dict]:
     """Run the rewrites that are for ``target`` in particular, in order; returns their record."""
-    return _apply([rewrite for rewrite in REWRITES if target in (rewrite.targets or ())], graph, merge)
+    return _apply([rewrite for rewrite in REWRITES if target in (rewrite.targets or ())], graph, merges)
 
 
-def _apply(rewrites: list[Rewrite], graph: gs.Graph, merge: MergeGrid | None) -> list[dict]:
+def _apply(rewrites: list[Rewrite], graph: gs.Graph, merges: MergeGrids) -> list[dict]:
     records = []
     for rewrite in rewrites:
-        outcome = rewrite.run(graph, merge)
+        outcome = rewrite.run(graph, merges)
         graph.cleanup().toposort()
         for reason in outcome.refused:
             _log.info("%s refused: %s", rewrite.name, reason)
@@ -114,4 +114,4 @@ def _apply(rewrites: list[Rewrite], graph: gs.Graph, merge: MergeGrid | None) ->
     return records
 
 
-__all__ = ["REWRITES", "MergeGrid", "Outcome", "Rewrite", "apply_forms", "apply_rewrites"]
+__all__ = ["REWRITES", "MergeGrid", "MergeGrids", "Outcome", "Rewrite", "apply_forms", "apply_rewrites"]

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from .outcome import MergeGrid, Outcome
-from .rewiring import integers, producer
-from .window_chain import chain_source, is_channel_major, split_windows
+from .outcome import MergeGrid, MergeGrids, Outcome
+from .rewiring import integers
+from .window_chain import chain_source, merge_of_windows, split_windows
 
 
-def average_residual(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
+def average_residual(graph: gs.Graph, merges: MergeGrids) -> Outcome:
     """Average over the windows of the token grid wherever a ReduceMean averages channel-major windows."""
-    if merge is None:
+    if not merges:
         return Outcome(0, ("the graph has no merge",))
     fired, refused = 0, []
     for mean in [node for node in graph.nodes if node.op == "ReduceMean"]:
         groups = mean.inputs[0]  # [B, H/r, W/r, C, r²]
-        if producer(groups) is None or not is_channel_major(groups, merge):
+        merge = merge_of_windows(groups, merges)
+        if merge is None:
             continue
         if reason := _is_no_group_average(mean, merge):
             refused.append(f"{mean.name}: {reason}")

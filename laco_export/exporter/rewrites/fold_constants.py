@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from .outcome import MergeGrid, Outcome
+from .outcome import MergeGrids, Outcome
 
 
-def fold_constants(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
+def fold_constants(graph: gs.Graph, merges: MergeGrids) -> Outcome:
     """Fold what depends on static shapes and constants alone; fires once per node that goes."""
     before = len(graph.nodes)
     graph.fold_constants(fold_shapes=True, error_ok=False).cleanup()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from .outcome import MergeGrid, Outcome
+from .outcome import MergeGrids, Outcome
 from .rewiring import only_reader, producer, replace_writer
 
 LEAST = 1e-4
 """Root mean square of the scaled weights, at least: below, they near half's subnormal numbers (6e-5)."""
 
 
-def fold_layer_scale(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
+def fold_layer_scale(graph: gs.Graph, merges: MergeGrids) -> Outcome:
     """Fold every Mul of a Linear layer's output by a constant vector ``[C]``."""
     fired, refused = 0, []
     for mul in [node for node in graph.nodes if node.op == "Mul"]:

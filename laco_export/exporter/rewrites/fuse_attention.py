@@ -10,11 +10,11 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from .attention_pattern import HEADS_FIRST, Attention, replace_attentions
-from .outcome import MergeGrid, Outcome
+from .outcome import MergeGrids, Outcome
 from .rewiring import add_node, producer, replace_writer
 
 
-def fuse_attention(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
+def fuse_attention(graph: gs.Graph, merges: MergeGrids) -> Outcome:
     """Replace MatMul-Softmax-MatMul of the form in :mod:`.attention_pattern` by an Attention node ``[B, h, N, d]``."""
 
     def replace(attention: Attention) -> None:

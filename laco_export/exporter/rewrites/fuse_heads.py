@@ -9,11 +9,11 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from .attention_pattern import Attention, replace_attentions
-from .outcome import MergeGrid, Outcome
+from .outcome import MergeGrids, Outcome
 from .rewiring import replace_writer
 
 
-def fuse_heads(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
+def fuse_heads(graph: gs.Graph, merges: MergeGrids) -> Outcome:
     """Replace every attention of the form in :mod:`.attention_pattern`, from the split to the joining of heads."""
 
     def replace(attention: Attention) -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from .norm_pattern import find_rms_norm
-from .outcome import MergeGrid, Outcome
+from .outcome import MergeGrids, Outcome
 from .rewiring import replace_writer
 
 
-def fuse_rms_norms(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
+def fuse_rms_norms(graph: gs.Graph, merges: MergeGrids) -> Outcome:
     """Replace every norm of the form in :mod:`.norm_pattern` by an RMSNormalization node.
 
     In a half-precision graph the statistics are FP32: so is the node, and its result is rounded once, after the weight.

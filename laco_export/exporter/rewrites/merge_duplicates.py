@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from .outcome import MergeGrid, Outcome
+from .outcome import MergeGrids, Outcome
 from .rewiring import is_output, replace_readers
 
 _SMALL = 1024  # bytes: constants up to this size are compared by value, larger ones by name
 
 
-def merge_duplicates(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
+def merge_duplicates(graph: gs.Graph, merges: MergeGrids) -> Outcome:
     """Let the readers of a duplicate read the first node's output."""
     fired, refused = 0, []
     first: dict[tuple, gs.Node] = {}

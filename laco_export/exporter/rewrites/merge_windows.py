@@ -16,19 +16,20 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from .outcome import MergeGrid, Outcome
-from .rewiring import add_node, integers, is_output, producer
-from .window_chain import chain_source, is_channel_major, split_windows
+from .outcome import MergeGrid, MergeGrids, Outcome
+from .rewiring import add_node, integers, is_output
+from .window_chain import chain_source, merge_of_windows, split_windows
 
 
-def merge_windows(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
+def merge_windows(graph: gs.Graph, merges: MergeGrids) -> Outcome:
     """Rearrange by position wherever a LayerNormalization and then Linear layers read channel-major windows."""
-    if merge is None:
+    if not merges:
         return Outcome(0, ("the graph has no merge",))
     fired, refused = 0, []
     for norm in [node for node in graph.nodes if node.op == "LayerNormalization"]:
         windows = norm.inputs[0]
-        if producer(windows) is None or not is_channel_major(windows, merge):
+        merge = merge_of_windows(windows, merges)
+        if merge is None:
             continue
         if reason := _cannot_permute(graph, norm):
             refused.append(f"{norm.name}: {reason}")

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from .outcome import MergeGrid, Outcome
+from .outcome import MergeGrids, Outcome
 from .rewiring import add_node, integers, producer, replace_writer
 
 _CHANNELS_FIRST = [0, 3, 1, 2]
 
 
-def pool_windows(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
+def pool_windows(graph: gs.Graph, merges: MergeGrids) -> Outcome:
     """Average over windows wherever a channels-first token grid is pooled, or resized to its half."""
     fired, refused = 0, []
     for pool in [node for node in graph.nodes if node.op in ("AveragePool", "Resize")]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from .outcome import MergeGrid, Outcome
+from .outcome import MergeGrids, Outcome
 from .rewiring import is_output, producer, replace_readers
 
 
-def remove_identities(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
+def remove_identities(graph: gs.Graph, merges: MergeGrids) -> Outcome:
     """Take such nodes out; one that joins two outputs of the graph, or an input to an output, stays."""
     fired, refused = 0, []
     for node in list(graph.nodes):

@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from .outcome import MergeGrid, Outcome
+from .outcome import MergeGrids, Outcome
 from .rewiring import add_node, only_reader, producer, replace_readers, scalar
 
 
-def scale_queries(graph: gs.Graph, merge: MergeGrid | None) -> Outcome:
+def scale_queries(graph: gs.Graph, merges: MergeGrids) -> Outcome:
     """Move each scale between the score MatMul and its Softmax, and those before the MatMul, to the queries."""
     fired, refused = 0, []
     for softmax in [node for node in graph.nodes if node.op == "Softmax"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from .outcome import MergeGrid
+from .outcome import MergeGrid, MergeGrids
 from .rewiring import add_node, integers, producer
 
 _CHAIN = ("Reshape", "Transpose", "Pad")
@@ -22,6 +22,11 @@ def chain_source(tensor: gs.Tensor) -> tuple[gs.Tensor, list[gs.Node]]:
         nodes.append(node)
         tensor = node.inputs[0]
     return tensor, nodes[::-1]
+
+
+def merge_of_windows(tensor: gs.Tensor, merges: MergeGrids) -> MergeGrid | None:
+    """The merge whose windows ``tensor`` holds in ``F.pixel_unshuffle``'s channel order; None where it holds none's."""
+    return next((merge for merge in merges if is_channel_major(tensor, merge)), None)
 
 
 def is_channel_major(tensor: gs.Tensor, merge: MergeGrid) -> bool:

@@ -1,4 +1,4 @@
-"""The merge by its definition: each r×r window of the token grid, gathered by its rows and columns, in NumPy.
+"""Each merge by its definition: each r×r window of the token grid, gathered by its rows and columns, in NumPy.
 
 LaCo's Patch Merge Layer (paper, eq. 3 to 5) and its relatives; not ``ldpv2`` and ``token_packer``, whose windows
 neighbours look into or attention weighs. PyTorch's own golden run is what is watched.
@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from torch import nn
 
 from ..tower import VisionTower
 from .independent_check import IndependentCheck, compare_cases
@@ -18,7 +19,8 @@ _ROUNDING = 1e-4  # the layer sums C·r² products (4,096 of them at C 1024) twi
 
 
 def check_merged_windows(tower: VisionTower, expected: Sequence[Mapping[str, np.ndarray]]) -> IndependentCheck | None:
-    """Compare what PyTorch merged of the golden pictures with the definition; None where there is no definition here.
+    """Compare what PyTorch merged of the golden pictures with the definition, at each merge of the path; None where
+    there is no definition here.
 
     Args:
         expected: PyTorch's boundaries by name, of each picture, with a batch of one.
@@ -27,23 +29,32 @@ def check_merged_windows(tower: VisionTower, expected: Sequence[Mapping[str, np.
         ExportError: they differ.
     """
     vision = tower.vision_model
-    if vision.block is None or vision.compression.method not in _DEFINITIONS:
+    if vision.path is None or vision.compression.method not in _DEFINITIONS:
         return None
-    merge = f"vision_model.compressors.block_{vision.block}"
-    branches = (merge, f"{merge}.residual")
-    before = [name for name in tower.boundary_names[: tower.boundary_names.index(merge)] if name not in branches][-1]
-    weights = {
-        name: tensor.numpy().astype(np.float64)
-        for name, tensor in vision.compressors[f"block_{vision.block}"].state_dict().items()
-    }
     define, prefix = _DEFINITIONS[vision.compression.method], vision.spec.prefix_tokens
 
     def cases() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        for number, tensors in enumerate(expected, 1):
-            windows = _windows(tensors[before][0, prefix:], vision.grid, vision.compression.ratio)
-            yield f"picture {number}", tensors[merge][0, prefix:], define(windows, weights)
+        grid = vision.grid
+        for name, ratio in zip(vision.path.module_names, vision.path.ratios):
+            merge = f"vision_model.compressors.{name}"
+            before, weights = _boundary_before(tower, merge), _float64_weights(vision.merge_module(name))
+            at = f", {merge}" if len(vision.path.ratios) > 1 else ""
+            for number, tensors in enumerate(expected, 1):
+                windows = _windows(tensors[before][0, prefix:], grid, ratio)
+                yield f"picture {number}{at}", tensors[merge][0, prefix:], define(windows, weights)
+            grid = math.ceil(grid[0] / ratio), math.ceil(grid[1] / ratio)
 
     return compare_cases("merged tokens", "the definition of the merge", cases(), rounding=_ROUNDING)
+
+
+def _boundary_before(tower: VisionTower, merge: str) -> str:
+    """The name of what a merge reads."""
+    earlier = tower.boundary_names[: tower.boundary_names.index(merge)]
+    return [name for name in earlier if name != f"{merge}.residual"][-1]
+
+
+def _float64_weights(compressor: nn.Module) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy().astype(np.float64) for name, tensor in compressor.state_dict().items()}
 
 
 def _windows(tokens: np.ndarray, grid: tuple[int, int], ratio: int) -> np.ndarray:

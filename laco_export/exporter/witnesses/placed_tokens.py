@@ -17,9 +17,9 @@ from PIL import Image
 
 from ...chat_format import CHATML
 from ...conversation import IMAGE_MARK, question_turn, render
-from ...tiling import SINGLE_TILE
+from ...layout_rules import SINGLE_TILE, ImageSize
 from .independent_check import IndependentCheck, compare_cases
-from .packed_tokens import ImageSize, mosaic, numbered_features
+from .packed_tokens import mosaic, numbered_features
 
 if TYPE_CHECKING:
     from ...models import LacoForConditionalGeneration, LacoProcessor
@@ -68,13 +68,14 @@ def _prompts(model: LacoForConditionalGeneration) -> Iterator[tuple[str, list[Im
         alone = (tiling.tile, 2 * tiling.tile)
     yield "a question alone", []
     yield "a question about one picture", [alone]
-    yield "a question about two pictures", [SINGLE_TILE, SINGLE_TILE]
+    yield "a question about two pictures", [alone if model.config.layout_rules.tiles_each else SINGLE_TILE] * 2
 
 
 def _packed(model: LacoForConditionalGeneration, features: np.ndarray, size: ImageSize) -> np.ndarray:
     newline = None if model.image_newline is None else model.image_newline.detach().float().numpy()
     config = model.config
-    return mosaic(features, size, model.vision_model.merged_grid, config.tiling_config, newline, config.video_pooling)
+    tiling, pooling = config.tiling_config, config.video_pooling
+    return mosaic(features, size, model.token_grid, tiling, newline, pooling, config.token_layout)
 
 
 def _written_by(processor: LacoProcessor) -> str:

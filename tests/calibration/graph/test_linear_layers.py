@@ -1,6 +1,6 @@
 import pytest
 
-from laco_calibration.graph.linear_layers import AFTER, BEFORE, MERGE, PROJECTOR, find_blocks, residual_of_merge
+from laco_calibration.graph.linear_layers import AFTER, BEFORE, MERGE, PROJECTOR, find_blocks, residuals_of_merges
 from laco_export.exporter.external_data import graph_from_file
 
 
@@ -11,7 +11,8 @@ def test_blocks_of_the_tower_in_order(graph):
     assert [len(block.linears) for block in blocks] == [7, 7, 2, 7, 7, 2]
     assert [block.linears[0].tokens for block in blocks] == [64, 64, 16, 16, 16, 16]
     assert len({linear.node for block in blocks for linear in block.linears}) == 32
-    assert residual_of_merge(graph).endswith("residual")
+    ((residual, region),) = residuals_of_merges(graph).items()
+    assert residual.endswith("residual") and region == MERGE
 
 
 def test_attention_is_found_with_the_length_of_its_sequence(graph):

@@ -30,7 +30,7 @@ def run_onnx(graph, feeds):
 
 @pytest.fixture(scope="session")
 def trace(make_tiny_model):
-    """``trace(kind, **model options)``: model, tower, a fresh copy of the traced graph, its merge, pixels, PyTorch's
+    """``trace(kind, **model options)``: model, tower, a fresh copy of the traced graph, its merges, pixels, PyTorch's
     outputs by name; traced once per session."""
     import torch
 
@@ -52,9 +52,9 @@ def trace(make_tiny_model):
                 outputs = [output.numpy() for output in tower(torch.from_numpy(pixels))]
             expected = dict(zip(["image_features", *tower.boundary_names], outputs))
             vision = model.vision_model
-            merge = None if vision.block is None else MergeGrid(*vision.grid, vision.compression.ratio)
+            merges = MergeGrid.of_tower(vision)
             traces[key] = SimpleNamespace(
-                model=model, tower=tower, graph=graph, merge=merge, pixels=pixels, expected=expected
+                model=model, tower=tower, graph=graph, merges=merges, pixels=pixels, expected=expected
             )
         return SimpleNamespace(**{**vars(traces[key]), "graph": traces[key].graph.copy()})
 

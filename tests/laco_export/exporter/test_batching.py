@@ -16,14 +16,14 @@ METHODS = ("laco", "laco_misaligned", "pixel_shuffle", "ldpv2", "token_packer", 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_picture_of_a_batch_is_encoded_as_alone(trace, run_graph, kind, method):
     traced = trace(kind, grid=KINDS[kind], method=method)
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
     traced.graph.outputs = traced.graph.outputs[:1]
     pictures = np.random.default_rng(1).standard_normal((3, *traced.pixels.shape[1:])).astype(np.float32)
     pictures[1] = traced.pixels[0]
     for target, opset in (("trt10.3", 20), ("ort-cpu", 23)):
         graph = traced.graph.copy()
         graph.opset = opset
-        apply_forms(graph, traced.merge, target)
+        apply_forms(graph, traced.merges, target)
         alone = [run_graph(graph, {"pixel_values": picture[None]})["image_features"][0] for picture in pictures]
         together = run_graph(at_batch(graph, 3), {"pixel_values": pictures})["image_features"]
         largest = np.abs(traced.expected["image_features"]).max()
@@ -36,7 +36,7 @@ def test_at_every_depth_and_with_full_shape_inference(trace, depth, tmp_path):
     import onnx_graphsurgeon as gs
 
     traced = trace("internvit", blocks=4, at=depth)
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
     model = gs.export_onnx(at_batch(traced.graph, 5))
     model.ir_version = 10
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)

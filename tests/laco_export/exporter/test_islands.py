@@ -10,7 +10,7 @@ LAYER = "vision_model.encoder.encoder.layers.{}".format
 @pytest.fixture
 def traced(trace):
     traced = trace(blocks=4)
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
     return traced
 
 

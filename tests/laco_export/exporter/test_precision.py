@@ -26,7 +26,7 @@ def measured(*values):
 def converted(trace):
     """A tiny AIMv2 graph in FP16, its islands, and its features in half arithmetic."""
     traced = trace()
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
     kept_fp32 = choose_fp32(traced.graph, measure_ranges(traced.graph, [traced.pixels]))
     convert_to_half(traced.graph, kept_fp32)
     return SimpleNamespace(**{**vars(traced), "kept_fp32": kept_fp32})
@@ -105,7 +105,7 @@ def outliers(trace, factor):
     down.inputs[1] = gs.Constant(f"{name}.large", weights)
     names = [output.name for output in traced.graph.outputs]
     traced.expected = GraphInterpreter(traced.graph).run({"pixel_values": traced.pixels}, names)
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
     return traced
 
 

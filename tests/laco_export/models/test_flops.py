@@ -19,5 +19,12 @@ def test_against_torchs_counter(make_encoder, make_model, encoder, method, image
     assert counter.get_total_flops() == pytest.approx(vision_flops(model.config).total, rel=0.01)
 
 
+def test_a_projector_that_reads_windows(make_model):
+    model = make_model(method=None, projector={"norm": True, "window": 2})
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.projector(torch.randn(1, 16, 32), (4, 4))
+    assert counter.get_total_flops() == vision_flops(model.config).projector
+
+
 def test_every_compressor_has_its_arithmetic():
     assert set(COMPRESSOR_FLOPS) == set(COMPRESSORS)

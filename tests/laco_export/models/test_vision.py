@@ -74,7 +74,7 @@ def test_each_side_of_a_grid_is_padded_for_itself(make_model, height, width, rat
     model = make_model(at="1", method="average_pool", ratio=ratio).vision_model
     model.grid = (height, width)
     grid = torch.randn(height, width, 32)
-    merged = model._merge(grid.reshape(1, -1, 32), lambda *_: None)[0]
+    merged = model._merge(grid.reshape(1, -1, 32), 0, lambda *_: None)[0]
     rows, columns = model.merged_grid
     assert (rows, columns) == (-(-height // ratio), -(-width // ratio))
     for row in range(rows):

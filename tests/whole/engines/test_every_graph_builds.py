@@ -83,7 +83,7 @@ def test_it_builds(rtx, make_tiny_model, tmp_path, engine_cache, encoder, compre
             graphs = vision_graph.in_half(traced, kept_fp32, form)
         formed = vision_graph.for_target(graphs[0], target, [1])
         vision = vision_graph.write_vision(formed, folder, precision=precision, target=target)
-        vision = replace(vision, token_grid=model.vision_model.merged_grid)
+        vision = replace(vision, token_grid=model.token_grid)
         write_manifest(folder, manifest_of(vision, folder))
         bundles.append(Bundle(folder, read_manifest(folder)))
     rtx_devices = resolve_device("rtx", (86,))

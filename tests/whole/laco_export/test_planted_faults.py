@@ -34,7 +34,7 @@ def fault(function):
 
     @wraps(function)
     def plant(monkeypatch, traced):
-        apply_rewrites(traced.graph, traced.merge)
+        apply_rewrites(traced.graph, traced.merges)
         function(traced.graph)
 
     return plant
@@ -43,7 +43,7 @@ def fault(function):
 def wrong_permutation(monkeypatch, traced):
     module = import_module("laco_export.exporter.rewrites.merge_windows")
     monkeypatch.setattr(module, "channel_of_position", lambda channels, ratio: np.arange(channels * ratio**2))
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
 
 
 def scale_lost(monkeypatch, traced):
@@ -56,7 +56,7 @@ def scale_lost(monkeypatch, traced):
         return scaled(graph, queries, 1.0 if ".layers.3." in node.name else scale)
 
     monkeypatch.setattr(module, "_scale_projection", forget)
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
 
 
 @fault
@@ -178,7 +178,7 @@ def test_a_fault_in_a_form_is_caught_and_its_module_named(trace, rewrite):
     plant, options, target, module = FORM_FAULTS[rewrite]
     traced = trace(blocks=4, **options)
     reference = Reference.of(traced.tower, [traced.pixels])
-    records = [*apply_rewrites(traced.graph, traced.merge), *apply_forms(traced.graph, traced.merge, target)]
+    records = [*apply_rewrites(traced.graph, traced.merges), *apply_forms(traced.graph, traced.merges, target)]
     assert {record["name"]: record["fired"] for record in records}[rewrite] > 0
     prove_rewrites(reference, traced.graph).require()
     plant(traced.graph)
@@ -190,7 +190,7 @@ def test_a_fault_in_a_form_is_caught_and_its_module_named(trace, rewrite):
 
 def test_without_a_fault_nothing_drifts(tower):
     traced = tower.fresh()
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
     proof = prove_rewrites(tower.reference, traced.graph)
     proof.require()
     bisection = bisected(proof)
@@ -202,7 +202,7 @@ def test_without_a_fault_nothing_drifts(tower):
 def test_every_block_shows_its_own_error_alone(tower):
     """Block by block: weights swapped in block 0 leave the other blocks' numbers as they were."""
     traced = tower.fresh()
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
     clean = {
         tensor.name: tensor.cosine for tensor in prove_rewrites(tower.reference, traced.graph).agreements[REWRITTEN]
     }

@@ -13,8 +13,8 @@ from PIL import Image
 
 from laco_engines.cli import main as engine
 from laco_export.cli import main as export
+from laco_export.merge_path import RATIOS
 from laco_export.models.compressors import COMPRESSORS
-from laco_export.models.configuration import RATIOS
 from laco_export.models.encoders import ENCODERS
 from laco_export.models.exportable import SUPPORTED_FAMILIES
 from laco_training.init_command import main as init

@@ -21,7 +21,7 @@ def mean_of(graph):
 )
 def test_averages_the_token_grid_itself(trace, differences, kind, grid, method):
     traced = trace(kind, grid=grid, method=method)
-    outcome = average_residual(traced.graph, traced.merge)
+    outcome = average_residual(traced.graph, traced.merges)
     traced.graph.cleanup().toposort()
     assert (outcome.fired, outcome.refused) == (1, ())
     mean = mean_of(traced.graph)
@@ -32,7 +32,7 @@ def test_averages_the_token_grid_itself(trace, differences, kind, grid, method):
 
 def test_fires_for_average_pooling_alone(trace, differences):
     traced = trace(method="average_pool")
-    assert average_residual(traced.graph, traced.merge).fired == 1
+    assert average_residual(traced.graph, traced.merges).fired == 1
     traced.graph.cleanup().toposort()
     assert differences(traced) == []
     assert "Transpose" not in {n.op for n in traced.graph.nodes if "compressors" in n.name}
@@ -40,7 +40,7 @@ def test_fires_for_average_pooling_alone(trace, differences):
 
 def test_shares_the_split_grid_with_the_merge(trace):
     traced = trace("siglip", grid=(5, 5))
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
     split = mean_of(traced.graph).inputs[0]
     assert sorted(reader.op for reader in split.outputs) == ["ReduceMean", "Transpose"]
     assert sum(node.op == "Pad" for node in traced.graph.nodes) == 1
@@ -51,14 +51,14 @@ def test_a_mean_over_other_axes_is_seen(trace, differences, monkeypatch):
     # The tokens of a window side by side in memory: rows of the grid, not windows.
     monkeypatch.setattr(module, "integers", lambda name, values: integers(name, [1, 4]))
     traced = trace()
-    assert average_residual(traced.graph, traced.merge).fired == 1
+    assert average_residual(traced.graph, traced.merges).fired == 1
     traced.graph.cleanup().toposort()
     assert RESIDUAL in differences(traced)
 
 
 def test_a_dropped_residual_is_seen(trace, differences):
     traced = trace()
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
     add = next(n for n in traced.graph.nodes if n.op == "Add" and any(i.name == RESIDUAL for i in n.inputs))
     index = [tensor.name == RESIDUAL for tensor in add.inputs].index(True)
     add.inputs[index] = gs.Constant("zeros", 0 * traced.expected[RESIDUAL])
@@ -69,7 +69,7 @@ def test_refuses_a_mean_that_keeps_its_axis(trace):
     traced = trace()
     mean = mean_of(traced.graph)
     mean.attrs["keepdims"] = 1
-    outcome = average_residual(traced.graph, traced.merge)
+    outcome = average_residual(traced.graph, traced.merges)
     assert outcome.fired == 0
     assert "last axis alone" in outcome.refused[0]
 

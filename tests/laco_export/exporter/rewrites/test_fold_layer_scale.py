@@ -25,7 +25,7 @@ def scales(graph):
 def test_the_scales_go_into_the_linear_layers(internvit, differences):
     assert len(scales(internvit.graph)) == 4
     nodes = len(internvit.graph.nodes)
-    outcome = fold_layer_scale(internvit.graph, internvit.merge)
+    outcome = fold_layer_scale(internvit.graph, internvit.merges)
     internvit.graph.cleanup().toposort()
     assert (outcome.fired, outcome.refused) == (4, ())
     assert len(internvit.graph.nodes) == nodes - 4
@@ -34,7 +34,7 @@ def test_the_scales_go_into_the_linear_layers(internvit, differences):
 
 
 def test_a_scale_that_misses_the_bias_is_seen(internvit, differences):
-    fold_layer_scale(internvit.graph, internvit.merge)
+    fold_layer_scale(internvit.graph, internvit.merges)
     internvit.graph.cleanup().toposort()
     scaled = [t for t in internvit.graph.tensors().values() if t.name.endswith(":bias_layer_scaled")]
     assert len(scaled) == 4
@@ -48,7 +48,7 @@ def test_refuses_a_scale_that_would_push_the_weights_below_half(internvit):
         for tensor in node.inputs:
             if isinstance(tensor, gs.Constant):
                 tensor.values = np.full(32, 1e-6, np.float32)
-    outcome = fold_layer_scale(internvit.graph, internvit.merge)
+    outcome = fold_layer_scale(internvit.graph, internvit.merges)
     assert outcome.fired == 0
     assert len(outcome.refused) == 4
     assert "subnormal" in outcome.refused[0]

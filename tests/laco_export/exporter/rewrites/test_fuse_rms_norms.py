@@ -16,7 +16,7 @@ from laco_export.exporter.rewrites.fuse_rms_norms import fuse_rms_norms
 @pytest.fixture
 def aimv2(trace):
     traced = trace("aimv2")
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
     traced.graph.opset = 23
     return traced
 
@@ -27,7 +27,7 @@ def operators(graph):
 
 def test_every_norm_is_one_node(aimv2, differences):
     before = operators(aimv2.graph)
-    outcome = fuse_rms_norms(aimv2.graph, aimv2.merge)
+    outcome = fuse_rms_norms(aimv2.graph, aimv2.merges)
     after = operators(aimv2.graph)
     # Two a block, one after the embeddings, one at the end.
     assert (outcome.fired, outcome.refused) == (6, ())
@@ -37,7 +37,7 @@ def test_every_norm_is_one_node(aimv2, differences):
 
 
 def test_a_lost_epsilon_or_weight_is_seen(aimv2, differences):
-    fuse_rms_norms(aimv2.graph, aimv2.merge)
+    fuse_rms_norms(aimv2.graph, aimv2.merges)
     aimv2.graph.cleanup().toposort()
     norm = next(n for n in aimv2.graph.nodes if n.op == "RMSNormalization" and "layers.0" in n.name)
     norm.inputs[1] = gs.Constant("planted", np.ones(32, np.float32))
@@ -48,7 +48,7 @@ def test_in_half_precision_the_statistics_stay_fp32(aimv2):
     form = HALF_FORMATS["fp16"]
     ranges = measure_ranges(aimv2.graph, [aimv2.pixels])
     convert_to_half(aimv2.graph, choose_fp32(aimv2.graph, ranges, form), form)
-    assert fuse_rms_norms(aimv2.graph, aimv2.merge).fired == 6
+    assert fuse_rms_norms(aimv2.graph, aimv2.merges).fired == 6
     aimv2.graph.cleanup().toposort()
     for norm in (node for node in aimv2.graph.nodes if node.op == "RMSNormalization"):
         assert norm.inputs[0].dtype == norm.inputs[1].dtype == np.float32
@@ -58,8 +58,8 @@ def test_in_half_precision_the_statistics_stay_fp32(aimv2):
 
 def test_other_encoders_have_none(trace):
     traced = trace("siglip")
-    apply_rewrites(traced.graph, traced.merge)
-    assert fuse_rms_norms(traced.graph, traced.merge).fired == 0
+    apply_rewrites(traced.graph, traced.merges)
+    assert fuse_rms_norms(traced.graph, traced.merges).fired == 0
 
 
 def test_refuses_a_root_of_something_else(make_graph):

@@ -17,7 +17,7 @@ def finish(graph):
 )
 def test_fires_once_and_keeps_the_numbers(trace, differences, kind, grid):
     traced = trace(kind, grid=grid)
-    outcome = merge_windows(traced.graph, traced.merge)
+    outcome = merge_windows(traced.graph, traced.merges)
     finish(traced.graph)
     assert (outcome.fired, outcome.refused) == (1, ())
     gathers = [node for node in traced.graph.nodes if node.op == "Transpose" and node.name.endswith("/Gather")]
@@ -28,7 +28,7 @@ def test_fires_once_and_keeps_the_numbers(trace, differences, kind, grid):
 def test_replaces_three_transposes_by_one(trace):
     traced = trace(method="pixel_shuffle")  # no residual that still reads PyTorch's windows
     before = Counter(node.op for node in traced.graph.nodes)
-    merge_windows(traced.graph, traced.merge)
+    merge_windows(traced.graph, traced.merges)
     finish(traced.graph)
     after = Counter(node.op for node in traced.graph.nodes)
     assert before["Transpose"] - after["Transpose"] == 2
@@ -47,7 +47,7 @@ def test_a_wrong_permutation_is_seen(trace, differences, monkeypatch):
     module = import_module("laco_export.exporter.rewrites.merge_windows")
     monkeypatch.setattr(module, "channel_of_position", lambda channels, ratio: np.arange(channels * ratio**2))
     traced = trace()
-    assert merge_windows(traced.graph, traced.merge).fired == 1
+    assert merge_windows(traced.graph, traced.merges).fired == 1
     finish(traced.graph)
     assert "vision_model.compressors.block_1" in differences(traced)
 
@@ -63,11 +63,11 @@ def test_refuses_when_the_norm_feeds_something_else(trace):
     traced = trace()
     norm = next(node for node in traced.graph.nodes if node.op == "LayerNormalization")
     traced.graph.outputs.append(norm.outputs[0])
-    outcome = merge_windows(traced.graph, traced.merge)
+    outcome = merge_windows(traced.graph, traced.merges)
     assert outcome.fired == 0
     assert "output of the graph" in outcome.refused[0]
 
 
 def test_says_that_there_is_no_merge(trace):
     traced = trace(method=None)
-    assert merge_windows(traced.graph, traced.merge).refused == ("the graph has no merge",)
+    assert merge_windows(traced.graph, traced.merges).refused == ("the graph has no merge",)

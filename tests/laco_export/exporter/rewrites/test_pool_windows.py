@@ -15,7 +15,7 @@ def of_the_merge(graph):
 def test_pools_without_a_trip_to_channels_first(trace, differences, method, pooling, ratio, grid):
     traced = trace("siglip", grid=grid, method=method, ratio=ratio)
     assert pooling in of_the_merge(traced.graph)
-    outcome = pool_windows(traced.graph, traced.merge)
+    outcome = pool_windows(traced.graph, traced.merges)
     traced.graph.cleanup().toposort()
     assert (outcome.fired, outcome.refused) == (1, ())
     assert pooling not in of_the_merge(traced.graph)
@@ -24,7 +24,7 @@ def test_pools_without_a_trip_to_channels_first(trace, differences, method, pool
 
 def test_the_resized_grid_is_not_transposed_at_all_in_the_end(trace):
     traced = trace("siglip", grid=(5, 5), method="token_packer")
-    apply_rewrites(traced.graph, traced.merge)
+    apply_rewrites(traced.graph, traced.merges)
     (mean,) = (n for n in traced.graph.nodes if n.op == "ReduceMean" and n.name.endswith("WindowMean"))
     assert {reader.op for reader in mean.outputs[0].outputs} == {"MatMul"}
 
@@ -38,7 +38,7 @@ def test_a_mean_over_other_axes_is_seen(trace, differences, monkeypatch):
     rows = lambda name, values: integers(name, [1, 4] if name.endswith(":axes") else values)
     monkeypatch.setattr(module, "integers", rows)
     traced = trace("siglip", grid=(4, 4), method="ldpv2")
-    assert pool_windows(traced.graph, traced.merge).fired == 1
+    assert pool_windows(traced.graph, traced.merges).fired == 1
     traced.graph.cleanup().toposort()
     assert "vision_model.compressors.block_1" in differences(traced)
 
@@ -55,6 +55,6 @@ def test_a_mean_over_other_axes_is_seen(trace, differences, monkeypatch):
 def test_refuses_what_is_no_mean_of_whole_windows(trace, method, op, attributes, says):
     traced = trace("siglip", grid=(4, 4), method=method)
     next(node for node in traced.graph.nodes if node.op == op).attrs.update(attributes)
-    outcome = pool_windows(traced.graph, traced.merge)
+    outcome = pool_windows(traced.graph, traced.merges)
     assert outcome.fired == 0
     assert says in outcome.refused[0]

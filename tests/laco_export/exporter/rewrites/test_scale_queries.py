@@ -15,7 +15,7 @@ def test_the_scores_go_straight_to_the_softmax(trace, differences, kind):
     traced = trace(kind)
     assert between_scores_and_softmax(traced.graph) == ["Mul", "Mul"]
     nodes = len(traced.graph.nodes)
-    outcome = scale_queries(traced.graph, traced.merge)
+    outcome = scale_queries(traced.graph, traced.merges)
     traced.graph.cleanup().toposort()
     assert (outcome.fired, outcome.refused) == (2, ())
     assert between_scores_and_softmax(traced.graph) == ["MatMul", "MatMul"]
@@ -27,7 +27,7 @@ def test_the_two_roots_of_a_scale_become_one_in_the_query_projection(trace, diff
     traced = trace(method="token_packer")
     inside = lambda: [n.op for n in traced.graph.nodes if "compressors" in n.name and n.op in ("Mul", "Div")]
     assert inside() == ["Mul", "Mul"]
-    outcome = scale_queries(traced.graph, traced.merge)
+    outcome = scale_queries(traced.graph, traced.merges)
     traced.graph.cleanup().toposort()
     assert (outcome.fired, outcome.refused) == (3, ())
     assert inside() == []
@@ -58,7 +58,7 @@ def test_a_lost_scale_is_seen(trace, differences, monkeypatch):
     module = import_module("laco_export.exporter.rewrites.scale_queries")
     monkeypatch.setattr(module, "_scale_projection", lambda graph, queries, scale: True)
     traced = trace()
-    scale_queries(traced.graph, traced.merge)
+    scale_queries(traced.graph, traced.merges)
     traced.graph.cleanup().toposort()
     assert "vision_model.encoder.encoder.layers.0" in differences(traced)
 

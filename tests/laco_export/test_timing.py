@@ -1,7 +1,7 @@
 import pytest
 
-from laco_engines import timing
-from laco_engines.timing import Series, TimedRun, interleave, time_run
+from laco_export import timing
+from laco_export.timing import Series, TimedRun, interleave, time_run
 
 
 def series(*pairs, on_cpu=True):

@@ -1,0 +1,58 @@
+"""A checkpoint's vision tower and projector without its language model, and their way back into a checkpoint.
+
+What trains the tower alone needs neither the memory of the language model nor its rounding: its tensors go from file
+to file as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from transformers import GenerationConfig
+
+from .configuration import LacoConfig
+from .modeling import LacoForConditionalGeneration
+
+_LANGUAGE_MODEL = "language_model."
+
+
+def load_tower(folder: Path, weights: Sequence[Path], config: LacoConfig) -> LacoForConditionalGeneration:
+    """The model of audited weight files with the language model on the meta device, the rest in FP32."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):  # buffers that no file holds are computed
+        model = LacoForConditionalGeneration(config)
+    model.language_model.to("meta")
+    names = {name for name in model.state_dict() if not name.startswith(_LANGUAGE_MODEL)}
+    tensors = {name: tensor.to(torch.float32, copy=True) for name, tensor in stored_tensors(weights, names)}
+    model.load_state_dict(tensors, strict=False, assign=True)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model.eval()
+
+
+def stored_tensors(weights: Sequence[Path], names: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Those of the named tensors that the files hold, in their stored dtypes; pages of a file are read when used."""
+    for path in weights:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118, no mapping
+                if name in names:
+                    yield name, file.get_tensor(name)
+
+
+def updated_tensors(weights: Sequence[Path], model: LacoForConditionalGeneration) -> dict[str, torch.Tensor]:
+    """All tensors of a model's checkpoint, on the CPU: those that still have the values of ``weights`` (and those on
+    the meta device) as they are stored there, bit for bit, and the others as the model has them."""
+    state = model.state_dict()
+    tensors = {name: tensor.cpu() for name, tensor in state.items() if tensor.device.type != "meta"}
+    for name, stored in stored_tensors(weights, state.keys()):
+        if name not in tensors or _equal(stored, tensors[name]):
+            tensors[name] = stored
+    return tensors
+
+
+def _equal(stored: torch.Tensor, tensor: torch.Tensor) -> bool:
+    return stored.shape == tensor.shape and torch.equal(stored.to(tensor.dtype), tensor)

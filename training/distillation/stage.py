@@ -1,0 +1,176 @@
+"""The stage ``distil``: from a teacher's checkpoint to its student's, resumable at its own checkpoints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from laco_export.errors import UsageError
+
+from .. import processes
+from ..recipe import CompressionRecipe, StageRecipe
+from ..stages import STARTED_FROM, Shown, broken_log, decide_resumption, keep_checkpoints, trains, unshown
+
+if TYPE_CHECKING:
+    from .student import LoadedPair
+    from .trainer import DistillationTrainer
+
+DISTILLATION = "distillation.json"
+"""In a student's checkpoint: its price before and after, and its teacher."""
+
+
+def distil_stage(
+    teacher: Path,
+    compression: CompressionRecipe,
+    stage: StageRecipe,
+    data_folder: Path,
+    output: Path,
+    *,
+    seed: int,
+    student: Path | None = None,
+    force: bool = False,
+    resume: bool = False,
+    tensorboard: Path | None = None,
+    record: str | None = None,
+    shown: Shown = unshown,
+) -> list[float]:
+    """Teach a student to give its teacher's features, and write its checkpoint ``output`` in one step.
+
+    With ``stage.save_every`` it leaves checkpoints in ``<output>-progress``, which goes when ``output`` stands.
+
+    Args:
+        teacher: a checkpoint with compression off.
+        compression: the student's merges.
+        stage: with ``distillation``; ``data`` are its pictures.
+        student: a student's checkpoint to go on with, in place of merges that start as averages.
+        force, resume, tensorboard, record, shown: as of :func:`~laco_training.stages.train_stage`.
+
+    Returns:
+        the loss of every optimiser step.
+
+    Raises:
+        ConfigError: teacher and student do not go together, fewer pictures than a global batch, or one that the
+            processes cannot share.
+        DataError: there are no pictures, or more than ``stage.max_broken`` cannot be read.
+        UsageError: it was interrupted, and neither ``resume`` nor ``force`` was given, or the teacher or the pictures
+            were changed since then; or a launcher that shards weights.
+        OutputExistsError: ``output`` holds something that is no checkpoint.
+        TrainingError: out of memory, or the loss is not finite any more.
+    """
+    from laco_export.models import checkpoint
+
+    from ..step_callbacks import StepProgress
+    from .student import open_pair
+
+    _check_launcher()
+    processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
+    folder = output.parent / f"{output.name}-progress"
+    resumed = decide_resumption(folder, resume=resume, force=force)
+    pair = open_pair(teacher, compression, student=student, language_model=bool(stage.distillation.language_model))
+    trainer = _make_trainer(pair, stage, data_folder, folder, seed=seed, tensorboard=tensorboard)
+    keep_checkpoints(trainer, _origin(pair, trainer, data_folder), resumed)
+    before = trainer.prices()
+    with shown(trainer.args.max_steps) as advance:
+        trainer.add_callback(StepProgress(advance))
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    after = trainer.prices()
+    described = {"teacher": pair.sha256, "before": before, "after": after, "on_the_way": trainer.curve}
+    files = {
+        STARTED_FROM: json.dumps({"sha256": pair.sha256}) + "\n",
+        DISTILLATION: json.dumps(described, indent=1) + "\n",
+        **({"recipe.yaml": record} if record else {}),
+    }
+    _save(trainer, pair, stage, output, files=files, force=force)
+    return trainer.losses
+
+
+def price_lines(described: Mapping[str, Any]) -> list[str]:
+    """What :data:`DISTILLATION` says of each depth, a line each."""
+    lines = []
+    for depth, before in described["before"].items():
+        after = described["after"][depth]
+        lines.append(
+            f"merged at {depth}: relative error {before['relative_error']:.3f} before, {after['relative_error']:.3f} "
+            f"after; cosine {before['cosine']:.3f} before, {after['cosine']:.3f} after ({after['pictures']} pictures "
+            "held out)"
+        )
+    return lines
+
+
+def _check_launcher() -> None:
+    """Raise a :class:`UsageError` where weights would be sharded: teacher and student run the same blocks."""
+    if processes.shards_weights():
+        raise UsageError(
+            "the stage distil does not go with FSDP or DeepSpeed: teacher and student share their first blocks",
+            todo="launch it with torchrun (DDP)",
+        )
+
+
+def _make_trainer(
+    pair: LoadedPair,
+    stage: StageRecipe,
+    data_folder: Path,
+    folder: Path,
+    *,
+    seed: int,
+    tensorboard: Path | None,
+) -> DistillationTrainer:
+    import transformers
+
+    from ..data import BrokenSamples, DrawSampler, PictureCollator
+    from ..step_callbacks import DepthSampler
+    from ..trainer import training_arguments
+    from .data import held_out_batches, open_stage_pictures
+    from .pair import Distillation, LossWeights
+    from .trainer import DistillationTrainer
+
+    transformers.set_seed(seed)
+    recipe = stage.distillation
+    weights = LossWeights(cosine=recipe.cosine, blocks=recipe.blocks)
+    distillation = Distillation(pair.teacher, pair.student, stage.learning_rates, weights)
+    dataset, aside = open_stage_pictures(stage, pair.processor, data_folder, seed=seed)
+    broken = BrokenSamples(broken_log(folder), limit=stage.max_broken, total=len(dataset) + len(aside))
+    arguments = training_arguments(
+        stage, folder, seed=seed, steps=stage.steps(len(dataset)), unused_parts=True, tensorboard=tensorboard
+    )
+    trainer = DistillationTrainer(
+        distillation,
+        replace(stage, look_every=0),  # a look exchanges the pictures of questions
+        dataset,
+        arguments,
+        first_steps=round(recipe.merge_first * arguments.max_steps),
+        held_out=held_out_batches(aside, stage.per_device_batch_size, broken),
+        sampler=DrawSampler(dataset, global_batch_size=stage.global_batch_size, seed=seed),
+        broken=broken,
+        data_collator=PictureCollator(),
+    )
+    if len(pair.student.vision_model.compression.paths) > 1:
+        trainer.add_callback(DepthSampler(pair.student.vision_model, seed))
+    return trainer
+
+
+def _origin(pair: LoadedPair, trainer: DistillationTrainer, data_folder: Path) -> dict:
+    """What the stage is made from, see :func:`~laco_training.resuming.check_origin`."""
+    from ..stage_data import identity_of
+
+    start = pair.sha256 if pair.student_sha256 is None else f"{pair.sha256} and {pair.student_sha256}"
+    return {"start": start, "data": identity_of(trainer.train_dataset, data_folder)}
+
+
+def _save(
+    trainer: DistillationTrainer, pair: LoadedPair, stage: StageRecipe, output: Path, *, files: dict, force: bool
+) -> None:
+    from ..trainer import naming_failed_writes
+    from .student import write_student
+
+    if processes.is_main():
+        config = pair.student.config
+        config.untrained = [part for part in config.untrained if not trains(stage, part)]
+        with naming_failed_writes(f"the checkpoint '{output}'"):
+            write_student(pair, output, files=files, force=force)
+        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+    processes.wait()

@@ -1,0 +1,122 @@
+"""The models that are compared: one with compression off, and the same with a merge at each depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from laco_export.errors import ConfigError, UsageError
+from laco_export.merge_path import DepthPath, MergePath, Ratio
+from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
+from laco_export.models.merging import fit_processor, merge_inside
+
+from ..distillation.matching import check_pair
+
+DEFAULT_DEPTHS = ("1", "1/2", "1/4")
+"""Tried where a checkpoint merges nothing yet."""
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """
+    Attributes:
+        reference: the model with compression off.
+        merged: a model with a merge at each of :attr:`depths`.
+        reference_processor, merged_processor: each one's own; they differ in how many tokens a picture takes.
+        depths: as asked for, each with the path of its merges.
+        is_trained: whether the merges are a checkpoint's own, not fresh averages.
+        sha256: of the checkpoints that they come from, by their role.
+    """
+
+    reference: LacoForConditionalGeneration
+    reference_processor: LacoProcessor
+    merged: LacoForConditionalGeneration
+    merged_processor: LacoProcessor
+    depths: dict[str, MergePath]
+    is_trained: bool
+    sha256: dict[str, str]
+
+    def to_accelerator(self) -> None:
+        """Move both models to the machine's accelerator; what they share stays shared."""
+        device = torch.accelerator.current_accelerator()
+        self.reference.to(device)
+        self.merged.to(device)
+
+
+def open_subjects(
+    folder: Path, reference: Path | None, at: Sequence[str], ratio: Ratio | Sequence[Ratio] | None = None
+) -> Subjects:
+    """Load what is compared.
+
+    Args:
+        folder: a checkpoint with compression off, in which averaging merges are put, or one that carries merges.
+        reference: for the latter, the checkpoint with compression off that it was made from.
+        at: depths; empty takes :data:`DEFAULT_DEPTHS`, or all that the checkpoint carries.
+        ratio: of the merges that are put in; None takes 2.
+
+    Raises:
+        CheckpointError: a folder is no sound checkpoint.
+        UsageError: ``reference`` is missing, or has merges itself, or is not wanted; a depth does not exist.
+        ConfigError: the two do not see pictures alike.
+    """
+    loaded = checkpoint.load(folder)
+    merges = loaded.model.config.compression_config
+    if merges.method is None:
+        if reference is not None:
+            raise UsageError(
+                f"'{folder}' merges nothing: it is its own reference", todo="leave --reference out, or name both"
+            )
+        merged = merge_inside(loaded.model, at or _different(DEFAULT_DEPTHS, loaded.model), ratio=ratio or 2)
+        put_in, fitted = merged.config.compression_config, fit_processor(loaded.processor, merged)
+        depths = dict(zip(put_in.depths, put_in.paths, strict=True))
+        return Subjects(loaded.model, loaded.processor, merged, fitted, depths, False, {"checkpoint": loaded.sha256})
+    if ratio is not None:
+        raise UsageError(f"'{folder}' carries merges, whose ratio is settled", todo="leave --ratio out")
+    if reference is None:
+        raise UsageError(
+            f"'{folder}' carries merges, and nothing says what its features were without them",
+            given=f"depths {', '.join(merges.depths)}",
+            todo="name the checkpoint that it was made from: --reference CKPT",
+        )
+    depths = dict(merges.find(depth) for depth in at or merges.depths)
+    original = checkpoint.load(reference)
+    _check_reference(reference, original)
+    _check_alike(loaded, original)
+    digests = {"checkpoint": loaded.sha256, "reference": original.sha256}
+    return Subjects(original.model, original.processor, loaded.model, loaded.processor, depths, True, digests)
+
+
+def _different(at: Sequence[str], model: LacoForConditionalGeneration) -> list[str]:
+    """Without depths that stand behind the same block in a small encoder."""
+    by_block = {DepthPath.parse(depth).resolve(model.config.num_encoder_blocks): depth for depth in reversed(at)}
+    return [depth for depth in at if depth in by_block.values()]
+
+
+def _check_reference(folder: Path, original: checkpoint.Checkpoint) -> None:
+    if original.model.config.compression_config.method is not None:
+        raise UsageError(
+            f"the reference '{folder}' carries merges itself",
+            given=f"depths {', '.join(original.model.config.compression_config.depths)}",
+            allowed="a checkpoint with compression off",
+        )
+
+
+def _check_alike(loaded: checkpoint.Checkpoint, original: checkpoint.Checkpoint) -> None:
+    """Raise :class:`ConfigError` where features or answers of the two could not be compared."""
+    check_pair(original.model, loaded.model)
+    differences = {
+        "the preprocessing": (c.processor.image_processor.preprocessing for c in (loaded, original)),
+        "the tiling": (c.model.config.tiling for c in (loaded, original)),
+        "the vocabulary": (c.processor.tokenizer.get_vocab() for c in (loaded, original)),
+    }
+    for name, (ours, theirs) in differences.items():
+        if ours != theirs:
+            shown = "different" if name == "the vocabulary" else f"{ours} beside {theirs}"
+            raise ConfigError(
+                f"the checkpoint was not made from the reference: {name} differs",
+                given=shown,
+                todo="name the checkpoint with compression off that the merges were put into",
+            )
