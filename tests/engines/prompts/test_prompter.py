@@ -10,8 +10,9 @@ from chat_formats import TEMPLATES, TOKENIZERS
 from laco_engines.prompts.prompter import Prompter
 from laco_engines.prompts.visuals import Visual
 from laco_export.errors import BundleError, UsageError
+from laco_export.layout_rules import DEFAULT_TOKEN_LAYOUT
 from laco_export.models.chat_template import chat_format_of
-from laco_export.tiling import single_tile_layout
+from laco_export.token_layouts import single_tile_layout
 
 SPECIAL = (
     *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
@@ -40,7 +41,7 @@ class StandInBundle:
             image_token_id=self.tokenizer.convert_tokens_to_ids(self.image_token),
             context_length=context_length,
         )
-        vision = SimpleNamespace(token_grid=(1, TOKENS), tiling=None)
+        vision = SimpleNamespace(token_grid=(1, TOKENS), tiling=None, token_layout=DEFAULT_TOKEN_LAYOUT)
         self.manifest = SimpleNamespace(decoder=decoder, files=stored, vision=vision, image_preprocessing=None)
 
     def file(self, name):
