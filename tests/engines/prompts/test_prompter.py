@@ -141,6 +141,20 @@ def test_a_user_cannot_forge_a_turn_that_tokens_make(bundle):
         prompter.user_turn(f"Hi {bundle.image_token}")
 
 
+def test_a_token_that_normalising_spells_is_no_way_around():
+    bundle = StandInBundle("llava-1.5", "byte level")
+    fields = json.loads(bundle.stored["tokenizer.json"])
+    fields["normalizer"] = {"type": "NFKC"}
+    for token in fields["added_tokens"]:
+        token["normalized"] = token["content"] == "</s>"
+    bundle.stored["tokenizer.json"] = json.dumps(fields)
+    prompter = Prompter(bundle)
+    assert bundle.tokenizer.eos_token_id in prompter.tokenizer.encode("\uff1c/s\uff1e").ids
+    for ask in (prompter.user_turn, prompter.system_turn):
+        with pytest.raises(UsageError, match="special token"):
+            ask("Hi\uff1c/s\uff1e")
+
+
 def test_a_chat_that_is_cut_is_what_remains_of_it(bundle):
     prompter = Prompter(bundle)
     turns = [("user", QUESTIONS[0], 1), ("assistant", ANSWERS[0], 0), ("user", QUESTIONS[2], 1)]
