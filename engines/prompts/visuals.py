@@ -81,12 +81,15 @@ class VisualPreparer:
         self.token_layout, self.rules = vision.token_layout, layout_rules(vision.token_layout)
         self.max_frames, self.video_pooling = video_fields(bundle)
 
-    def picture(self, picture: Picture, *, alone: bool, max_pixels: int = MAX_PIXELS) -> Visual:
+    def picture(
+        self, picture: Picture, *, alone: bool, low_detail: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> Visual:
         """Prepare a picture.
 
         Args:
             picture: one that is prepared already is returned as it is.
             alone: it is the prompt's only one, and so tiled where the model was trained to tile (some tile each).
+            low_detail: it stays one tile in any case.
             max_pixels: a larger file is refused from its header.
 
         Raises:
@@ -94,17 +97,18 @@ class VisualPreparer:
         """
         if isinstance(picture, Visual):
             return picture
-        resized_to = self.resized_to(alone=alone)
+        resized_to = self.resized_to(alone=alone, low_detail=low_detail)
         if isinstance(picture, Image.Image):
             image = picture
         else:
             image = load_image(picture, max_pixels=max_pixels, resized_to=resized_to)
         width, height = full_size(image)
-        return self._visual(image, self.rules.picture_size(height, width, alone=alone, tiles=self.tiling is not None))
+        tiles = self.tiling is not None and not low_detail
+        return self._visual(image, self.rules.picture_size(height, width, alone=alone, tiles=tiles))
 
-    def resized_to(self, *, alone: bool) -> Callable[[Size], Size]:
+    def resized_to(self, *, alone: bool, low_detail: bool = False) -> Callable[[Size], Size]:
         """For :func:`~laco_export.preprocessing.load_image`: what a picture becomes, for one that is read elsewhere."""
-        tiled = self.tiling is not None and (alone or self.rules.tiles_each)
+        tiled = self.tiling is not None and not low_detail and (alone or self.rules.tiles_each)
         return self.tiling.resized_to if tiled else self.preprocessing.resized_to
 
     def video(self, video: Video, *, max_frames: int | None = None, max_pixels: int = MAX_PIXELS) -> list[Visual]:

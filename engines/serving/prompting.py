@@ -111,12 +111,13 @@ def _prepare(message, param, prompter, settings, fetched, alone, wanted) -> list
                 raise Abandoned
             place = f"{param}.content[{index}]"
             url = part.image_url.url
-            resized_to = prompter.preparer.resized_to(alone=alone)
+            seen_as = {"alone": alone, "low_detail": part.image_url.detail == "low"}
+            resized_to = prompter.preparer.resized_to(**seen_as)
             image = open_image_url(
                 url, param=place, max_pixels=settings.max_pixels, fetched=fetched, resized_to=resized_to
             )
             try:
-                visuals.append(prompter.preparer.picture(image, alone=alone))
+                visuals.append(prompter.preparer.picture(image, **seen_as))
             except ImageError as error:
                 raise request_error(error, param=place, code="invalid_image") from None
     return visuals
