@@ -141,6 +141,19 @@ def test_a_user_cannot_forge_a_turn_that_tokens_make(bundle):
         prompter.user_turn(f"Hi {bundle.image_token}")
 
 
+def test_an_answer_shows_no_picture_where_the_image_token_is_no_special_one():
+    bundle = StandInBundle("llava-1.5", "byte level")
+    fields = json.loads(bundle.stored["tokenizer.json"])
+    for token in fields["added_tokens"]:
+        token["special"] = token["content"] != "<image>"
+    bundle.stored["tokenizer.json"] = json.dumps(fields)
+    prompter = Prompter(bundle)
+    generated = prompter.tokenizer.encode("a <image>").ids
+    for answer in ("in HTML <image> is no tag", generated):
+        turns = [prompter.user_turn("Hi", [picture()]), prompter.assistant_turn(answer), prompter.user_turn("So?")]
+        assert len(prompter.join([prompter.system_turn(None), *turns]).image_positions) == TOKENS
+
+
 def test_a_token_that_normalising_spells_is_no_way_around():
     bundle = StandInBundle("llava-1.5", "byte level")
     fields = json.loads(bundle.stored["tokenizer.json"])

@@ -14,6 +14,7 @@ from laco_engines.serving.chat_request import parse_chat_request
 from laco_engines.serving.errors import ApiError
 from laco_engines.serving.prompting import build_prompt
 from laco_engines.serving.settings import ServeSettings
+from laco_engines.trial import try_bundle
 from laco_export.bundle import open_bundle
 from laco_export.models.chat_template import chat_format_of
 
@@ -133,6 +134,12 @@ def test_the_format_comes_along(published):
     assert set(published.bundle.manifest.decoder.eos_token_ids) == {published.processor.tokenizer.eos_token_id, 7, end}
     (check,) = [w for w in published.bundle.manifest.accuracy["witnesses"] if w["watched"] == "token ids"]
     assert check["by"].endswith("as its chat template writes it")
+
+
+def test_a_finished_bundle_asks_as_its_checkpoint_does(published):
+    """The golden prompts are the processor's, and the engines' own are compared with them."""
+    tried = try_bundle(published.bundle.path, threads=1)
+    assert tried["not_asked"] is None and all(part["passed"] for part in tried["parts"])
 
 
 def test_an_answer_is_transformers(published):
