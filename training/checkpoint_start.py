@@ -44,11 +44,15 @@ def check_merges(config: CompressionConfig, compression: CompressionRecipe) -> N
     Raises:
         ConfigError: it has others.
     """
-    if config.method is None or (config.method == compression.method and config.depths == tuple(compression.at)):
+    stated, asked = (
+        (merges.method, tuple(depths), merges.ratio)
+        for merges, depths in ((config, config.depths), (compression, compression.at))
+    )
+    if config.method is None or stated == asked:
         return
     raise ConfigError(
         "model.checkpoint has other merges than the recipe's compression",
-        given=f"compression.method {compression.method}, at {', '.join(compression.at)}",
-        allowed=f"method {config.method}, at {', '.join(config.depths)}",
+        given=f"compression.method {compression.method}, at {', '.join(compression.at)}, ratio {compression.ratio}",
+        allowed=f"method {config.method}, at {', '.join(config.depths)}, ratio {config.ratio}",
         todo="set compression as the checkpoint has it",
     )
