@@ -148,7 +148,7 @@ def _make_trainer(
         replace(stage, look_every=0),  # a look exchanges the pictures of questions
         dataset,
         arguments,
-        first_steps=round(recipe.merge_first * arguments.max_steps),
+        first_steps=round(recipe.merge_first * arguments.max_steps) if "compressor" in stage.learning_rates else 0,
         held_out=held_out_batches(aside, stage.per_device_batch_size, broken),
         sampler=sampler,
         broken=broken,

@@ -138,6 +138,18 @@ def test_the_merge_is_trained_first_and_alone(teacher_folder, pictures, make_sta
     assert after["vision_model.compressors.block_2.mlp.linear_2.weight"].any()
 
 
+def test_blocks_can_be_taught_behind_averages_that_stay(teacher_folder, pictures, make_stage, tmp_path):
+    """Then nothing waits for the merge."""
+    stage = make_stage({"encoder": 1e-3}, {"merge_first": 0.5}, max_steps=2)
+    distil_stage(teacher_folder, HALF, stage, pictures, tmp_path / "out", seed=0)
+    after = checkpoint.load(tmp_path / "out").model
+    assert not after.vision_model.compressors.block_2.mlp.linear_2.weight.any()
+    assert "compressors" in after.config.untrained
+    before = checkpoint.load(teacher_folder).model.state_dict()
+    name = "vision_model.encoder.encoder.layers.3.attention.q_proj.weight"
+    assert not torch.equal(after.state_dict()[name], before[name])
+
+
 def test_conversations_teach_by_the_language_models_predictions(teacher_folder, pictures, make_stage, tmp_path):
     turns = lambda index: [
         {"from": "human", "value": "<image>\nWhat?"},
