@@ -85,7 +85,13 @@ def distil_stage(
         trainer.add_callback(StepProgress(advance))
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     after = trainer.prices()
-    described = {"teacher": pupil.teacher_sha256, "before": before, "after": after, "on_the_way": trainer.curve}
+    described = {
+        "teacher": pupil.teacher_sha256,
+        "steps": trainer.state.global_step,
+        "before": before,
+        "after": after,
+        "on_the_way": trainer.curve,
+    }
     files = {
         STARTED_FROM: json.dumps({"sha256": pupil.teacher_sha256}) + "\n",
         DISTILLATION: json.dumps(described, indent=1) + "\n",
@@ -106,6 +112,12 @@ def price_lines(described: Mapping[str, Any]) -> list[str]:
             "held out)"
         )
     return lines
+
+
+def price_curve(described: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What :data:`DISTILLATION` says of the price over the steps, from 0 to the last: ``{"step", depth: {…}}``."""
+    first, last = {"step": 0, **described["before"]}, {"step": described["steps"], **described["after"]}
+    return [first, *described["on_the_way"], last]
 
 
 def _check_launcher() -> None:
