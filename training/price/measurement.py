@@ -118,7 +118,7 @@ def measure_prices(
             subjects.merged.set_depth(at)
             advance(0, f"at {at}")
             after = answer(subjects.merged, subjects.merged_processor, sample, max_new_tokens)
-            by_depth[at].append(_compare(sample, before, after, _targets(before, subjects, at)))
+            by_depth[at].append(compare_answers(sample, before, after, _targets(before, subjects, at)))
             advance(1)
     advance(0, "timing")
     pixels = _first_tile(subjects.reference_processor, samples[0]).to(device)
@@ -180,7 +180,15 @@ def _targets(before: SeenAnswer, subjects: Subjects, at: str) -> Tensor:
     return pool_windows(before.features, reference.token_grid, ratios)
 
 
-def _compare(sample: PriceSample, before: SeenAnswer, after: SeenAnswer, targets: Tensor) -> SamplePrice:
+def compare_answers(sample: PriceSample, before: SeenAnswer, after: SeenAnswer, targets: Tensor) -> SamplePrice:
+    """The price of one sample.
+
+    Args:
+        targets: of ``after.features``, from ``before.features``.
+
+    Raises:
+        NotFiniteError: the features are inf or NaN.
+    """
     errors = relative_errors(after.features, targets)  # [tiles]
     if not errors.isfinite().all():
         raise NotFiniteError(f"the features of '{sample.name}' are inf or NaN", todo="check the checkpoint's weights")
