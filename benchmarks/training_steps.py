@@ -66,7 +66,8 @@ def make_model(device: str):
 
 def make_batch(model, stage: str) -> dict[str, torch.Tensor]:
     """Stage 1: captions of one tile each. Stage 2: one conversation about a picture of three tiles."""
-    from laco_export.tiling import SINGLE_TILE, layouts
+    from laco_export.layout_rules import SINGLE_TILE
+    from laco_export.token_layouts import layouts
     from laco_training.data import IGNORED
 
     first = stage == "stage-1"

@@ -10,7 +10,7 @@ import numpy as np
 from laco_export.bundle import Bundle
 from laco_export.errors import BundleError, NotFiniteError
 from laco_export.stored_arrays import read_array
-from laco_export.tiling import pack_tokens
+from laco_export.token_layouts import pack_tokens
 
 from .prompts.visuals import Visual
 from .runtimes import VisionRuntime

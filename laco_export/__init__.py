@@ -37,7 +37,9 @@ From a picture and a question to tokens:
 - :mod:`.preprocessing`: a picture to the encoder's input;
 - :mod:`.decoding_limits`: what a picture may take while it is read, in pixels and in bytes;
 - :mod:`.scaled_decoding`: JPEGs decoded at the scale that the encoder needs;
-- :mod:`.tiling`: a picture of any resolution as tiles, and where their tokens go;
+- :mod:`.tiling`: a picture of any resolution as tiles;
+- :mod:`.layout_rules`: what families of models do besides: newlines, several pictures, videos;
+- :mod:`.token_layouts`: where the tiles' tokens go in the prompt;
 - :mod:`.video`: frames of a video;
 - :mod:`.depth`: a depth of the merge, ``1/2`` or ``block:7``, and its block;
 - :mod:`.merge_path`: one merge or several in a row, ``1/4+3/4``, and the ratio of each;

@@ -23,12 +23,15 @@ from .atomic import write_bytes
 from .embedding_table import EmbeddingStorage
 from .errors import BundleError, OutputExistsError
 from .field_types import FieldError
+from .layout_rules import DEFAULT_TOKEN_LAYOUT
 from .manifest_agreement import read_fields
 from .preprocessing import ImagePreprocessing
 from .verified_files import BundleChangedError, FileState, damaged, open_verified, sha256_of
 
 MANIFEST_NAME = "laco.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""The newest that is read. A bundle is written with the oldest whose readers do not overlook any of its fields: 2 where
+a ``token_layout`` is not this project's own, or pictures are padded to squares."""
 PIXEL_VALUES, IMAGE_FEATURES = "pixel_values", "image_features"
 """The vision graph's input and output, in every graph and in the golden file."""
 
@@ -68,7 +71,8 @@ class Vision:
         rewrites: ``[{"name": …, "fired": n, "refused": [reasons]}]`` in the order in which they ran.
         nodes: node count by ONNX operator after the rewrites; ``nodes_before`` as traced.
         token_grid: a tile's visual embeddings as rows and columns.
-        tiling: fields of :class:`~laco_export.tiling.Tiling` where a prompt's only picture is tiled, else None.
+        tiling: fields of :class:`~laco_export.tiling.Tiling` where pictures are tiled, else None.
+        token_layout: a name of :data:`~laco_export.layout_rules.TOKEN_LAYOUTS`.
         image_newline: a ``.npy`` of dtype float32 ``[D]``, the embedding that ends a row of a tiled picture.
         flops: of one picture by layer arithmetic: ``{"total", "ratio_to_1"}``, the ratio to a merge at @1.
         calibration: of a calibrated graph: target, method, blocks with their errors and times, what it was judged on.
@@ -93,6 +97,7 @@ class Vision:
     nodes_before: dict[str, int] = field(default_factory=dict)
     token_grid: tuple[int, int] = ()
     tiling: dict | None = None
+    token_layout: str = DEFAULT_TOKEN_LAYOUT
     image_newline: str | None = None
     flops: dict = field(default_factory=dict)
     calibration: dict | None = None
@@ -157,7 +162,7 @@ class Manifest:
     notes: list[str] = field(default_factory=list)
     build: dict = field(default_factory=dict)
     files: dict[str, dict] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = 1
 
     @property
     def image_preprocessing(self) -> ImagePreprocessing:
@@ -263,7 +268,7 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST_NAME
     }
-    document = {**asdict(manifest), "files": files, "manifest_sha256": _ZEROS.decode()}
+    document = {**_fields_of(manifest), "files": files, "manifest_sha256": _ZEROS.decode()}
     try:
         raw = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
     except ValueError:
@@ -279,6 +284,15 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
         raise error.as_error(BundleError, failed, "report this, with the checkpoint's config.json") from None
     write_bytes(folder / MANIFEST_NAME, _DIGEST.sub(rb"\g<1>" + _digest(raw) + rb"\g<3>", raw))
     return replace(manifest, files=files)
+
+
+def _fields_of(manifest: Manifest) -> dict:
+    """The manifest as JSON has it, by the oldest schema that says all of it."""
+    fields = asdict(manifest)
+    if manifest.vision.token_layout == DEFAULT_TOKEN_LAYOUT:
+        del fields["vision"]["token_layout"]
+    newer = "token_layout" in fields["vision"] or manifest.preprocessing.get("do_pad")
+    return {**fields, "schema_version": max(manifest.schema_version, 2 if newer else 1)}
 
 
 def _not_finite(value: object, path: str = "") -> Iterator[str]:

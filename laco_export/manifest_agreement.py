@@ -19,9 +19,11 @@ import numpy as np
 
 from .errors import ConfigError
 from .field_types import FieldError
+from .layout_rules import DEFAULT_TOKEN_LAYOUT
 from .manifest_schema import EIGHT_BIT_PRODUCTS, MANIFEST, MOST_ELEMENTS
 from .preprocessing import ImagePreprocessing
 from .tiling import Tiling
+from .token_layouts import check_token_layout
 
 
 def read_fields(document: object) -> dict:
@@ -117,15 +119,17 @@ def _check_twin(vision: Mapping) -> None:
 
 
 def _check_tiling(vision: Mapping, preprocessing: ImagePreprocessing) -> None:
-    if vision.get("tiling") is None:
-        return
+    token_layout = vision.get("token_layout", DEFAULT_TOKEN_LAYOUT)
     try:
-        tile = Tiling.from_mapping(vision["tiling"]).tile
+        tiling = Tiling.from_mapping(vision["tiling"]) if vision.get("tiling") else None
+        check_token_layout(token_layout, tiling)
     except ConfigError as error:
         raise FieldError("vision.tiling", error.given, error.failed) from None
-    if (tile, tile) != (preprocessing.height, preprocessing.width):
-        raise FieldError("vision.tiling.tile", tile, f"{preprocessing.height}, the side of the encoder's input")
-    if not vision.get("image_newline"):
+    if tiling is None:
+        return
+    if (tiling.tile, tiling.tile) != (preprocessing.height, preprocessing.width):
+        raise FieldError("vision.tiling.tile", tiling.tile, f"{preprocessing.height}, the side of the encoder's input")
+    if tiling.has_newline and not vision.get("image_newline"):
         raise FieldError("vision.image_newline", "missing", "a file: vision.tiling asks for the newline's embedding")
 
 

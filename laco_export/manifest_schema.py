@@ -19,6 +19,8 @@ from .field_types import (
     RecordField,
     TextField,
 )
+from .layout_rules import TOKEN_LAYOUTS
+from .tiling import ANYRES, ASPECT_RATIO
 
 VISION_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8", "w8", "w4")
 EIGHT_BIT_PRODUCTS, SEVEN_BIT_PRODUCTS = "u8s8", "u8s7"
@@ -181,9 +183,12 @@ _VISION = RecordField(
                     **dict.fromkeys(("max_rows", "max_columns"), NumberField(1, _MOST_GRID_SIDE, whole=True)),
                     "max_tiles": NumberField(1, _MOST_GRID_SIDE**2, whole=True),
                     "grids": ListField(ListField(NumberField(1, _MOST_GRID_SIDE, whole=True), 2, 2)),
+                    "rule": TextField((ANYRES, ASPECT_RATIO)),
+                    "min_tiles": NumberField(1, _MOST_GRID_SIDE**2, whole=True),
                 },
             )
         ),
+        "token_layout": TextField(tuple(TOKEN_LAYOUTS)),
         "image_newline": NullableField(_FILE),
         "flops": RecordField(optional={"total": _POSITIVE, "ratio_to_1": _POSITIVE}),
         "calibration": NullableField(_CALIBRATION),
@@ -237,7 +242,9 @@ _PREPROCESSING = RecordField(
     },
     {
         **dict.fromkeys(("size", "crop_size"), MapField(_SIDE, most=8)),
-        **dict.fromkeys(("do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_normalize"), _FLAG),
+        **dict.fromkeys(
+            ("do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_pad"), _FLAG
+        ),
         "resample": _COUNT,
         "rescale_factor": _NUMBER,
     },

@@ -37,6 +37,8 @@ _ANY_SIZE = 1 << 62  # pixels
 
 _MAKE_A_CANVAS = ("GIF", "WEBP", "AVIF")  # formats whose first frame has one when the file is opened
 
+_RESIZES = ("shortest_edge", "squash", "pad")
+
 _BICUBIC = 3  # PIL's Resampling.BICUBIC, the number that preprocessor_config.json holds
 
 
@@ -188,8 +190,9 @@ class ImagePreprocessing:
 
     Attributes:
         height, width: the encoder's input, in pixels.
-        resize: ``shortest_edge`` (keep the aspect ratio, then crop the centre; AIMv2, CLIP) or ``squash`` (resize to
-            the input's shape whatever the aspect ratio; SigLIP, InternViT).
+        resize: ``shortest_edge`` (keep the aspect ratio, then crop the centre; AIMv2, CLIP), ``squash`` (resize to
+            the input's shape whatever the aspect ratio; SigLIP, InternViT) or ``pad`` (to a square in the mean colour,
+            then squash; LLaVA).
         mean, std: per channel, on values in 0 … 1.
     """
 
@@ -200,12 +203,12 @@ class ImagePreprocessing:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        if self.resize not in ("shortest_edge", "squash"):
-            raise ConfigError("preprocessing.resize is unknown", given=self.resize, allowed="shortest_edge, squash")
+        if self.resize not in _RESIZES:
+            raise ConfigError("preprocessing.resize is unknown", given=self.resize, allowed=", ".join(_RESIZES))
         if self.height < 1 or self.width < 1:
             raise ConfigError("the picture's size must be positive", given=f"{self.height} x {self.width}")
-        if self.resize == "shortest_edge" and self.height != self.width:
-            raise ConfigError("shortest_edge needs a square input", given=f"{self.height} x {self.width}")
+        if self.resize != "squash" and self.height != self.width:
+            raise ConfigError(f"{self.resize} needs a square input", given=f"{self.height} x {self.width}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ConfigError(
                 "image_mean and image_std need three values each, std above 0", given=(self.mean, self.std)
@@ -221,7 +224,9 @@ class ImagePreprocessing:
 
     def resize_and_crop(self, image: Image.Image) -> np.ndarray:
         """The picture at the encoder's size: uint8 ``[height, width, 3]``."""
-        if self.resize == "squash":
+        if self.resize == "pad":
+            image = pad_to_square(image, self.mean)
+        if self.resize != "shortest_edge":
             return np.asarray(resize(image, (self.width, self.height)))
         whole = full_size(image)
         short, long = sorted(whole)
@@ -255,6 +260,7 @@ class ImagePreprocessing:
             "do_normalize": True,
             "image_mean": list(self.mean),
             "image_std": list(self.std),
+            **({"do_pad": True} if self.resize == "pad" else {}),
         }
 
     @classmethod
@@ -275,7 +281,7 @@ class ImagePreprocessing:
                 "preprocessor_config.json: rescale_factor", given=config["rescale_factor"], allowed="1/255"
             )
         if isinstance(size, Mapping) and "height" in size:
-            height, width, resize = size["height"], size["width"], "squash"
+            height, width, resize = size["height"], size["width"], "pad" if config.get("do_pad") else "squash"
         else:
             edge = size["shortest_edge"] if isinstance(size, Mapping) else size
             crop = config.get("crop_size", edge)
@@ -284,6 +290,21 @@ class ImagePreprocessing:
             if height != edge or width != edge:
                 raise ConfigError("preprocessor_config.json: crop_size must equal size", given=f"{crop} and {size}")
         return cls(int(height), int(width), resize, tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:
+    """The picture in the middle of a square of its longer side, on the mean colour, as LLaVA's ``expand2square``.
+
+    Args:
+        mean: per channel, on values in 0 … 1; cut off to whole levels of 255.
+    """
+    width, height = image.size
+    if width == height:
+        return image
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), tuple(int(255 * value) for value in mean))
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    return square
 
 
 def _centre_band(

@@ -13,6 +13,7 @@ recipe to the checkpoint, in reading order:
 - :mod:`.plan_view`: the plan on the terminal;
 - :mod:`.run`: a whole recipe, its run folder, and what is left of it to do;
 - :mod:`.replacing`: ``--force`` where a run stands;
+- :mod:`.checkpoint_start`: a run that starts from a checkpoint;
 - :mod:`.stages`: one stage, from a checkpoint to the next;
 - :mod:`.stage_data`: a stage's samples, their order, and the place in it;
 - :mod:`.resuming`: checkpoints inside a stage;
@@ -32,6 +33,7 @@ recipe to the checkpoint, in reading order:
 - :mod:`.processes`: the processes of a run;
 - :mod:`.evaluation`: greedy answers to held-out questions;
 - :mod:`.distillation`: the stage ``distil``, in which a model that merges inside learns its own earlier features;
+- :mod:`.distil_command`: ``laco-train distil``, that stage alone;
 - :mod:`.loss_curves`: the losses as a picture;
 - :mod:`.fake_quant_stage`: ``laco-train --fake-quant``, a finished run fine-tuned under a calibrated bundle's numbers;
 - :mod:`.fake_quantization`: Linear layers that round as the bundle does;

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 from laco_export.console import console, progress, run_command, say
@@ -25,9 +26,12 @@ encoders: laco_aimv2_qwen2.5_0.5b, laco_siglip_qwen2.5_0.5b, laco_internvit_qwen
 
 Several processes: torchrun --nproc-per-node 8 -m laco_training --recipe … (or accelerate launch; see docs/training.md).
 
-"laco-train init" starts a checkpoint from an encoder folder and a language-model folder, "laco-train look" measures
-what a picture is worth to a checkpoint, "laco-train price" what a merge inside the encoder costs it; each has --help.
+"laco-train init" starts a checkpoint from an encoder folder and a language-model folder, or from a published
+vision-language model; "laco-train price" says what a merge inside its encoder costs, "laco-train distil" puts it there
+and heals it on pictures alone; "laco-train look" measures what a picture is worth to a checkpoint. Each has a --help.
 """
+
+_COMMANDS = ("init", "price", "distil", "look")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="override a key of the recipe, such as compression.at=1/4; may be given several times",
     )
-    parser.add_argument("--stage", metavar="1|1.5|2-si|2-ov", help="run this stage alone, on what --output holds")
+    parser.add_argument(
+        "--stage", metavar="distil|1|1.5|2-si|2-ov", help="run this stage alone, on what --output holds"
+    )
     parser.add_argument(
         "--output", type=path_argument, metavar="DIR", help="folder of the run (default: ./<recipe>-run)"
     )
@@ -67,18 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         restart_in_utf8()
     words = sys.argv[1:] if argv is None else list(argv)
-    if words[:1] == ["init"]:
-        from .init_command import main as init
-
-        return init(words[1:])
-    if words[:1] == ["look"]:
-        from .look_command import main as look
-
-        return look(words[1:])
-    if words[:1] == ["price"]:
-        from .price_command import main as price
-
-        return price(words[1:])
+    if words[:1] and words[0] in _COMMANDS:
+        return import_module(f".{words[0]}_command", __package__).main(words[1:])
     arguments = build_parser().parse_args(words)
     return run_command(lambda: _run(arguments), debug=arguments.debug)
 

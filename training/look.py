@@ -20,7 +20,8 @@ from numpy import array_equal
 from torch import Tensor
 from torch.nn import functional as F
 
-from laco_export.tiling import SINGLE_TILE, TokenLayout, layouts
+from laco_export.layout_rules import SINGLE_TILE
+from laco_export.token_layouts import TokenLayout
 
 from .counted_positions import keep_counted_positions
 from .data.samples import IGNORED
@@ -252,12 +253,7 @@ def _pictures_of(model: LacoForConditionalGeneration, batch: dict) -> tuple[list
     """Sample, number of tiles and layout of each picture."""
     singles = [SINGLE_TILE] * len(batch["pixel_values"])
     sizes = batch["image_sizes"].tolist() if "image_sizes" in batch else singles
-    plans = layouts(
-        sizes,
-        grid=model.token_grid,
-        tiling=model.config.tiling_config,
-        video_pooling=model.config.video_pooling,
-    )
+    plans = model.token_layouts(sizes)
     samples = _sample_of_each_token(batch)[batch["input_ids"] == model.config.image_token_id].tolist()
     firsts = [sum(len(plan) for plan in plans[:place]) for place in range(len(plans))]
     return [samples[first] for first in firsts], [plan.tiles for plan in plans], plans

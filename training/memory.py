@@ -8,7 +8,7 @@ samples themselves (those of a forward pass on the device, those of its share of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -96,18 +96,9 @@ def kept_activations(model: LacoForConditionalGeneration, shape: ForwardShape, *
     """Bytes that autograd keeps of one forward pass, each piece of memory once and weights apart."""
     vision = model.config.vision_config
     device = next(model.parameters()).device
-    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    storages: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            storages[storage._cdata] = storage
-        return tensor
-
-    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     size = model.vision_model.spec.image_size(vision)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
+
+    def run() -> None:
         embeddings = model.get_input_embeddings()(
             torch.zeros(shape.rows, shape.tokens, dtype=torch.long, device=device)
         )  # [B, T, D]
@@ -126,4 +117,25 @@ def kept_activations(model: LacoForConditionalGeneration, shape: ForwardShape, *
             logits_to_keep=positions,
             use_cache=False,
         )
+
+    return kept_bytes(model.parameters(), run, precision=precision)
+
+
+def kept_bytes(parameters: Iterable[torch.Tensor], run: Callable[[], object], *, precision: str) -> int:
+    """Bytes that autograd keeps of what ``run`` computes, each piece of memory once and ``parameters`` apart."""
+    weights, kinds = set(), set()
+    for parameter in parameters:
+        weights.add(parameter.untyped_storage()._cdata)
+        kinds.add(parameter.device.type)
+    storages: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            storages[storage._cdata] = storage
+        return tensor
+
+    autocast = torch.autocast(kinds.pop(), torch.bfloat16) if precision == "bf16" else nullcontext()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
+        run()
     return sum(storage.nbytes() for storage in storages.values())

@@ -21,7 +21,7 @@ from .stage_data import open_stage_data
 from .stages import check_context, prepare_tiling
 
 if TYPE_CHECKING:
-    from laco_export.models import LacoForConditionalGeneration
+    from laco_export.models import LacoForConditionalGeneration, LacoProcessor
     from laco_export.models.vocabulary import ReadyVocabulary
 
 _MEASURED_SAMPLES = 2000  # whose estimated lengths decide which is the longest
@@ -69,14 +69,16 @@ def make_plan(recipe: Recipe, *, only: str | None = None) -> Plan:
 
 
 def _stage_plan(recipe: Recipe, name: str, stage: StageRecipe, folder: Path) -> tuple[dict, Any]:
-    from laco_export.models import LacoProcessor
-
     from .data import preview
     from .memory import estimate_memory
 
     model = shapes_of(recipe)
+    processor = _processor(recipe, model)
+    if stage.distillation:
+        from .distillation.plan import plan_distillation
+
+        return plan_distillation(recipe, name, stage, folder, lambda: _pair(recipe), processor)
     check_context(model.config, stage)
-    processor = LacoProcessor.for_model(model, _tokenizer(recipe))
     prepare_tiling(model, processor, stage)
     parameters = count_parameters(model)  # with the newline of a stage that tiles
     if "://" in stage.data:
@@ -150,11 +152,32 @@ def shapes_of(recipe: Recipe, *, device: str | None = "meta") -> LacoForConditio
 
     from laco_export.models import LacoForConditionalGeneration
 
+    if recipe.model.checkpoint:
+        return _pair(recipe, device)[1]
     with torch.device(device) if device else torch.device("cpu"):
         encoder, language_model = _empty_parts(recipe)
         return LacoForConditionalGeneration.from_parts(
             encoder, language_model, image_token_id=0, **recipe.model.options(), **recipe.compression.options()
         )
+
+
+def _pair(recipe: Recipe, device: str | None = None) -> tuple:
+    """The recipe's checkpoint by its shapes, and with the recipe's merges where it has none."""
+    import torch
+
+    from laco_export.models import LacoForConditionalGeneration, checkpoint
+    from laco_export.models.merging import merge_inside
+
+    from .checkpoint_start import check_merges
+
+    config = checkpoint.read_config(Path(recipe.model.checkpoint))
+    check_merges(config.compression_config, recipe.compression)
+    with torch.device(device) if device else torch.device("cpu"):
+        model = LacoForConditionalGeneration(config)
+        options = recipe.compression.options()
+        if options.pop("method") is None or config.compression_config.method is not None:
+            return model, model
+        return model, merge_inside(model, options.pop("at"), **options)
 
 
 def _with_tiling(model: LacoForConditionalGeneration, stage: StageRecipe) -> LacoForConditionalGeneration:
@@ -194,12 +217,17 @@ def _empty_parts(recipe: Recipe) -> tuple:
     return spec.model_class()(config), AutoModelForCausalLM.from_config(language_config)
 
 
-def _tokenizer(recipe: Recipe):
+def _processor(recipe: Recipe, model: LacoForConditionalGeneration) -> LacoProcessor:
+    from laco_export.models import LacoProcessor
+    from laco_export.models.merging import fit_processor
+
+    if recipe.model.checkpoint:
+        return fit_processor(LacoProcessor.from_pretrained(recipe.model.checkpoint), model)
     if recipe.tiny:
         from .tiny.tokenizer import train_tokenizer
 
-        return train_tokenizer()
-    return _vocabulary(Path(recipe.model.language_model)).tokenizer
+        return LacoProcessor.for_model(model, train_tokenizer())
+    return LacoProcessor.for_model(model, _vocabulary(Path(recipe.model.language_model)).tokenizer)
 
 
 @cache

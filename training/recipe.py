@@ -70,6 +70,7 @@ class StageRecipe:
         max_frames: frames taken of a video.
         max_length: tokens of a sample, image tokens included; a longer one is cut at its end.
         epochs: passes over the data; may be a fraction.
+        max_steps: optimiser steps in place of ``epochs``.
         global_batch_size: samples per optimiser step, over all processes and accumulated forward passes.
         per_device_batch_size: samples of one forward pass of one process; the accumulation follows from it.
         warmup_ratio: share of the steps in which the learning rates rise from zero.
@@ -101,6 +102,7 @@ class StageRecipe:
     max_frames: int = 32
     max_length: int = 32768
     epochs: float = 1.0
+    max_steps: int | None = None
     global_batch_size: int = 512
     per_device_batch_size: int = _machine(8)
     warmup_ratio: float = 0.03
@@ -128,8 +130,9 @@ class StageRecipe:
             self._check_distillation()
         for name in ("global_batch_size", "per_device_batch_size", "max_length", "max_frames", "shuffle_buffer"):
             check_whole(name, getattr(self, name))
-        if self.rates_for_batch is not None:
-            check_whole("rates_for_batch", self.rates_for_batch)
+        for name in ("rates_for_batch", "max_steps"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name))
         if self.keep_frozen_outputs and "encoder" in self.learning_rates:
             raise ConfigError(
                 "keep_frozen_outputs and a trained encoder exclude each other",
@@ -241,6 +244,8 @@ class StageRecipe:
                 given=f"{samples:,} samples, global_batch_size {self.global_batch_size}",
                 todo="give more data or a smaller global_batch_size",
             )
+        if self.max_steps is not None:
+            return self.max_steps
         per_pass = samples // self.global_batch_size
         return max(1, ceil(round(per_pass * self.epochs, 6)))  # rounded first: 30 · 0.1 is not 4 steps
 

@@ -6,7 +6,7 @@
     OUT/data/                  drawn data (tiny)
     OUT/stage-0/encoder, llm   pretrained parts (tiny), ordinary transformers folders
     OUT/stage-0/checkpoint     encoder, fresh merge layer, fresh projector, LLM: where stage 1 starts
-    OUT/stage-1 … stage-2-ov   the checkpoint that each stage left, with recipe.yaml
+    OUT/stage-distil, stage-1 … stage-2-ov   the checkpoint that each stage left, with recipe.yaml
     OUT/stage-…-progress       while that stage runs: what an interrupted run is resumed from
     OUT/checkpoint             the last of them: what laco-export takes
     OUT/training.json          recipe, seconds, losses, accuracy
@@ -34,7 +34,8 @@ from laco_export.errors import ConfigError, LacoError, OutputExistsError, UsageE
 from laco_export.models.weight_files import read_json
 
 from . import processes, replacing
-from .recipe import Recipe, stage_seed
+from .distillation.stage import DISTILLATION, distil_stage, price_lines
+from .recipe import DISTIL, Recipe, stage_seed
 from .recipe_files import differing_keys, recipe_from_mapping, recipe_yaml, resolved_recipe
 from .stages import FROZEN_OUTPUTS, LOOKS, STARTED_FROM, check_context, train_stage
 
@@ -154,18 +155,26 @@ class _Run:
                     if not (self.folder / name).exists():
                         with shown(name, steps) as advance:
                             self._part(name, steps, partial(make, advance))
-            start = self.folder / "stage-0" / "checkpoint"
-            if not start.exists():
-                self._initialize(start)
+            if not self.start.exists():
+                self._initialize(self.start)
         processes.wait()
         self._check_contexts()
+
+    @property
+    def start(self) -> Path:
+        """The checkpoint that the first stage is trained from; of a student, its teacher's."""
+        if DISTIL in self.recipe.stages:
+            return Path(self.recipe.model.checkpoint)
+        return self.folder / "stage-0" / "checkpoint"
 
     def _check_contexts(self) -> None:
         """Every stage's samples fit into the language model, before the first is trained."""
         from laco_export.models import checkpoint
 
-        config = checkpoint.read_config(self.folder / "stage-0" / "checkpoint")
+        config = checkpoint.read_config(self.start)
         for name, stage in self.recipe.ordered_stages():
+            if name == DISTIL:
+                continue
             with _naming(name):
                 check_context(config, stage)
 
@@ -174,8 +183,13 @@ class _Run:
 
         from laco_export.models.initialization import initialize
 
+        from .checkpoint_start import start_from_checkpoint
+
         model = self.recipe.model
         torch.manual_seed(self.seed)
+        if model.checkpoint:
+            start_from_checkpoint(Path(model.checkpoint), self.recipe.compression, start)
+            return
         with progress("starting the checkpoint", transient=True):
             initialize(
                 model.encoder or self.folder / "stage-0" / "encoder",
@@ -214,7 +228,7 @@ class _Run:
         """Train one stage from the one before it in the recipe."""
         order = [stage for stage, _ in self.recipe.ordered_stages()]
         position = order.index(name)
-        before = self._stage_folder(order[position - 1]) if position else self.folder / "stage-0" / "checkpoint"
+        before = self._stage_folder(order[position - 1]) if position else self.start
         if not processes.agree(before.exists()):
             raise UsageError(
                 f"stage {name} starts from stage {order[position - 1]}, which was not run in '{self.folder}'",
@@ -225,9 +239,9 @@ class _Run:
         if processes.agree(output.exists()) and not force:
             processes.run_on_main(lambda: self._check_start(name, before))
             return
+        outputs = {} if name == DISTIL else {"frozen_outputs": self.folder / FROZEN_OUTPUTS}
         train = partial(
-            train_stage,
-            before,
+            partial(distil_stage, before, self.recipe.compression) if name == DISTIL else partial(train_stage, before),
             stage,
             self.data,
             output,
@@ -236,8 +250,8 @@ class _Run:
             resume=self.resume,
             tensorboard=self.folder / "tensorboard" / f"stage-{name}" if find_spec("tensorboard") else None,
             record=recipe_yaml(self.recipe, seed=self.seed, stage=name),
-            frozen_outputs=self.folder / FROZEN_OUTPUTS,
             shown=partial(shown, f"stage-{name}"),
+            **outputs,
         )
         self._part(f"stage-{name}", None, train)
 
@@ -307,7 +321,10 @@ class _Run:
     def _tell_of_pictures(self, name: str, looks: Path) -> None:
         """What pictures were worth at the end of a part that trained on them."""
         stage = self.recipe.stages.get(name.removeprefix("stage-"))
-        if looks.is_file():
+        if stage and stage.distillation:
+            for line in price_lines(read_json(looks.with_name(DISTILLATION))):
+                say(f"{name}: {line}")
+        elif looks.is_file():
             ends = read_json(looks)["at_the_end"]
             for where, end in ends.items():
                 say(f"{name}: {f'merged after {where}, ' * (len(ends) > 1)}{end['verdict']}")

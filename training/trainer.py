@@ -77,7 +77,7 @@ class StageTrainer(Trainer):
         super().__init__(model=model, args=arguments, train_dataset=dataset, **options)
         self.remove_callback(PrinterCallback)
         self._taken: deque = deque()  # the notes of the batches of the optimiser step that runs
-        self.step_totals = _StepTotals()
+        self.step_totals = StepTotals()
         self._looks_now = False
 
     @property
@@ -207,17 +207,18 @@ class StageTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """HF's log of a step, with the unrounded loss, every group's learning rate, throughput and memory."""
         if "loss" in logs:
-            step, self.step_totals = self.step_totals, _StepTotals()
+            step, self.step_totals = self.step_totals, StepTotals()
             if not isfinite(logs.get("grad_norm", 0.0)):
                 raise TrainingError(
                     f"the gradient of step {self.state.global_step} is {logs['grad_norm']}",
                     given=f"samples {_some(step.ids)}",
                     todo="look at these samples, or lower the stage's learning_rates; the last checkpoint is sound",
                 )
-            logs = {"grad_norm": logs["grad_norm"], **self._measured(step)}
+            logs = {"grad_norm": logs["grad_norm"], **self.measured(step)}
         super().log(logs, start_time)
 
-    def _measured(self, step: _StepTotals) -> dict[str, float]:
+    def measured(self, step: StepTotals) -> dict[str, float]:
+        """For the log: what an optimiser step added up to in all processes."""
         totals = torch.tensor([step.loss, step.tokens, step.samples, step.truncated], dtype=torch.float64)
         if self.args.world_size > 1:
             device = self.args.device
@@ -293,7 +294,7 @@ class StageTrainer(Trainer):
         return self.lr_scheduler
 
 
-class _StepTotals:
+class StepTotals:
     """What one optimiser step of this process adds up to."""
 
     def __init__(self):

@@ -32,7 +32,7 @@ from laco_export.conversation import (
 )
 from laco_export.errors import BundleError
 from laco_export.preprocessing import MAX_PIXELS
-from laco_export.tiling import TokenLayout
+from laco_export.token_layouts import TokenLayout
 
 from .bundle_tokenizer import TOKENIZER_NAME, open_tokenizer, token_ids
 from .context import Omitted, TokenisedTurn, fit_context

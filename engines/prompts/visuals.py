@@ -20,9 +20,11 @@ from PIL import Image
 from laco_export.bundle import Bundle
 from laco_export.errors import BundleError
 from laco_export.field_types import NumberField
+from laco_export.layout_rules import ImageSize, layout_rules
 from laco_export.preprocessing import MAX_PIXELS, load_image
 from laco_export.scaled_decoding import Size, full_size
-from laco_export.tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, TokenLayout, layouts, sample_frames
+from laco_export.tiling import Tiling, sample_frames
+from laco_export.token_layouts import TokenLayout, layouts, prepare_tiles
 from laco_export.video import read_frames
 
 DEFAULT_MAX_FRAMES = 32  # LLaVA-OneVision's, where the bundle's processor names none
@@ -80,6 +82,7 @@ class VisualPreparer:
         self.preprocessing = bundle.manifest.image_preprocessing
         self.token_grid = vision.token_grid
         self.tiling = Tiling.from_mapping(vision.tiling) if vision.tiling else None
+        self.token_layout, self.rules = vision.token_layout, layout_rules(vision.token_layout)
         self.max_frames, self.video_pooling = _video_fields(bundle)
 
     def picture(self, picture: Picture, *, alone: bool, max_pixels: int = MAX_PIXELS) -> Visual:
@@ -87,7 +90,7 @@ class VisualPreparer:
 
         Args:
             picture: one that is prepared already is returned as it is.
-            alone: it is the prompt's only one, and so tiled where the model was trained to tile.
+            alone: it is the prompt's only one, and so tiled where the model was trained to tile (some tile each).
             max_pixels: a larger file is refused from its header.
 
         Raises:
@@ -100,14 +103,12 @@ class VisualPreparer:
             image = picture
         else:
             image = load_image(picture, max_pixels=max_pixels, resized_to=resized_to)
-        if self.tiling is None or not alone:
-            return Visual(self.preprocessing(image)[None], self._layout(SINGLE_TILE))
         width, height = full_size(image)
-        return Visual(self.tiling.split(image, self.preprocessing), self._layout((height, width)))
+        return self._visual(image, self.rules.picture_size(height, width, alone=alone, tiles=self.tiling is not None))
 
     def resized_to(self, *, alone: bool) -> Callable[[Size], Size]:
         """For :func:`~laco_export.preprocessing.load_image`: what a picture becomes, for one that is read elsewhere."""
-        tiled = self.tiling is not None and alone
+        tiled = self.tiling is not None and (alone or self.rules.tiles_each)
         return self.tiling.resized_to if tiled else self.preprocessing.resized_to
 
     def video(self, video: Video, *, max_frames: int | None = None, max_pixels: int = MAX_PIXELS) -> list[Visual]:
@@ -124,12 +125,17 @@ class VisualPreparer:
             return list(video)
         else:
             frames = [video[index] for index in sample_frames(len(video), most)]
-        layout = self._layout(VIDEO_FRAME)
-        return [Visual(self.preprocessing(frame)[None], layout) for frame in frames]
+        return [self._visual(*frame) for frame in zip(frames, self.rules.frame_sizes(len(frames)), strict=True)]
 
-    def _layout(self, image_size: tuple[int, int]) -> TokenLayout:
-        (layout,) = layouts([image_size], grid=self.token_grid, tiling=self.tiling, video_pooling=self.video_pooling)
-        return layout
+    def _visual(self, image: Image.Image, size: ImageSize) -> Visual:
+        (layout,) = layouts(
+            [size],
+            grid=self.token_grid,
+            tiling=self.tiling,
+            video_pooling=self.video_pooling,
+            token_layout=self.token_layout,
+        )
+        return Visual(prepare_tiles(image, size, self.preprocessing, self.tiling, self.token_layout), layout)
 
 
 def _video_fields(bundle: Bundle) -> tuple[int, int]:

@@ -147,6 +147,7 @@ def _vision_entry(model: LacoForConditionalGeneration, written: Vision) -> Visio
         written,
         token_grid=model.token_grid,
         tiling=model.config.tiling,
+        token_layout=model.config.token_layout,
         image_newline=None if model.image_newline is None else _NEWLINE_NAME,
         flops=_flops(model),
     )

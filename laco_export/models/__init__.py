@@ -10,10 +10,13 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.projector`: from the encoder's width to the language model's;
 - :mod:`.modeling`: encoder, projector and language model as one;
 - :mod:`.processing`: pictures, videos and text to the model's inputs;
+- :mod:`.chat_template`: a chat format from a published folder's chat template;
+- :mod:`.written_template`: a chat template from a chat format;
 - :mod:`.language_models`: a language model's folder, read and made ready;
 - :mod:`.exportable`: which of them can be exported;
 - :mod:`.vocabulary`: its tokenizer made ready for pictures, and the rows for it;
 - :mod:`.initialization`: a checkpoint from an encoder's and a language model's folder;
+- :mod:`.published`: published vision-language models, from their folders;
 - :mod:`.merging`: merges put inside a model that has none;
 - :mod:`.checkpoint`: saved, audited, loaded;
 - :mod:`.tower_weights`: its tower without its language model;

@@ -10,9 +10,11 @@ from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
 from ..depth import Depth
 from ..errors import ConfigError, DepthError, check_whole
+from ..layout_rules import DEFAULT_TOKEN_LAYOUT, LayoutRules, layout_rules
 from ..merge_path import DepthPath, MergePath, Ratio, ratios_of_paths, shortest_ratio
 from ..tiling import Tiling
 from ..token_grid import merged_grid
+from ..token_layouts import check_token_layout
 from .encoders import encoder_spec
 from .stated_config import rope_as_stated
 
@@ -134,7 +136,9 @@ class LacoConfig(PretrainedConfig):
             outside the encoder); 1 for token by token.
         feature_layer: which block's output the features are: None takes the last and the encoder's final norm; -2 drops
             the last block and the norm (LLaVA-OneVision's SigLIP), as indices of transformers' ``hidden_states``.
-        tiling: fields of :class:`~laco_export.tiling.Tiling` where single pictures are tiled ("anyres"), else None.
+        tiling: fields of :class:`~laco_export.tiling.Tiling` where pictures are tiled, else None.
+        token_layout: how the model's family lays out pictures and videos, a name of
+            :data:`~laco_export.layout_rules.TOKEN_LAYOUTS`; stored where it is not ``laco``.
         video_pooling: each video frame's token grid is scaled down by this; 1 leaves what the merge gave.
         untrained: parts that no training stage has touched yet, of ``compressors``, ``projector``, ``image_newline``.
     """
@@ -156,6 +160,7 @@ class LacoConfig(PretrainedConfig):
         tiling: Mapping | None = None,
         video_pooling: int = 1,
         untrained: list[str] | None = None,
+        token_layout: str = DEFAULT_TOKEN_LAYOUT,
         **kwargs,
     ):
         self.vision_config = _sub_config(vision_config or {"use_head": False}, "vision_config", "aimv2_vision_model")
@@ -169,6 +174,8 @@ class LacoConfig(PretrainedConfig):
         self.tiling = dict(tiling) if tiling else None
         self.video_pooling = video_pooling
         self.untrained = list(untrained or [])
+        self.token_layout = token_layout
+        check_token_layout(token_layout, self.tiling_config)
         if not isinstance(compression, CompressionConfig):
             compression = CompressionConfig.from_mapping(compression or {})
         spec = encoder_spec(self.vision_config.model_type)
@@ -215,6 +222,10 @@ class LacoConfig(PretrainedConfig):
         return blocks
 
     @property
+    def layout_rules(self) -> LayoutRules:
+        return layout_rules(self.token_layout)
+
+    @property
     def token_grid(self) -> tuple[int, int]:
         """The grid of a tile's visual embeddings: behind the merges of any path, and the projector's window."""
         grid = encoder_spec(self.vision_config.model_type).grid(self.vision_config)
@@ -223,6 +234,11 @@ class LacoConfig(PretrainedConfig):
     @property
     def tiling_config(self) -> Tiling | None:
         return Tiling.from_mapping(self.tiling) if self.tiling else None
+
+    @property
+    def has_newline(self) -> bool:
+        """Whether a newline's embedding stands among the visual ones."""
+        return self.tiling_config is not None and self.tiling_config.has_newline
 
     @property
     def compression_config(self) -> CompressionConfig:

@@ -60,13 +60,7 @@ def read_vocabulary(folder: Path, config: PretrainedConfig) -> ReadyVocabulary:
     Raises:
         CheckpointError: it cannot be loaded, or not be made ready.
     """
-    weight_files.refuse_pointers(folder)
-    try:
-        tokenizer = _tokenizer_of(folder)
-    except LacoError:
-        raise
-    except Exception as error:  # transformers and tokenizers raise many kinds for a broken file
-        raise CheckpointError(f"the tokenizer of '{folder}' cannot be loaded: {telling_line(error)}") from error
+    tokenizer = read_tokenizer(folder)
     generation = folder / "generation_config.json"
     stated = [weight_files.read_json(generation).get("eos_token_id")] if generation.is_file() else []
     end_ids = []
@@ -101,12 +95,12 @@ def load_language_model(folder: Path, dtype: torch.dtype | None):
             f"the tensors of '{folder}' are not those that its config.json describes",
             given=f"{kind}: {', '.join(map(str, list(names)[:3]))}",
         )
-    remarks = _settle_generation(model)
+    remarks = settle_generation(model)
     grow_vocabulary(model, vocabulary)
     return model.eval(), replace(vocabulary, changes=(*vocabulary.changes, *remarks))
 
 
-def _settle_generation(model) -> list[str]:
+def settle_generation(model) -> list[str]:
     """Leave out of ``model.generation_config`` what a checkpoint cannot be saved with, and what a bundle could not
     answer with; a sentence about each."""
     own, usual, left_out = model.generation_config, GenerationConfig(), {}
@@ -130,8 +124,23 @@ def _settle_generation(model) -> list[str]:
     ]
 
 
+def read_tokenizer(folder: Path):
+    """A folder's tokenizer as it is, also where transformers 5 saved it: its class is another, and a list has another
+    name.
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+    """
+    weight_files.refuse_pointers(folder)
+    try:
+        return _tokenizer_of(folder)
+    except LacoError:
+        raise
+    except Exception as error:  # transformers and tokenizers raise many kinds for a broken file
+        raise CheckpointError(f"the tokenizer of '{folder}' cannot be loaded: {telling_line(error)}") from error
+
+
 def _tokenizer_of(folder: Path):
-    """The tokenizer, also where transformers 5 saved it: its class is another, and a list has another name."""
     path = folder / "tokenizer_config.json"
     stated = weight_files.read_json(path) if path.is_file() else {}
     extra, options = stated.get("extra_special_tokens"), {}

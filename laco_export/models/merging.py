@@ -58,7 +58,7 @@ def merge_inside(
     merges = CompressionConfig(depths=depths, **compression)
     config = _with_merges(model.config, merges)
     vision_model = LacoVisionModel(config, encoder=model.vision_model.encoder)
-    vision_model.compressors.to(model.projector.linear_1.weight)
+    _place_like(vision_model.compressors, model.projector.linear_1.weight)
     projector = model.projector if model.config.projector_window == 1 else fold_window(model.projector, config)
     merged = LacoForConditionalGeneration.assembled(
         config, vision_model, projector, model.image_newline, model.language_model
@@ -91,7 +91,8 @@ def fold_window(projector: LacoProjector, config: LacoConfig) -> LacoProjector:
         config: of the folded model: ``projector_window`` 1.
     """
     positions = projector.window**2
-    folded = LacoProjector(config).to(projector.linear_1.weight)
+    folded = LacoProjector(config)
+    _place_like(folded, projector.linear_1.weight)
     weight = projector.linear_1.weight.double().unflatten(1, (positions, -1))  # [hidden, r², C]
     bias = projector.linear_1.bias.double()
     if projector.norm is not None:
@@ -126,3 +127,10 @@ def _with_merges(config: LacoConfig, merges: CompressionConfig) -> LacoConfig:
         values[name] = getattr(config, name)
     values.update(compression=asdict(merges), projector_window=1, untrained=sorted({*config.untrained, "compressors"}))
     return LacoConfig(**values)
+
+
+def _place_like(module: nn.Module, tensor: torch.Tensor) -> None:
+    """Move a module to a tensor's dtype and device; one that is there is left alone: shapes without content
+    (FakeTensor) cannot be moved."""
+    if any((p.dtype, p.device) != (tensor.dtype, tensor.device) for p in module.parameters()):
+        module.to(tensor)

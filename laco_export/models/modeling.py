@@ -12,9 +12,11 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ..depth import Depth
 from ..errors import ConfigError
+from ..layout_rules import SINGLE_TILE, ImageSize
 from ..merge_path import DepthPath, MergePath
-from ..tiling import SINGLE_TILE, Tiling, TokenLayout, layouts
+from ..tiling import Tiling
 from ..token_grid import merged_grid
+from ..token_layouts import TokenLayout, check_token_layout, layouts
 from . import checksums
 from .configuration import CompressionConfig, LacoConfig
 from .projector import LacoProjector
@@ -36,7 +38,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
     Attributes:
         vision_model: :class:`LacoVisionModel`; ``.encoder`` is transformers' class, ``.compressors`` the merge layers.
         projector: :class:`LacoProjector`.
-        image_newline: ``[D]``, ends each row of a tiled picture; None without tiling.
+        image_newline: ``[D]``, ends each row of a tiled picture; None where no tiling asks for it.
         language_model: transformers' own class for ``config.text_config`` (``Qwen2ForCausalLM``, …).
     """
 
@@ -57,7 +59,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.vision_model = LacoVisionModel(config)
         self.projector = LacoProjector(config)
-        self.image_newline = nn.Parameter(_newline(config)) if config.tiling else None
+        self.image_newline = nn.Parameter(_newline(config)) if config.has_newline else None
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
 
@@ -105,11 +107,11 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             untrained=[
                 *(["compressors"] if method else []),
                 "projector",
-                *(["image_newline"] if tiling else []),
+                *(["image_newline"] if tiling and Tiling.from_mapping(tiling).has_newline else []),
             ],
         )
         vision_model, projector = LacoVisionModel(config, encoder=encoder), LacoProjector(config)
-        newline = nn.Parameter(_newline(config)) if config.tiling else None
+        newline = nn.Parameter(_newline(config)) if config.has_newline else None
         return cls.assembled(config, vision_model, projector, newline, language_model)
 
     @classmethod
@@ -159,9 +161,9 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Args:
             tiling: fields of :class:`~laco_export.tiling.Tiling`; ``tile`` is the encoder's input.
         """
-        Tiling.from_mapping(tiling)
+        check_token_layout(self.config.token_layout, Tiling.from_mapping(tiling))
         self.config.tiling = dict(tiling)
-        if self.image_newline is None:
+        if self.image_newline is None and self.config.has_newline:
             self.image_newline = nn.Parameter(_newline(self.config).to(self.projector.linear_2.weight))
             self.config.untrained = [*self.config.untrained, "image_newline"]
 
@@ -203,7 +205,8 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
         Args:
             features: ``[tiles, tokens, D]``, all tiles of all pictures in order.
-            image_sizes: int ``[num_images, 2]``: (height, width) of a tiled picture, or a marker of ``tiling``.
+            image_sizes: int ``[num_images, 2]``: (height, width) of a tiled picture, or a marker of
+                :mod:`laco_export.layout_rules`.
 
         Returns:
             one ``[n_i, D]`` per picture.
@@ -254,7 +257,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, T, D]
             if pixel_values is not None:
                 features = self.get_image_features(pixel_values)  # [tiles, tokens, D]
-                images = list(features) if image_sizes is None else self.pack_image_features(features, image_sizes)
+                images = self.pack_image_features(features, self._sizes(pixel_values, image_sizes))
                 self._check_context(input_ids, attention_mask, position_ids)
                 inputs_embeds = self._place_images(input_ids, inputs_embeds, images)
             elif _cached_tokens(past_key_values) == 0:  # a prompt, not what has just been generated
@@ -265,13 +268,21 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         kwargs.update({name: value for name, value in named.items() if value is not None})
         return self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs)
 
-    def _layouts(self, image_sizes: Tensor, tiles: int) -> list[TokenLayout]:
-        plans = layouts(
-            image_sizes.tolist(),
+    def token_layouts(self, image_sizes: Sequence[ImageSize]) -> list[TokenLayout]:
+        """Each picture's token layout, from its ``image_sizes`` entry (:mod:`laco_export.layout_rules`)."""
+        return layouts(
+            image_sizes,
             grid=self.token_grid,
             tiling=self.config.tiling_config,
             video_pooling=self.config.video_pooling,
+            token_layout=self.config.token_layout,
         )
+
+    def _sizes(self, pixel_values: Tensor, image_sizes: Tensor | None) -> Tensor:
+        return torch.tensor([SINGLE_TILE] * len(pixel_values)) if image_sizes is None else image_sizes
+
+    def _layouts(self, image_sizes: Tensor, tiles: int) -> list[TokenLayout]:
+        plans = self.token_layouts(image_sizes.tolist())
         if (expected := sum(plan.tiles for plan in plans)) != tiles:
             raise ConfigError("pixel_values and image_sizes do not match", given=f"{tiles} tiles", allowed=expected)
         return plans
@@ -355,7 +366,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 todo="give the whole conversation without past_key_values",
             )
         if expand_size > 1 and pixel_values is not None:
-            sizes = image_sizes if image_sizes is not None else torch.tensor([SINGLE_TILE] * len(pixel_values))
+            sizes = self._sizes(pixel_values, image_sizes)
             plans = self._layouts(sizes, len(pixel_values))
             rows = self._pictures_of_prompts(input_ids, [len(plan) for plan in plans])
             order = [picture for row in rows for _ in range(expand_size) for picture in row]

@@ -16,9 +16,12 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..chat_format import CHATML, ChatFormat
 from ..conversation import CHAT_TEMPLATE, IMAGE_MARK, VIDEO_MARK, expand_image_tokens, frame_marks
 from ..errors import ConfigError, UsageError
+from ..layout_rules import DEFAULT_TOKEN_LAYOUT, layout_rules
 from ..preprocessing import ImagePreprocessing
 from ..scaled_decoding import full_size
-from ..tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, TokenLayout, layouts, sample_frames
+from ..tiling import Tiling, sample_frames
+from ..token_layouts import TokenLayout, layouts, prepare_tiles
+from .written_template import chat_template_of
 
 
 class LacoImageProcessor(BaseImageProcessor):
@@ -61,8 +64,9 @@ class PlacedPrompt(NamedTuple):
 class LacoProcessor(ProcessorMixin):
     """Tokenizer and image processor together; each ``<image>`` of the text becomes that picture's image tokens.
 
-    A prompt with one picture has it tiled where ``tiling`` is set; of several pictures each is one tile, and so is each
-    frame of a video (LLaVA-OneVision's budgets). A ``<video>`` mark stands for the frames of one video.
+    A prompt with one picture has it tiled where ``tiling`` is set; of several pictures each is one tile (each is tiled
+    where the ``token_layout`` says so), and so is each frame of a video (LLaVA-OneVision's budgets). A ``<video>`` mark
+    stands for the frames of one video.
 
     Args:
         image_seq_length: visual embeddings of one tile, as ``model.tokens_per_image``.
@@ -70,6 +74,7 @@ class LacoProcessor(ProcessorMixin):
         tiling: fields of :class:`~laco_export.tiling.Tiling`, or None.
         video_pooling: as in the model's configuration.
         max_frames: frames taken of a video, uniformly.
+        token_layout: as in the model's configuration; stored where it is not ``laco``.
         chat_format: a :class:`~laco_export.chat_format.ChatFormat` or its fields; None is ChatML.
     """
 
@@ -87,6 +92,7 @@ class LacoProcessor(ProcessorMixin):
         tiling=None,
         video_pooling: int = 1,
         max_frames: int = 32,
+        token_layout: str = DEFAULT_TOKEN_LAYOUT,
         chat_format: ChatFormat | Mapping | None = None,
         **kwargs,
     ):
@@ -97,6 +103,7 @@ class LacoProcessor(ProcessorMixin):
         self.tiling = dict(tiling) if tiling else None
         self.video_pooling = video_pooling
         self.max_frames = max_frames
+        self.token_layout = token_layout
         self.chat_format = _chat_format(chat_format)
         self.image_token = self.chat_format.image_token
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
@@ -108,12 +115,17 @@ class LacoProcessor(ProcessorMixin):
                 allowed="a tokenizer that makes it one id of its own",
                 todo="laco-train init makes a language model's tokenizer ready",
             )
-        super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+        if chat_template is None:
+            chat_template = CHAT_TEMPLATE if self.chat_format == CHATML else chat_template_of(self.chat_format)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     def to_dict(self, *arguments, **options) -> dict:
-        """transformers' own; ChatML, which checkpoints had before there was a choice, is not written."""
+        """transformers' own; ChatML and this project's token layout, which checkpoints had before there was a choice,
+        are not written."""
         values = super().to_dict(*arguments, **options)
         del values["chat_format"]
+        if self.token_layout == DEFAULT_TOKEN_LAYOUT:
+            del values["token_layout"]
         return values if self.chat_format == CHATML else {**values, "chat_format": self.chat_format.to_dict()}
 
     @classmethod
@@ -130,7 +142,7 @@ class LacoProcessor(ProcessorMixin):
         preprocessing and ChatML.
 
         Args:
-            chat_template: jinja's, which renders as ``chat_format`` does.
+            chat_template: jinja's, which writes what ``chat_format`` does; None makes one.
         """
         config = model.config
         preprocessing = preprocessing or model.vision_model.spec.preprocessing(config.vision_config)
@@ -141,6 +153,7 @@ class LacoProcessor(ProcessorMixin):
             token_grid=model.token_grid,
             tiling=config.tiling,
             video_pooling=config.video_pooling,
+            token_layout=config.token_layout,
             chat_format=chat_format,
             chat_template=chat_template,
         )
@@ -237,8 +250,8 @@ class LacoProcessor(ProcessorMixin):
             UsageError: the pieces mark another number of pictures or videos than are given.
         """
         check_marks(pieces, len(images), len(videos))
-        marks = [sum(piece.count(mark) for piece in pieces) for mark in (IMAGE_MARK, VIDEO_MARK)]
-        alone = tiled and bool(self.tiling) and marks == [1, 0]
+        rules, tiles = layout_rules(self.token_layout), tiled and bool(self.tiling)
+        alone = len(images) == 1 and not len(videos)
         next_image, next_video = iter(images), iter(videos)
         placed, pictures = [], []
         for piece in pieces:
@@ -247,11 +260,11 @@ class LacoProcessor(ProcessorMixin):
                 if part == IMAGE_MARK:
                     picture = next(next_image)
                     width, height = full_size(picture)
-                    pictures.append((picture, (height, width) if alone else SINGLE_TILE))
+                    pictures.append((picture, rules.picture_size(height, width, alone=alone, tiles=tiles)))
                 elif part == VIDEO_MARK:
                     frames = next(next_video)
                     taken = sample_frames(len(frames), max_frames or self.max_frames)
-                    pictures += [(frames[index], VIDEO_FRAME) for index in taken]
+                    pictures += zip((frames[index] for index in taken), rules.frame_sizes(len(taken)))
                     parts[place] = frame_marks(len(taken), self.chat_format)
             placed.append("".join(parts))
         return PlacedPrompt(placed, pictures, [len(plan) for plan in self.token_layouts(s for _, s in pictures)])
@@ -259,14 +272,19 @@ class LacoProcessor(ProcessorMixin):
     def token_layouts(self, image_sizes: Iterable[tuple[int, int]]) -> list[TokenLayout]:
         """Each picture's token layout; its length is the number of its image tokens."""
         tiling = Tiling.from_mapping(self.tiling) if self.tiling else None
-        return layouts(list(image_sizes), grid=tuple(self.token_grid), tiling=tiling, video_pooling=self.video_pooling)
+        return layouts(
+            list(image_sizes),
+            grid=tuple(self.token_grid),
+            tiling=tiling,
+            video_pooling=self.video_pooling,
+            token_layout=self.token_layout,
+        )
 
     def tiles(self, picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
         """A placed picture's tiles: float32 ``[tiles, 3, H, W]``."""
         preprocessing, picture = self.image_processor.preprocessing, picture.convert("RGB")
-        if size in (SINGLE_TILE, VIDEO_FRAME):
-            return preprocessing(picture)[None]  # [1, 3, H, W]
-        return Tiling.from_mapping(self.tiling).split(picture, preprocessing)  # [tiles, 3, H, W]
+        tiling = Tiling.from_mapping(self.tiling) if self.tiling else None
+        return prepare_tiles(picture, size, preprocessing, tiling, self.token_layout)  # [tiles, 3, H, W]
 
     def _check_length(self, input_ids) -> None:
         longest, limit = max((len(ids) for ids in input_ids), default=0), self.tokenizer.model_max_length

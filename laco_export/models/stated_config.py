@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -101,15 +101,35 @@ def config_as_stated(values: Mapping, named: Path | str, modeling: ModuleType | 
         and not _is_read(name, modeling)
     }
     if unread:
-        raise CheckpointError(
-            f"'{named}' has fields in its config.json that transformers {transformers.__version__} does not read, so "
-            "that another model would be built",
-            given=", ".join(f"{name} {_shown(value)}" for name, value in list(unread.items())[:3]),
-            allowed=f"the fields of {config_class.__name__}",
-            todo="where a field changes nothing of what the model computes, take it out of config.json; else use a "
-            "model that this version of transformers has",
-        )
+        reader = f"transformers {transformers.__version__}"
+        raise _unread_fields(named, reader, unread, f"the fields of {config_class.__name__}")
     return config_class.from_dict(fields)
+
+
+def refuse_unread(values: Mapping, named: Path | str, *, read: Collection[str], harmless: Collection[str]) -> None:
+    """Refuse a field of a ``config.json`` that this project reads itself, unless its meaning is known.
+
+    Args:
+        read: names of the fields that the caller asks for.
+        harmless: further names of those that change nothing of what the model computes.
+
+    Raises:
+        CheckpointError: a field is neither, and not null.
+    """
+    known = {*read, *harmless, *_HARMLESS, *_read_by_class(PretrainedConfig)}
+    unread = {name: value for name, value in values.items() if value is not None and name not in known}
+    if unread:
+        raise _unread_fields(named, "this project", unread, ", ".join(sorted(read)))
+
+
+def _unread_fields(named: Path | str, reader: str, unread: Mapping, allowed: str) -> CheckpointError:
+    return CheckpointError(
+        f"'{named}' has fields in its config.json that {reader} does not read, so that another model would be built",
+        given=", ".join(f"{name} {_shown(value)}" for name, value in list(unread.items())[:3]),
+        allowed=allowed,
+        todo="where a field changes nothing of what the model computes, take it out of config.json; else use a "
+        "model that this version of transformers has",
+    )
 
 
 def modeling_of(model_class: type) -> ModuleType:

@@ -9,7 +9,7 @@ and said in a sentence; what cannot is refused here, before a weight is trained.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,14 +77,15 @@ def prepare_vocabulary(
         CheckpointError: the tokenizer is another model's, lacks ChatML's tokens, or does not give a special token its
             own id.
     """
-    _check_belongs(tokenizer, model_rows, folder)
+    check_rows(tokenizer, model_rows, folder, awaited=(*_VISUAL_TOKENS, tokenizer.pad_token))
+    _check_turn_tokens(tokenizer, folder)
     changes = [*_restore_special_tokens(tokenizer), *_prompt_changes(tokenizer)]
     tokens_before = set(tokenizer.get_vocab())
     if missing := [token for token in _VISUAL_TOKENS if token not in tokens_before]:
-        _make_special(tokenizer, missing)
+        make_special(tokenizer, missing)
     end_ids = _set_end(tokenizer, end_ids, changes)
     _set_padding(tokenizer, pad_id, changes)
-    _check_whole(tokenizer, folder)
+    check_whole_tokens(tokenizer, folder, (*_TURN_TOKENS, *_VISUAL_TOKENS))
     changes += _piecewise_changes(tokenizer)
     vocabulary = tokenizer.get_vocab()
     new = {token: index for token, index in vocabulary.items() if token not in tokens_before or index >= model_rows}
@@ -120,7 +121,19 @@ def grow_vocabulary(model: PreTrainedModel, vocabulary: ReadyVocabulary) -> None
         configuration.eos_token_id = ends[0] if len(ends) == 1 else list(ends)
 
 
-def _check_belongs(tokenizer: PreTrainedTokenizerFast, model_rows: int, folder: Path) -> None:
+def check_rows(
+    tokenizer: PreTrainedTokenizerFast, model_rows: int, folder: Path, *, awaited: Collection[str | None] = ()
+) -> None:
+    """Refuse a tokenizer that is another model's by its size.
+
+    Args:
+        model_rows: ``vocab_size`` of the model's configuration.
+        awaited: tokens that are often added by hand, and the model left as it was.
+
+    Raises:
+        CheckpointError: it has tokens beyond the model's rows, or far fewer tokens than the model has rows, or no fast
+            form.
+    """
     if not tokenizer.is_fast:
         raise CheckpointError(
             f"the tokenizer of '{folder}' has no fast form, which is all that runs without transformers",
@@ -128,7 +141,6 @@ def _check_belongs(tokenizer: PreTrainedTokenizerFast, model_rows: int, folder: 
             allowed="a tokenizer.json, or what transformers converts to it",
         )
     vocabulary = tokenizer.get_vocab()
-    awaited = {*_VISUAL_TOKENS, tokenizer.pad_token}  # often added by hand, and the model left as it was
     beyond = sorted(
         index for token, index in vocabulary.items() if index >= model_rows + (len(awaited) if token in awaited else 0)
     )
@@ -149,6 +161,10 @@ def _check_belongs(tokenizer: PreTrainedTokenizerFast, model_rows: int, folder: 
             allowed=f"a vocabulary that is padded by at most {_FREE_ROWS[0]} rows or {_FREE_ROWS[1]:.0%}",
             todo=todo,
         )
+
+
+def _check_turn_tokens(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    vocabulary = tokenizer.get_vocab()
     if lacking := [token for token in _TURN_TOKENS if token not in vocabulary]:
         raise CheckpointError(
             f"the tokenizer of '{folder}' lacks {', '.join(lacking)}: its model was not taught ChatML's turns",
@@ -168,11 +184,12 @@ def _restore_special_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     ]
     if not ordinary:
         return []
-    _make_special(tokenizer, ordinary)
+    make_special(tokenizer, ordinary)
     return [f"special again, at their own ids: {', '.join(ordinary)}"]
 
 
-def _make_special(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> None:
+def make_special(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> None:
+    """Add ``tokens``, or make special those that are there already, at their own ids."""
     from tokenizers import AddedToken
 
     special = [AddedToken(token, special=True, normalized=False) for token in tokens]
@@ -229,10 +246,14 @@ def _set_padding(tokenizer: PreTrainedTokenizerFast, pad_id: int | None, changes
     changes.append(f"the padding token is {tokenizer.pad_token}; its tokenizer names none that can be used")
 
 
-def _check_whole(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Each token that prompts are made of is one id, and no other token's."""
+def check_whole_tokens(tokenizer: PreTrainedTokenizerFast, folder: Path, tokens: Sequence[str]) -> None:
+    """Each token that prompts are made of is one id, and no other token's.
+
+    Raises:
+        CheckpointError: one of ``tokens`` is not.
+    """
     vocabulary = tokenizer.get_vocab()
-    for token in (*_TURN_TOKENS, *_VISUAL_TOKENS):
+    for token in tokens:
         text = f"a{token}{token}a"  # a picture is many in a row, and a word may touch it
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         sharing = [other for other, index in vocabulary.items() if index == vocabulary[token] and other != token]

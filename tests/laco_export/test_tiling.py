@@ -11,18 +11,10 @@ from transformers.image_processing_utils import select_best_resolution
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModel, unpad_image
 
 from laco_export.errors import ConfigError
+from laco_export.layout_rules import SINGLE_TILE, VIDEO_FRAME
 from laco_export.preprocessing import ImagePreprocessing
-from laco_export.tiling import (
-    SINGLE_TILE,
-    VIDEO_FRAME,
-    Tiling,
-    layouts,
-    pack_tokens,
-    sample_frames,
-    scale_down,
-    tiled_layout,
-    video_frame_layout,
-)
+from laco_export.tiling import Tiling, sample_frames
+from laco_export.token_layouts import layouts, pack_tokens, scale_down, tiled_layout, video_frame_layout
 
 SIZES = [(random.Random(i).randint(1, 1500), random.Random(-i - 1).randint(1, 1500)) for i in range(300)]
 SIZES += [(47, 188), (188, 47)]  # 2.9999999999999996 rows or columns of tokens, which are three

@@ -6,7 +6,9 @@ import math
 import pytest
 import torch
 
-from laco_export.tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, layouts
+from laco_export.layout_rules import SINGLE_TILE, VIDEO_FRAME
+from laco_export.tiling import Tiling
+from laco_export.token_layouts import layouts
 from laco_training.look import LEAST_SAMPLES, LEAST_WORTH, Look, exchange_partners, joined_look, measure_look
 
 

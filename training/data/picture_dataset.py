@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from laco_export.tiling import SINGLE_TILE
+from laco_export.layout_rules import SINGLE_TILE
 
 from .broken import BatchNotes
 from .conversations import image_names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from laco_export.tiling import SINGLE_TILE, VIDEO_FRAME
+from laco_export.layout_rules import ONE_TILE, SINGLE_TILE, VIDEO_END, VIDEO_FRAME
 
 from .errors import DataError
 from .samples import IGNORED
@@ -55,13 +55,9 @@ def _shown(sample: dict) -> str:
     if "pixel_values" not in sample:
         return "; no picture"
     sizes = [tuple(size) for size in sample["image_sizes"].tolist()]
-    frames, single = sizes.count(VIDEO_FRAME), sizes.count(SINGLE_TILE)
+    frames, single = sizes.count(VIDEO_FRAME) + sizes.count(VIDEO_END), sizes.count(SINGLE_TILE)
     words = [f"{frames} video frames"] if frames else []
     words += [f"{single} picture{'s' if single > 1 else ''} of one tile"] if single else []
-    words += [
-        f"a picture of {width} x {height} pixels"
-        for height, width in sizes
-        if (height, width) not in (SINGLE_TILE, VIDEO_FRAME)
-    ]
+    words += [f"a picture of {width} x {height} pixels" for height, width in sizes if (height, width) not in ONE_TILE]
     tiles = len(sample["pixel_values"])
     return f"; {', '.join(words)}: {tiles} tile{'s' if tiles > 1 else ''}"

@@ -143,11 +143,12 @@ class SampleEncoder:
     @property
     def _tokens_of_a_picture(self) -> tuple[int, int, int]:
         """Tokens of a picture that stands alone, of one among several, and of a frame."""
-        from laco_export.tiling import SINGLE_TILE, VIDEO_FRAME
+        from laco_export.layout_rules import VIDEO_FRAME, layout_rules
 
         side = 2 * self.processor.tiling["tile"] if self.processor.tiling else 0
-        alone = (side, side) if side and self.tiled and not self.plain else SINGLE_TILE
-        return tuple(len(plan) for plan in self.processor.token_layouts([alone, SINGLE_TILE, VIDEO_FRAME]))
+        rules, tiles = layout_rules(self.processor.token_layout), bool(side) and self.tiled and not self.plain
+        alone, beside = (rules.picture_size(side, side, alone=alone, tiles=tiles) for alone in (True, False))
+        return tuple(len(plan) for plan in self.processor.token_layouts([alone, beside, VIDEO_FRAME]))
 
     @property
     def _tokens_per_byte(self) -> float:

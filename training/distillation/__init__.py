@@ -6,6 +6,7 @@ alone.
 - :mod:`.student`: the two from their folders, and the student back into one;
 - :mod:`.data`: the pictures to train on, and those held out;
 - :mod:`.trainer`: HF's Trainer on pictures, in two phases;
+- :mod:`.plan`: what the stage would do;
 - :mod:`.price`: what a merge costs in features, on the pictures held out;
 - :mod:`.pair`: a student and its teacher as one module;
 - :mod:`.matching`: whether one model can teach another;

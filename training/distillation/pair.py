@@ -231,8 +231,8 @@ class Distillation(nn.Module):
             memo[id(tensor)] = shared.get(name, tensor)
         memo |= {id(tensor): tensor for _, tensor in tensors_of(teacher.projector)}
         for parameter in self.parameters():
-            if parameter.requires_grad:  # it will move away from the teacher's
-                memo.pop(id(parameter), None)
+            if parameter.requires_grad and id(parameter) in memo:  # it will move away from the teacher's
+                memo[id(parameter)] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
         parts = (copy.deepcopy(part, memo) for part in (teacher.vision_model, teacher.projector))
         return Teacher(*parts, teacher.token_grid)
 

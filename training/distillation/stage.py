@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from laco_export.errors import UsageError
 
@@ -35,7 +36,6 @@ def distil_stage(
     resume: bool = False,
     tensorboard: Path | None = None,
     record: str | None = None,
-    steps: int | None = None,
     shown: Shown = unshown,
 ) -> list[float]:
     """Teach a student to give its teacher's features, and write its checkpoint ``output`` in one step.
@@ -47,7 +47,7 @@ def distil_stage(
         compression: the student's merges.
         stage: with ``distillation``; ``data`` are its pictures.
         student: a student's checkpoint to go on with, in place of merges that start as averages.
-        force, resume, tensorboard, record, steps, shown: as of :func:`~laco_training.stages.train_stage`.
+        force, resume, tensorboard, record, shown: as of :func:`~laco_training.stages.train_stage`.
 
     Returns:
         the loss of every optimiser step.
@@ -71,7 +71,7 @@ def distil_stage(
     folder = output.parent / f"{output.name}-progress"
     resumed = decide_resumption(folder, resume=resume, force=force)
     pair = open_pair(teacher, compression, student=student, language_model=bool(stage.distillation.language_model))
-    trainer = _make_trainer(pair, stage, data_folder, folder, seed=seed, steps=steps, tensorboard=tensorboard)
+    trainer = _make_trainer(pair, stage, data_folder, folder, seed=seed, tensorboard=tensorboard)
     keep_checkpoints(trainer, _origin(pair, trainer, data_folder), resumed)
     before = trainer.prices()
     with shown(trainer.args.max_steps) as advance:
@@ -86,6 +86,19 @@ def distil_stage(
     }
     _save(trainer, pair, stage, output, files=files, force=force)
     return trainer.losses
+
+
+def price_lines(described: Mapping[str, Any]) -> list[str]:
+    """What :data:`DISTILLATION` says of each depth, a line each."""
+    lines = []
+    for depth, before in described["before"].items():
+        after = described["after"][depth]
+        lines.append(
+            f"merged at {depth}: relative error {before['relative_error']:.3f} before, {after['relative_error']:.3f} "
+            f"after; cosine {before['cosine']:.3f} before, {after['cosine']:.3f} after ({after['pictures']} pictures "
+            "held out)"
+        )
+    return lines
 
 
 def _check_launcher() -> None:
@@ -104,7 +117,6 @@ def _make_trainer(
     folder: Path,
     *,
     seed: int,
-    steps: int | None,
     tensorboard: Path | None,
 ) -> DistillationTrainer:
     import transformers
@@ -121,10 +133,9 @@ def _make_trainer(
     weights = LossWeights(cosine=recipe.cosine, blocks=recipe.blocks)
     distillation = Distillation(pair.teacher, pair.student, stage.learning_rates, weights)
     dataset, aside = open_stage_pictures(stage, pair.processor, data_folder, seed=seed)
-    of_epochs = stage.steps(len(dataset))
     broken = BrokenSamples(broken_log(folder), limit=stage.max_broken, total=len(dataset) + len(aside))
     arguments = training_arguments(
-        stage, folder, seed=seed, steps=steps or of_epochs, unused_parts=True, tensorboard=tensorboard
+        stage, folder, seed=seed, steps=stage.steps(len(dataset)), unused_parts=True, tensorboard=tensorboard
     )
     trainer = DistillationTrainer(
         distillation,

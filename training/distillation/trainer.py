@@ -8,12 +8,13 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from ..parameter_groups import optimizer_groups
-from ..trainer import StageTrainer
+from ..trainer import StageTrainer, StepTotals
 from .pair import Distillation
 from .price import feature_prices, plain_values
 
 PRICE = "price/"
 """In the log: before a depth and a field of :class:`.price.FeaturePrice`."""
+PRICE_NAMES = ("relative_error", "cosine")
 FIGURE = "distil/"
 """In the log: before a figure of :meth:`.pair.Distillation.forward`, of a step's own pictures."""
 
@@ -35,8 +36,6 @@ class DistillationTrainer(StageTrainer):
         super().__init__(distillation, *arguments, **options)
         distillation.teacher.to(self.args.device)
         self.add_callback(MergeFirst(distillation, first_steps))
-        if every := self.stage.distillation.price_every:
-            self.add_callback(PriceLog(self, every))
 
     def prices(self) -> dict[str, dict]:
         """The price of each depth now, as plain values."""
@@ -72,6 +71,15 @@ class DistillationTrainer(StageTrainer):
     def completed(self, batch: dict) -> dict:
         return batch
 
+    def measured(self, step: StepTotals) -> dict[str, float]:
+        every = self.stage.distillation.price_every
+        due = every and self.state.global_step % every == 0 and self.state.global_step < self.state.max_steps
+        prices = self.prices() if due else {}
+        return {
+            **super().measured(step),
+            **{f"{PRICE}{depth}/{name}": price[name] for depth, price in prices.items() for name in PRICE_NAMES},
+        }
+
     def compute_loss(self, model, inputs, return_outputs=False, **_):
         values = model(**inputs)
         for name, value in values.items():
@@ -91,21 +99,3 @@ class MergeFirst(TrainerCallback):
 
     def on_train_end(self, args, state, control, **_) -> None:
         self.distillation.hold_to_merge(False)
-
-
-class PriceLog(TrainerCallback):
-    """Measures the price on the way, and logs it."""
-
-    def __init__(self, trainer: DistillationTrainer, every: int):
-        self.trainer, self.every = trainer, every
-
-    def on_step_end(self, args, state, control, **_) -> None:
-        if state.global_step % self.every == 0 and state.global_step < state.max_steps:
-            prices = self.trainer.prices()
-            self.trainer.log(
-                {
-                    f"{PRICE}{depth}/{name}": price[name]
-                    for depth, price in prices.items()
-                    for name in ("relative_error", "cosine")
-                }
-            )

@@ -2,7 +2,8 @@
 
 LLaVA-OneVision's "anyres": the base tile's tokens, then the tiles laid side by side as the picture shows them, without
 the rows or columns that are padding alone, scaled down above the budget, a newline at the end of each row. A video's
-frame is scaled down alone. What is watched are the model's packing, in PyTorch, and the engines', in NumPy.
+frame is scaled down alone. InternVL's tiles follow one another. What ends in a newline by the model's ``token_layout``
+is written out here once more. What is watched are the model's packing, in PyTorch, and the engines', in NumPy.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...tiling import SINGLE_TILE, VIDEO_FRAME, Tiling, layouts, pack_tokens
+from ...layout_rules import ONE_TILE, SINGLE_TILE, VIDEO_END, VIDEO_FRAME, ImageSize
+from ...tiling import Tiling
+from ...token_layouts import layouts, pack_tokens
 from .independent_check import IndependentCheck, compare_cases
 
 if TYPE_CHECKING:
     from ...models import LacoForConditionalGeneration
 
 _SCALE_DOWN_ABOVE = 1.1  # of the budget, a side: LLaVA-OneVision's
-
-ImageSize = tuple[int, int]
-"""Height and width in pixels of a picture that is tiled, or a marker of :mod:`laco_export.tiling`."""
+_PICTURE_ENDS_IN_NEWLINE = ("llava_next", "llava_onevision")  # where it is one tile
 
 
 def check_packed_tokens(model: LacoForConditionalGeneration) -> list[IndependentCheck]:
@@ -39,12 +40,14 @@ def check_packed_tokens(model: LacoForConditionalGeneration) -> list[Independent
     features, newline = numbered_features(model, sizes), None
     if model.image_newline is not None:
         newline = model.image_newline.detach().float().numpy()
-    mosaics = [mosaic(tiles, size, grid, tiling, newline, pooling) for tiles, size in zip(features, sizes)]
+    mosaics = [
+        mosaic(tiles, size, grid, tiling, newline, pooling, config.token_layout) for tiles, size in zip(features, sizes)
+    ]
     names = [_name(size) for size in sizes]
     stacked = np.concatenate(features)
     with torch.no_grad():
         by_model = model.pack_image_features(torch.from_numpy(stacked), torch.tensor(sizes))
-    plans = layouts(sizes, grid=grid, tiling=tiling, video_pooling=pooling)
+    plans = layouts(sizes, grid=grid, tiling=tiling, video_pooling=pooling, token_layout=config.token_layout)
     ends = np.cumsum([len(tokens) for tokens in mosaics])[:-1]
     by_engine = np.split(pack_tokens(stacked, plans, newline), ends)
     return [
@@ -61,9 +64,10 @@ def sizes_to_pack(tiling: Tiling | None) -> list[ImageSize]:
     padding above or at the sides, a sliver, and the largest grid."""
     if tiling is None:
         return [SINGLE_TILE, VIDEO_FRAME, SINGLE_TILE]
+    video = [VIDEO_FRAME, VIDEO_END] if tiling.has_newline else [VIDEO_FRAME]
     side = tiling.tile
     tiled = [(side, 3 * side - 5), (2 * side, side), (3 * side // 2, side), (side // 9, 3 * side)]
-    return [SINGLE_TILE, *tiled, VIDEO_FRAME, (tiling.max_rows * side, tiling.max_columns * side)]
+    return [SINGLE_TILE, *tiled, *video, (tiling.max_rows * side, tiling.max_columns * side)]
 
 
 def numbered_features(model: LacoForConditionalGeneration, sizes: Sequence[ImageSize]) -> list[np.ndarray]:
@@ -81,6 +85,7 @@ def mosaic(
     tiling: Tiling | None,
     newline: np.ndarray | None,
     pooling: int,
+    token_layout: str = "laco",
 ) -> np.ndarray:
     """A picture's tokens in the prompt, float32 ``[n, D]``, of its tiles' ``[tiles, tokens, D]``.
 
@@ -89,9 +94,13 @@ def mosaic(
     """
     width = tiles.shape[-1]
     if size == SINGLE_TILE:
-        return tiles[0]
-    if size == VIDEO_FRAME:
-        return _scaled(tiles[0].reshape(*grid, width), [math.ceil(side / pooling) for side in grid]).reshape(-1, width)
+        return np.concatenate([tiles[0], newline[None]]) if token_layout in _PICTURE_ENDS_IN_NEWLINE else tiles[0]
+    if size in (VIDEO_FRAME, VIDEO_END):
+        shown = _scaled(tiles[0].reshape(*grid, width), [math.ceil(side / pooling) for side in grid])
+        ending = [newline[None]] if size == VIDEO_END else []
+        return np.concatenate([shown.reshape(-1, width), *ending])
+    if tiling.rule == "aspect_ratio":
+        return tiles.reshape(-1, width)
     rows, columns = _best_grid(*size, tiling)
     bands = [[tiles[1 + r * columns + c].reshape(*grid, width) for c in range(columns)] for r in range(rows)]
     laid_out = np.concatenate([np.concatenate(band, axis=1) for band in bands])  # [rows·H, columns·W, D]
@@ -104,7 +113,25 @@ def mosaic(
 
 
 def _tiles_of(size: ImageSize, tiling: Tiling | None) -> int:
-    return 1 if size in (SINGLE_TILE, VIDEO_FRAME) else 1 + math.prod(_best_grid(*size, tiling))
+    if size in ONE_TILE:
+        return 1
+    if tiling.rule == "aspect_ratio":
+        return _tiles_of_closest_shape(*size, tiling)
+    return 1 + math.prod(_best_grid(*size, tiling))
+
+
+def _tiles_of_closest_shape(height: int, width: int, tiling: Tiling) -> int:
+    """InternVL's grid is the one whose aspect ratio is the closest; of two that are as close the larger, if the picture
+    has more than half its pixels. The whole picture is one tile more, if the grid has several."""
+    counts = range(tiling.min_tiles, tiling.max_tiles + 1)
+    shapes = [
+        (count // columns, columns) for count in counts for columns in range(1, count + 1) if count % columns == 0
+    ]
+    least = min(abs(width / height - columns / rows) for rows, columns in shapes)
+    close = [shape for shape in shapes if abs(width / height - shape[1] / shape[0]) == least]
+    filled = [shape for shape in close[1:] if 2 * height * width > math.prod(shape) * tiling.tile**2]
+    cells = math.prod((filled or close[:1])[-1])
+    return cells + (cells > 1)
 
 
 def _best_grid(height: int, width: int, tiling: Tiling) -> tuple[int, int]:
@@ -143,5 +170,5 @@ def _hats(length: int, target: int) -> np.ndarray:
 
 
 def _name(size: ImageSize) -> str:
-    named = {SINGLE_TILE: "a picture of one tile", VIDEO_FRAME: "a video's frame"}
+    named = {SINGLE_TILE: "a picture of one tile", VIDEO_FRAME: "a video's frame", VIDEO_END: "a video's last frame"}
     return named.get(size, f"a picture of {size[0]} x {size[1]} pixels")

@@ -26,7 +26,8 @@ _TILED_SIZES = ((3.0, 1.9), (1.4, 3.0))
 def check_pixel_values(
     checkpoint: Path, images: Sequence[tuple[str, Image.Image]], prepared: PreparedPictures
 ) -> IndependentCheck:
-    """Compare the golden pictures' pixel values with those of transformers' ``CLIPImageProcessor``.
+    """Compare the golden pictures' pixel values with those of transformers' ``CLIPImageProcessor``, or LLaVA's where
+    they are padded to squares.
 
     Args:
         images: names and pictures before they were resized, RGB.
@@ -35,9 +36,10 @@ def check_pixel_values(
     Raises:
         ExportError: they differ.
     """
-    from transformers import CLIPImageProcessor
+    from transformers import CLIPImageProcessor, LlavaImageProcessor
 
-    processor = CLIPImageProcessor(**_stated(checkpoint))
+    stated = _stated(checkpoint)
+    processor = (LlavaImageProcessor if stated.get("do_pad") else CLIPImageProcessor)(**stated)
 
     def cases() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         for (name, image), pixels, (values,) in zip(images, prepared.pixels, prepared.pixel_values, strict=True):
@@ -46,23 +48,16 @@ def check_pixel_values(
             by_transformers = processor(source, input_data_format="channels_last", return_tensors="np")
             yield name, values, by_transformers.pixel_values[0]
 
-    return compare_cases("pixel values", "transformers' CLIPImageProcessor", cases())
+    return compare_cases("pixel values", f"transformers' {type(processor).__name__}", cases())
 
 
 def check_tiles(checkpoint: Path, prepared: PreparedPictures, tiling: Tiling) -> IndependentCheck:
-    """Compare a golden picture made wide and made tall, tiled, with transformers' ``LlavaOnevisionImageProcessor``.
+    """Compare a golden picture made wide and made tall, tiled, with transformers' ``LlavaOnevisionImageProcessor``, or
+    InternVL's where the grid is of the closest aspect ratio.
 
     Arguments and errors are those of :func:`check_pixel_values`.
     """
-    from transformers import LlavaOnevisionImageProcessor
-
-    stated = _stated(checkpoint)
-    grids = tiling.grids or [(r, c) for r in range(1, tiling.max_rows + 1) for c in range(1, tiling.max_columns + 1)]
-    processor = LlavaOnevisionImageProcessor(
-        **{name: stated[name] for name in ("resample", "rescale_factor", "image_mean", "image_std") if name in stated},
-        size={"height": tiling.tile, "width": tiling.tile},
-        image_grid_pinpoints=[[rows * tiling.tile, columns * tiling.tile] for rows, columns in grids],
-    )
+    processor = _tile_processor(_stated(checkpoint), tiling)
 
     def cases() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         for across, down in _TILED_SIZES:
@@ -70,9 +65,27 @@ def check_tiles(checkpoint: Path, prepared: PreparedPictures, tiling: Tiling) ->
             picture = Image.fromarray(prepared.pixels[-1]).resize(size)
             tiles = tiling.split(picture, prepared.preprocessing)  # [1 + rows·columns, 3, tile, tile]
             by_transformers = processor(np.asarray(picture), input_data_format="channels_last", return_tensors="np")
-            yield f"{prepared.names[-1]} at {size[0]} x {size[1]} pixels", tiles, by_transformers.pixel_values[0]
+            expected = by_transformers.pixel_values
+            expected = expected[0] if tiling.rule == "anyres" else expected  # InternVL's has no axis of pictures
+            yield f"{prepared.names[-1]} at {size[0]} x {size[1]} pixels", tiles, expected
 
-    return compare_cases("tiles", "transformers' LlavaOnevisionImageProcessor", cases())
+    return compare_cases("tiles", f"transformers' {type(processor).__name__}", cases())
+
+
+def _tile_processor(stated: Mapping, tiling: Tiling):
+    """transformers' image processor of the tiling's rule."""
+    from transformers import GotOcr2ImageProcessor, LlavaOnevisionImageProcessor
+
+    values = {
+        name: stated[name] for name in ("resample", "rescale_factor", "image_mean", "image_std") if name in stated
+    }
+    values["size"] = {"height": tiling.tile, "width": tiling.tile}
+    if tiling.rule == "aspect_ratio":
+        tiles = {"min_patches": tiling.min_tiles, "max_patches": tiling.max_tiles}
+        return GotOcr2ImageProcessor(**values, **tiles, crop_to_patches=True)
+    grids = tiling.grids or [(r, c) for r in range(1, tiling.max_rows + 1) for c in range(1, tiling.max_columns + 1)]
+    pinpoints = [[rows * tiling.tile, columns * tiling.tile] for rows, columns in grids]
+    return LlavaOnevisionImageProcessor(**values, image_grid_pinpoints=pinpoints)
 
 
 def _stated(checkpoint: Path) -> Mapping:

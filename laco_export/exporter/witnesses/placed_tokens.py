@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from ...conversation import question_turn, render
-from ...tiling import SINGLE_TILE
+from ...layout_rules import SINGLE_TILE, ImageSize
 from .independent_check import IndependentCheck, compare_cases
-from .packed_tokens import ImageSize, mosaic, numbered_features
+from .packed_tokens import mosaic, numbered_features
 
 if TYPE_CHECKING:
     from ...models import LacoForConditionalGeneration, LacoProcessor
@@ -64,13 +64,14 @@ def _prompts(model: LacoForConditionalGeneration) -> Iterator[tuple[str, list[Im
         alone = (tiling.tile, 2 * tiling.tile)
     yield "a question alone", []
     yield "a question about one picture", [alone]
-    yield "a question about two pictures", [SINGLE_TILE, SINGLE_TILE]
+    yield "a question about two pictures", [alone if model.config.layout_rules.tiles_each else SINGLE_TILE] * 2
 
 
 def _packed(model: LacoForConditionalGeneration, features: np.ndarray, size: ImageSize) -> np.ndarray:
     newline = None if model.image_newline is None else model.image_newline.detach().float().numpy()
     config = model.config
-    return mosaic(features, size, model.token_grid, config.tiling_config, newline, config.video_pooling)
+    tiling, pooling = config.tiling_config, config.video_pooling
+    return mosaic(features, size, model.token_grid, tiling, newline, pooling, config.token_layout)
 
 
 def _ids(tokenizer, image_token_id: int, lengths: Sequence[int]) -> np.ndarray:

@@ -173,7 +173,7 @@ def _stored_tensors(folder: Path, spec: EncoderSpec, layout: OriginalLayout | No
                     name = rename(stored, layout)
                     if any(re.search(pattern, name) for pattern in spec.skipped):
                         continue
-                    yield from _split(name, file.get_tensor(stored), layout)
+                    yield from split(name, file.get_tensor(stored), layout)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"'{path}' is damaged or cut off: {error}", todo="copy the folder again") from None
 
@@ -185,7 +185,8 @@ def rename(name: str, layout: OriginalLayout | None) -> str:
     return name
 
 
-def _split(name: str, tensor: Tensor, layout: OriginalLayout | None) -> Iterator[tuple[str, Tensor]]:
+def split(name: str, tensor: Tensor, layout: OriginalLayout | None) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of transformers' class that one of its publisher's is, by its renamed ``name``."""
     if layout and re.search(layout.fused_qkv, name):
         for part, piece in zip(("q_proj", "k_proj", "v_proj"), tensor.chunk(3), strict=True):  # [3·C, …] -> 3 x [C, …]
             yield name.replace(".qkv.", f".{part}."), piece
@@ -203,4 +204,4 @@ def _unfit(folder: Path, problem: str) -> CheckpointError:
     )
 
 
-__all__ = ["load_encoder", "recognise", "rename", "stated_preprocessing"]
+__all__ = ["load_encoder", "recognise", "rename", "split", "stated_preprocessing"]

@@ -6,7 +6,7 @@ import pytest
 from laco_engines.prompts.context import Omitted, TokenisedTurn, fit_context
 from laco_engines.prompts.visuals import Visual
 from laco_export.errors import UsageError
-from laco_export.tiling import single_tile_layout
+from laco_export.token_layouts import single_tile_layout
 
 IMAGE = 9
 

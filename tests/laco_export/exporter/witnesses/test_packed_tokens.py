@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from laco_export import tiling as tilings
+from laco_export import token_layouts as tilings
 from laco_export.errors import ExportError
 from laco_export.exporter.witnesses.packed_tokens import check_packed_tokens
 

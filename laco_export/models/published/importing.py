@@ -1,0 +1,209 @@
+"""A published vision-language model's folder as model and processor, and as a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers.integrations.accelerate import init_empty_weights
+
+from ...chat_format import ChatFormat
+from ...errors import CheckpointError, LacoError, telling_line
+from .. import checkpoint, weight_files
+from ..chat_template import chat_format_of, stated_chat_template
+from ..configuration import CompressionConfig, LacoConfig
+from ..language_models import read_tokenizer, settle_generation
+from ..merging import fit_processor, merge_inside
+from ..modeling import LacoForConditionalGeneration
+from ..processing import LacoProcessor
+from ..vocabulary import grow_vocabulary
+from .internvl import INTERNVL, INTERNVL_CHAT
+from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
+from .llava_qwen import LLAVA_QWEN
+from .own_vocabulary import own_vocabulary
+from .refusals import refuse_adapters, unknown_family
+from .specification import PublishedLayout, PublishedModel
+from .tensors import load_tensors
+
+LAYOUTS: dict[str, PublishedLayout] = {
+    layout.model_type: layout for layout in (LLAVA, LLAVA_NEXT, LLAVA_ONEVISION, LLAVA_QWEN, INTERNVL, INTERNVL_CHAT)
+}
+"""By the ``model_type`` of ``config.json``."""
+
+
+class Imported(NamedTuple):
+    """A published model in this project's classes.
+
+    Attributes:
+        model: with compression off, in evaluation mode, in the stored dtype.
+        processor: with the folder's tokenizer, chat format, tiling and preprocessing.
+        remarks: a sentence about each thing that was added, left out or is not as in the folder.
+    """
+
+    model: LacoForConditionalGeneration
+    processor: LacoProcessor
+    remarks: tuple[str, ...]
+
+
+def read_published(folder: Path | str, *, dtype: torch.dtype | None = None) -> Imported:
+    """A published folder as a model that gives the same logits.
+
+    Args:
+        folder: as it was downloaded: ``config.json``, safetensors whole or sharded, tokenizer and preprocessor files.
+        dtype: of all weights; None keeps what is stored.
+
+    Raises:
+        CheckpointError: of another family (the message names those that are known), LoRA adapters, pickled weights;
+            damaged; with fields that are not read, tensors that do not fit, another model's tokenizer, or a chat
+            template that is more than text around turns.
+    """
+    folder = Path(folder)
+    published = describe(folder)
+    tokenizer = read_tokenizer(folder)
+    model = _empty_model(folder, published, _image_token_id(folder, published, tokenizer))
+    generation = _generation_config(folder, model)
+    chat_format, template = _chat_format(folder, published, tokenizer)
+    ends = [generation.eos_token_id, published.text_config.eos_token_id]
+    vocabulary = own_vocabulary(
+        tokenizer,
+        published.text_config.vocab_size,
+        folder,
+        image_token=chat_format.image_token,
+        answer_end=chat_format.answer_end,
+        end_ids=[index for ids in ends for index in (ids if isinstance(ids, list) else [ids]) if index is not None],
+        pad_id=published.text_config.pad_token_id,
+    )
+    skipped = load_tensors(model, folder, published, dtype)
+    model.generation_config = model.language_model.generation_config = generation
+    remarks = [*published.remarks, *vocabulary.changes, *settle_generation(model)]
+    if skipped:
+        remarks.append(f"{len(skipped)} stored tensors have no place: {', '.join(skipped[:3])}")
+    grow_vocabulary(model.language_model, vocabulary)
+    model.config.text_config = model.language_model.config
+    model.config.dtype = model.projector.linear_1.weight.dtype
+    model.config.image_token_id = tokenizer.convert_tokens_to_ids(chat_format.image_token)
+    processor = LacoProcessor.for_model(
+        model, tokenizer, published.preprocessing, chat_format=chat_format, chat_template=template
+    )
+    return Imported(model.eval(), processor, tuple(remarks))
+
+
+def import_published(
+    folder: Path | str,
+    output: Path | str,
+    *,
+    at: Sequence[str] = (),
+    ratio: int = 2,
+    dtype: torch.dtype | None = None,
+    force: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> LacoForConditionalGeneration:
+    """Write a published folder as a checkpoint.
+
+    Args:
+        at: depths of merges that are put inside, each as the average of its window; none keeps compression off.
+        ratio: of the merges.
+        dtype: as of :func:`read_published`.
+        say: called with each of :attr:`Imported.remarks`.
+
+    Raises:
+        CheckpointError: see :func:`read_published`.
+        DepthError, ConfigError: the encoder cannot be merged so.
+    """
+    imported = read_published(folder, dtype=dtype)
+    for remark in imported.remarks if say else ():
+        say(remark)
+    model, processor = imported.model, imported.processor
+    if at:
+        model = merge_inside(model, list(at), ratio=ratio)
+        processor = fit_processor(processor, model)
+    checkpoint.save(model, processor, output, force=force)
+    return model
+
+
+def describe(folder: Path) -> PublishedModel:
+    """What the ``config.json`` of a folder describes.
+
+    Raises:
+        CheckpointError: no model of a known family, or a form of one that is not supported.
+    """
+    refuse_adapters(folder)
+    values = weight_files.read_json(folder / "config.json")
+    weight_files.refuse_quantised(folder, values)
+    weight_files.refuse_many_layers(folder, values)
+    model_type = values.get("model_type")
+    if model_type not in LAYOUTS:
+        raise unknown_family(folder, model_type, (f"{layout.name}: {name}" for name, layout in LAYOUTS.items()))
+    weight_files.find(folder)
+    return LAYOUTS[model_type].describe(values, folder)
+
+
+def _empty_model(folder: Path, published: PublishedModel, image_token_id: int) -> LacoForConditionalGeneration:
+    """The model without memory for its parameters."""
+    config = LacoConfig(
+        vision_config=published.vision_config,
+        text_config=published.text_config,
+        compression=CompressionConfig(method=None),
+        image_token_id=image_token_id,
+        **published.fields,
+    )
+    try:
+        with init_empty_weights(include_buffers=False):
+            return LacoForConditionalGeneration(config)
+    except LacoError:
+        raise
+    except Exception as error:  # transformers' classes check their configuration only when they are built
+        raise CheckpointError(
+            f"'{folder / 'config.json'}' describes a model that cannot be built: {telling_line(error)}"
+        ) from error
+
+
+def _generation_config(folder: Path, model: LacoForConditionalGeneration) -> GenerationConfig:
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return GenerationConfig.from_model_config(model.config.text_config)
+    try:
+        return GenerationConfig.from_dict(weight_files.read_json(path))
+    except LacoError:
+        raise
+    except Exception as error:  # transformers raises many kinds for a wrong field
+        raise CheckpointError(f"'{path}' cannot be read: {telling_line(error)}") from error
+
+
+def _image_token_id(folder: Path, published: PublishedModel, tokenizer: PreTrainedTokenizerFast) -> int:
+    """The picture's token; one that the tokenizer lacks is given the next id when the vocabulary is fitted."""
+    if published.image_token_id is not None:
+        return published.image_token_id
+    return tokenizer.get_vocab().get(published.image_token, len(tokenizer))
+
+
+def _chat_format(
+    folder: Path, published: PublishedModel, tokenizer: PreTrainedTokenizerFast
+) -> tuple[ChatFormat, str | None]:
+    """The chat format and its jinja template: the publisher's code's, else the folder's."""
+    if published.chat_format is not None:
+        return published.chat_format, None
+    image_token = published.image_token or _token_named(folder, published, tokenizer)
+    template = stated_chat_template(folder)
+    if template is None:
+        raise CheckpointError(
+            f"'{folder}' has no chat template, which says how its conversations are written",
+            allowed="chat_template.jinja, chat_template.json, or chat_template in tokenizer_config.json",
+            todo="get these files from where the model was published",
+        )
+    return chat_format_of(template, tokenizer, image_token=image_token, **published.pictures), template
+
+
+def _token_named(folder: Path, published: PublishedModel, tokenizer: PreTrainedTokenizerFast) -> str:
+    token = tokenizer.convert_ids_to_tokens(published.image_token_id)
+    if token is None:
+        raise CheckpointError(
+            f"the tokenizer of '{folder}' does not fit its model",
+            given=f"image_token_index {published.image_token_id}, {len(tokenizer)} tokens",
+            allowed="the id of one of its tokens",
+            todo="get both from one place",
+        )
+    return token

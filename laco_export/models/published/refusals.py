@@ -1,0 +1,52 @@
+"""Folders that are no published model of a known family: which they are, and why they cannot be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...errors import CheckpointError
+
+_NATIVE_RESOLUTION = (
+    *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen2_5_omni", "glm4v", "glm4v_moe", "kimi_vl"),
+    *("pixtral", "mistral3", "ovis2_5"),
+)
+_OUTSIDE = {
+    **dict.fromkeys(("idefics3", "smolvlm"), "a pixel shuffle of 3 or 4 outside the encoder, and one Linear behind it"),
+    **dict.fromkeys(("gemma3", "paligemma", "paligemma2"), "a language model of a family that cannot be exported"),
+    **dict.fromkeys(("mllama",), "cross attention in place of visual tokens in the prompt"),
+    **dict.fromkeys(("blip_2", "instructblip", "minicpmv", "idefics2"), "a resampler in place of a projector"),
+}
+
+
+def refuse_adapters(folder: Path) -> None:
+    """Refuse the layers of a LoRA run without the model that they belong to.
+
+    Raises:
+        CheckpointError: the folder holds them.
+    """
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"'{folder}' holds LoRA adapters, which are not a model",
+            given="adapter_config.json",
+            allowed="the model with its adapters merged in",
+            todo="load it by peft's PeftModel.from_pretrained, then model.merge_and_unload().save_pretrained(FOLDER), "
+            "and save the processor beside it",
+        )
+
+
+def unknown_family(folder: Path, model_type: object, known: Iterable[str]) -> CheckpointError:
+    """The error about a folder whose ``model_type`` is none of those that can be imported."""
+    reason, todo = "holds a model of a family that is not known", None
+    if model_type in _NATIVE_RESOLUTION:
+        reason = "holds a model whose encoder takes pictures of any size, with rotary positions: no static graph"
+        todo = "choose a model whose encoder has a fixed size, such as LLaVA-OneVision or InternVL3"
+    elif model_type in _OUTSIDE:
+        reason = f"holds a model of a form that is not supported: {_OUTSIDE[model_type]}"
+    elif model_type == "laco":
+        reason, todo = "is a LaCo checkpoint already", "give it to laco-train, laco-export or laco-train price"
+    elif model_type in ("llava_llama", "llava_mistral", "llava_mixtral"):
+        todo = "take the folder that transformers reads (llava-hf): its config.json says llava or llava_next"
+    return CheckpointError(
+        f"'{folder}' {reason}", given=f"model_type {model_type!r}", allowed="; ".join(known), todo=todo
+    )
