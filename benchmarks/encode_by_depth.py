@@ -18,6 +18,7 @@ import gc
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import graph_timing
@@ -46,12 +47,13 @@ def graph_path(folder: Path, depth: str) -> Path:
     return folder / f"at{depth.replace('/', '_')}" / "vision_b1.onnx"
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, depths: Sequence[str] = DEPTHS) -> None:
+    """Write the graph of each depth, where it is not there yet."""
     from laco_export.exporter import vision_graph
     from laco_export.exporter.targets import TARGETS
 
     target = TARGETS["ort-cpu"]
-    for depth in DEPTHS:
+    for depth in depths:
         path = graph_path(folder, depth)
         if path.exists():
             continue

@@ -36,8 +36,8 @@ def _start_thread_pool() -> None:
 
 def open_session(graph: Path | bytes, *, profile: Path | None = None) -> onnxruntime.InferenceSession:
     """A session on the CPU provider; ``profile`` is the prefix of a trace of every node."""
+    options = onnx_session.session_options()  # may open a session of its own, which then has threads of its own
     _start_thread_pool()
-    options = onnx_session.session_options()
     options.use_per_session_threads = False
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)

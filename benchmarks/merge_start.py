@@ -41,7 +41,7 @@ def main() -> None:
     pixels = held_out_pixels(loaded.processor)
     rows = {"trained": against_the_encoder(loaded.model, pixels)}
     torch.manual_seed(0)
-    for compressor in loaded.model.vision_model.compressors.values():
+    for _, compressor in loaded.model.vision_model.all_merges():
         for module in (compressor.mlp.norm, compressor.mlp.linear_1, compressor.mlp.linear_2):
             module.reset_parameters()
     rows["default"] = against_the_encoder(loaded.model, pixels)
@@ -63,9 +63,9 @@ def held_out_pixels(processor) -> torch.Tensor:
 def against_the_encoder(model, pixels: torch.Tensor) -> dict[str, dict[str, float]]:
     """Depth → mean cosine of a token, and relative error."""
     vision, rows = model.vision_model, {}
-    vision.block = None
+    vision.path = None
     height, width = vision.grid
-    ratio = vision.compression.ratio
+    ratio = vision.compression.paths[0].total_ratio
     windows = vision(pixels).unflatten(1, (height // ratio, ratio, width // ratio, ratio))
     wanted = windows.mean((2, 4)).flatten(1, 2)  # [B, N/r², C]
     for depth in vision.compression.depths:

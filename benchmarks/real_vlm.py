@@ -185,7 +185,7 @@ def class_tokens(loaded, files: list[Path]) -> torch.Tensor:
     from laco_export.preprocessing import load_image
 
     vision, tokens = loaded.model.vision_model, []
-    vision.block = None  # the encoder as it was
+    vision.path = None  # the encoder as it was
     for start in range(0, len(files), 20):
         images = [load_image(file) for file in files[start : start + 20]]
         pixels = loaded.processor(images=images, text=["<image>"] * len(images), return_tensors="pt")["pixel_values"]

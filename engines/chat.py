@@ -23,7 +23,7 @@ from laco_export.preprocessing import MAX_PIXELS
 
 from .answering import Answer, Answerer
 from .generation.options import GenerationOptions
-from .prompts.context import TokenisedTurn
+from .prompts.turns import PromptTurn
 from .prompts.visuals import Picture, Video
 
 
@@ -31,8 +31,8 @@ from .prompts.visuals import Picture, Video
 class Exchange:
     """A question with its answer, as the model reads them, and the answer's text."""
 
-    question: TokenisedTurn
-    answer: TokenisedTurn
+    question: PromptTurn
+    answer: PromptTurn
     text: str
 
 

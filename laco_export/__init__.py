@@ -46,7 +46,8 @@ From a picture and a question to tokens:
 - :mod:`.token_grid`: how many tokens a picture takes before and after the merge;
 - :mod:`.generation_fields`: which fields a ``generation_config.json`` may have;
 - :mod:`.chat_format`: the text around each role's words, and around pictures;
-- :mod:`.conversation`: conversations written in such a format, marks and special tokens.
+- :mod:`.conversation`: conversations written in such a format, marks and special tokens;
+- :mod:`.tokens_behind`: tokens of a text that stands behind another.
 
 The machine:
 

@@ -114,6 +114,12 @@ class ChatFormat:
                 read[role] = RoleFormat(**read[role])
         return cls(**read)
 
+    @property
+    def answer_start(self) -> str:
+        """What an answer itself begins with before its words, such as the space behind Vicuna's ``ASSISTANT:``."""
+        header, before = self.generation_header, self.assistant.before
+        return before[len(header) :] if before.startswith(header) else ""
+
     def frame_header(self, number: int) -> str:
         """What stands before the ``number``-th frame of a video, counted from 1."""
         return self.frame_before.replace(_NUMBER, str(number))

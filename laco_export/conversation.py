@@ -9,29 +9,31 @@ for ``tokenizer.apply_chat_template``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from .chat_format import CHATML, IM_END, IM_START, ChatFormat
+from .chat_format import CHATML, IM_START, ChatFormat
 from .errors import UsageError
 from .utf8 import is_utf8
+
+if TYPE_CHECKING:
+    from tokenizers import AddedToken
 
 IMAGE_MARK = "<image>"
 VIDEO_MARK = "<video>"
 IMAGE_TOKEN, VIDEO_TOKEN = CHATML.image_token, "<|video_pad|>"
-TURN_FOOTER = f"{IM_END}\n"
 DEFAULT_SYSTEM = CHATML.default_system
 
 CHAT_TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}"
-    f"{{{{ '{CHATML.system.before}{DEFAULT_SYSTEM}{TURN_FOOTER}' }}}}{{% endif %}}"
+    f"{{{{ '{CHATML.system.before}{DEFAULT_SYSTEM}{CHATML.user.after}' }}}}{{% endif %}}"
     "{% for message in messages %}"
     f"{{{{ '{IM_START}' + message['role'] + '\n' }}}}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"  # or transformers' list of typed parts
     "{% for part in message['content'] %}"
     "{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}{{ '<' + part['type'] + '>\n' }}{% endif %}"
     "{% endfor %}{% endif %}"
-    f"{{{{ '{TURN_FOOTER}' }}}}"
+    f"{{{{ '{CHATML.user.after}' }}}}"
     "{% endfor %}"
     f"{{% if add_generation_prompt %}}{{{{ '{CHATML.generation_header}' }}}}{{% endif %}}"
 )
@@ -54,10 +56,6 @@ class Span(NamedTuple):
     text: str
     role: str
     counts: bool = False
-
-
-def turn_header(role: str) -> str:
-    return f"{IM_START}{role}\n"
 
 
 def render(turns: Sequence[Turn], *, add_generation_prompt: bool = False, chat_format: ChatFormat = CHATML) -> str:
@@ -92,12 +90,11 @@ def training_spans(turns: Sequence[Turn], chat_format: ChatFormat = CHATML) -> l
 
 
 def _trained_answer(turn: str, chat_format: ChatFormat) -> list[Span]:
-    header, (before, after) = chat_format.generation_header, (chat_format.assistant.before, chat_format.assistant.after)
-    # Vicuna is asked with "ASSISTANT:", and its answer begins with the space that stands behind that.
-    start = len(header) if before.startswith(header) else len(before)
-    upto_end, end, rest = after.partition(chat_format.answer_end)
-    closing, rest = (upto_end + end, rest) if end else (chat_format.answer_end, after)
-    answer = turn[start : len(turn) - len(after)] + closing
+    before, after = chat_format.assistant.before, chat_format.assistant.after
+    to_end, end, rest = after.partition(chat_format.answer_end)
+    closing, rest = (to_end + end, rest) if end else (chat_format.answer_end, after)
+    answer = chat_format.answer_start + turn[len(before) : len(turn) - len(after)] + closing
+    header = chat_format.generation_header
     return [Span(header, "assistant"), Span(answer, "assistant", counts=True), Span(rest, "assistant")]
 
 
@@ -182,6 +179,27 @@ def check_plain(text: str, what: str, special: re.Pattern[str] = SPECIAL_TOKEN) 
         raise UsageError(
             f"the {what} holds a special token, which would end or forge a turn", given=token[0], allowed="plain text"
         )
+
+
+def forging_tokens(
+    added: Mapping[int, AddedToken], chat_format: ChatFormat = CHATML, end_ids: Collection[int] = ()
+) -> list[str]:
+    """The names of a tokenizer's tokens that would end or forge a turn or a picture in a text from outside.
+
+    Those are the ones that the chat format writes, those that end an answer, and special ones that look like ChatML's.
+    Other special tokens (``<filename>``, ``<unk>``) are text that people write. Where a format's marks are plain words,
+    as Vicuna's ``USER:``, no token tells a forged turn.
+
+    Args:
+        added: the tokenizer's added tokens by id: ``.content`` and ``.special``.
+    """
+    written = "".join(chat_format.fixed_texts)
+    is_mark = lambda name: name in written and bool(re.search(r"[^\w\s]", name))  # no word, no white space
+    return [
+        token.content
+        for index, token in added.items()
+        if index in end_ids or is_mark(token.content) or (token.special and SPECIAL_TOKEN.fullmatch(token.content))
+    ]
 
 
 def special_pattern(tokens: Iterable[str]) -> re.Pattern[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 
@@ -35,6 +36,7 @@ def read_fields(document: object) -> dict:
     fields = MANIFEST.read(document, "")
     vision, preprocessing = fields["vision"], _preprocessing(fields["preprocessing"])
     _check_files(fields)
+    _check_merges(fields["compression"])
     width = vision["graphs"][0]["output"]["shape"][-1]
     for place, graphs in _graphs_of(vision):
         _check_graphs(place, graphs, (3, preprocessing.height, preprocessing.width), vision["token_grid"], width)
@@ -84,6 +86,19 @@ def _named_files(fields: Mapping) -> Iterator[tuple[str, str]]:
         for name in ("rows", "scales"):
             if tensor := decoder["embedding"].get(name):
                 yield f"decoder.embedding.{name}.file", tensor["file"]
+
+
+def _check_merges(compression: Mapping) -> None:
+    """Those of a path of several stand in their order, and are what the fields of the whole say."""
+    merges = compression.get("merges")
+    if merges is None:
+        return
+    blocks = [merge["block"] for merge in merges]
+    if any(later <= earlier for earlier, later in pairwise(blocks)):
+        raise FieldError("compression.merges", f"blocks {', '.join(map(str, blocks))}", "blocks that rise")
+    for name, value in (("block", blocks[0]), ("ratio", math.prod(merge["ratio"] for merge in merges))):
+        if compression[name] != value:
+            raise FieldError(f"compression.{name}", compression[name], f"{value}: compression.merges says so")
 
 
 def _check_files(fields: Mapping) -> None:

@@ -264,15 +264,11 @@ MANIFEST = RecordField(
                 "method": NullableField(_TEXT),
                 "depth": NullableField(_TEXT),
                 "block": NullableField(_COUNT),
-                "ratio": NumberField(1, 64, whole=True),
+                "ratio": _SIDE,
                 "tokens_before": _SIZE,
                 "tokens_after": _SIZE,
             },
-            {
-                "merges": ListField(
-                    RecordField({"block": _COUNT, "ratio": NumberField(1, 64, whole=True), "tokens_after": _SIZE}), 2
-                )
-            },
+            {"merges": ListField(RecordField({"block": _COUNT, "ratio": _SIDE, "tokens_after": _SIZE}), 2)},
         ),
         "vision": _VISION,
         "preprocessing": _PREPROCESSING,

@@ -39,6 +39,8 @@ _MAKE_A_CANVAS = ("GIF", "WEBP", "AVIF")  # formats whose first frame has one wh
 
 _RESIZES = ("shortest_edge", "squash", "pad")
 
+_LARGEST_SQUARE = 8192  # pixels a side: 200 MB as RGB
+
 _BICUBIC = 3  # PIL's Resampling.BICUBIC, the number that preprocessor_config.json holds
 
 
@@ -295,9 +297,14 @@ class ImagePreprocessing:
 def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:
     """The picture in the middle of a square of its longer side, on the mean colour, as LLaVA's ``expand2square``.
 
+    A picture longer than :data:`_LARGEST_SQUARE` is made smaller first, so that a sliver does not become gigabytes.
+
     Args:
         mean: per channel, on values in 0 … 1; cut off to whole levels of 255.
     """
+    scale = _LARGEST_SQUARE / max(image.size)
+    if scale < 1:
+        image = resize(image, tuple(max(1, round(scale * length)) for length in image.size))
     width, height = image.size
     if width == height:
         return image

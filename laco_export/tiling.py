@@ -87,8 +87,8 @@ class Tiling:
         """Every (rows, columns) that a picture may take, in the order in which they are tried."""
         if self.rule == ANYRES:
             return self.grids or tuple(product(range(1, self.max_rows + 1), range(1, self.max_columns + 1)))
-        sides = range(1, self.max_tiles + 1)
-        grids = [(r, c) for c, r in product(sides, sides) if self.min_tiles <= r * c <= self.max_tiles]
+        most = self.max_tiles
+        grids = [(r, c) for c in range(1, most + 1) for r in range(1, most // c + 1) if r * c >= self.min_tiles]
         return tuple(sorted(grids, key=math.prod))  # of as many tiles, the narrow ones first
 
     def choose(self, height: int, width: int) -> tuple[int, int]:

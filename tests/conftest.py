@@ -194,3 +194,21 @@ def real_part():
         return folder
 
     return folder_of
+
+
+@pytest.fixture(scope="session")
+def imported(tmp_path_factory):
+    """``imported(family)``: a folder of a published family with transformers' model, and what is read of it."""
+    from published_folders import published
+
+    from laco_export.models.published import read_published
+
+    families = {}
+
+    def get(family):
+        if family not in families:
+            theirs = published(family, tmp_path_factory.mktemp(family))
+            families[family] = theirs, read_published(theirs.folder)
+        return families[family]
+
+    return get

@@ -118,7 +118,8 @@ def answer_questions(
     Prompts of equal length are answered together, so no padding can change an answer.
     """
     turns = [turns_of(entry)[:2] for entry in entries]
-    prompts = [render(pair[:1], add_generation_prompt=True) for pair in turns]
+    chat_format = processor.chat_format
+    prompts = [render(pair[:1], add_generation_prompt=True, chat_format=chat_format) for pair in turns]
     lengths = [len(processor.tokenizer(prompt)["input_ids"]) + 1000 * len(p) for prompt, p in zip(prompts, pictures)]
     answers: list[str] = [""] * len(entries)
     for length in sorted(set(lengths)):

@@ -1,40 +1,46 @@
-"""``laco-train init``: a checkpoint from an encoder folder and a language-model folder, before any training."""
+"""``laco-train init``: a checkpoint from an encoder folder and a language-model folder, or from a published VLM's."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from laco_export.console import progress, run_command, say
 from laco_export.errors import UsageError
 from laco_export.utf8 import path_argument
 
 _DTYPES = ("float32", "bfloat16", "float16")
+_OF_PARTS = ("compressor", "tiling", "max_tiles", "feature_layer", "match_text_rms", "average_merge")
+"""Options that say how parts are put together."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of ``laco-train init``."""
     parser = argparse.ArgumentParser(
         prog="laco-train init",
-        description="Start a LaCo checkpoint from a pretrained encoder and a pretrained LLM. The merge layer "
-        "and the projector are new, and marked untrained until a stage has trained them.",
-        epilog="example: laco-train init --encoder aimv2-large-patch14-336 --llm Qwen2.5-0.5B-Instruct --at 1/2 "
-        "--output checkpoints/laco-half",
+        description="Start a LaCo checkpoint from a pretrained encoder and a pretrained LLM, whose merge layer and "
+        "projector are new, and marked untrained until a stage has trained them; or from a published VLM, which stays "
+        "what it is until --at puts merges inside.",
+        epilog="examples: laco-train init --encoder aimv2-large-patch14-336 --llm Qwen2.5-0.5B-Instruct --at 1/2 "
+        "--output checkpoints/laco-half; laco-train init --from-vlm llava-onevision-qwen2-0.5b-ov-hf --output "
+        "checkpoints/onevision",
     )
     parser.add_argument(
-        "--encoder", type=path_argument, required=True, metavar="DIR", help="AIMv2, SigLIP, InternViT or CLIP"
+        "--from-vlm",
+        type=path_argument,
+        metavar="DIR",
+        help="a published vision-language model: LLaVA 1.5, LLaVA-NeXT, LLaVA-OneVision, InternVL 2.5 or 3",
     )
-    parser.add_argument(
-        "--llm", type=path_argument, required=True, metavar="DIR", help="a causal language model, tokenizer too"
-    )
+    parser.add_argument("--encoder", type=path_argument, metavar="DIR", help="AIMv2, SigLIP, InternViT or CLIP")
+    parser.add_argument("--llm", type=path_argument, metavar="DIR", help="a causal language model, tokenizer too")
     parser.add_argument("--output", type=path_argument, required=True, metavar="CKPT", help="the checkpoint to write")
     parser.add_argument(
         "--at",
         nargs="+",
-        default=["1/2"],
         metavar="DEPTH",
-        help="where the tokens are merged: 1/2, 0.25, block:7, or twice on a path: 1/4+3/4 (default: 1/2); several "
-        "give an elastic checkpoint",
+        help="where the tokens are merged: 1/2, 0.25, block:7, or twice on a path: 1/4+3/4 (default: 1/2, and with "
+        "--from-vlm nowhere); several give an elastic checkpoint",
     )
     parser.add_argument("--compressor", default="laco", metavar="NAME", help="default: laco; docs/model.md lists them")
     parser.add_argument(
@@ -80,9 +86,9 @@ def _run(arguments: argparse.Namespace) -> None:
     from laco_export.merge_path import DepthPath
     from laco_export.quiet import quiet_libraries
 
-    for depth in arguments.at:
+    for depth in arguments.at or ():
         DepthPath.parse(depth)
-    for option, folder in (("--encoder", arguments.encoder), ("--llm", arguments.llm)):
+    for option, folder in _folders(arguments).items():
         if not folder.is_dir():
             raise UsageError(f"{option}: there is no folder '{folder}'", todo="give the path of a downloaded model")
     refuse_existing(arguments.output, force=arguments.force)
@@ -90,37 +96,112 @@ def _run(arguments: argparse.Namespace) -> None:
         import torch
 
         from laco_export.models import checkpoint
-        from laco_export.models.initialization import initialize
 
         if arguments.force:
             checkpoint.refuse_to_replace_non_checkpoint(arguments.output)
         torch.manual_seed(arguments.seed)
-        with progress("starting the checkpoint", transient=True):
-            model = initialize(
-                arguments.encoder,
-                arguments.llm,
-                arguments.output,
-                at=arguments.at,
-                method=arguments.compressor,
-                dtype=getattr(torch, arguments.dtype) if arguments.dtype else None,
-                ratio=arguments.ratio[0] if len(arguments.ratio) == 1 else arguments.ratio,
-                feature_layer=arguments.feature_layer,
-                tiling=_tiling(arguments),
-                prepare=lambda model, _: _start_new_layers(model, arguments),
-                force=arguments.force,
-                say=say,
+        (_start_from_parts if arguments.from_vlm is None else _start_from_vlm)(arguments)
+
+
+def _folders(arguments: argparse.Namespace) -> dict[str, Path]:
+    """The folders to start from, by their options.
+
+    Raises:
+        UsageError: both ways of starting are asked for, or neither; or an option of the one with the other.
+    """
+    parts = {"--encoder": arguments.encoder, "--llm": arguments.llm}
+    if arguments.from_vlm is None:
+        if missing := [option for option, folder in parts.items() if folder is None]:
+            raise UsageError(
+                "nothing to start from",
+                given=f"no {' and no '.join(missing)}",
+                allowed="--encoder and --llm, or --from-vlm",
             )
-    compression = model.config.compression_config
-    for depth, path in zip(compression.depths, compression.paths, strict=True):
-        say(f"merge at {depth}: {path} of {model.config.num_encoder_blocks}")
-    height, width = model.vision_model.grid
-    say(f"{height * width} tokens a tile become {model.tokens_per_image}")
+        return parts
+    of_parts = {**parts, **{_option(name): getattr(arguments, name) for name in _OF_PARTS}}
+    defaults = build_parser()
+    if others := [
+        option
+        for option, value in of_parts.items()
+        if value != defaults.get_default(option.removeprefix("--").replace("-", "_"))
+    ]:
+        raise UsageError(
+            "a published model is started from as it is",
+            given=f"--from-vlm and {', '.join(others)}",
+            allowed="--at, --ratio, --dtype, --output, --force",
+            todo="leave them out, or start from parts by --encoder and --llm",
+        )
+    return {"--from-vlm": arguments.from_vlm}
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _start_from_vlm(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from laco_export.models.published import import_published
+
+    with progress("importing the model", transient=True):
+        model = import_published(
+            arguments.from_vlm,
+            arguments.output,
+            at=arguments.at or (),
+            ratio=_ratio(arguments),
+            dtype=getattr(torch, arguments.dtype) if arguments.dtype else None,
+            force=arguments.force,
+            say=say,
+        )
+    if model.config.compression_config.method is None:
+        say(f"{arguments.output}: the model as it was published, {model.tokens_per_image} tokens a tile")
+        say("next: laco-train price says what a merge at each depth costs; --at puts one inside")
+        return
+    _say_merges(model)
+    say(f"{arguments.output}: the merges are averages, untrained; heal the tower with laco-train distil")
+
+
+def _start_from_parts(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from laco_export.models.initialization import initialize
+
+    arguments.at = arguments.at or ["1/2"]
+    with progress("starting the checkpoint", transient=True):
+        model = initialize(
+            arguments.encoder,
+            arguments.llm,
+            arguments.output,
+            at=arguments.at,
+            method=arguments.compressor,
+            dtype=getattr(torch, arguments.dtype) if arguments.dtype else None,
+            ratio=_ratio(arguments),
+            feature_layer=arguments.feature_layer,
+            tiling=_tiling(arguments),
+            prepare=lambda model, _: _start_new_layers(model, arguments),
+            force=arguments.force,
+            say=say,
+        )
+    _say_merges(model)
     if model.config.tiling:
         rows, columns = arguments.tiling
         say(f"single pictures are tiled: grids up to {rows} x {columns}, at most {arguments.max_tiles} tiles")
     untrained = ", ".join(model.config.untrained[:-1]) + " and " if len(model.config.untrained) > 1 else ""
     untrained += model.config.untrained[-1]
     say(f"{arguments.output}: untrained {untrained}; train it with laco-train")
+
+
+def _say_merges(model) -> None:
+    compression = model.config.compression_config
+    for depth, path in zip(compression.depths, compression.paths, strict=True):
+        say(f"merge at {depth}: {path} of {model.config.num_encoder_blocks}")
+    height, width = model.vision_model.grid
+    say(f"{height * width} tokens a tile become {model.tokens_per_image}")
+
+
+def _ratio(arguments: argparse.Namespace) -> str | list[str]:
+    """One for all depths, or one for each."""
+    return arguments.ratio[0] if len(arguments.ratio) == 1 else arguments.ratio
 
 
 def _start_new_layers(model, arguments: argparse.Namespace) -> None:

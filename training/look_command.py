@@ -80,7 +80,7 @@ def _batches(loaded, arguments: argparse.Namespace) -> Iterator[dict]:
     from .stages import padding_id
 
     dataset = open_dataset(arguments.data, loaded.processor, images=arguments.images, plain=arguments.plain)
-    collator = Collator(padding_id(loaded.processor.tokenizer))
+    collator = Collator(padding_id(loaded.processor))
     wanted = min(arguments.samples, len(dataset))
     places = torch.linspace(0, len(dataset) - 1, wanted).long().unique().tolist()
     count = -(-len(places) // arguments.batch)

@@ -88,7 +88,7 @@ def _stage_plan(recipe: Recipe, name: str, stage: StageRecipe, folder: Path) -> 
     counts = dataset.counts()
     steps = stage.steps(samples)
     used = steps * stage.global_batch_size
-    shape = _longest_forward(stage, dataset)
+    shape = longest_forward(stage, dataset)
     memory = estimate_memory(lambda: _with_tiling(shapes_of(recipe, device=None), stage), stage, shape)
     part = {
         "part": f"stage-{name}",
@@ -108,7 +108,7 @@ def _stage_plan(recipe: Recipe, name: str, stage: StageRecipe, folder: Path) -> 
     return part, preview(dataset)
 
 
-def _longest_forward(stage: StageRecipe, dataset):
+def longest_forward(stage: StageRecipe, dataset):
     """A forward pass of as many samples as a process takes, all like the longest of a part of the data."""
     import numpy as np
 

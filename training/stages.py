@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from laco_export.chat_format import IM_END
 from laco_export.errors import ConfigError, UsageError
 
 from . import processes
@@ -221,7 +220,7 @@ def _make_trainer(
         ),
         sampler=sampler_of(stage, dataset, seed=seed),
         broken=BrokenSamples(broken_log(folder), limit=stage.max_broken, total=len(dataset)),
-        data_collator=Collator(padding_id(loaded.processor.tokenizer), packed=stage.packed),
+        data_collator=Collator(padding_id(loaded.processor), packed=stage.packed),
     )
     if len(loaded.model.vision_model.compression.paths) > 1:
         trainer.add_callback(DepthSampler(loaded.model.vision_model, seed))
@@ -257,9 +256,10 @@ def open_frozen_stage(
         model.requires_grad_(True)
 
 
-def padding_id(tokenizer) -> int:
+def padding_id(processor: LacoProcessor) -> int:
     """What fills the rows behind their samples, masked; checkpoints may name no padding token."""
-    return tokenizer.convert_tokens_to_ids(IM_END) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    tokenizer, end = processor.tokenizer, processor.chat_format.answer_end
+    return tokenizer.convert_tokens_to_ids(end) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
 def keep_checkpoints(trainer, origin: dict, resumed: Path | None) -> None:

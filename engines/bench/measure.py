@@ -93,6 +93,12 @@ class _Subject:
         block, blocks = self.bundle.manifest.compression.get("block"), self.bundle.manifest.encoder.get("num_blocks")
         return 1.0 if block is None or not blocks else block / blocks
 
+    @property
+    def depths(self) -> list[float]:
+        """Of several merges."""
+        blocks = self.bundle.manifest.encoder.get("num_blocks")
+        return [merge["block"] / blocks for merge in self.bundle.manifest.compression.get("merges", ())]
+
     def encode(self, pixels: np.ndarray) -> Callable[[], object]:
         return lambda: self.vision.encode(pixels)
 
@@ -201,6 +207,7 @@ def _encode_result(subject: _Subject, batch: int, series: Series) -> EncodeResul
         rejected=series.rejected,
         cpu_over_wall=series.cpu_ratio,
         flops_per_image=subject.costs[smallest].total_flops / smallest,
+        depths=subject.depths,
     )
 
 

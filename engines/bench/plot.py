@@ -58,7 +58,7 @@ def draw_by_depth(series: dict[str, Sequence[DepthPoint]], title: str) -> Figure
     slowest = max(point.ms for points in series.values() for point in points)
     axes.set_xlim(0, 1.1)
     axes.set_ylim(0, 1.1 * slowest)
-    axes.set_xlabel("depth: share of the blocks before the merge")
+    axes.set_xlabel("depth: share of the blocks before the first merge")
     axes.set_ylabel("milliseconds a picture")
     axes.set_xticks(sorted({point.depth for points in series.values() for point in points}))
     axes.xaxis.set_major_formatter("{x:.2f}")

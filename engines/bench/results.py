@@ -16,7 +16,8 @@ class EncodeResult:
     """One bundle at one number of pictures.
 
     Attributes:
-        depth: share of the encoder's blocks before the merge; 1 where nothing is merged.
+        depth: share of the encoder's blocks before the merge, or the first of several; 1 where nothing is merged.
+        depths: of several merges the share before each; else empty.
         runs: graphs' batch sizes that one call runs; padded is the number of pictures that are thrown away of them.
         p50_ms, p95_ms: of a call, that is of all its pictures.
         kept, rejected: samples; a rejected one was stalled.
@@ -41,9 +42,16 @@ class EncodeResult:
     floor: Floor | None = None
     floor_missing: str | None = None
     energy: dict | None = None
+    depths: list[float] = field(default_factory=list)
+
+    @property
+    def depth_label(self) -> str:
+        """``0.50``; of several merges ``0.25+0.75``."""
+        return "+".join(f"{depth:.2f}" for depth in self.depths or [self.depth])
 
     def to_dict(self) -> dict:
-        document = {name: value for name, value in asdict(self).items() if name != "floor"}
+        left_out = {"floor"} if self.depths else {"floor", "depths"}
+        document = {name: value for name, value in asdict(self).items() if name not in left_out}
         document["floor_ms"] = None if self.floor is None else self.floor.ms
         document["bound"] = None if self.floor is None else self.floor.bound
         document["times_floor"] = None if self.floor is None else self.p50_ms / self.floor.ms
@@ -106,10 +114,12 @@ class BenchReport:
         }
 
     def points(self) -> dict[str, list[DepthPoint]]:
-        """For :func:`.plot.draw_by_depth`: a series for each runtime, precision and number of pictures."""
+        """For :func:`.plot.draw_by_depth`: a series for each runtime, precision, number of pictures and
+        of merges."""
         series: dict[str, list[DepthPoint]] = {}
         for result in self.encode:
             name = f"{result.runtime.split()[0]} {result.precision}, batch {result.batch}"
+            name += f", {len(result.depths)} merges" if result.depths else ""
             point = DepthPoint(result.depth, result.p50_ms / result.batch, result.flops_per_image)
             series.setdefault(name, []).append(point)
         return series

@@ -98,7 +98,7 @@ def _show(report) -> None:
         floor = result.floor
         cells = {
             "bundle": f"{result.bundle} {result.precision}",
-            "depth": f"{result.depth:.2f}",
+            "depth": result.depth_label,
             "runtime": result.runtime,
             "batch": str(result.batch) + (f" (+{result.padded} padded)" if result.padded else ""),
             "p50 ms": f"{result.p50_ms:.2f}",

@@ -118,7 +118,14 @@ def _tensor(spec) -> str:
 
 
 def _pairs(values: dict) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{name} {_plain(value)}" for name, value in values.items())
+
+
+def _plain(value: object) -> object:
+    """A list of records (the merges of a path) in words."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return f"[{'; '.join(_pairs(record) for record in value)}]"
+    return value
 
 
 INSPECT = Command("inspect", "show and verify what a bundle says about itself", _add_arguments, _run)

@@ -66,7 +66,13 @@ def open_tokenizer(bundle: Bundle) -> Tokenizer:
 
 
 def token_ids(tokenizer: Tokenizer, text: str, rows: int) -> np.ndarray:
-    """The ids of ``text``, int64 ``[T]``, without the tokens that the tokenizer would put around it.
+    """The ids of ``text``, int64 ``[T]``; arguments and errors as of :func:`tokens_with_places`."""
+    return np.asarray([token for token, _ in tokens_with_places(tokenizer, text, rows)], np.int64)
+
+
+def tokens_with_places(tokenizer: Tokenizer, text: str, rows: int) -> list[tuple[int, int]]:
+    """The ids of ``text``, each with the character that it begins at, without the tokens that the tokenizer would put
+    around it.
 
     Args:
         rows: of the embedding.
@@ -76,7 +82,7 @@ def token_ids(tokenizer: Tokenizer, text: str, rows: int) -> np.ndarray:
         BundleError: an id has no row.
     """
     try:
-        ids = np.asarray(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+        encoding = tokenizer.encode(text, add_special_tokens=False)
     except BaseException as error:
         if not _is_of_tokenizers(error):
             raise
@@ -86,14 +92,15 @@ def token_ids(tokenizer: Tokenizer, text: str, rows: int) -> np.ndarray:
             todo="ask in other words; where many texts fail, its patterns are not sound: get the model's own "
             "tokenizer.json, and export again",
         ) from error
-    if ids.size and ids.max() >= rows:
+    last = max(encoding.ids, default=0)
+    if last >= rows:
         raise BundleError(
             "the tokenizer gives a token for which the embedding has no row",
-            given=f"{tokenizer.id_to_token(int(ids.max()))!r} ({int(ids.max())})",
+            given=f"{tokenizer.id_to_token(last)!r} ({last})",
             allowed=f"0 … {rows - 1}",
             todo="export the bundle again from a checkpoint whose tokenizer is its own",
         )
-    return ids
+    return [(token, start) for token, (start, _) in zip(encoding.ids, encoding.offsets, strict=True)]
 
 
 def _is_of_tokenizers(error: BaseException) -> bool:

@@ -19,23 +19,24 @@ from tokenizers import Tokenizer
 
 from laco_export.bundle import Bundle
 from laco_export.conversation import (
-    DEFAULT_SYSTEM,
-    IM_END,
     IMAGE_MARK,
-    IMAGE_TOKEN,
-    TURN_FOOTER,
     VIDEO_MARK,
     check_plain,
     expand_image_tokens,
+    forging_tokens,
+    frame_marks,
     question_turn,
-    turn_header,
+    special_pattern,
+    user_words,
 )
-from laco_export.errors import BundleError
+from laco_export.errors import BundleError, UsageError
 from laco_export.preprocessing import MAX_PIXELS
 from laco_export.token_layouts import TokenLayout
 
-from .bundle_tokenizer import TOKENIZER_NAME, open_tokenizer, token_ids
+from .bundle_tokenizer import TOKENIZER_NAME, open_tokenizer, token_ids, tokens_with_places
 from .context import Omitted, TokenisedTurn, fit_context
+from .processor_fields import chat_format_of_bundle
+from .turns import PromptTurn, TurnTokeniser
 from .visuals import Picture, Video, Visual, VisualPreparer
 
 
@@ -89,7 +90,8 @@ class Prompter:
 
     Attributes:
         tokenizer: the bundle's.
-        special_ids: ids of its special tokens.
+        chat_format: how its conversations are written.
+        special_ids: ids of its special tokens, and of those that would end or forge a turn.
 
     Raises:
         BundleError: the bundle has no language model, or its tokenizer cannot be read or has no image token.
@@ -105,9 +107,18 @@ class Prompter:
         self.preparer = VisualPreparer(bundle)
         self._path = bundle.file(TOKENIZER_NAME)
         self.tokenizer = open_tokenizer(bundle)
+        self.chat_format = chat_format_of_bundle(bundle)
         self._check_image_token()
-        self._generation_header = self._encode(turn_header("assistant"))
-        self.special_ids = {i for i, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
+        added = self.tokenizer.get_added_tokens_decoder()
+        forging = forging_tokens(added, self.chat_format, self.decoder.eos_token_ids)
+        self.special_ids = {i for i, token in added.items() if token.special or token.content in forging}
+        self._forging = special_pattern(forging)
+        self._tokenise = TurnTokeniser(
+            self.chat_format,
+            lambda text: tokens_with_places(self.tokenizer, text, self.decoder.vocab_size),
+            self.decoder.image_token_id,
+            self._begin_ids(),
+        )
 
     def prepare(
         self,
@@ -130,11 +141,22 @@ class Prompter:
         turn = self.user_turn(question, pictures, videos, max_pixels=max_pixels, max_frames=max_frames)
         return self.join([self.system_turn(system), turn], room=room, on_overflow=on_overflow, start=start)
 
-    def system_turn(self, text: str | None) -> TokenisedTurn:
-        """What stands before the first question: ``text``, or the line that the model was trained with."""
-        text = DEFAULT_SYSTEM if text is None else text
-        check_plain(text, "system line")
-        return self._turn("system", text, ())
+    def system_turn(self, text: str | None) -> PromptTurn:
+        """What stands before the first question: ``text``, or the line that the model was trained with, if any.
+
+        Raises:
+            UsageError: the text holds special tokens, or the chat format has no place for a system line.
+        """
+        text = self.chat_format.default_system if text is None else text
+        if text is None:
+            return PromptTurn("system")
+        check_plain(text, "system line", self._forging)
+        around = self.chat_format.system
+        if around is None:
+            raise UsageError(
+                "the model's chat format has no place for a system line", given=text, todo="say it in the question"
+            )
+        return PromptTurn("system", around.before, around.words(text), around.after)
 
     def user_turn(
         self,
@@ -145,8 +167,8 @@ class Prompter:
         alone: bool = True,
         max_pixels: int = MAX_PIXELS,
         max_frames: int | None = None,
-    ) -> TokenisedTurn:
-        """Read the pictures and videos of a question and tokenise it.
+    ) -> PromptTurn:
+        """A question, its pictures and videos read.
 
         Args:
             question: plain text; it may place ``<image>`` and ``<video>`` marks itself, one a picture or video.
@@ -160,33 +182,43 @@ class Prompter:
             ImageError: a picture or a video cannot or may not be read.
             UsageError: the question is empty or holds special tokens, or its marks are not its pictures and videos.
         """
-        role, text = question_turn(question, len(pictures), len(videos))
+        role, text = question_turn(question, len(pictures), len(videos), special=self._forging)
         alone = alone and len(pictures) == 1 and not videos
         images = (self.preparer.picture(p, alone=alone, max_pixels=max_pixels) for p in pictures)
         clips = (self.preparer.video(v, max_frames=max_frames, max_pixels=max_pixels) for v in videos)
         visuals, pieces = [], []
-        for piece in re.split(f"({IMAGE_MARK}|{VIDEO_MARK})", text):
-            marked = [next(images)] if piece == IMAGE_MARK else next(clips) if piece == VIDEO_MARK else None
-            pieces.append(piece if marked is None else IMAGE_MARK * len(marked))
-            visuals += marked or []
-        return self._turn(role, "".join(pieces), tuple(visuals))
+        for piece in re.split(f"({IMAGE_MARK}|{VIDEO_MARK})", user_words(text, self.chat_format)):
+            marked = [next(images)] if piece == IMAGE_MARK else next(clips) if piece == VIDEO_MARK else []
+            pieces.append(frame_marks(len(marked), self.chat_format) if piece == VIDEO_MARK else piece)
+            visuals += marked
+        words = "".join(pieces)
+        if visuals:
+            words = expand_image_tokens(words, [1] * len(visuals), self.chat_format)  # as many as there are, later
+        return PromptTurn(role, self.chat_format.user.before, words, self.chat_format.user.after, tuple(visuals))
 
-    def assistant_turn(self, answer: str | Sequence[int]) -> TokenisedTurn:
+    def assistant_turn(self, answer: str | Sequence[int]) -> PromptTurn:
         """An earlier answer: its text, or better the tokens that were generated, which are not tokenised anew.
 
         Special tokens among them are left out, and text that spells one is no special token: an answer cannot forge
         a turn either.
         """
-        if isinstance(answer, str):
-            words = token_ids(self._plain_tokenizer, answer, self.decoder.vocab_size)
+        around, own_ids = self.chat_format.assistant, None
+        if not isinstance(answer, str):
+            own_ids = [token for token in answer if token not in self.special_ids]
+            words = self.decode(own_ids)
         else:
-            words = np.asarray([token for token in answer if token not in self.special_ids], np.int64)
-        end = self._encode(IM_END), self._encode("\n")
-        return TokenisedTurn("assistant", np.concatenate([self._generation_header, words, *end]))
+            words = around.words(answer.removeprefix(self.chat_format.answer_start))
+            if self._forging.search(words):
+                spelled = token_ids(
+                    self._plain_tokenizer, self.chat_format.answer_start + words, self.decoder.vocab_size
+                )
+                own_ids = [token for token in spelled.tolist() if token not in self.special_ids]
+        ids = None if own_ids is None else np.asarray(own_ids, np.int64)
+        return PromptTurn("assistant", around.before, words, around.after, own_ids=ids)
 
     def join(
         self,
-        turns: Sequence[TokenisedTurn],
+        turns: Sequence[PromptTurn],
         *,
         room: int = 1,
         on_overflow: str = "error",
@@ -207,14 +239,8 @@ class Prompter:
         start = time.perf_counter() if start is None else start
         context = self.decoder.context_length
         room = 1 if on_overflow == "error" else max(1, min(room, context // 2))
-        remaining, omitted = fit_context(
-            turns,
-            image_token_id=self.decoder.image_token_id,
-            most=context - room,
-            on_overflow=on_overflow,
-            reserved=len(self._generation_header),
-        )
-        input_ids = np.concatenate([*(turn.input_ids for turn in remaining), self._generation_header])
+        remaining, header, omitted = self._fitted(turns, context - room, on_overflow)
+        input_ids = np.concatenate([*(turn.input_ids for turn in remaining), header])
         visuals = tuple(visual for turn in remaining for visual in turn.visuals)
         positions = np.flatnonzero(input_ids == self.decoder.image_token_id)
         for visual in visuals:
@@ -230,12 +256,27 @@ class Prompter:
         token_id = self.tokenizer.token_to_id(text)
         return token_id if token_id in self.special_ids else None
 
-    def _turn(self, role: str, text: str, visuals: tuple[Visual, ...]) -> TokenisedTurn:
-        header, footer = self._encode(turn_header(role)), self._encode(TURN_FOOTER)
-        expanded = expand_image_tokens(text, [len(visual) for visual in visuals]) if visuals else text
-        # A turn is tokenised by itself: it ends in a newline after a special token, so the tokens are the whole's.
-        input_ids = self._encode(f"{turn_header(role)}{expanded}{TURN_FOOTER}")
-        return TokenisedTurn(role, input_ids, visuals, len(header), len(footer))
+    def _fitted(
+        self, turns: Sequence[PromptTurn], most: int, on_overflow: str
+    ) -> tuple[list[TokenisedTurn], np.ndarray, Omitted]:
+        """The tokens of the turns that fit, those of the header before the answer, and what was left out."""
+        left_out: list[PromptTurn] = []
+        while True:
+            spoken, header = self._tokenise(turns)
+            remaining, omitted = fit_context(
+                spoken,
+                image_token_id=self.decoder.image_token_id,
+                most=most,
+                on_overflow=on_overflow,
+                reserved=len(header),
+            )
+            if not omitted.turns:
+                visuals = omitted.visuals + sum(len(turn.visuals) for turn in left_out)
+                return remaining, header, Omitted(len(left_out), omitted.tokens, visuals)
+            # What remains is another text, whose tokens may differ where turns meet.
+            first = 1 if turns[0].role == "system" else 0
+            left_out += turns[first : first + omitted.turns]
+            turns = [*turns[:first], *turns[first + omitted.turns :]]
 
     def _encode(self, text: str) -> np.ndarray:
         return token_ids(self.tokenizer, text, self.decoder.vocab_size)
@@ -246,14 +287,26 @@ class Prompter:
         tokenizer.encode_special_tokens = True  # "<|im_end|>" becomes the tokens of its letters
         return tokenizer
 
-    def _check_image_token(self) -> None:
-        ids = self._encode(IMAGE_TOKEN).tolist()
-        if ids != [self.decoder.image_token_id]:
-            gives = self.tokenizer.token_to_id(IMAGE_TOKEN) is not None
+    def _begin_ids(self) -> list[int]:
+        """What the tokenizer puts before a text that no template begins."""
+        token = self.chat_format.begin_token
+        index = self.tokenizer.token_to_id(token) if token else None
+        if token and index is None:
             raise BundleError(
-                f"the tokenizer '{self._path}' {'gives' if gives else 'does not have'} the image token {IMAGE_TOKEN}"
+                f"the tokenizer '{self._path}' does not have the token {token}, with which conversations begin",
+                todo="export the bundle again from a checkpoint whose tokenizer is its own",
+            )
+        return [] if index is None else [index]
+
+    def _check_image_token(self) -> None:
+        image_token = self.chat_format.image_token
+        ids = self._encode(image_token).tolist()
+        if ids != [self.decoder.image_token_id]:
+            gives = self.tokenizer.token_to_id(image_token) is not None
+            raise BundleError(
+                f"the tokenizer '{self._path}' {'gives' if gives else 'does not have'} the image token {image_token}"
                 + (" another id than the manifest" if gives else ""),
-                given=f"{IMAGE_TOKEN} becomes {ids}",
+                given=f"{image_token} becomes {ids}",
                 allowed=f"the manifest's image_token_id: {self.decoder.image_token_id}",
-                todo="export the bundle again from a checkpoint whose tokenizer has Qwen2.5's special tokens",
+                todo="export the bundle again from a checkpoint whose tokenizer is its own",
             )

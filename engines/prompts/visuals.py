@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,6 @@ import numpy as np
 from PIL import Image
 
 from laco_export.bundle import Bundle
-from laco_export.errors import BundleError
-from laco_export.field_types import NumberField
 from laco_export.layout_rules import ImageSize, layout_rules
 from laco_export.preprocessing import MAX_PIXELS, load_image
 from laco_export.scaled_decoding import Size, full_size
@@ -27,8 +24,7 @@ from laco_export.tiling import Tiling, sample_frames
 from laco_export.token_layouts import TokenLayout, layouts, prepare_tiles
 from laco_export.video import read_frames
 
-DEFAULT_MAX_FRAMES = 32  # LLaVA-OneVision's, where the bundle's processor names none
-MOST_FRAMES = 100_000  # an hour of video has as many
+from .processor_fields import video_fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +79,17 @@ class VisualPreparer:
         self.token_grid = vision.token_grid
         self.tiling = Tiling.from_mapping(vision.tiling) if vision.tiling else None
         self.token_layout, self.rules = vision.token_layout, layout_rules(vision.token_layout)
-        self.max_frames, self.video_pooling = _video_fields(bundle)
+        self.max_frames, self.video_pooling = video_fields(bundle)
 
-    def picture(self, picture: Picture, *, alone: bool, max_pixels: int = MAX_PIXELS) -> Visual:
+    def picture(
+        self, picture: Picture, *, alone: bool, low_detail: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> Visual:
         """Prepare a picture.
 
         Args:
             picture: one that is prepared already is returned as it is.
             alone: it is the prompt's only one, and so tiled where the model was trained to tile (some tile each).
+            low_detail: it stays one tile in any case.
             max_pixels: a larger file is refused from its header.
 
         Raises:
@@ -98,17 +97,18 @@ class VisualPreparer:
         """
         if isinstance(picture, Visual):
             return picture
-        resized_to = self.resized_to(alone=alone)
+        resized_to = self.resized_to(alone=alone, low_detail=low_detail)
         if isinstance(picture, Image.Image):
             image = picture
         else:
             image = load_image(picture, max_pixels=max_pixels, resized_to=resized_to)
         width, height = full_size(image)
-        return self._visual(image, self.rules.picture_size(height, width, alone=alone, tiles=self.tiling is not None))
+        tiles = self.tiling is not None and not low_detail
+        return self._visual(image, self.rules.picture_size(height, width, alone=alone, tiles=tiles))
 
-    def resized_to(self, *, alone: bool) -> Callable[[Size], Size]:
+    def resized_to(self, *, alone: bool, low_detail: bool = False) -> Callable[[Size], Size]:
         """For :func:`~laco_export.preprocessing.load_image`: what a picture becomes, for one that is read elsewhere."""
-        tiled = self.tiling is not None and (alone or self.rules.tiles_each)
+        tiled = self.tiling is not None and not low_detail and (alone or self.rules.tiles_each)
         return self.tiling.resized_to if tiled else self.preprocessing.resized_to
 
     def video(self, video: Video, *, max_frames: int | None = None, max_pixels: int = MAX_PIXELS) -> list[Visual]:
@@ -136,18 +136,3 @@ class VisualPreparer:
             token_layout=self.token_layout,
         )
         return Visual(prepare_tiles(image, size, self.preprocessing, self.tiling, self.token_layout), layout)
-
-
-def _video_fields(bundle: Bundle) -> tuple[int, int]:
-    """``max_frames`` and ``video_pooling`` of the checkpoint's processor."""
-    name = "processor_config.json"
-    if name not in bundle.manifest.files:
-        return DEFAULT_MAX_FRAMES, 1
-    try:
-        fields = json.loads(bundle.read(name))
-        max_frames, video_pooling = fields.get("max_frames", DEFAULT_MAX_FRAMES), fields.get("video_pooling", 1)
-        for field, number in (("max_frames", max_frames), ("video_pooling", video_pooling)):
-            NumberField(1, MOST_FRAMES, whole=True).read(number, field)
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise BundleError(f"the bundle's {name} cannot be used: {error}", todo="export the bundle again") from None
-    return max_frames, video_pooling

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from laco_export.conversation import IMAGE_MARK
 from laco_export.errors import ImageError, UsageError
 
-from ..prompts.context import TokenisedTurn
 from ..prompts.prompter import Prompt, Prompter
+from ..prompts.turns import PromptTurn
 from ..prompts.visuals import Visual
 from .chat_request import ChatRequest, ImagePart, Message
 from .errors import ApiError, request_error
@@ -44,7 +44,7 @@ def build_prompt(
     """
     _check_order(request.messages)
     _check_sizes(request.messages, settings)
-    turns: list[TokenisedTurn] = []
+    turns: list[PromptTurn] = []
     if request.messages[0].role not in ("system", "developer"):
         turns.append(prompter.system_turn(None))
     shown = False  # an earlier turn has pictures
@@ -111,18 +111,19 @@ def _prepare(message, param, prompter, settings, fetched, alone, wanted) -> list
                 raise Abandoned
             place = f"{param}.content[{index}]"
             url = part.image_url.url
-            resized_to = prompter.preparer.resized_to(alone=alone)
+            seen_as = {"alone": alone, "low_detail": part.image_url.detail == "low"}
+            resized_to = prompter.preparer.resized_to(**seen_as)
             image = open_image_url(
                 url, param=place, max_pixels=settings.max_pixels, fetched=fetched, resized_to=resized_to
             )
             try:
-                visuals.append(prompter.preparer.picture(image, alone=alone))
+                visuals.append(prompter.preparer.picture(image, **seen_as))
             except ImageError as error:
                 raise request_error(error, param=place, code="invalid_image") from None
     return visuals
 
 
-def _turn(message: Message, visuals: list[Visual], prompter: Prompter) -> TokenisedTurn:
+def _turn(message: Message, visuals: list[Visual], prompter: Prompter) -> PromptTurn:
     text = _text(message)
     if message.role == "assistant":
         return prompter.assistant_turn(text)

@@ -63,6 +63,7 @@ def write_and_verify(
         [rows.reshape(-1, width) for rows in features],
         model.config.image_token_id,
         options.llm_texts,
+        chat_format=loaded.checkpoint.processor.chat_format,
         context_length=model.config.text_config.max_position_embeddings,
     )
     with steps.step("export the language model") as advance, quiet():

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..chat_format import IM_END
 from ..errors import CheckpointError
 from ..field_types import FieldError
 from ..generation_fields import check_generation_fields
@@ -38,11 +37,12 @@ class LoadedCheckpoint:
 
     @property
     def eos_token_ids(self) -> list[int]:
-        """The tokens that end an answer: the checkpoint's own and ChatML's ``<|im_end|>``."""
-        tokenizer = self.checkpoint.processor.tokenizer
+        """The tokens that end an answer: the checkpoint's own, and the one that its chat format names."""
+        processor = self.checkpoint.processor
+        tokenizer, answer_end = processor.tokenizer, processor.chat_format.answer_end
         own = self.model.generation_config.eos_token_id
         ids = list(own) if isinstance(own, (list, tuple)) else [own]
-        ids += [tokenizer.convert_tokens_to_ids(IM_END), tokenizer.eos_token_id]
+        ids += [tokenizer.convert_tokens_to_ids(answer_end), tokenizer.eos_token_id]
         return list(dict.fromkeys(i for i in ids if i is not None and i != tokenizer.unk_token_id))
 
 

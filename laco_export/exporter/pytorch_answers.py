@@ -64,7 +64,8 @@ class AskedModel:
         """
         model, processor = self.loaded.model, self.loaded.checkpoint.processor
         shown = question.shown(self.pictures.pixels)
-        text = render([question_turn(question.text, len(shown))], add_generation_prompt=True)
+        asked = [question_turn(question.text, len(shown))]
+        text = render(asked, add_generation_prompt=True, chat_format=processor.chat_format)
         inputs = processor(images=shown or None, text=text, return_tensors="pt")
         ids = inputs["input_ids"][0].numpy()
         context = model.config.text_config.max_position_embeddings

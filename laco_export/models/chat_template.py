@@ -71,7 +71,7 @@ def chat_format_of(template: str, tokenizer: PreTrainedTokenizerFast, **pictures
         CheckpointError: the template cannot be rendered, is not made of turns, or the tokenizer puts a token behind
             each text.
     """
-    renderer = _Renderer(template, tokenizer, pictures["image_token"])
+    renderer = TemplateRenderer(template, tokenizer, pictures["image_token"])
     chat_format = replace(_probed(renderer), **pictures)
     written = tokenizer.bos_token is not None and chat_format.begin.startswith(tokenizer.bos_token)
     chat_format = replace(chat_format, begin_token="" if written else begin_token_of(tokenizer))
@@ -97,11 +97,20 @@ def begin_token_of(tokenizer: PreTrainedTokenizerFast) -> str:
     return tokenizer.convert_ids_to_tokens(whole[0]) if added else ""
 
 
-class _Renderer:
+class TemplateRenderer:
     """transformers' rendering of one template.
+
+    Args:
+        template: jinja's.
+        tokenizer: whose special tokens it may write.
+        image_token: by which it marks a picture, if not by ``<image>``.
 
     Attributes:
         shows_pictures: the template writes something for a picture; a text model's does not.
+        takes_system: a system line is written, and not refused or left out.
+
+    Raises:
+        CheckpointError: it is no jinja, or writes a date.
     """
 
     def __init__(self, template: str, tokenizer: PreTrainedTokenizerFast, image_token: str):
@@ -185,7 +194,7 @@ def _refuse_dates(template: str) -> None:
         raise _no_turns("it writes the day's date (strftime_now)")
 
 
-def _probed(renderer: _Renderer) -> ChatFormat:
+def _probed(renderer: TemplateRenderer) -> ChatFormat:
     """The format by conversations whose words are known; what it cannot say shows where it is compared."""
     asked, answered = [("user", _QUESTION)], [("user", _QUESTION), ("assistant", _ANSWER)]
     user_after = renderer.between(asked, _QUESTION, add_generation_prompt=False)[1]
@@ -206,7 +215,7 @@ def _probed(renderer: _Renderer) -> ChatFormat:
     )
 
 
-def _probed_pictures(renderer: _Renderer) -> tuple[str, str]:
+def _probed_pictures(renderer: TemplateRenderer) -> tuple[str, str]:
     """``picture_line_end`` and ``words_before``; LLaVA's own where the template knows no pictures."""
     if not renderer.shows_pictures:
         return "\n", ""
@@ -217,7 +226,7 @@ def _probed_pictures(renderer: _Renderer) -> tuple[str, str]:
     return line_end, _less_start(rest, line_end)
 
 
-def _probed_system(renderer: _Renderer, opening: str, user_before: str) -> dict:
+def _probed_system(renderer: TemplateRenderer, opening: str, user_before: str) -> dict:
     """The fields about the system line and the text before it.
 
     Args:
@@ -274,7 +283,7 @@ def _conversations(chat_format: ChatFormat, *, pictures: bool) -> Iterator[list[
                 yield turns[:-1]
 
 
-def _compare(renderer: _Renderer, chat_format: ChatFormat, turns: Sequence[Turn]) -> None:
+def _compare(renderer: TemplateRenderer, chat_format: ChatFormat, turns: Sequence[Turn]) -> None:
     published, ours = renderer(turns), render(turns, add_generation_prompt=True, chat_format=chat_format)
     if published == ours:
         return
@@ -298,7 +307,7 @@ def _less_end(text: str, end: str) -> str:
     return text[: len(text) - len(end)]
 
 
-def _no_turns(given: str) -> CheckpointError:
+def _no_turns(difference: str) -> CheckpointError:
     return CheckpointError(
-        "the chat template is more than text around each turn", given=given, allowed=_ALLOWED, todo=_TODO
+        "the chat template is more than text around each turn", given=difference, allowed=_ALLOWED, todo=_TODO
     )

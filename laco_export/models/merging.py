@@ -71,6 +71,7 @@ def fit_processor(processor: LacoProcessor, model: LacoForConditionalGeneration)
     """A copy of a model's processor that makes as many image tokens as ``model``, merged from it, has."""
     fitted = copy.copy(processor)
     fitted.image_seq_length, fitted.token_grid = model.tokens_per_image, list(model.token_grid)
+    fitted.video_pooling = model.config.video_pooling
     return fitted
 
 
@@ -126,6 +127,9 @@ def _with_merges(config: LacoConfig, merges: CompressionConfig) -> LacoConfig:
     for name in ("vision_config", "text_config"):
         values[name] = getattr(config, name)
     values.update(compression=asdict(merges), projector_window=1, untrained=sorted({*config.untrained, "compressors"}))
+    # A frame is scaled down less by what is merged beyond the window: LLaVA-OneVision's 27 x 27 tokens stay 14 x 14.
+    merged_further = min(path.total_ratio for path in paths) // window
+    values["video_pooling"] = max(1, config.video_pooling // merged_further)
     return LacoConfig(**values)
 
 

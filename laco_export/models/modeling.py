@@ -12,7 +12,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ..depth import Depth
 from ..errors import ConfigError
-from ..layout_rules import SINGLE_TILE, ImageSize
+from ..layout_rules import DEFAULT_TOKEN_LAYOUT, SINGLE_TILE, ImageSize
 from ..merge_path import DepthPath, MergePath
 from ..tiling import Tiling
 from ..token_grid import merged_grid
@@ -75,6 +75,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         feature_layer: int | None = None,
         tiling: Mapping | None = None,
         video_pooling: int = 1,
+        token_layout: str = DEFAULT_TOKEN_LAYOUT,
         projector: Mapping | None = None,
         **compression,
     ) -> LacoForConditionalGeneration:
@@ -90,7 +91,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             at: the depth of the merge, or of the merges of a path (``1/4+3/4``); several give an elastic checkpoint,
                 each with compressors of its own.
             method: a compressor's name, or None to keep all tokens.
-            feature_layer, tiling, video_pooling: see :class:`LacoConfig`.
+            feature_layer, tiling, video_pooling, token_layout: see :class:`LacoConfig`.
             projector: its ``projector_…`` fields, without those words: ``norm``, ``act``, ``window``, ``hidden_size``.
             compression: further fields of :class:`CompressionConfig`.
         """
@@ -103,6 +104,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             feature_layer=feature_layer,
             tiling=tiling,
             video_pooling=video_pooling,
+            token_layout=token_layout,
             **{f"projector_{name}": value for name, value in (projector or {}).items()},
             untrained=[
                 *(["compressors"] if method else []),

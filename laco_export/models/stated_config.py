@@ -116,8 +116,8 @@ def refuse_unread(values: Mapping, named: Path | str, *, read: Collection[str], 
     Raises:
         CheckpointError: a field is neither, and not null.
     """
-    known = {*read, *harmless, *_HARMLESS, *_read_by_class(PretrainedConfig)}
-    unread = {name: value for name, value in values.items() if value is not None and name not in known}
+    answered = {*read, *harmless, *_HARMLESS, *_read_by_class(PretrainedConfig)}
+    unread = {name: value for name, value in values.items() if value is not None and name not in answered}
     if unread:
         raise _unread_fields(named, "this project", unread, ", ".join(sorted(read)))
 

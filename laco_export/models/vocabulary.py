@@ -16,18 +16,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..conversation import (
-    CHAT_TEMPLATE,
-    DEFAULT_SYSTEM,
-    IM_END,
-    IM_START,
-    IMAGE_TOKEN,
-    SPECIAL_TOKEN,
-    TURN_FOOTER,
-    VIDEO_TOKEN,
-    render_with_mask,
-    turn_header,
-)
+from ..chat_format import CHATML, IM_END, IM_START
+from ..conversation import CHAT_TEMPLATE, DEFAULT_SYSTEM, IMAGE_TOKEN, SPECIAL_TOKEN, VIDEO_TOKEN
 from ..errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -86,7 +76,6 @@ def prepare_vocabulary(
     end_ids = _set_end(tokenizer, end_ids, changes)
     _set_padding(tokenizer, pad_id, changes)
     check_whole_tokens(tokenizer, folder, (*_TURN_TOKENS, *_VISUAL_TOKENS))
-    changes += _piecewise_changes(tokenizer)
     vocabulary = tokenizer.get_vocab()
     new = {token: index for token, index in vocabulary.items() if token not in tokens_before or index >= model_rows}
     rows = max(model_rows, *(index + 1 for index in vocabulary.values()))
@@ -207,13 +196,13 @@ def _prompt_changes(tokenizer: PreTrainedTokenizerFast) -> list[str]:
         )
     except Exception:  # jinja2's, and whatever the template itself raises
         return ["its own chat template cannot be used: conversations are ChatML"]
-    if f"{turn_header('user')}?{TURN_FOOTER}" not in prompt:
+    if f"{CHATML.user.before}?{CHATML.user.after}" not in prompt:
         return ["its own chat template is not ChatML, in which it is trained and asked here"]
     changes = []
     begin = prompt.partition(IM_START)[0]
     if begin:
         changes.append(f"its own chat template begins with {begin!r}, which is left out")
-    words = re.escape(turn_header("system")) + "(.*?)" + re.escape(IM_END)
+    words = re.escape(CHATML.system.before) + "(.*?)" + re.escape(IM_END)
     system = re.match(words, prompt[len(begin) :], re.DOTALL)
     own = system[1].strip() if system else None
     if own != DEFAULT_SYSTEM:
@@ -264,17 +253,3 @@ def check_whole_tokens(tokenizer: PreTrainedTokenizerFast, folder: Path, tokens:
                 allowed=f"{vocabulary[token]} twice, and no other token with that id",
                 todo="get the tokenizer's files again from where the model was published",
             )
-
-
-def _piecewise_changes(tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """Say where turns that are tokenised one by one are other tokens than the whole conversation.
-
-    So it is where a tokenizer writes a space before each text (Llama 2's), or a token swallows the space behind it.
-    """
-    pieces = [
-        text for text, _ in render_with_mask([("user", "What is it?"), ("assistant", "It is red."), ("user", "")])
-    ]
-    encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
-    if encode("".join(pieces)) == [index for piece in pieces for index in encode(piece)]:
-        return []
-    return ["turns are tokenised one by one, which gives other tokens than the whole conversation at once"]

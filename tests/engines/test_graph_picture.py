@@ -3,7 +3,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
-from laco_engines.graph_picture import _boxes, _place, draw_merge, merge_nodes
+from laco_engines.graph_picture import _boxes, _place, draw_merge, merge_names, merge_nodes
 from laco_export.errors import BundleError
 from laco_export.exporter.half_conversion import convert_to_half
 from laco_export.exporter.precision import choose_fp32
@@ -57,6 +57,17 @@ def test_the_picture_shows_every_node_once_and_edges_go_down(graph_file):
     assert image.width > 700  # two columns
     colours = {colour for _, colour in image.getcolors(1 << 20)}
     assert {(206, 224, 255), (216, 240, 214), (240, 214, 240)} <= colours  # MatMul, norm, mean
+
+
+def test_each_merge_of_a_path_is_drawn_without_what_lies_between(graph_file):
+    path = graph_file(at="1/2+1")
+    graph = onnx.load(path).graph
+    merges = [f"compressors.path_1_2.block_{block}" for block in (1, 2)]
+    assert merge_names(graph) == merges
+    for merge in merges:
+        assert all(f"vision_model.{merge}" in node.name for node in merge_nodes(graph, merge))
+    one, two = draw_merge(graph_file()), draw_merge(path)
+    assert two.height == 2 * one.height
 
 
 @pytest.mark.parametrize("method", ["pixel_shuffle", "average_pool", "token_packer"])

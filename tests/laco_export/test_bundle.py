@@ -162,6 +162,23 @@ def test_a_newer_schema_asks_for_an_upgrade(folder):
     assert "upgrade" in message
 
 
+def test_only_a_familys_own_layout_needs_the_newer_schema(folder, tmp_path):
+    """Readers from before would lay out its pictures in another way; all other bundles they read as they did."""
+    written = json.loads((folder / "laco.json").read_text(encoding="utf-8"))
+    assert written["schema_version"] == 1
+    assert "token_layout" not in written["vision"]
+    internvl = {"tile": 28, "rule": "aspect_ratio", "max_tiles": 12}
+    vision = dataclasses.replace(MANIFEST.vision, token_layout="internvl", tiling=internvl)
+    write_manifest(folder, dataclasses.replace(MANIFEST, vision=vision))
+    assert json.loads((folder / "laco.json").read_text(encoding="utf-8"))["schema_version"] == 2
+    read = open_bundle(folder).manifest.vision
+    assert (read.token_layout, read.tiling["rule"], read.image_newline) == ("internvl", "aspect_ratio", None)
+    padded = dataclasses.replace(MANIFEST, preprocessing={**MANIFEST.preprocessing, "do_pad": True})
+    write_manifest(folder, padded)
+    assert open_bundle(folder).manifest.schema_version == 2
+    assert open_bundle(folder).manifest.image_preprocessing.resize == "pad"
+
+
 def test_an_unknown_field_of_the_same_schema_is_let_pass(folder):
     rewrite(folder, remark="from a patch release")
     open_bundle(folder)
@@ -261,6 +278,10 @@ GRAPH_FIELDS = dataclasses.asdict(MANIFEST.vision.graphs[0])
         (("vision", "tiling"), {"tile": 28, "max_rows": 10**9}, "vision.tiling.max_rows"),
         (("vision", "tiling"), {"tile": 14}, "vision.tiling.tile"),
         (("vision", "tiling"), {"tile": 28}, "vision.image_newline"),
+        (("vision", "tiling"), {"tile": 28, "rule": "largest"}, "vision.tiling.rule"),
+        (("vision", "tiling"), {"tile": 28, "rule": "aspect_ratio", "min_tiles": 10}, "vision.tiling"),
+        (("vision", "token_layout"), "qwen_vl", "vision.token_layout"),
+        (("vision", "token_layout"), "llava_onevision", "vision.tiling"),
         (("vision", "fallback"), {"precision": "fp16", "weights": "x", "graphs": []}, "vision.fallback.graphs"),
         (("vision", "products"), "u8u8", "vision.products"),
         (("vision", "twin"), {"products": "u8s7", "graphs": []}, "vision.twin.graphs"),

@@ -14,6 +14,7 @@ from laco_export.preprocessing import ImagePreprocessing, load_image
 CLIP = ImagePreprocessing(
     56, 56, "shortest_edge", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 )
+PADDED = ImagePreprocessing(56, 56, "pad", CLIP.mean, CLIP.std)
 SIGLIP = ImagePreprocessing(56, 42, "squash", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -56,6 +57,27 @@ def test_the_same_bytes_as_transformers_siglip(size):
     assert SIGLIP(picture).tobytes() == np.ascontiguousarray(expected).tobytes()
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_same_bytes_as_transformers_llava_with_padding(size):
+    from transformers import LlavaImageProcessor
+
+    picture = noise(*size)
+    expected = LlavaImageProcessor(**PADDED.to_dict())(picture, return_tensors="np")["pixel_values"][0]
+    assert PADDED(picture).tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+def test_padding_a_sliver_costs_no_memory(monkeypatch):
+    made = []
+    new = Image.new
+    monkeypatch.setattr(Image, "new", lambda mode, size, *rest: made.append(size) or new(mode, size, *rest))
+    picture = noise(300, 30_000)
+    made.clear()
+    shown = PADDED.resize_and_crop(picture)
+    assert made == [(8192, 8192)]
+    assert (shown[:, :24] == [122, 116, 104]).all()  # the mean colour, cut off
+    assert (shown[:, 28] != [122, 116, 104]).any()
+
+
 @pytest.mark.parametrize("size", [(3, 1200), (1200, 3), (4, 999)])
 def test_slivers_give_the_middle_of_the_whole(size):
     # Smooth, so that the order in which the axes are resized does not show (on noise it does, by up to 20 levels).
@@ -79,7 +101,7 @@ def test_one_pixel_is_a_picture():
     assert (CLIP.resize_and_crop(Image.new("RGB", (1, 1), (1, 2, 3))) == (1, 2, 3)).all()
 
 
-@pytest.mark.parametrize("preprocessing", [CLIP, SIGLIP])
+@pytest.mark.parametrize("preprocessing", [CLIP, SIGLIP, PADDED])
 def test_the_configuration_survives_its_file(preprocessing):
     assert ImagePreprocessing.from_dict(preprocessing.to_dict()) == preprocessing
 

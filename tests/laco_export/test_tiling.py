@@ -7,14 +7,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import GotOcr2ImageProcessor
 from transformers.image_processing_utils import select_best_resolution
+from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModel, unpad_image
 
 from laco_export.errors import ConfigError
-from laco_export.layout_rules import SINGLE_TILE, VIDEO_FRAME
+from laco_export.layout_rules import SINGLE_TILE, VIDEO_END, VIDEO_FRAME
 from laco_export.preprocessing import ImagePreprocessing
 from laco_export.tiling import Tiling, sample_frames
-from laco_export.token_layouts import layouts, pack_tokens, scale_down, tiled_layout, video_frame_layout
+from laco_export.token_layouts import (
+    check_token_layout,
+    layouts,
+    pack_tokens,
+    scale_down,
+    tiled_layout,
+    video_frame_layout,
+)
 
 SIZES = [(random.Random(i).randint(1, 1500), random.Random(-i - 1).randint(1, 1500)) for i in range(300)]
 SIZES += [(47, 188), (188, 47)]  # 2.9999999999999996 rows or columns of tokens, which are three
@@ -52,6 +61,63 @@ def test_layouts_pack_as_llava_onevision_does(side):
         np.testing.assert_allclose(actual, expected.numpy(), rtol=0, atol=1e-5)
         scaled += layout.indices.shape[1] == 4
     assert scaled > 20  # the scaling down was exercised
+
+
+@pytest.mark.parametrize(("least", "most"), [(1, 12), (1, 6), (2, 9), (4, 4), (1, 2)])
+def test_the_closest_grid_is_internvls(least, most):
+    tiling = Tiling(TILE, rule="aspect_ratio", min_tiles=least, max_tiles=most)
+    for height, width in [*SIZES, *((TILE * r, TILE * c) for r in range(1, 8) for c in range(1, 8))]:
+        columns, rows = get_optimal_tiled_canvas((height, width), (TILE, TILE), least, most)
+        assert tiling.choose(height, width) == (rows, columns)
+
+
+@pytest.mark.parametrize("size", [(300, 110), (90, 200), (28, 28), (60, 61), (500, 480)])
+def test_tiles_are_internvls(size):
+    """Row by row, squashed, the whole picture last where there are several."""
+    half = (0.5,) * 3
+    tiling = Tiling(TILE, rule="aspect_ratio", max_tiles=6)
+    processor = GotOcr2ImageProcessor(
+        size={"height": TILE, "width": TILE}, crop_to_patches=True, max_patches=6, image_mean=half, image_std=half
+    )
+    values = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    picture = Image.fromarray(values).resize(size)
+    expected = processor(picture, return_tensors="np")["pixel_values"]
+    tiles = tiling.split(picture, ImagePreprocessing(TILE, TILE, "squash", half, half))
+    assert tiles.tobytes() == np.ascontiguousarray(expected).tobytes()
+    assert len(tiles) == tiling.tiles_of(size[1], size[0])
+    layout = tiled_layout(tiling, size[1], size[0], (2, 2))
+    assert layout.indices[:, 0].tolist() == list(range(4 * len(tiles)))
+
+
+def test_a_newline_ends_what_the_family_ends_so():
+    sizes = [SINGLE_TILE, VIDEO_FRAME, VIDEO_END]
+    tiling = Tiling(TILE)
+    of = lambda name: [
+        len(plan) for plan in layouts(sizes, grid=(5, 5), tiling=tiling, video_pooling=2, token_layout=name)
+    ]
+    assert of("llava_onevision") == [26, 9, 10]
+    assert of("llava_next") == [26, 9, 10]
+    assert of("laco") == [25, 9, 10]
+    (single, _, end) = layouts(sizes, grid=(5, 5), tiling=tiling, video_pooling=2, token_layout="llava_onevision")
+    features = np.random.default_rng(0).standard_normal((2, 25, 3)).astype(np.float32)
+    packed = pack_tokens(features, [single, end], np.full(3, 9.0, np.float32))
+    assert (packed[25] == 9).all()
+    assert (packed[-1] == 9).all()
+    assert np.array_equal(packed[:25], features[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "tiling", "said"),
+    [
+        ("qwen_vl", None, "token_layout is unknown"),
+        ("llava_onevision", None, "ends pictures in a newline"),
+        ("llava_next", Tiling(TILE, rule="aspect_ratio"), "ends pictures in a newline"),
+        ("internvl", Tiling(TILE), "has no newline"),
+    ],
+)
+def test_a_layout_with_another_familys_tiling_is_refused(name, tiling, said):
+    with pytest.raises(ConfigError, match=said):
+        check_token_layout(name, tiling)
 
 
 def test_split_shows_the_picture_where_the_layout_says():

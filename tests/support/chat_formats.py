@@ -1,6 +1,9 @@
 """Tokenizers of several kinds, and chat templates that write what published ones write, for tests of chat formats."""
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+import json
+from functools import cache
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 PARTS = "{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% else %}"
@@ -79,6 +82,74 @@ TEMPLATES = {
     ),
 }
 """Chat templates by name. They write what the published templates write, in other words."""
+
+
+_TEXT = """
+USER: What is the colour of the box in the picture? ASSISTANT: The box in the picture is red. User: Assistant: system
+user assistant model [INST] What is it? [/INST] It is red. A chat between a user and an assistant. You are a helpful
+assistant. SYS Frame1: Frame2: and the others are not, I'm sure: don't ask! \"10%\" of them, e.g. (these).
+"""
+
+
+@cache
+def byte_level(bos, eos, *special, around=None) -> PreTrainedTokenizerFast:
+    """As Qwen's and Llama 3's: merges of bytes within the words of a regular expression."""
+    words = Regex(r"(?i:'s|'t|'m)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(words, behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(_TEXT.splitlines() * 8, trainer)
+    return _with_special(tokenizer, bos, eos, special, around)
+
+
+@cache
+def sentence_piece(bos, eos, *special, around=None, newer=True) -> PreTrainedTokenizerFast:
+    """As Llama's and Mistral's: merges of characters over ``▁``, single bytes for other characters.
+
+    Args:
+        newer: a ``▁`` stands before the text alone, and no merge crosses one; else one stands before each part of the
+            text that special tokens leave, and all of a part is one word.
+    """
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    bytes_ = [f"<0x{number:02X}>" for number in range(256)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=480, special_tokens=["<unk>", *bytes_], show_progress=False, initial_alphabet=["▁"]
+    )
+    lines = [" " * spaces + line for line in _TEXT.splitlines() for spaces in (0, 1, 2)]
+    tokenizer.train_from_iterator(lines * 4, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    # As in Llama's own files, bytes are ordinary tokens, and runs of spaces have merges.
+    vocabulary = {**model["vocab"], "▁▁": len(model["vocab"]), "▁▁▁": len(model["vocab"]) + 1}
+    merges += [("▁", "▁"), ("▁▁", "▁")]
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
+    if newer:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    else:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return _with_special(tokenizer, bos, eos, special, around)
+
+
+def sentence_piece_of_old(*names, around=None) -> PreTrainedTokenizerFast:
+    return sentence_piece(*names, around=around, newer=False)
+
+
+TOKENIZERS = {
+    "byte level": byte_level,
+    "sentence piece": sentence_piece,
+    "older sentence piece": sentence_piece_of_old,
+}
+"""Kinds of tokenizers by name, each made by ``make(bos, eos, *special, around=…)``."""
 
 
 def named_tokens(bos, eos, *special, around=None) -> PreTrainedTokenizerFast:

@@ -171,8 +171,7 @@ def _processor(family, images, tokenizer):
 
     class Processor(base):
         def check_argument_for_proper_class(self, name, argument):
-            if name != "video_processor":
-                return super().check_argument_for_proper_class(name, argument)
+            return None if name == "video_processor" else super().check_argument_for_proper_class(name, argument)
 
     if family == "llava_onevision":
         options = {"vision_feature_select_strategy": "full", "vision_aspect_ratio": "anyres_max_4"}

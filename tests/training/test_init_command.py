@@ -42,6 +42,19 @@ def test_several_depths_make_an_elastic_checkpoint(parts, tmp_path):
     assert model.set_depth("1").blocks == (2,)
 
 
+def test_paths_of_merges(parts, tmp_path, capsys):
+    assert (
+        main(arguments(parts, tmp_path / "ckpt", "--at", "1/2+1", "1", "--ratio", "2+2", "4", "--average-merge")) == 0
+    )
+    said = capsys.readouterr().err
+    assert "merge at 1/2+1: 2 x 2 after block 1, 2 x 2 after block 2 of 2" in said
+    assert "16 tokens a tile become 1" in said
+    model = checkpoint.load(tmp_path / "ckpt").model
+    names = [name for name, _ in model.vision_model.all_merges()]
+    assert names == ["path_1_2.block_1", "path_1_2.block_2", "block_2"]
+    assert not any(merge.mlp.linear_2.weight.any() for _, merge in model.vision_model.all_merges())
+
+
 def test_a_merge_may_start_as_an_average(parts, tmp_path, capsys):
     assert main(arguments(parts, tmp_path / "ckpt", "--at", "1/2", "1", "--average-merge", "--match-text-rms")) == 0
     assert "is scaled to it" in " ".join(capsys.readouterr().err.split())
@@ -65,6 +78,10 @@ def test_the_same_seed_gives_the_same_weights(parts, tmp_path):
         (["--at", "block:9"], "beyond the encoder's last block"),
         (["--compressor", "lacoo"], "average_pool, laco, laco_misaligned"),
         (["--ratio", "5"], "compression.ratio"),
+        (["--ratio", "2+3"], "not one number for each merge"),
+        (["--at", "1+1/2"], "a later block than the one before it"),
+        (["--at", "1/2+1", "--ratio", "4+2"], "grids 4 x 4 → 1 x 1, then windows of 2 x 2"),
+        (["--at", "1/2", "1/2+1"], "1/2 2 x 2, 1/2+1 1 x 1"),
         (["--feature-layer", "9"], "feature_layer"),
         (["--encoder", "nowhere"], "there is no folder 'nowhere'"),
     ],
@@ -147,3 +164,36 @@ def test_another_models_tokenizer(parts, tmp_path, capsys):
     assert "another model's" in said
     assert "Traceback" not in said
     assert not (tmp_path / "ckpt").exists()
+
+
+def test_a_published_model_is_imported(imported, tmp_path, capsys):
+    theirs, _ = imported("llava_onevision")
+    assert main(["--from-vlm", str(theirs.folder), "--output", str(tmp_path / "ckpt")]) == 0
+    assert "as it was published, 25 tokens a tile" in " ".join(capsys.readouterr().err.split())
+    assert checkpoint.load(tmp_path / "ckpt").model.config.compression["method"] is None
+    assert main(["--from-vlm", str(theirs.folder), "--at", "1/3", "1", "--output", str(tmp_path / "merged")]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "merge at 1/3: after block 1 of 3" in said
+    assert "the merges are averages, untrained" in said
+    assert sorted(checkpoint.load(tmp_path / "merged").model.vision_model.compressors) == ["block_1", "block_3"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--encoder", "enc"], "--from-vlm and --encoder"),
+        (["--tiling", "2x2"], "--from-vlm and --tiling"),
+        (["--compressor", "ldpv2"], "--from-vlm and --compressor"),
+        (["--at", "2"], "outside (0, 1]"),
+    ],
+)
+def test_a_published_model_is_not_put_together(imported, tmp_path, capsys, more, message):
+    theirs, _ = imported("llava_onevision")
+    assert main(["--from-vlm", str(theirs.folder), "--output", str(tmp_path / "ckpt"), *more]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "ckpt").exists()
+
+
+def test_one_way_of_starting_is_asked_for(tmp_path, capsys):
+    assert main(["--llm", "somewhere", "--output", str(tmp_path / "ckpt")]) == 2
+    assert "no --encoder" in " ".join(capsys.readouterr().err.split())

@@ -113,6 +113,8 @@ def test_depths_and_baselines_are_one_override_each(depth, method):
         ),
         ("all_stages.workers=7", lambda recipe: all(stage.workers == 7 for stage in recipe.stages.values())),
         ("compression.at=[1/4, 1/2, 1]", lambda recipe: recipe.compression.at == ("1/4", "1/2", "1")),
+        ("compression.at=1/4+3/4", lambda recipe: recipe.compression.at == ("1/4+3/4",)),
+        ("compression.ratio=3", lambda recipe: recipe.compression.ratio == 3),
         ("stages.2-si.tiling.max_tiles=4", lambda recipe: recipe.stages["2-si"].tiling.max_tiles == 4),
         ("stages.2-si.tiling=null", lambda recipe: recipe.stages["2-si"].tiling is None),
         ("data_folder=/data", lambda recipe: recipe.data_folder == "/data"),
@@ -124,9 +126,23 @@ def test_overrides(override, read):
     assert read(load_recipe(PAPER[0], [override]))
 
 
+def test_a_path_of_merges_is_read_and_written():
+    overrides = ["compression.at=[1/2, 1/4+3/4, 1/4+1]", "compression.ratio=[4, 2+2, 2+3]"]
+    compression = load_recipe(PAPER[0], overrides).compression
+    assert (compression.at, compression.ratio) == (("1/2", "1/4+3/4", "1/4+1"), (4, 2, "2+3"))
+    recipe = load_recipe(PAPER[0], ["compression.at=1/4+3/4", "compression.ratio=2+3"])
+    written = yaml.safe_load(recipe_yaml(recipe, seed=recipe.seed))
+    assert written["compression"]["ratio"] == "2+3"
+    assert recipe_from_mapping(written, source="written") == recipe
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("compression.ratio=two", r"compression: ratio is not supported"),
+        ("compression.ratio=2+3", r"compression: ratio has not one number for each merge"),
+        ("compression.ratio={a: 2}", r"compression: ratio is not supported"),
+        ("compression.at=1/4+", r"compression: '' is not a depth"),
         ("compression.att=1/4", r"unknown key 'att' in compression(.|\n)*did you mean 'at'"),
         ("compresion.at=1/4", r"unknown section 'compresion'(.|\n)*did you mean 'compression'"),
         ("sead=1", r"unknown key 'sead'(.|\n)*did you mean 'seed'"),

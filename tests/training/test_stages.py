@@ -302,6 +302,23 @@ def test_elastic_depth_trains_every_compressor(elastic, stage_data, tmp_path):
         assert any(f"compressors.block_{block}." in name for name in names)
 
 
+def test_an_elastic_run_trains_every_merge_of_every_path(tiny_checkpoint, stage_data, tmp_path):
+    """Two paths that begin behind the same block: each has its own merges, and its own looks."""
+    loaded = checkpoint.load(tiny_checkpoint)
+    parts = (loaded.model.vision_model.encoder, loaded.model.language_model)
+    paths = {"at": ["1/2", "1/2+1"], "ratio": [4, 2]}
+    model = LacoForConditionalGeneration.from_parts(*parts, image_token_id=loaded.processor.image_token_id, **paths)
+    checkpoint.save(model, LacoProcessor.for_model(model, loaded.processor.tokenizer), tmp_path / "paths")
+    train_stage(tmp_path / "paths", stage(epochs=2, look_every=1), stage_data, tmp_path / "out", seed=9)
+    names = changed(tmp_path / "paths", tmp_path / "out")
+    for merge, _ in model.vision_model.all_merges():
+        assert any(f"compressors.{merge}." in name for name in names), merge
+    looks = json.loads((tmp_path / "out" / "looks.json").read_text())
+    assert list(looks["at_the_end"]) == ["block 1", "block 1+2"]
+    drawn = [Random(f"9 depth {look['step'] - 1}").choice((1, "1+2")) for look in looks["looks"]]
+    assert [look["block"] for look in looks["looks"]] == drawn
+
+
 def test_the_depth_of_a_step_depends_on_seed_and_step_alone(elastic):
     vision = checkpoint.load(elastic).model.vision_model
     state = type("State", (), {})()

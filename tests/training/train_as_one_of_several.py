@@ -1,6 +1,6 @@
 """What each process of ``test_processes`` runs: the same stages, and the losses of the main one as JSON.
 
-    torchrun --nproc-per-node 2 train_as_one_of_several.py START DATA OUTPUT
+    torchrun --nproc-per-node 2 train_as_one_of_several.py KIND START DATA OUTPUT TEACHER
 
 accelerate starts FSDP on accelerators only; for ``fsdp`` gloo on the CPU passes as one.
 """
@@ -34,7 +34,25 @@ def stages(processes):
     }
 
 
-def run(start, data, output, *, fsdp=False):
+def distil(teacher, data, output, processes):
+    """An elastic student of ``teacher``, whose later blocks join in after the third of eight steps."""
+    from laco_training.distillation.recipe import DistillationRecipe
+    from laco_training.distillation.stage import distil_stage
+    from laco_training.recipe import CompressionRecipe, StageRecipe
+
+    stage = StageRecipe(
+        ".",
+        {"compressor": 2e-3, "encoder": 1e-3},
+        global_batch_size=4,
+        per_device_batch_size=4 // processes,
+        precision="fp32",
+        max_steps=8,
+        distillation=DistillationRecipe(merge_first=0.4, blocks=0.5, flips=True),
+    )
+    return distil_stage(teacher, CompressionRecipe(at=["1/2", "1"]), stage, data, output, seed=0)
+
+
+def run(start, data, output, teacher, *, fsdp=False):
     """Train the stages and return their losses; with FSDP one is interrupted and resumed."""
     from contextlib import nullcontext
     from dataclasses import replace
@@ -58,11 +76,13 @@ def run(start, data, output, *, fsdp=False):
                 losses[name] = train_stage(start, stage, data, output / name, seed=0, resume=True)
         else:
             losses[name] = train_stage(start, stage, data, output / name, seed=0)
+    if not fsdp:
+        losses["distilled"] = distil(teacher, data, output / "distilled", processes.join().num_processes)
     return losses
 
 
 def main():
-    kind, start, data, output = sys.argv[1], *map(Path, sys.argv[2:])
+    kind, start, data, output, teacher = sys.argv[1], *map(Path, sys.argv[2:])
     from laco_training import processes
 
     if kind == "fsdp":
@@ -71,7 +91,7 @@ def main():
 
         PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_GPU)
         processes.on_cpu = lambda: False
-    losses = run(start, data, output, fsdp=kind == "fsdp")
+    losses = run(start, data, output, teacher, fsdp=kind == "fsdp")
     if processes.is_main():
         (output / "losses.json").write_text(json.dumps(losses))
     processes.leave()

@@ -35,8 +35,8 @@ from .conversations import image_names, plain_pieces, turns_of
 from .dataset import ConversationDataset, count_samples, open_dataset
 from .errors import DataError
 from .json_files import read_entries
-from .picture_dataset import DrawSampler, PictureCollator, PictureDataset, PictureEncoder
-from .picture_sources import hold_out, open_pictures
+from .picture_dataset import DrawSampler, PictureCollator, PictureDataset, PixelEncoder
+from .picture_sources import hold_out, open_pictures, with_one_picture
 from .preview import preview
 from .sampler import GroupedSampler
 from .samples import IGNORED, SampleEncoder
@@ -55,7 +55,7 @@ __all__ = [
     "GroupedSampler",
     "PictureCollator",
     "PictureDataset",
-    "PictureEncoder",
+    "PixelEncoder",
     "SampleEncoder",
     "count_samples",
     "hold_out",
@@ -66,4 +66,5 @@ __all__ = [
     "preview",
     "read_entries",
     "turns_of",
+    "with_one_picture",
 ]

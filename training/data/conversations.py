@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from laco_export.conversation import IM_START, IMAGE_MARK, VIDEO_MARK, Turn, render_with_mask
+from laco_export.chat_format import CHATML, ChatFormat
+from laco_export.conversation import IMAGE_MARK, VIDEO_MARK, Turn, training_spans
 
 from .errors import DataError
 from .pictures import PictureName
@@ -93,7 +94,7 @@ def video_names(entry: Mapping) -> list:
     return video if _video_marks(entry) > 1 else [video if len(video) != 1 else video[0]]
 
 
-def pieces_of(entry: Mapping, *, plain: bool = False) -> list[Piece]:
+def pieces_of(entry: Mapping, *, plain: bool = False, chat_format: ChatFormat = CHATML) -> list[Piece]:
     """The prompt in pieces: the answers and their end count for the loss.
 
     Args:
@@ -101,21 +102,23 @@ def pieces_of(entry: Mapping, *, plain: bool = False) -> list[Piece]:
 
     Raises:
         DataError: as :func:`alternating_turns_of`; with ``plain``, as :func:`plain_pieces`.
+        UsageError: the sample has a system line, for which the format has no place.
     """
     if plain:
-        spans, marks = plain_pieces(entry), [IMAGE_MARK, VIDEO_MARK]
+        (marks, _), caption = plain_pieces(entry)
+        spans = [(chat_format.begin, "system", False), (marks, "user", False), (*caption[:1], "assistant", True)]
     else:
-        turns = _with_video_marks(entry, alternating_turns_of(entry))
-        spans, marks = render_with_mask(turns), _marks_in(entry, turns)
+        spans = training_spans(_with_video_marks(entry, alternating_turns_of(entry)), chat_format)
+    marks = [IMAGE_MARK, VIDEO_MARK] if plain else marks_of(entry)
     divided = re.compile(f"({'|'.join(marks)})") if marks else None
     pieces = []
-    for text, counts in spans:
-        if divided is None or counts or text.startswith(f"{IM_START}system"):
+    for text, role, counts in spans:
+        if divided is None or role != "user":
             pieces.append(Piece(text, counts))
             continue
         parts = divided.split(text)  # text and mark by turns
         pieces += [Piece(part, False, is_mark=place % 2 == 1) for place, part in enumerate(parts) if part]
-    return pieces
+    return [piece for piece in pieces if piece.text]
 
 
 def plain_pieces(entry: Mapping) -> list[tuple[str, bool]]:
@@ -147,9 +150,10 @@ def text_length(entry: Mapping) -> int:
     return sum(len(text.encode("utf-8", "replace")) for text in texts if isinstance(text, str))
 
 
-def _marks_in(entry: Mapping, turns: list[Turn]) -> list[str]:
+def marks_of(entry: Mapping) -> list[str]:
     """Which of the two marks are marks in this sample: those of what it names, and of what it has lost."""
     named = {IMAGE_MARK: image_names(entry), VIDEO_MARK: video_names(entry)}
+    turns = _with_video_marks(entry, turns_of(entry))
     asked = [text for role, text in turns if role == "user"]
     return [mark for mark in named if named[mark] or any(_LINE[mark].search(text) for text in asked)]
 

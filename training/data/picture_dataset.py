@@ -37,7 +37,7 @@ ASPECT = 4 / 3
 _TRIES = 10  # crops that are drawn until one lies inside the picture; then it is taken whole
 
 
-class PictureEncoder:
+class PixelEncoder:
     """A sample's picture to pixels.
 
     Args:
@@ -103,7 +103,7 @@ class PictureDataset(ConversationDataset):
         seed: of crops and flips.
     """
 
-    def __init__(self, parts: list[MixturePart], images: Path, encoder: PictureEncoder, *, seed: int = 0):
+    def __init__(self, parts: list[MixturePart], images: Path, encoder: PixelEncoder, *, seed: int = 0):
         self.seed = seed
         super().__init__(parts, images, encoder)
 

@@ -100,10 +100,7 @@ def open_pictures(path: Path, *, seed: int = 0) -> tuple[list[MixturePart], Path
         DataError: there is no such path, it is of no known kind, cannot be read, or holds no picture.
     """
     if path.suffix in _CONVERSATIONS:
-        parts = [_with_pictures(part) for part in open_parts(path, seed=seed)]
-        if not sum(len(part.rows) for part in parts):
-            raise NoSamplesError(f"no sample of '{path}' names a picture")
-        return parts, path.parent
+        return _chosen(path, seed, lambda pictures: pictures > 0, "names a picture"), path.parent
     for _, matches, reader in PICTURE_SOURCES:
         if matches(path):
             source = reader(path)
@@ -173,8 +170,22 @@ PICTURE_SOURCES: tuple[tuple[str, Callable[[Path], bool], Callable[[Path], Named
 )
 
 
-def _with_pictures(part: MixturePart) -> MixturePart:
-    """The rows of a part that name pictures; videos and text alone are left out."""
-    source = part.source
-    counts = source.pictures[part.rows] if source.pictures is not None else source.lengths_of(part.rows)[0]
-    return MixturePart(source, part.rows[counts > 0], part.images, part.name)
+def with_one_picture(path: Path, *, seed: int = 0) -> tuple[list[MixturePart], Path]:
+    """The conversations of a data path that are about one picture, and the folder that the pictures lie in.
+
+    Raises:
+        DataError: the data cannot be read, or holds no such sample.
+    """
+    return _chosen(path, seed, lambda pictures: pictures == 1, "is a conversation about one picture"), path.parent
+
+
+def _chosen(path: Path, seed: int, wanted: Callable[[np.ndarray], np.ndarray], kind: str) -> list[MixturePart]:
+    """The rows of a data path whose number of pictures is wanted."""
+    parts = []
+    for part in open_parts(path, seed=seed):
+        source = part.source
+        counts = source.pictures[part.rows] if source.pictures is not None else source.lengths_of(part.rows)[0]
+        parts.append(replace(part, rows=part.rows[wanted(counts)]))
+    if not sum(len(part.rows) for part in parts):
+        raise NoSamplesError(f"no sample of '{path}' {kind}")
+    return parts

@@ -1,24 +1,25 @@
 """One sample as the model's inputs, with the labels of exactly the tokens that count.
 
 Pictures are placed, tiled and counted by the checkpoint's own processor (``LacoProcessor.place``, ``.tiles``), the one
-that inference uses; so is the text, piece by piece: the pieces end where tokens end, and the tokens before an answer
-are the tokens of the prompt that it will answer. Labels are the tokens of the answers and of the ``<|im_end|>`` that
-closes each. In the plain form (stage 1) there is no chat template: the picture, a newline, and the caption, which alone
-counts.
+that inference uses. So is the text, in the checkpoint's chat format: it is tokenised at once but where an answer begins
+and ends, so that the tokens before an answer are those of the prompt that it will answer. Labels are the tokens of the
+answers and of what closes each (``<|im_end|>``). In the plain form (stage 1) there are no turns: the picture, a
+newline, and the caption, which alone counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
-from laco_export.conversation import IMAGE_MARK, SPECIAL_TOKEN
+from laco_export.conversation import IMAGE_MARK, expand_image_tokens, forging_tokens, special_pattern
+from laco_export.tokens_behind import cuts_before, tokens_of_spans
 
-from .conversations import Piece, image_names, pieces_of, video_names
+from .conversations import Piece, image_names, marks_of, pieces_of, turns_of, video_names
 from .errors import DataError
 from .pictures import Pictures
 
@@ -62,7 +63,9 @@ class SampleEncoder:
         self.processor, self.plain, self.max_length = processor, plain, max_length
         self.tiled, self.max_frames = tiled, max_frames or processor.max_frames
         self.tokenizer = processor.tokenizer
-        self._special = set(self.tokenizer.get_added_vocab())
+        self._cuts = cuts_before(self.tokenizer.added_tokens_decoder.values())
+        added, end_id = self.tokenizer.added_tokens_decoder, self.tokenizer.eos_token_id
+        self._forging = special_pattern(forging_tokens(added, processor.chat_format, {end_id}))
 
     @cached_property
     def _cached(self) -> Callable[[str], list[int]]:
@@ -81,7 +84,7 @@ class SampleEncoder:
         Raises:
             LacoError: the sample cannot be used; the message says why.
         """
-        pieces = pieces_of(entry, plain=self.plain)
+        pieces = pieces_of(entry, plain=self.plain, chat_format=self.processor.chat_format)
         self._refuse_special_tokens(entry)
         images = [pictures.picture(name) for name in image_names(entry)]
         videos = [pictures.video(name, self.max_frames) for name in video_names(entry)]
@@ -106,25 +109,39 @@ class SampleEncoder:
         return sample, sum(len(run.ids) for run in runs) < sum(len(run.ids) for run in whole)
 
     def _runs(self, pieces: Sequence[Piece], placed: PlacedPrompt) -> list[TokenRun]:
-        runs, picture = [], 0
+        chat_format, image_token_id = self.processor.chat_format, self.processor.image_token_id
+        spans = []
         for piece, marks in zip(pieces, placed.pieces, strict=True):
-            if not piece.is_mark:
-                tokenize = self._cached if len(piece.text) <= _CACHED_LENGTH else self._tokenize
-                runs.append(TokenRun(tokenize(piece.text), piece.counts))
-                continue
-            for _ in range(marks.count(IMAGE_MARK)):  # a video's mark has become one for each frame
-                runs.append(TokenRun([self.processor.image_token_id] * placed.tokens[picture], False, picture))
-                picture += 1
-        return runs
+            text = piece.text
+            if piece.is_mark:  # a video's mark has become one for each frame
+                text = expand_image_tokens(marks, [1] * marks.count(IMAGE_MARK), chat_format)
+            spans.append((text, piece.counts))
+        runs, picture = list(self._begin()), 0
+        for ids, counts in tokens_of_spans(spans, self._encode, self._cuts):
+            start = 0
+            for place in [index for index, token in enumerate(ids) if token == image_token_id]:
+                runs.append(TokenRun(ids[start:place], counts))
+                runs.append(TokenRun([image_token_id] * placed.tokens[picture], False, picture))
+                start, picture = place + 1, picture + 1
+            runs.append(TokenRun(ids[start:], counts))
+        return [run for run in runs if run.ids]
+
+    def _begin(self) -> Iterator[TokenRun]:
+        """What the tokenizer itself puts before a text, and no template writes."""
+        if token := self.processor.chat_format.begin_token:
+            yield TokenRun([self.tokenizer.convert_tokens_to_ids(token)], False)
+
+    def _encode(self, text: str) -> list[int]:
+        return self._cached(text) if len(text) <= _CACHED_LENGTH else self._tokenize(text)
 
     def _tokenize(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _refuse_special_tokens(self, entry: Mapping) -> None:
-        for turn in entry["conversations"]:
-            for token in SPECIAL_TOKEN.findall(turn["value"]):
-                if token in self._special:
-                    raise DataError(f"its text holds the special token {token}, which would end or forge a turn")
+        marks = special_pattern(marks_of(entry))
+        for role, text in turns_of(entry):
+            if token := self._forging.search(marks.sub("\0", text) if role == "user" else text):
+                raise DataError(f"its text holds the special token {token[0]}, which would end or forge a turn")
 
     def estimated_tokens(self, pictures: np.ndarray, text_lengths: np.ndarray) -> np.ndarray:
         """About how many tokens samples have; opens no picture.

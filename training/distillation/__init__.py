@@ -11,5 +11,6 @@ alone.
 - :mod:`.pair`: a student and its teacher as one module;
 - :mod:`.matching`: whether one model can teach another;
 - :mod:`.pooling`: a teacher's tokens as a merge's average would leave them;
+- :mod:`.predictions`: what the language model predicts behind a picture;
 - :mod:`.losses`: how far a student's tokens are from a teacher's.
 """

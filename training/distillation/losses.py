@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def relative_errors(student: Tensor, teacher: Tensor) -> Tensor:
+def feature_errors(student: Tensor, teacher: Tensor) -> Tensor:
     """‖s − t‖² / ‖t‖² of each picture over all of its tokens: ``[B, T, D]`` both -> float32 ``[B]``."""
     student, teacher = student.float(), teacher.float()
     return (student - teacher).pow(2).sum((1, 2)) / teacher.pow(2).sum((1, 2))

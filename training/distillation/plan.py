@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import processes
-from ..memory import ForwardShape, MemoryEstimate, kept_bytes
+from ..data import preview
+from ..memory import ForwardShape, MemoryEstimate, kept_activations, kept_bytes
 from ..parameter_groups import parameters_by_group
+from ..plan import longest_forward
 from ..recipe import Recipe, StageRecipe, stage_seed
 from .data import open_stage_pictures
 from .pair import Distillation, LossWeights
 
 if TYPE_CHECKING:
     from laco_export.models import LacoForConditionalGeneration, LacoProcessor
+    from laco_export.models.vision import LacoVisionModel
 
 Pair = tuple["LacoForConditionalGeneration", "LacoForConditionalGeneration"]
 """A teacher and a student by their shapes."""
@@ -42,7 +45,9 @@ def plan_distillation(
     steps = stage.steps(len(dataset))
     height, width = distillation.vision_model.grid
     shape = ForwardShape(stage.per_device_batch_size, height * width, stage.per_device_batch_size, 0)
-    memory = estimate_distillation(build, stage)
+    if stage.distillation.language_model:
+        shape = longest_forward(stage, dataset)
+    memory = estimate_distillation(build, stage, shape)
     return {
         "part": f"stage-{name}",
         "data": stage.data,
@@ -58,7 +63,7 @@ def plan_distillation(
         "learning_rates": dict(stage.learning_rates),
         "fitting_learning_rates": stage.fitting_rates(),
         "memory": {**asdict(memory), "total": memory.total, "forward": asdict(shape)},
-    }, _preview(dataset)
+    }, preview(dataset) if stage.distillation.language_model else _preview(dataset)
 
 
 def trained_parameters(distillation: Distillation) -> dict[str, int]:
@@ -68,29 +73,33 @@ def trained_parameters(distillation: Distillation) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def estimate_distillation(build: Callable[[], Pair], stage: StageRecipe) -> MemoryEstimate:
+def estimate_distillation(build: Callable[[], Pair], stage: StageRecipe, shape: ForwardShape) -> MemoryEstimate:
     """The memory of one process in a step of the stage, at the depth that keeps the most.
 
     Args:
         build: called where tensors have no content.
+        shape: of a forward pass; its tokens count where the language model's predictions are compared.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     recipe = stage.distillation
     with FakeTensorMode():
-        weights = LossWeights(cosine=recipe.cosine, blocks=recipe.blocks)
+        weights = LossWeights(blocks=recipe.blocks, language_model=recipe.language_model)
         distillation = Distillation(*build(), stage.learning_rates, weights).train()
         vision = distillation.vision_model
-        of_teacher = [*distillation.teacher.vision_model.parameters(), *distillation.teacher.projector.parameters()]
+        of_teacher = distillation.teacher.parameters()
         parameters = {id(parameter): parameter for parameter in [*distillation.parameters(), *of_teacher]}.values()
         trained = sum(parameter.numel() for parameter in distillation.parameters() if parameter.requires_grad)
         size = vision.spec.image_size(vision.encoder.config)
-        pixels = torch.zeros(stage.per_device_batch_size, 3, *size)
-        run = lambda: distillation(pixels)
-        activations = _most_kept(distillation, run, parameters, stage.precision)
+        pixels = torch.zeros(shape.tiles, 3, *size)
+        precision = stage.precision
+        bytes_kept = lambda: kept_bytes(parameters, lambda: distillation(pixels), precision=precision)
+        if recipe.language_model:
+            bytes_kept = lambda: kept_activations(distillation.student, shape, precision=precision)
+        activations = _most_kept(vision, bytes_kept)
         if stage.gradient_checkpointing:
             distillation.gradient_checkpointing_enable({"use_reentrant": False})
-            inputs = _most_kept(distillation, run, parameters, stage.precision)
+            inputs = _most_kept(vision, bytes_kept)
             # The blocks' inputs, and the activations of the one block that is being computed again.
             activations = inputs + max(0, activations - inputs) // vision.num_blocks
         return MemoryEstimate(
@@ -101,14 +110,12 @@ def estimate_distillation(build: Callable[[], Pair], stage: StageRecipe) -> Memo
         )
 
 
-def _most_kept(
-    distillation: Distillation, run: Callable[[], object], parameters: Collection[torch.Tensor], precision: str
-) -> int:
-    """Bytes that autograd keeps at the depth that keeps the most."""
-    vision, most = distillation.vision_model, 0
+def _most_kept(vision: LacoVisionModel, bytes_kept: Callable[[], int]) -> int:
+    """The most of ``bytes_kept`` over the depths."""
+    most = 0
     for path in vision.compression.paths:
         vision.path = path
-        most = max(most, kept_bytes(parameters, run, precision=precision))
+        most = max(most, bytes_kept())
     return most
 
 

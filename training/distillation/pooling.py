@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from laco_export.token_grid import merged_grid
 
 
-def pool_windows(tokens: Tensor, grid: tuple[int, int], ratios: Sequence[int]) -> Tensor:
+def average_windows(tokens: Tensor, grid: tuple[int, int], ratios: Sequence[int]) -> Tensor:
     """The mean of each r×r window for each r in turn, as merges that follow each other would average.
 
     ::
@@ -33,7 +33,7 @@ def pool_windows(tokens: Tensor, grid: tuple[int, int], ratios: Sequence[int]) -
     return tokens
 
 
-def pool_boundary(hidden_states: Tensor, prefix: int, grid: tuple[int, int], ratios: Sequence[int]) -> Tensor:
-    """:func:`pool_windows` behind ``prefix`` tokens that bypass merges: ``[B, P+H·W, C]`` -> ``[B, P+n, C]``."""
-    pooled = pool_windows(hidden_states[:, prefix:], grid, ratios)
+def average_boundary(hidden_states: Tensor, prefix: int, grid: tuple[int, int], ratios: Sequence[int]) -> Tensor:
+    """:func:`average_windows` behind ``prefix`` tokens that bypass merges: ``[B, P+H·W, C]`` -> ``[B, P+n, C]``."""
+    pooled = average_windows(hidden_states[:, prefix:], grid, ratios)
     return cat((hidden_states[:, :prefix], pooled), dim=1) if prefix else pooled

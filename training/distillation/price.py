@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .losses import relative_errors, token_cosines
+from .losses import feature_errors, token_cosines
 
 if TYPE_CHECKING:
     from .pair import Distillation
@@ -67,7 +67,7 @@ def feature_prices(
 
 def _sums(distillation: Distillation, targets) -> Tensor:
     features, expected = distillation.features(targets.shared), distillation.feature_targets(targets)
-    sums = relative_errors(features, expected).sum(), token_cosines(features, expected).sum()
+    sums = feature_errors(features, expected).sum(), token_cosines(features, expected).sum()
     return torch.stack(sums).double().cpu()
 
 

@@ -61,6 +61,8 @@ def distil_stage(
         OutputExistsError: ``output`` holds something that is no checkpoint.
         TrainingError: out of memory, or the loss is not finite any more.
     """
+    import transformers
+
     from laco_export.models import checkpoint
 
     from ..step_callbacks import StepProgress
@@ -70,6 +72,7 @@ def distil_stage(
     processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
     folder = output.parent / f"{output.name}-progress"
     resumed = decide_resumption(folder, resume=resume, force=force)
+    transformers.set_seed(seed)  # of the merges' first layers
     pair = open_pair(teacher, compression, student=student, language_model=bool(stage.distillation.language_model))
     trainer = _make_trainer(pair, stage, data_folder, folder, seed=seed, tensorboard=tensorboard)
     keep_checkpoints(trainer, _origin(pair, trainer, data_folder), resumed)
@@ -119,20 +122,18 @@ def _make_trainer(
     seed: int,
     tensorboard: Path | None,
 ) -> DistillationTrainer:
-    import transformers
-
-    from ..data import BrokenSamples, DrawSampler, PictureCollator
+    from ..data import BrokenSamples
     from ..step_callbacks import DepthSampler
     from ..trainer import training_arguments
-    from .data import held_out_batches, open_stage_pictures
+    from .data import held_out_batches, open_stage_pictures, order_and_collator
     from .pair import Distillation, LossWeights
     from .trainer import DistillationTrainer
 
-    transformers.set_seed(seed)
     recipe = stage.distillation
-    weights = LossWeights(cosine=recipe.cosine, blocks=recipe.blocks)
+    weights = LossWeights(cosine=recipe.cosine, blocks=recipe.blocks, language_model=recipe.language_model)
     distillation = Distillation(pair.teacher, pair.student, stage.learning_rates, weights)
     dataset, aside = open_stage_pictures(stage, pair.processor, data_folder, seed=seed)
+    sampler, collator = order_and_collator(stage, dataset, seed=seed)
     broken = BrokenSamples(broken_log(folder), limit=stage.max_broken, total=len(dataset) + len(aside))
     arguments = training_arguments(
         stage, folder, seed=seed, steps=stage.steps(len(dataset)), unused_parts=True, tensorboard=tensorboard
@@ -144,9 +145,9 @@ def _make_trainer(
         arguments,
         first_steps=round(recipe.merge_first * arguments.max_steps),
         held_out=held_out_batches(aside, stage.per_device_batch_size, broken),
-        sampler=DrawSampler(dataset, global_batch_size=stage.global_batch_size, seed=seed),
+        sampler=sampler,
         broken=broken,
-        data_collator=PictureCollator(),
+        data_collator=collator,
     )
     if len(pair.student.vision_model.compression.paths) > 1:
         trainer.add_callback(DepthSampler(pair.student.vision_model, seed))

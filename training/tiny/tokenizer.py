@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from random import Random
 from typing import TYPE_CHECKING
 
-from laco_export.conversation import CHAT_TEMPLATE, DEFAULT_SYSTEM, IM_END, IM_START, IMAGE_TOKEN
+from laco_export.chat_format import IM_END, IM_START
+from laco_export.conversation import CHAT_TEMPLATE, DEFAULT_SYSTEM, IMAGE_TOKEN
 
 from .descriptions import describe
 

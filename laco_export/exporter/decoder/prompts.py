@@ -7,14 +7,16 @@ priced where the model will be used: in its chat template, over sentences.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ...conversation import IMAGE_MARK, render, render_with_mask
+from ...chat_format import CHATML, ChatFormat
+from ...conversation import IMAGE_MARK, expand_image_tokens, render, render_with_mask
 from ...errors import UsageError
+from ...tokens_behind import tokens_of_spans
 from .sentences import GREEDY_QUESTIONS, JUDGED_ON, OPENINGS, ROUNDED_OVER
 from .user_texts import read_user_text
 
@@ -85,6 +87,7 @@ def prompts_of(
     image_token_id: int,
     texts: Sequence[Path],
     *,
+    chat_format: ChatFormat = CHATML,
     context_length: int | None = None,
 ) -> DecoderPrompts:
     """The prompts for a checkpoint's language model.
@@ -93,24 +96,29 @@ def prompts_of(
         processor: the checkpoint's.
         features: the golden pictures', float32 ``[tokens, D]`` each.
         texts: the user's files (``--llm-texts``); empty for what ships with this package.
+        chat_format: the checkpoint's.
         context_length: the model's longest prompt in tokens, to which all are cut; None: they fit.
 
     Raises:
         UsageError: a text cannot be read or is too short.
     """
     encode = _encoder_of(processor.tokenizer)
-    chats = [_chat(encode, question, answer) for question, answer in JUDGED_ON]
+    begin = []
+    if chat_format.begin_token:
+        begin = [processor.tokenizer.convert_tokens_to_ids(chat_format.begin_token)]
+    chat = _Chat(encode, chat_format, begin)
+    chats = [chat(question, answer) for question, answer in JUDGED_ON]
     pictures = [
-        _chat(encode, question, answer, rows, image_token_id)
+        chat(question, answer, rows, image_token_id)
         for rows, (question, answer) in zip(features[:_PICTURES], JUDGED_ON[1::2])
     ]
     if texts:
         windows = user_windows(encode, texts)
         rounding, judged = windows[0::2], [*windows[1::2], *chats[:2], *pictures]
     else:
-        rounding = windows_of(encode(conversations()))[:_ROUNDING_WINDOWS]
+        rounding = windows_of(encode(conversations(chat_format)))[:_ROUNDING_WINDOWS]
         judged = [*(_text(encode(opening)) for opening in OPENINGS), *chats, *pictures]
-    greedy = [(question, _question(encode, question)) for question in GREEDY_QUESTIONS]
+    greedy = [(question, chat.question(question)) for question in GREEDY_QUESTIONS]
     named = ", ".join(path.name for path in texts) if texts else "the package's own questions, answers and paragraphs"
     if context_length is not None:
         rounding, judged = ([prompt.within(context_length) for prompt in some] for some in (rounding, judged))
@@ -162,19 +170,19 @@ def windows_of(ids: Sequence[int]) -> list[DecoderPrompt]:
     return [_text(ids[start : start + TEXT_WINDOW]) for start in range(0, len(ids) - TEXT_WINDOW + 1, TEXT_WINDOW)]
 
 
-def conversations() -> str:
+def conversations(chat_format: ChatFormat = CHATML) -> str:
     """The package's own questions and answers, twice, and conversations about the language reference behind ``help()``,
     which every Python installation has: the first are more like what is asked, the second are more."""
     from pydoc_data.topics import topics
 
-    everyday = [render([("user", question), ("assistant", answer)]) for question, answer in ROUNDED_OVER]
+    written = lambda question, answer: render([("user", question), ("assistant", answer)], chat_format=chat_format)
+    everyday = [written(question, answer) for question, answer in ROUNDED_OVER]
     technical = []
     for name in sorted(topics):
         prose = [" ".join(part.split()) for part in topics[name].split("\n\n")]
         prose = [part for part in prose if len(part.split()) > 25 and ">>>" not in part][:_PARAGRAPHS]
         if prose:
-            turns = [("user", f"What should I know about {name}?"), ("assistant", "\n\n".join(prose))]
-            technical.append(render(turns))
+            technical.append(written(f"What should I know about {name}?", "\n\n".join(prose)))
     order = np.random.default_rng(0).permutation(len(technical))
     return "".join([*everyday, *everyday[::-1], *(technical[number] for number in order)])
 
@@ -190,23 +198,38 @@ def _text(ids: Iterable[int]) -> DecoderPrompt:
     return DecoderPrompt(ids, counted)
 
 
-def _question(encode, question: str) -> DecoderPrompt:
-    ids = np.asarray(encode(render([("user", question)], add_generation_prompt=True)), np.int64)
-    return DecoderPrompt(ids, np.zeros(len(ids), bool))
+@dataclass(frozen=True)
+class _Chat:
+    """Conversations in a chat format as prompts; ``begin`` is what the tokenizer puts before each."""
 
+    encode: Callable[[str], list[int]]
+    chat_format: ChatFormat
+    begin: list[int]
 
-def _chat(encode, question: str, answer: str, features=None, image_token_id: int | None = None) -> DecoderPrompt:
-    """A question and its answer in the chat template; the answer's tokens are judged."""
-    mark = "" if features is None else f"{IMAGE_MARK}\n"
-    ids: list[int] = []
-    answers: list[bool] = []
-    for piece, is_answer in render_with_mask([("user", mark + question), ("assistant", answer)]):
-        before, *after = piece.split(IMAGE_MARK)
-        tokens = list(encode(before))
-        for rest in after:
-            tokens += [image_token_id] * len(features) + list(encode(rest))
-        ids += tokens
-        answers += [is_answer] * len(tokens)
-    counted = np.zeros(len(ids), bool)
-    counted[:-1] = answers[1:]  # a position is judged by what follows it
-    return DecoderPrompt(np.asarray(ids, np.int64), counted, features, None if features is None else image_token_id)
+    def question(self, question: str) -> DecoderPrompt:
+        text = render([("user", question)], add_generation_prompt=True, chat_format=self.chat_format)
+        ids = np.asarray([*self.begin, *self.encode(text)], np.int64)
+        return DecoderPrompt(ids, np.zeros(len(ids), bool))
+
+    def __call__(
+        self, question: str, answer: str, features: np.ndarray | None = None, image_token_id: int | None = None
+    ) -> DecoderPrompt:
+        """A question and its answer, whose tokens are judged."""
+        shown = [] if features is None else [1]  # one token, which becomes as many as there are embeddings
+        turns = [("user", f"{IMAGE_MARK}\n" * len(shown) + question), ("assistant", answer)]
+        spans = [
+            (
+                text if is_answer else expand_image_tokens(text, [1] * text.count(IMAGE_MARK), self.chat_format),
+                is_answer,
+            )
+            for text, is_answer in render_with_mask(turns, self.chat_format)
+        ]
+        ids, answers = list(self.begin), [False] * len(self.begin)
+        for tokens, is_answer in tokens_of_spans(spans, self.encode):
+            for token in tokens:
+                count = len(features) if shown and token == image_token_id else 1
+                ids += [token] * count
+                answers += [is_answer] * count
+        counted = np.zeros(len(ids), bool)
+        counted[:-1] = answers[1:]  # a position is judged by what follows it
+        return DecoderPrompt(np.asarray(ids, np.int64), counted, features, image_token_id if shown else None)

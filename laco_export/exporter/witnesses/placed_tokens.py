@@ -1,5 +1,7 @@
 """Prompts with pictures: their token ids from text that is written out here, their embeddings row by row.
 
+ChatML is written out; in another chat format the text is what jinja makes of the checkpoint's own chat template.
+
 What is watched are the conversation's text, the processor, and the model's placing of visual tokens: the reference that
 a bundle's answers are compared with.
 """
@@ -13,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ...conversation import question_turn, render
+from ...chat_format import CHATML
+from ...conversation import IMAGE_MARK, question_turn, render
 from ...layout_rules import SINGLE_TILE, ImageSize
 from .independent_check import IndependentCheck, compare_cases
 from .packed_tokens import mosaic, numbered_features
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from ...models import LacoForConditionalGeneration, LacoProcessor
 
 _QUESTION = "What is this?"
+_PICTURE_LINE = f"{IMAGE_MARK}\n"
 
 _BEFORE = """<|im_start|>system
 You are a helpful assistant.<|im_end|>
@@ -43,7 +47,7 @@ def check_placed_tokens(model: LacoForConditionalGeneration, processor: LacoProc
     for case, sizes in _prompts(model):
         features = numbered_features(model, sizes)
         pictures = [_packed(model, *picture) for picture in zip(features, sizes)]
-        expected_ids = _ids(processor.tokenizer, model.config.image_token_id, [len(tokens) for tokens in pictures])
+        expected_ids = _ids(processor, [len(tokens) for tokens in pictures])
         if len(expected_ids) > model.config.text_config.max_position_embeddings:
             continue  # nor could it be asked
         inputs = _processed(processor, sizes)
@@ -53,7 +57,7 @@ def check_placed_tokens(model: LacoForConditionalGeneration, processor: LacoProc
             rows[expected_ids == model.config.image_token_id] = np.concatenate([rows[:0], *pictures])
             embeddings.append((case, _read_by_the_language_model(model, inputs, features), rows))
     return [
-        compare_cases("token ids", "the conversation's text written out", ids, rounding=0),
+        compare_cases("token ids", f"the conversation's text {_written_by(processor)}", ids, rounding=0),
         compare_cases("the language model's inputs", "token ids and visual tokens one after another", embeddings),
     ]
 
@@ -74,20 +78,35 @@ def _packed(model: LacoForConditionalGeneration, features: np.ndarray, size: Ima
     return mosaic(features, size, model.token_grid, tiling, newline, pooling, config.token_layout)
 
 
-def _ids(tokenizer, image_token_id: int, lengths: Sequence[int]) -> np.ndarray:
-    """int64 ``[T]``: the pictures before the question, a line each."""
-    encode = lambda text: tokenizer(text, add_special_tokens=False).input_ids
-    ids = list(encode(_BEFORE if lengths else _BEFORE + _AFTER))
-    for number, length in enumerate(lengths, 1):
-        ids += [image_token_id] * length + encode("\n" if number < len(lengths) else "\n" + _AFTER)
-    return np.asarray(ids, np.int64)
+def _written_by(processor: LacoProcessor) -> str:
+    return "written out" if processor.chat_format == CHATML else "as its chat template writes it"
+
+
+def _ids(processor: LacoProcessor, lengths: Sequence[int]) -> np.ndarray:
+    """int64 ``[T]``: the pictures before the question, each of so many tokens."""
+    chat_format, question = processor.chat_format, f"{_PICTURE_LINE * len(lengths)}{_QUESTION}"
+    if chat_format == CHATML:
+        text = f"{_BEFORE}{_PICTURE_LINE * len(lengths)}{_AFTER}"
+    else:
+        from ...models.chat_template import TemplateRenderer
+
+        write = TemplateRenderer(processor.chat_template, processor.tokenizer, chat_format.image_token)
+        text = write([("user", question)])
+    shown = f"{chat_format.image_before}{chat_format.image_token}{chat_format.image_after}"
+    text = text.replace(IMAGE_MARK, shown)
+    begins = bool(chat_format.begin_token)
+    ids = np.asarray(processor.tokenizer(text, add_special_tokens=begins).input_ids, np.int64)
+    counts = np.ones(len(ids), np.int64)
+    counts[ids == processor.image_token_id] = lengths
+    return np.repeat(ids, counts)
 
 
 def _processed(processor: LacoProcessor, sizes: Sequence[ImageSize]):
     """What the processor makes of the prompt, of black pictures."""
     side = 16  # of a picture that is one tile whatever its size
     images = [Image.new("RGB", (width or side, height or side)) for height, width in sizes]
-    text = render([question_turn(_QUESTION, len(images))], add_generation_prompt=True)
+    asked = [question_turn(_QUESTION, len(images))]
+    text = render(asked, add_generation_prompt=True, chat_format=processor.chat_format)
     return processor(images=images or None, text=text, return_tensors="pt")
 
 

@@ -61,7 +61,7 @@ def read_published(folder: Path | str, *, dtype: torch.dtype | None = None) -> I
             template that is more than text around turns.
     """
     folder = Path(folder)
-    published = describe(folder)
+    published = described_model(folder)
     tokenizer = read_tokenizer(folder)
     model = _empty_model(folder, published, _image_token_id(folder, published, tokenizer))
     generation = _generation_config(folder, model)
@@ -96,7 +96,7 @@ def import_published(
     output: Path | str,
     *,
     at: Sequence[str] = (),
-    ratio: int = 2,
+    ratio: int | str | Sequence[str] = 2,
     dtype: torch.dtype | None = None,
     force: bool = False,
     say: Callable[[str], None] | None = None,
@@ -124,7 +124,7 @@ def import_published(
     return model
 
 
-def describe(folder: Path) -> PublishedModel:
+def described_model(folder: Path) -> PublishedModel:
     """What the ``config.json`` of a folder describes.
 
     Raises:
@@ -143,22 +143,23 @@ def describe(folder: Path) -> PublishedModel:
 
 def _empty_model(folder: Path, published: PublishedModel, image_token_id: int) -> LacoForConditionalGeneration:
     """The model without memory for its parameters."""
-    config = LacoConfig(
-        vision_config=published.vision_config,
-        text_config=published.text_config,
-        compression=CompressionConfig(method=None),
-        image_token_id=image_token_id,
-        **published.fields,
-    )
+    described = f"'{folder / 'config.json'}' describes a model that cannot be built"
     try:
+        config = LacoConfig(
+            vision_config=published.vision_config,
+            text_config=published.text_config,
+            compression=CompressionConfig(method=None),
+            image_token_id=image_token_id,
+            **published.fields,
+        )
         with init_empty_weights(include_buffers=False):
             return LacoForConditionalGeneration(config)
-    except LacoError:
-        raise
-    except Exception as error:  # transformers' classes check their configuration only when they are built
+    except LacoError as error:
         raise CheckpointError(
-            f"'{folder / 'config.json'}' describes a model that cannot be built: {telling_line(error)}"
-        ) from error
+            f"{described}: {error.failed}", given=error.given, allowed=error.allowed, todo=error.todo
+        ) from None
+    except Exception as error:  # transformers' classes check their configuration only when they are built
+        raise CheckpointError(f"{described}: {telling_line(error)}") from error
 
 
 def _generation_config(folder: Path, model: LacoForConditionalGeneration) -> GenerationConfig:

@@ -64,11 +64,13 @@ def _describe(values: dict, folder: Path) -> PublishedModel:
     spec, vision_config, encoder = recognise(folder, vision)
     prepared = stated_preprocessor(folder)
     tiles = {"min": prepared.get("min_patches", 1), "max": prepared.get("max_patches", 12)}
+    text_config, remarks = text_config_of(values.get("text_config") or {}, folder, default="qwen2")
     return PublishedModel(
         name="InternVL",
         spec=spec,
         vision_config=vision_config,
-        text_config=text_config_of(values.get("text_config") or {}, folder, default="qwen2"),
+        text_config=text_config,
+        remarks=remarks,
         fields={
             **_fields(folder, values, spec.image_size(vision_config)[0], tiles),
             "projector_act": values.get("projector_hidden_act", "gelu"),
@@ -100,11 +102,13 @@ def _describe_original(values: dict, folder: Path) -> PublishedModel:
     fields = _fields(folder, values, side, tiles)
     if layer != -1:
         fields["feature_layer"] = layer
+    text_config, remarks = text_config_of(text_values, folder, default="qwen2")
     return PublishedModel(
         name="InternVL",
         spec=spec,
         vision_config=vision_config,
-        text_config=text_config_of(text_values, folder, default="qwen2"),
+        text_config=text_config,
+        remarks=remarks,
         fields=fields,
         preprocessing=spec.preprocessing(vision_config),
         key_map=KeyMap(_ORIGINAL_KEYS.tower, _ORIGINAL_KEYS.renames, encoder=encoder),
@@ -159,7 +163,7 @@ def _original_format(values: dict, folder: Path) -> ChatFormat:
             given=f"template {template!r}",
             allowed=", ".join(_SYSTEM_LINES),
         )
-    system = values.get("system_message", _SYSTEM_LINES[template])
+    system = values.get("system_message") or _SYSTEM_LINES[template]
     return ChatFormat(default_system=system, image_token=_IMAGE_TOKEN, **_WRAPPERS, **_FRAMES)
 
 

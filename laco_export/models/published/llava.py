@@ -90,11 +90,13 @@ def _described(values: dict, folder: Path, *, name: str, tower: str, text: str, 
         fields["tiling"] = _tiling(values, folder, spec.image_size(vision_config)[0])
     if values["model_type"] == "llava_onevision":
         fields["video_pooling"] = 2  # transformers' apply_pooling
+    text_config, remarks = text_config_of(values.get("text_config") or {}, folder, default=text)
     return PublishedModel(
         name=name,
         spec=spec,
         vision_config=vision_config,
-        text_config=text_config_of(values.get("text_config") or {}, folder, default=text),
+        text_config=text_config,
+        remarks=remarks,
         fields=fields,
         preprocessing=preprocessing_of(folder, spec, vision_config),
         key_map=KeyMap(TRANSFORMERS_KEYS.tower, TRANSFORMERS_KEYS.renames, encoder=encoder),

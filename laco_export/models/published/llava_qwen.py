@@ -80,11 +80,13 @@ def _describe(values: dict, folder: Path) -> PublishedModel:
     text_values = {name: value for name, value in values.items() if name not in _OWN_FIELDS | _TRAINING_FIELDS}
     text_values["model_type"] = "qwen2"
     text_values["rope_scaling"] = None  # as LlavaQwenForCausalLM has it
+    text_config, remarks = text_config_of(text_values, folder, default="qwen2")
     return PublishedModel(
         name="LLaVA-OneVision",
         spec=spec,
         vision_config=vision_config,
-        text_config=text_config_of(text_values, folder, default="qwen2"),
+        text_config=text_config,
+        remarks=remarks,
         fields={
             "feature_layer": layer,
             "token_layout": "llava_onevision",

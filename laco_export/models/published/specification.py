@@ -95,8 +95,11 @@ class PublishedLayout:
     describe: Callable[[dict, Path], PublishedModel]
 
 
-def text_config_of(values: Mapping, folder: Path, *, default: str) -> PretrainedConfig:
-    """The language model's configuration.
+def text_config_of(values: Mapping, folder: Path, *, default: str) -> tuple[PretrainedConfig, tuple[str, ...]]:
+    """The language model's configuration, and a sentence about what is not as stated.
+
+    A rotary embedding that changes with the prompt's length (InternVL's ``dynamic``) is the plain one up to
+    ``max_position_embeddings``, beyond which no prompt goes here.
 
     Args:
         values: its fields in the folder's ``config.json``.
@@ -107,6 +110,10 @@ def text_config_of(values: Mapping, folder: Path, *, default: str) -> Pretrained
             class does not read.
     """
     fields = {**values, "model_type": values.get("model_type", default)}
+    remarks: tuple[str, ...] = ()
+    if _is_plain_within_context(fields.get("rope_scaling")):
+        fields["rope_scaling"] = None
+        remarks = ("rope_scaling dynamic is left out: it changes nothing up to max_position_embeddings",)
     named = f"the language model of '{folder}'"
     require_family(fields["model_type"], named, error=CheckpointError)
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[fields["model_type"]]]
@@ -119,7 +126,14 @@ def text_config_of(values: Mapping, folder: Path, *, default: str) -> Pretrained
     require_exportable(config, named, error=CheckpointError)
     if (config.pad_token_id or 0) >= config.vocab_size:
         config.pad_token_id = None
-    return config
+    return config, remarks
+
+
+def _is_plain_within_context(scaling: object) -> bool:
+    """Whether ``rope_scaling`` is dynamic by transformers' rule, whose base is the plain one up to the context."""
+    if not isinstance(scaling, dict) or set(scaling) - {"type", "rope_type", "factor"}:
+        return False
+    return scaling.get("rope_type", scaling.get("type")) == "dynamic"
 
 
 def stated_preprocessor(folder: Path) -> dict:
@@ -170,11 +184,11 @@ def require_value(folder: Path, values: Mapping, name: str, *allowed: object, wh
     Raises:
         CheckpointError: it has.
     """
-    given = values.get(name, allowed[0])
-    if given not in allowed:
+    stated = values.get(name, allowed[0])
+    if stated not in allowed:
         raise CheckpointError(
             f"'{folder}' is of a form that is not supported: {why}",
-            given=f"{name} {given!r}",
+            given=f"{name} {stated!r}",
             allowed=", ".join(repr(value) for value in allowed),
         )
 

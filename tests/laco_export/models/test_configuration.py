@@ -1,8 +1,11 @@
 """Wrong configurations are refused with what to change."""
 
+import json
+
 import pytest
 
-from laco_export.errors import ConfigError, DepthError
+from laco_export.errors import ConfigError, DepthError, LacoError
+from laco_export.merge_path import MergePath
 from laco_export.models import CompressionConfig, LacoConfig, LacoForConditionalGeneration
 
 
@@ -60,3 +63,42 @@ def test_a_field_of_another_kind_is_named(make_model, changes, message):
     config = make_model().config
     with pytest.raises(ConfigError, match=message):
         LacoConfig(config.vision_config, config.text_config, **changes)
+
+
+def test_one_merge_is_written_as_ever(make_model):
+    assert make_model(at="0.5", ratio="2").config.compression == {
+        "method": "laco",
+        "depths": ("1/2",),
+        "blocks": (2,),
+        "ratio": 2,
+        "mlp_hidden_size": None,
+        "merge_before_final_norm": False,
+    }
+
+
+def test_paths_are_written_and_read_again(make_model):
+    config = make_model(at=["1/4", "1/4+3/4"], ratio=[4, "2+2"]).config
+    written = json.loads(config.to_json_string())["compression"]
+    assert (written["depths"], written["blocks"]) == (["1/4", "1/4+3/4"], [1, [1, 3]])
+    assert written["ratio"] == [4, 2]
+    again = LacoConfig(config.vision_config, config.text_config, written)
+    assert again.compression == config.compression
+    assert again.compression_config.paths == (MergePath((1,), (4,)), MergePath((1, 3), (2, 2)))
+    assert again.token_grid == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depths": ["3/4+1/4"]}, "a later block than the one before it"),
+        ({"depths": ["1/4+3/4"], "ratio": "4+2"}, "merge 2 of a path has no whole window"),
+        ({"depths": ["1/2", "1/4+3/4"]}, "do not leave a picture the same tokens"),
+        ({"depths": ["1/4+3/4", "block:1+block:3"]}, "same block or blocks"),
+        ({"depths": ["1/4+3/4"], "blocks": [[1, 2]]}, "not what compression.depths resolves to"),
+        ({"depths": ["1/2"], "ratio": "2+2"}, "compression.ratio has not one number for each merge"),
+    ],
+)
+def test_a_path_that_cannot_be_is_refused(make_model, changes, message):
+    config = make_model().config
+    with pytest.raises(LacoError, match=message):
+        LacoConfig(config.vision_config, config.text_config, changes)

@@ -80,6 +80,19 @@ def test_a_window_outside_is_folded(make_model):
     assert not torch.allclose(merged.projector(averaged(torch.randn(2, 16, 32)), (2, 2)), expected)
 
 
+@pytest.mark.parametrize(("window", "ratio", "before"), [(2, 4, 4), (2, "2+2", 4), (4, "2+2", 1)])
+def test_a_path_goes_where_whole_windows_were(make_model, pixels, window, ratio, before):
+    """Ratios that multiply to the window leave as many tokens, to twice of it a quarter."""
+    model = make_model(method=None, projector={**WINDOWED, "window": window})
+    merged = merge_inside(model, "1" if ratio == 4 else "block:3+1", ratio=ratio)
+    assert (merged.config.projector_window, merged.tokens_per_image, model.tokens_per_image) == (1, 1, before)
+    for _, merge in merged.vision_model.all_merges():
+        assert not any(parameter.any() for parameter in merge.mlp.linear_2.parameters())
+    if ratio == 4:
+        whole = model.vision_model(pixels).mean(1, keepdim=True)
+        torch.testing.assert_close(merged.get_image_features(pixels), merged.projector(whole, (1, 1)))
+
+
 def test_a_window_without_a_norm_is_folded(make_model):
     model = make_model(method=None, projector={"window": 2})
     folded = fold_window(model.projector, merge_inside(model, "1").config)
@@ -101,6 +114,7 @@ def test_saved_and_loaded(make_model, pixels, tmp_path):
         ({"method": "laco"}, "1/2", ConfigError, "has merges inside already"),
         ({"method": None}, "block:9", DepthError, "block:1 … block:4"),
         ({"method": None, "projector": {"window": 4}}, "1/2", ConfigError, "projector_window 4"),
+        ({"method": None}, "3/4+1/4", DepthError, "a later block than the one before it"),
     ],
 )
 def test_refused(make_model, options, at, error, named):

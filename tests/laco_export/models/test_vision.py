@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from laco_export.errors import DepthError
 from laco_export.models.compressors import build_compressor
 from laco_export.models.encoders import ENCODERS as ENCODER_SPECS
 
@@ -66,6 +67,70 @@ def test_an_odd_grid_is_padded_by_replication(make_encoder, make_model):
     torch.testing.assert_close(merged[:, 2, 2], grid[:, 4, 4])  # the corner alone, repeated
     torch.testing.assert_close(merged[:, 0, 2], grid[:, 0:2, 4].mean(1))
     torch.testing.assert_close(merged[:, 0, 0], grid[:, 0:2, 0:2].mean((1, 2)))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_two_merges_are_what_they_are_one_by_one(make_encoder, make_model, name):
+    """Blocks and compressors called by hand; 7 x 7 tokens, padded at each merge, with CLS around both."""
+    encoder = make_encoder(name, image_size=98)
+    model = make_model(encoder, at="1/4+3/4", ratio="2+3").vision_model
+    assert model.merged_grid == (2, 2)
+    pixels, prefix, seen = torch.randn(2, 3, 98, 98), model.spec.prefix_tokens, {}
+    with torch.no_grad():
+        features = model(pixels, observe=lambda key, value: seen.setdefault(key, value))
+        hidden = model.spec.embed(encoder, pixels)
+        blocks = encoder.get_submodule(model.spec.blocks)
+        for index, block in enumerate(blocks, 1):
+            hidden = model.spec.call_block(block, hidden)
+            if index in (1, 3):
+                (height, padded), ratio = {1: ((7, 8), 2), 3: ((4, 6), 3)}[index]
+                rows = torch.arange(padded).clamp(max=height - 1)
+                grid = hidden[:, prefix:].unflatten(1, (height, height))[:, rows][:, :, rows]
+                merge = model.compressors["path_1_3"][f"block_{index}"]
+                assert merge.ratio == ratio
+                hidden = torch.cat((hidden[:, :prefix], merge(grid).flatten(1, 2)), dim=1)
+        if model.final_norm:
+            hidden = encoder.get_submodule(model.final_norm)(hidden)
+    torch.testing.assert_close(features, hidden[:, prefix:], rtol=1e-5, atol=1e-5)
+    assert list(seen) == model.boundary_names
+    names = [key for key in seen if "compressors" in key]
+    assert names == ["compressors.path_1_3.block_1", "compressors.path_1_3.block_3"]
+    assert [seen[key].shape[1] - prefix for key in names] == [16, 4]
+
+
+def test_a_path_may_end_behind_the_final_norm(make_model):
+    after, before = (make_model(at="1/2+1", merge_before_final_norm=value).vision_model for value in (False, True))
+    first, last = "compressors.path_2_4.block_2", "compressors.path_2_4.block_4"
+    layers = [f"encoder.encoder.layers.{index}" for index in range(4)]
+    assert after.boundary_names[1:] == [*layers[:2], first, *layers[2:], "encoder.rms_norm", last]
+    assert before.boundary_names[1:] == [*layers[:2], first, *layers[2:], last, "encoder.rms_norm"]
+    before.load_state_dict(after.state_dict())
+    pixels, features = torch.randn(1, 3, 56, 56), []
+    for model in (after, before):
+        told = []
+        features.append(model(pixels, observe=lambda key, _: told.append(key)))  # noqa: B023 - called in this round
+        assert told == model.boundary_names
+        # The parts before and from the first merge are the whole.
+        assert torch.equal(model.from_merge(model.before_merge(pixels)), features[-1])
+    assert not torch.allclose(*features)
+
+
+def test_paths_own_their_merges(make_model):
+    """Two paths that merge behind the same block have a compressor each there."""
+    model = make_model(at=["1/2", "1/2+1", "block:1+1"], ratio=[4, 2, "2"])
+    names = [name for name, _ in model.vision_model.all_merges()]
+    assert names == ["block_2", "path_2_4.block_2", "path_2_4.block_4", "path_1_4.block_1", "path_1_4.block_4"]
+    stored = {name.rsplit(".mlp", 1)[0] for name in model.vision_model.compressors.state_dict()}
+    assert stored == set(names)
+    pixels, features = torch.randn(1, 3, 56, 56), []
+    for depth, blocks in (("1/2", (2,)), ("block:2+block:4", (2, 4))):
+        assert model.set_depth(depth).blocks == blocks
+        features.append(model.get_image_features(pixels))
+        assert features[-1].shape[1] == model.tokens_per_image == 1
+    assert not torch.allclose(*features)
+    with pytest.raises(DepthError, match="not trained with a merge at depth 1/4") as refused:
+        model.set_depth("1/4+1")
+    assert "block:1+1 (block:1+block:4)" in refused.value.allowed
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 5), (5, 4), (7, 8)])

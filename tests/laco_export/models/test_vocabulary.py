@@ -282,12 +282,6 @@ def test_two_tokens_of_one_id_are_refused():
         prepare(type(tokenizer)(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"), 260)
 
 
-def test_a_tokenizer_that_swallows_newlines_is_said():
-    tokenizer = make_tokenizer(["<|endoftext|>", "<|im_start|>"])
-    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<|im_end|>", special=True, rstrip=True)]})
-    assert any("one by one" in change for change in prepare(tokenizer, 259).changes)
-
-
 def test_a_tokenizer_without_a_fast_form_is_refused():
     from transformers import ByT5Tokenizer
 

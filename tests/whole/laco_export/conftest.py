@@ -14,6 +14,7 @@ def conftest_of(folder):
     return module
 
 
-trace = conftest_of("exporter").trace
+_exporter = conftest_of("exporter")
+trace, differences = _exporter.trace, _exporter.differences
 _models = conftest_of("models")
 make_encoder, make_model, prompt = _models.make_encoder, _models.make_model, _models.prompt

@@ -14,10 +14,11 @@ IMAGE = 500
 
 
 class Bytes:
-    """A tokenizer of bytes."""
+    """A tokenizer of bytes and the image token."""
 
     def __call__(self, text, add_special_tokens=True):
-        return SimpleNamespace(input_ids=list(text.encode()))
+        ids = list(text.encode().replace(b"<|image_pad|>", b"\xff"))
+        return SimpleNamespace(input_ids=[IMAGE if number == 255 else number for number in ids])
 
     def decode(self, ids):
         return bytes(int(number) for number in ids).decode(errors="replace")

@@ -54,7 +54,7 @@ def test_a_wrong_permutation_is_seen(trace, differences, monkeypatch):
 
 def test_another_window_size_is_not_recognised(trace):
     traced = trace()
-    outcome = merge_windows(traced.graph, MergeGrid(4, 4, 4))
+    outcome = merge_windows(traced.graph, [MergeGrid(4, 4, 4)])
     assert outcome.fired == 0
     assert "no LayerNormalization" in outcome.refused[0]
 

@@ -22,6 +22,10 @@ from .conftest import TILING
         {"tiling": {"tile": 56, "grids": [[1, 2], [2, 1], [2, 2]]}},
         {"tiling": {"tile": 70, "max_rows": 4, "max_columns": 4, "max_tiles": 3}, "grid": (5, 5), "video_pooling": 2},
         {"method": None, "video_pooling": 3},
+        {"token_layout": "llava_onevision", "video_pooling": 2},
+        {"token_layout": "llava_next"},
+        {"token_layout": "internvl", "tiling": {"tile": 56, "rule": "aspect_ratio", "max_tiles": 6}},
+        {"token_layout": "internvl", "tiling": {"tile": 56, "rule": "aspect_ratio", "min_tiles": 3}},
     ],
     ids=str,
 )

@@ -17,7 +17,9 @@ CLIP = ImagePreprocessing(
     56, 56, "shortest_edge", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 )
 SIGLIP = ImagePreprocessing(56, 56, "squash", (0.5, 0.5, 0.5), (0.5, 0.4, 0.3))
+PADDED = dataclasses.replace(CLIP, resize="pad")
 TILINGS = {"none": None, "3 x 3": Tiling(56, 3, 3, 4), "two": Tiling(56, grids=((1, 2), (2, 1)))}
+TILINGS["of the closest shape"] = Tiling(56, rule="aspect_ratio", max_tiles=6)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def checked(tmp_path):
     return check
 
 
-@pytest.mark.parametrize("preprocessing", [CLIP, SIGLIP], ids=["clip", "siglip"])
+@pytest.mark.parametrize("preprocessing", [CLIP, SIGLIP, PADDED], ids=["clip", "siglip", "padded"])
 @pytest.mark.parametrize("tiling", TILINGS)
 def test_the_same_to_the_last_bit(checked, preprocessing, tiling):
     checks = checked(preprocessing, TILINGS[tiling])

@@ -1,14 +1,17 @@
 """Prompts with pictures, whose ids and embeddings stand where they should; a shift by one is told."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from laco_export import conversation
+from laco_export.chat_format import ChatFormat, RoleFormat
 from laco_export.errors import ExportError
 from laco_export.exporter.witnesses import placed_tokens
 from laco_export.exporter.witnesses.placed_tokens import check_placed_tokens
 from laco_export.models import LacoForConditionalGeneration
+from laco_export.models.written_template import chat_template_of
 
 
 @pytest.mark.parametrize("options", [{}, {"tiling": None}, {"method": None}, {"grid": (5, 5), "tiling": None}], ids=str)
@@ -46,14 +49,54 @@ def test_embedding_rows_off_by_one_are_told(make_tiled):
         check_placed_tokens(model, processor)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("TURN_FOOTER", conversation.IM_END), ("DEFAULT_SYSTEM", "You are helpful."), ("IM_START", conversation.IM_END)],
-)
-def test_another_conversation_is_told(make_tiled, monkeypatch, name, value):
-    monkeypatch.setattr(conversation, name, value)
-    with pytest.raises(ExportError, match="token ids are not those of the conversation's text"):
+@pytest.mark.parametrize("fault", ["<|im_end|>", "<|im_start|>", "helpful", "assistant\n"])
+def test_another_conversation_is_told(make_tiled, monkeypatch, fault):
+    render = placed_tokens.render
+    monkeypatch.setattr(
+        placed_tokens, "render", lambda *turns, **options: render(*turns, **options).replace(fault, "?")
+    )
+    with pytest.raises(ExportError, match="token ids are not those of the conversation's text written out"):
         check_placed_tokens(*make_tiled())
+
+
+VICUNA = ChatFormat(
+    system=RoleFormat("", " "),
+    user=RoleFormat("USER: ", " "),
+    assistant=RoleFormat("ASSISTANT: ", " "),
+    generation_header="ASSISTANT:",
+    default_system="A chat.",
+    begin="<|endoftext|>",
+    image_before="<|vision_start|>",
+)
+
+
+def with_format(make_tiled, chat_format, written):
+    """A model whose processor has ``chat_format`` and the template of ``written``."""
+    model, processor = make_tiled()
+    processor.chat_format, processor.chat_template = chat_format, chat_template_of(written)
+    return model, processor
+
+
+def test_another_format_is_what_its_template_writes(make_tiled):
+    ids, _ = check_placed_tokens(*with_format(make_tiled, VICUNA, VICUNA))
+    assert (ids.max_abs, ids.cases, ids.by) == (0, 3, "the conversation's text as its chat template writes it")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"default_system": "A talk."},
+        {"begin": ""},
+        {"generation_header": "ASSISTANT: "},
+        {"picture_line_end": " "},
+        {"words_before": " "},
+        {"user": RoleFormat("USER: ", "\n")},
+    ],
+    ids=str,
+)
+def test_a_format_that_is_not_its_templates_is_told(make_tiled, fault):
+    with pytest.raises(ExportError, match="token ids are not those of the conversation's text as its chat template"):
+        check_placed_tokens(*with_format(make_tiled, replace(VICUNA, **fault), VICUNA))
 
 
 def test_a_picture_behind_the_question_is_told(make_tiled, monkeypatch):
@@ -72,6 +115,8 @@ def test_one_image_token_too_many_is_told(make_tiled, monkeypatch):
     from laco_export.models import processing
 
     expand = processing.expand_image_tokens
-    monkeypatch.setattr(processing, "expand_image_tokens", lambda text, counts: expand(text, np.asarray(counts) + 1))
+    monkeypatch.setattr(
+        processing, "expand_image_tokens", lambda text, counts, *rest: expand(text, np.asarray(counts) + 1, *rest)
+    )
     with pytest.raises(ExportError, match="token ids"):
         check_placed_tokens(*make_tiled())

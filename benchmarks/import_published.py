@@ -1,0 +1,159 @@
+"""Time and peak memory of importing published folders at their full shape, random weights in bfloat16.
+
+    python benchmarks/import_published.py [--folder DIR]
+
+Writes the folders of LLaVA-OneVision-0.5B and of InternVL3-1B by transformers' classes, then imports each in processes
+of its own: as it is, and with a merge at 1/2. States the peak resident memory over what the same modules of Python
+take, as a multiple of the folder's weights, and the time beside that of reading the weights once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent / "results" / "import_published.json"
+DEPTHS = ([], ["1/2"])
+
+
+def write_llava_onevision(folder: Path) -> None:
+    """llava-onevision-qwen2-0.5b-ov-hf's shape: SigLIP so400m/14-384 with 26 blocks, Qwen2-0.5B, tied."""
+    import transformers as t
+
+    vision = t.SiglipVisionConfig(
+        hidden_size=1152,
+        intermediate_size=4304,
+        num_hidden_layers=26,
+        num_attention_heads=16,
+        image_size=384,
+        patch_size=14,
+        vision_use_head=False,
+    )
+    text = t.Qwen2Config(**_QWEN_0_5B, vocab_size=152_000, tie_word_embeddings=True)
+    config = t.LlavaOnevisionConfig(vision_config=vision, text_config=text, tie_word_embeddings=True)
+    images = t.LlavaOnevisionImageProcessor(image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"]
+    _write(folder, t.LlavaOnevisionForConditionalGeneration(config), images, 151_643, special)
+
+
+def write_internvl3(folder: Path) -> None:
+    """InternVL3-1B-hf's shape: InternViT-300M-448, Qwen2.5-0.5B with rows of its own."""
+    import transformers as t
+
+    text = t.Qwen2Config(**_QWEN_0_5B, vocab_size=151_674, tie_word_embeddings=False)
+    config = t.InternVLConfig(vision_config=t.InternVLVisionConfig(attention_bias=True), text_config=text)
+    exact = {"height": 448, "width": 448}
+    images = t.GotOcr2ImageProcessor(size=exact, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>"]
+    _write(folder, t.InternVLForConditionalGeneration(config), images, 151_664, special)
+
+
+FOLDERS = {"LLaVA-OneVision-0.5B": write_llava_onevision, "InternVL3-1B": write_internvl3}
+_QWEN_0_5B = {
+    **{"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14},
+    **{"num_key_value_heads": 2, "max_position_embeddings": 32_768, "rope_theta": 1_000_000.0},
+}
+_TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% for part in m.content if part.type == 'image' %}{{ 'IMAGE\n' }}{% endfor %}"
+    "{% for part in m.content if part.type == 'text' %}{{ part.text }}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def _write(folder: Path, model, images, words: int, special: list[str]) -> None:
+    """The files of a published folder, with a tokenizer of as many tokens as the model's has."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    rows = [*alphabet, *(f"w{index}" for index in range(words - len(alphabet)))]
+    tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(rows)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    image_token = "<IMG_CONTEXT>" if "<IMG_CONTEXT>" in special else "<image>"
+    image_id = fast.convert_tokens_to_ids(image_token)
+    model.config.image_token_id = image_id
+    model.generation_config.eos_token_id = fast.eos_token_id
+    model.save_pretrained(folder)
+    images.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(_TEMPLATE.replace("IMAGE", image_token), encoding="utf-8")
+
+
+def import_folder(folder: Path, output: Path, at: list[str]) -> dict:
+    """In a process of its own: Python's imports, then the folder's."""
+    from laco_export.machine import peak_memory
+    from laco_export.models import weight_files
+    from laco_export.models.published import import_published
+
+    before = peak_memory()
+    files = weight_files.find(folder)
+    size = sum(path.stat().st_size for path in files)
+    start = time.perf_counter()
+    for path in files:
+        with open(path, "rb") as file:
+            while file.read(1 << 24):
+                pass
+    read_s = time.perf_counter() - start
+    start, cpu = time.perf_counter(), time.process_time()
+    import_published(folder, output, at=at)
+    return {
+        "at": at,
+        "weights_mib": size / 2**20,
+        "peak_over_imports_mib": (peak_memory() - before) / 2**20,
+        "peak_over_imports_per_weights": (peak_memory() - before) / size,
+        "read_s": read_s,
+        "import_s": time.perf_counter() - start,
+        "import_cpu_s": time.process_time() - cpu,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, help="keep the folders here; default: a temporary one")
+    parser.add_argument("--import-from", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--at", nargs="*", default=[], help=argparse.SUPPRESS)
+    parser.add_argument("--write", choices=FOLDERS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.write:
+        import torch
+
+        torch.set_default_dtype(torch.bfloat16)
+        FOLDERS[arguments.write](arguments.folder)
+        return 0
+    with tempfile.TemporaryDirectory() as temporary:
+        if arguments.import_from:
+            output = Path(temporary) / "checkpoint"
+            print(json.dumps(import_folder(arguments.import_from, output, arguments.at)))
+            return 0
+        return _measure(arguments.folder or Path(temporary))
+
+
+def _measure(folder: Path) -> int:
+    from measured_on import measured_on
+
+    measured = measured_on("torch", "transformers", "safetensors")
+    for name in FOLDERS:
+        place = folder / name
+        if not place.exists():
+            subprocess.run([sys.executable, __file__, "--write", name, "--folder", str(place)], check=True)
+        measured[name] = []
+        for at in DEPTHS:
+            command = [sys.executable, __file__, "--import-from", str(place), "--at", *at]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            measured[name].append(json.loads(output.splitlines()[-1]))
+            print(json.dumps({name: measured[name][-1]}, indent=1))
+    RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

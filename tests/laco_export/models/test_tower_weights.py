@@ -1,0 +1,36 @@
+"""A tower without its language model, and the way back into a checkpoint."""
+
+import pytest
+import torch
+
+from laco_export.models import checkpoint, weight_files
+from laco_export.models.tower_weights import updated_tensors
+
+
+@pytest.fixture(scope="module", params=["aimv2", "siglip", "clip", "internvit"])
+def folder(request, make_tiny_model, make_tiny_checkpoint, tmp_path_factory):
+    model = make_tiny_model(request.param, method=None).to(torch.bfloat16)
+    return make_tiny_checkpoint(model, tmp_path_factory.mktemp("checkpoints") / "whole")
+
+
+def test_a_tower_alone_gives_the_whole_models_features(folder):
+    """Buffers that no file holds too: SigLIP's positions are one."""
+    whole, alone = checkpoint.load(folder), checkpoint.load(folder, without_language_model=True)
+    pixels = torch.randn(2, 3, 56, 56)
+    with torch.no_grad():
+        assert torch.equal(alone.model.get_image_features(pixels), whole.model.get_image_features(pixels))
+    assert alone.sha256 == whole.sha256 and alone.checked
+    assert {tensor.device.type for tensor in alone.model.language_model.state_dict().values()} == {"meta"}
+
+
+def test_what_was_not_changed_goes_back_bit_for_bit(folder, tmp_path):
+    alone = checkpoint.load(folder, without_language_model=True)
+    with torch.no_grad():
+        alone.model.projector.linear_1.bias[0] += 1
+    tensors = updated_tensors(weight_files.find(folder), alone.model)
+    assert {n for n, tensor in tensors.items() if tensor.dtype != torch.bfloat16} == {"projector.linear_1.bias"}
+    checkpoint.save(alone.model, alone.processor, tmp_path / "out", state_dict=tensors)
+    before, after = (checkpoint.load(path).model.state_dict() for path in (folder, tmp_path / "out"))
+    assert before.keys() == after.keys()
+    assert {n for n in before if not torch.equal(before[n], after[n])} == {"projector.linear_1.bias"}
+    assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in (tmp_path / "out").iterdir())
