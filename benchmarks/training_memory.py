@@ -71,7 +71,9 @@ def build(encoder: str, language_model: str, at: str | None = "1/2") -> LacoForC
     config = vision_config(encoder)
     tower = encoder_spec(config.model_type).model_class()(config)
     words = AutoModelForCausalLM.from_config(language_config(language_model))
-    return LacoForConditionalGeneration.from_parts(tower, words, image_token_id=0, at=at or (), method="laco" if at else None)
+    return LacoForConditionalGeneration.from_parts(
+        tower, words, image_token_id=0, at=at or (), method="laco" if at else None
+    )
 
 
 def memory_of(encoder: str, language_model: str, stage: StageRecipe, tiles: int) -> MemoryEstimate:

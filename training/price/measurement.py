@@ -21,9 +21,9 @@ from laco_export.models import LacoForConditionalGeneration, LacoProcessor
 from laco_export.models.flops import vision_flops
 from laco_export.timing import Series, interleave
 
-from ..distillation.losses import relative_errors, token_cosines
+from ..distillation.losses import feature_errors, token_cosines
 from ..distillation.matching import remaining_ratios
-from ..distillation.pooling import pool_windows
+from ..distillation.pooling import average_windows
 from .samples import PriceSample, PriceSamples
 from .subjects import Subjects
 
@@ -177,7 +177,7 @@ def _targets(before: SeenAnswer, subjects: Subjects, at: str) -> Tensor:
     """What the merged model should give at a depth: ``[tiles, T, D]``."""
     reference = subjects.reference
     ratios = remaining_ratios(subjects.depths[at].ratios, reference.config.projector_window)
-    return pool_windows(before.features, reference.token_grid, ratios)
+    return average_windows(before.features, reference.token_grid, ratios)
 
 
 def compare_answers(sample: PriceSample, before: SeenAnswer, after: SeenAnswer, targets: Tensor) -> SamplePrice:
@@ -189,7 +189,7 @@ def compare_answers(sample: PriceSample, before: SeenAnswer, after: SeenAnswer, 
     Raises:
         NotFiniteError: the features are inf or NaN.
     """
-    errors = relative_errors(after.features, targets)  # [tiles]
+    errors = feature_errors(after.features, targets)  # [tiles]
     if not errors.isfinite().all():
         raise NotFiniteError(f"the features of '{sample.name}' are inf or NaN", todo="check the checkpoint's weights")
     worst = int(errors.argmax())

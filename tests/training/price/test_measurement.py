@@ -6,7 +6,7 @@ import torch
 from laco_export.errors import NotFiniteError
 from laco_export.merge_path import MergePath
 from laco_export.models.flops import vision_flops
-from laco_training.distillation.pooling import pool_windows
+from laco_training.distillation.pooling import average_windows
 from laco_training.price.measurement import REFERENCE, SeenAnswer, answer, compare_answers, measure_prices, steps_of
 from laco_training.price.samples import find_samples
 from laco_training.price.subjects import open_subjects
@@ -53,7 +53,7 @@ def test_errors_are_those_of_the_features(rows, subjects, samples):
     pixels = subjects.reference_processor(images=sample.pictures, text="<image>", return_tensors="pt")["pixel_values"]
     subjects.merged.set_depth("1/2")
     with torch.no_grad():
-        targets = pool_windows(subjects.reference.get_image_features(pixels), (4, 4), (2,))[0]
+        targets = average_windows(subjects.reference.get_image_features(pixels), (4, 4), (2,))[0]
         features = subjects.merged.get_image_features(pixels)[0]
     assert priced.name == sample.name
     assert priced.relative_error == pytest.approx(((features - targets).norm() / targets.norm()).item() ** 2, rel=1e-4)
