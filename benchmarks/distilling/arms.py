@@ -7,7 +7,7 @@ Pages are drawn as they are needed, and no page is seen twice.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -87,6 +87,7 @@ class Study:
         draw: DrawPages,
     ):
         self.parts, self.teachers, self.seed, self.steps, self.draw = parts, teachers, seed, steps, draw
+        self._operations: dict[str, int] = {}  # counted once each
 
     def run(self, arm: Arm) -> dict:
         """Accuracy, operations, steps and curve of one arm."""
@@ -102,7 +103,8 @@ class Study:
 
     def teacher_operations(self, name: str) -> int:
         """What training a teacher from the parts took."""
-        return recipe_operations(new_model(*self.parts, self.seed, **TEACHERS[name]), self.steps, self.draw)
+        new = lambda: new_model(*self.parts, self.seed, **TEACHERS[name])
+        return self._counted(name, lambda: recipe_operations(new(), self.steps, self.draw))
 
     def _merge(self, arm: Arm) -> dict:
         return {"accuracy": self._accuracy(self._merged(arm)), "operations": 0, "steps": 0, "curve": []}
@@ -174,8 +176,16 @@ class Study:
         return self._healing_steps(arm) * self._healing_cost(arm)
 
     def _healing_cost(self, arm: Arm) -> int:
-        teacher = copy.deepcopy(self.teachers[arm.teacher])
-        return healing_operations(Distillation(teacher, merge_inside(teacher, arm.at), RATES), self.draw)
+        def count() -> int:
+            teacher = copy.deepcopy(self.teachers[arm.teacher])
+            return healing_operations(Distillation(teacher, merge_inside(teacher, arm.at), RATES), self.draw)
+
+        return self._counted(f"{arm.at} of {arm.teacher}", count)
+
+    def _counted(self, name: str, count: Callable[[], int]) -> int:
+        if name not in self._operations:
+            self._operations[name] = count()
+        return self._operations[name]
 
     def _merged(self, arm: Arm) -> LacoForConditionalGeneration:
         return merge_inside(copy.deepcopy(self.teachers[arm.teacher]), arm.at)
