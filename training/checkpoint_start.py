@@ -32,7 +32,8 @@ def start_from_checkpoint(source: Path, compression: CompressionRecipe, output: 
     config = checkpoint.read_config(source).compression_config
     check_merges(config, compression)
     if config.method is None and compression.method is not None:
-        write_student(open_pair(source, compression), output, files={}, force=False)
+        _, student = open_pair(source, compression)
+        write_student(student, output, files={}, force=False)
         return
     with new_directory(output) as copied:
         shutil.copytree(source, copied, dirs_exist_ok=True)
