@@ -5,6 +5,7 @@ Sample i of step s depends on the seed and on s alone, so every arm sees the sam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -30,14 +31,32 @@ DRAWING = {"noise": NOISE, "contrast": list(_CONTRAST), "shift_pixels": _JITTER,
 """What makes pages easy or hard, for a study's record."""
 
 
-def draw_pages(count: int, *key: int) -> tuple[torch.Tensor, torch.Tensor]:
+@cache
+def letter_masks() -> np.ndarray:
+    """How much ink a pixel of a drawing holds: float32 [letters, variants, CELL, CELL]; the same for every seed."""
+    rng = np.random.default_rng(0)
+    masks = np.zeros((len(LETTERS), _VARIANTS, CELL, CELL), np.float32)
+    for index, letter in enumerate(LETTERS):
+        for variant in range(_VARIANTS):
+            image = Image.new("L", (CELL, CELL))
+            font = ImageFont.load_default(int(rng.integers(_FONT_SIZES[0], _FONT_SIZES[1] + 1)))
+            ImageDraw.Draw(image).text((CELL / 2, CELL / 2), letter, 255, font, anchor="mm")
+            turned = image.rotate(float(rng.uniform(-_TURN, _TURN)), Image.Resampling.BILINEAR)
+            masks[index, variant] = np.asarray(turned, np.float32) / 255
+    return masks
+
+
+def draw_pages(
+    count: int, *key: int, symbols: Callable[[], np.ndarray] = letter_masks
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels float32 [count, 3, SIZE, SIZE], normalised already, and letters int64 [count, PER_PAGE].
 
     Args:
         key: whole numbers that the drawing depends on, such as seed, part and step.
+        symbols: what stands for each of :data:`LETTERS`: float32 [letters, variants, CELL, CELL], ink of 0 to 1.
     """
     rng = np.random.default_rng(key)
-    masks = _letter_masks()
+    masks = symbols()
     letters = rng.integers(0, len(LETTERS), (count, PER_PAGE))
     drawn = masks[letters, rng.integers(0, _VARIANTS, letters.shape)]  # [count, PER_PAGE, CELL, CELL]
     shifts = rng.integers(-_JITTER, _JITTER + 1, (count, PER_PAGE, 2))
@@ -53,21 +72,6 @@ def draw_pages(count: int, *key: int) -> tuple[torch.Tensor, torch.Tensor]:
     ink = rng.uniform(*_CONTRAST, (count, 1, 1)) * rng.choice((-1, 1), (count, 1, 1))
     pixels = 2 * ink * paper - ink + rng.normal(0, NOISE, paper.shape)  # ink on the opposite ground
     return torch.from_numpy(np.repeat(pixels[:, None].astype(np.float32), 3, axis=1)), torch.from_numpy(letters)
-
-
-@cache
-def _letter_masks() -> np.ndarray:
-    """How much ink a pixel of a drawing holds: float32 [letters, variants, CELL, CELL]; the same for every seed."""
-    rng = np.random.default_rng(0)
-    masks = np.zeros((len(LETTERS), _VARIANTS, CELL, CELL), np.float32)
-    for index, letter in enumerate(LETTERS):
-        for variant in range(_VARIANTS):
-            image = Image.new("L", (CELL, CELL))
-            font = ImageFont.load_default(int(rng.integers(_FONT_SIZES[0], _FONT_SIZES[1] + 1)))
-            ImageDraw.Draw(image).text((CELL / 2, CELL / 2), letter, 255, font, anchor="mm")
-            turned = image.rotate(float(rng.uniform(-_TURN, _TURN)), Image.Resampling.BILINEAR)
-            masks[index, variant] = np.asarray(turned, np.float32) / 255
-    return masks
 
 
 def page_picture(pixels: torch.Tensor) -> Image.Image:

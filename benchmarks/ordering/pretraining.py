@@ -8,6 +8,8 @@ right. Muon takes them off the ground in minutes; the arms are trained with Adam
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -15,12 +17,13 @@ from transformers import Aimv2VisionModel, Qwen2Config, Qwen2ForCausalLM
 
 from laco_export.models import LacoForConditionalGeneration
 from laco_training.counted_positions import keep_counted_positions
+from laco_training.parameter_groups import set_trainable
 from laco_training.tiny.encoder_pretraining import GRID, encoder_config, new_encoder
 from laco_training.tiny.optimizers import PretrainingOptimizer
 from laco_training.tiny.recipe import Pretraining
 
 from .pages import CELLS, LETTERS, PER_PAGE, draw_pages
-from .reader import BATCH, FIRST_CELL, FIRST_LETTER, IMAGE, VOCABULARY, accuracy, answer, batch_of
+from .reader import BATCH, FIRST_CELL, FIRST_LETTER, IMAGE, VOCABULARY, DrawPages, accuracy, answer, batch_of
 
 WIDTH, BLOCKS = 64, 12  # of the encoder; twelve blocks make 1/12, 1/6, 1/4, 1/2 and 1 whole blocks
 READS = 0.90  # share of letters that the full-token reader must reach
@@ -34,22 +37,24 @@ _PATCHES, _READING, _TRANSLATING = 1, 2, 3  # parts of the drawing key
 _WORD_NOISE = 0.3  # beside embeddings of 0.7: the encoder will not speak exactly
 
 
-def pretraining_recipe(steps: int, muon_learning_rate: float) -> Pretraining:
+def pretraining_recipe(steps: int, muon_learning_rate: float, blocks: int = BLOCKS) -> Pretraining:
     """The sizes of the encoder, with the steps of one part of the pretraining."""
-    return Pretraining(WIDTH, 160, BLOCKS, 4, steps, BATCH, 2e-3, muon_learning_rate)
+    return Pretraining(WIDTH, 160, blocks, 4, steps, BATCH, 2e-3, muon_learning_rate)
 
 
-def pretrain_encoder(seed: int, steps: int, device: str) -> nn.Module:
+def pretrain_encoder(
+    seed: int, steps: int, device: str, draw: DrawPages = draw_pages, *, blocks: int = BLOCKS
+) -> nn.Module:
     """An ``Aimv2VisionModel`` that knows of each patch which letter and which cell it belongs to."""
     torch.manual_seed(seed)
-    recipe = pretraining_recipe(steps, _ENCODER_RATE)
-    pages, _ = draw_pages(_WHITENED_PAGES, seed, _PATCHES)
+    recipe = pretraining_recipe(steps, _ENCODER_RATE, blocks)
+    pages, _ = draw(_WHITENED_PAGES, seed, _PATCHES)
     encoder = new_encoder(recipe, pages, torch.Generator().manual_seed(seed)).to(device)
     heads = nn.ModuleList((nn.Linear(WIDTH, len(LETTERS)), nn.Linear(WIDTH, PER_PAGE))).to(device)
     optimizer = PretrainingOptimizer((encoder, heads), encoder.encoder.layers, recipe)
     cells_of_patches = cell_of_patch()
     for step in range(steps):
-        pixels, letters = draw_pages(BATCH, seed, _PATCHES, step)
+        pixels, letters = draw(BATCH, seed, _PATCHES, step)
         hidden_states = encoder(pixels.to(device)).last_hidden_state.flatten(0, 1)  # [B·GRID², C]
         cells = cells_of_patches.repeat(len(pixels))
         targets = (letters[:, cells_of_patches].flatten(), cells)
@@ -99,16 +104,11 @@ def pretrain_reader(
     torch.manual_seed(seed + 2)
     model = LacoForConditionalGeneration.from_parts(encoder, decoder, image_token_id=IMAGE, method=None)
     model.to(device).train()
-    _translate(model, seed, steps // 4)
-    layers = nn.ModuleList((*model.vision_model.encoder.encoder.layers, *model.language_model.model.layers))
+    translate(model, seed, steps // 4)
     generator, reads = torch.Generator().manual_seed(seed), 0.0
     for number in range(_ROUNDS):
-        optimizer = PretrainingOptimizer((model,), layers, pretraining_recipe(steps, _READING_RATE))
-        for step in range(steps):
-            pixels, letters = draw_pages(BATCH, seed, _READING, number * steps + step)
-            loss = answer(model, batch_of(pixels, letters, model.tokens_per_image)).loss
-            # Beside the pages, words of one token a cell: else the decoder forgets in these steps how to read 16.
-            optimizer.step(loss + loss_in_words(model.language_model, letters, PER_PAGE, generator))
+        for _ in read_pages(model, seed, steps, generator, first=number * steps):
+            pass
         reads = accuracy(model, seed)
         print(f"seed {seed}: {reads:.1%} of the letters after {(number + 1) * steps} steps of reading", flush=True)
         if reads >= READS:
@@ -116,23 +116,51 @@ def pretrain_reader(
     return model, reads
 
 
-def new_reader() -> LacoForConditionalGeneration:
+def read_pages(
+    model: LacoForConditionalGeneration,
+    seed: int,
+    steps: int,
+    generator: torch.Generator,
+    *,
+    first: int = 0,
+    draw: DrawPages = draw_pages,
+) -> Iterator[int]:
+    """Train the whole model to read; yields the number of each step that is done, from 1.
+
+    Args:
+        generator: of the words beside the pages.
+        first: pages of earlier steps are left out.
+    """
+    layers = nn.ModuleList((*model.vision_model.encoder.encoder.layers, *model.language_model.model.layers))
+    optimizer = PretrainingOptimizer((model,), layers, pretraining_recipe(steps, _READING_RATE))
+    for step in range(steps):
+        pixels, letters = draw(BATCH, seed, _READING, first + step)
+        loss = answer(model, batch_of(pixels, letters, model.tokens_per_image)).loss
+        # Beside the pages, words of one token a cell: else the decoder forgets in these steps how to read 16.
+        optimizer.step(loss + loss_in_words(model.language_model, letters, PER_PAGE, generator))
+        yield step + 1
+
+
+def new_reader(blocks: int = BLOCKS) -> LacoForConditionalGeneration:
     """The full-token model without pretraining."""
-    encoder = Aimv2VisionModel(encoder_config(pretraining_recipe(1, 1.0)))
+    encoder = Aimv2VisionModel(encoder_config(pretraining_recipe(1, 1.0, blocks)))
     return LacoForConditionalGeneration.from_parts(encoder, new_decoder(encoder), image_token_id=IMAGE, method=None)
 
 
-def _translate(model: LacoForConditionalGeneration, seed: int, steps: int) -> None:
-    """Let the projector say what the encoder knows in the decoder's words."""
-    optimizer = torch.optim.AdamW(model.projector.parameters(), lr=3e-3, weight_decay=0.0)
+def translate(model: LacoForConditionalGeneration, seed: int, steps: int, draw: DrawPages = draw_pages) -> None:
+    """Let the projector, and merges where there are any, say what the encoder knows in the decoder's words."""
+    set_trainable(model, ("compressor", "projector"))
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.0)
+    cells = cell_of_patch() if model.tokens_per_image == GRID * GRID else torch.arange(PER_PAGE)
     for step in range(steps):
-        pixels, letters = draw_pages(BATCH, seed, _TRANSLATING, step)
-        with torch.no_grad():
-            features = model.vision_model(pixels.to(model.device))  # [B, GRID², C]
-            words = described(model.get_input_embeddings(), letters.to(model.device), cell_of_patch())
-        F.mse_loss(model.projector(features, model.vision_model.merged_grid), words).backward()
+        pixels, letters = draw(BATCH, seed, _TRANSLATING, step)
+        features = model.get_image_features(pixels.to(model.device))  # [B, T, D]
+        words = described(model.get_input_embeddings(), letters.to(model.device), cells)
+        F.mse_loss(features, words.detach()).backward()
         optimizer.step()
         optimizer.zero_grad()
+    model.requires_grad_(True)
 
 
 def new_decoder(encoder: nn.Module) -> Qwen2ForCausalLM:

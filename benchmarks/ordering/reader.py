@@ -7,6 +7,8 @@ of letters that are right in one forward pass is the share that a greedy answer 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from laco_export.models import LacoForConditionalGeneration
@@ -20,6 +22,8 @@ FIRST_LETTER = 2
 FIRST_CELL = FIRST_LETTER + len(LETTERS)
 VOCABULARY = FIRST_CELL + PER_PAGE
 BATCH = 16  # pages of a step
+DrawPages = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+"""As :func:`.pages.draw_pages`, which may be drawn with other symbols."""
 _TEST_PAGES, _TEST_KEY = 256, 999_999  # 4,096 letters: one standard error is below 0.8 of a percent
 
 
@@ -45,10 +49,12 @@ def answer(model: LacoForConditionalGeneration, batch: dict[str, torch.Tensor]):
 
 
 @torch.inference_mode()
-def accuracy(model: LacoForConditionalGeneration, seed: int, *, shuffled: bool = False) -> float:
+def accuracy(
+    model: LacoForConditionalGeneration, seed: int, *, shuffled: bool = False, draw: DrawPages = draw_pages
+) -> float:
     """Share of the letters of the test pages that the model reads; with ``shuffled`` each page is another one's."""
     model.eval()
-    pixels, letters = draw_pages(_TEST_PAGES, seed, _TEST_KEY)
+    pixels, letters = draw(_TEST_PAGES, seed, _TEST_KEY)
     if shuffled:
         pixels = pixels.roll(1, 0)
     right = 0

@@ -21,9 +21,9 @@ from laco_export.models import LacoForConditionalGeneration, LacoProcessor
 from laco_export.models.flops import vision_flops
 from laco_export.timing import Series, interleave
 
-from ..distillation.losses import relative_errors, token_cosines
+from ..distillation.losses import feature_errors, token_cosines
 from ..distillation.matching import remaining_ratios
-from ..distillation.pooling import pool_windows
+from ..distillation.pooling import average_windows
 from .samples import PriceSample, PriceSamples
 from .subjects import Subjects
 
@@ -118,7 +118,7 @@ def measure_prices(
             subjects.merged.set_depth(at)
             advance(0, f"at {at}")
             after = answer(subjects.merged, subjects.merged_processor, sample, max_new_tokens)
-            by_depth[at].append(_compare(sample, before, after, _targets(before, subjects, at)))
+            by_depth[at].append(compare_answers(sample, before, after, _targets(before, subjects, at)))
             advance(1)
     advance(0, "timing")
     pixels = _first_tile(subjects.reference_processor, samples[0]).to(device)
@@ -177,11 +177,19 @@ def _targets(before: SeenAnswer, subjects: Subjects, at: str) -> Tensor:
     """What the merged model should give at a depth: ``[tiles, T, D]``."""
     reference = subjects.reference
     ratios = remaining_ratios(subjects.depths[at].ratios, reference.config.projector_window)
-    return pool_windows(before.features, reference.token_grid, ratios)
+    return average_windows(before.features, reference.token_grid, ratios)
 
 
-def _compare(sample: PriceSample, before: SeenAnswer, after: SeenAnswer, targets: Tensor) -> SamplePrice:
-    errors = relative_errors(after.features, targets)  # [tiles]
+def compare_answers(sample: PriceSample, before: SeenAnswer, after: SeenAnswer, targets: Tensor) -> SamplePrice:
+    """The price of one sample.
+
+    Args:
+        targets: of ``after.features``, from ``before.features``.
+
+    Raises:
+        NotFiniteError: the features are inf or NaN.
+    """
+    errors = feature_errors(after.features, targets)  # [tiles]
     if not errors.isfinite().all():
         raise NotFiniteError(f"the features of '{sample.name}' are inf or NaN", todo="check the checkpoint's weights")
     worst = int(errors.argmax())

@@ -6,8 +6,8 @@ import torch
 from laco_export.errors import NotFiniteError
 from laco_export.merge_path import MergePath
 from laco_export.models.flops import vision_flops
-from laco_training.distillation.pooling import pool_windows
-from laco_training.price.measurement import REFERENCE, answer, measure_prices, steps_of
+from laco_training.distillation.pooling import average_windows
+from laco_training.price.measurement import REFERENCE, SeenAnswer, answer, compare_answers, measure_prices, steps_of
 from laco_training.price.samples import find_samples
 from laco_training.price.subjects import open_subjects
 
@@ -53,7 +53,7 @@ def test_errors_are_those_of_the_features(rows, subjects, samples):
     pixels = subjects.reference_processor(images=sample.pictures, text="<image>", return_tensors="pt")["pixel_values"]
     subjects.merged.set_depth("1/2")
     with torch.no_grad():
-        targets = pool_windows(subjects.reference.get_image_features(pixels), (4, 4), (2,))[0]
+        targets = average_windows(subjects.reference.get_image_features(pixels), (4, 4), (2,))[0]
         features = subjects.merged.get_image_features(pixels)[0]
     assert priced.name == sample.name
     assert priced.relative_error == pytest.approx(((features - targets).norm() / targets.norm()).item() ** 2, rel=1e-4)
@@ -65,6 +65,24 @@ def test_errors_are_those_of_the_features(rows, subjects, samples):
     assert rows[2].mean("relative_error") == pytest.approx(sum(s.relative_error for s in rows[2].samples) / 6)
     worst = rows[2].worst(2)
     assert worst[0].relative_error >= worst[1].relative_error == sorted(s.relative_error for s in rows[2].samples)[-2]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same_answer", "same_first", "share"),
+    [
+        ([5, 6, 7, 8], [5, 6, 7, 8], True, True, 1.0),
+        ([5, 6, 7, 8], [5, 6, 9, 8], False, True, 0.5),
+        ([5, 6, 7, 8], [5], False, True, 0.25),
+        ([5], [5, 6], False, True, 1.0),
+        ([5, 6], [6, 6], False, False, 0.0),
+    ],
+)
+def test_how_much_of_an_answer_stays(samples, before, after, same_answer, same_first, share):
+    features = torch.randn(1, 4, 8)
+    seen = [SeenAnswer(tokens, str(tokens), features) for tokens in (before, after)]
+    priced = compare_answers(samples[0], *seen, features)
+    assert (priced.same_answer, priced.same_first_token, priced.tokens_kept) == (same_answer, same_first, share)
+    assert (priced.before, priced.after, priced.relative_error) == (str(before), str(after), 0)
 
 
 def test_answers_are_the_models_own(rows, subjects, samples):
