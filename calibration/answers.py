@@ -16,11 +16,14 @@ import numpy as np
 from laco_export.bundle import Bundle, open_bundle
 from laco_export.conversation import DEFAULT_QUESTION
 from laco_export.errors import ImageError, UsageError
+from laco_export.token_layouts import TokenLayout, pack_tokens
 
 from .source.picture_set import PictureQuestion
 
 if TYPE_CHECKING:
     import torch
+
+    from laco_engines.prompts.visuals import Visual
 
 _MAX_NEW_TOKENS = 32
 
@@ -32,11 +35,13 @@ class ReferenceAnswer:
     Attributes:
         ids: ``[1, P + A - 1]``: the prompt, and the answer but for its last token.
         image_positions: where the picture's tokens stand in the prompt.
+        layout: which these are: the features', and a newline where the model's family ends a picture in one.
         answer: the answer's ids, ``[A]``.
     """
 
     ids: torch.Tensor
     image_positions: torch.Tensor
+    layout: TokenLayout
     answer: torch.Tensor
 
 
@@ -48,18 +53,21 @@ class AnswerJudge:
 
     Args:
         decoder: the language model.
+        newline: float32 ``[D]``, the embedding that ends a row or a picture, where the bundle has one.
+
+    Attributes:
         references: its answer on FP32's features, by picture.
     """
 
-    def __init__(self, decoder, references: Sequence[ReferenceAnswer]):
-        self._decoder = decoder
-        self.references = list(references)
+    def __init__(self, decoder, newline: np.ndarray | None = None):
+        self._decoder, self._newline = decoder, newline
+        self.references: list[ReferenceAnswer] = []
 
     @classmethod
     def on_features(
         cls, bundle: Bundle, pictures: Sequence[tuple[Path, str]], features: Sequence[np.ndarray]
     ) -> AnswerJudge:
-        """Answer a question about each picture on FP32's features: seconds a picture.
+        """Answer a question about each picture, as one tile, on FP32's features: seconds a picture.
 
         Args:
             bundle: with a language model.
@@ -71,14 +79,16 @@ class AnswerJudge:
             BundleError, ProviderMissingError: the language model cannot be loaded.
         """
         from laco_engines.generation.decoder import open_decoder
+        from laco_engines.picture_encoder import read_newline
         from laco_engines.prompts.prompter import Prompter
 
-        prompter, judge = Prompter(bundle), cls(open_decoder(bundle), [])
+        prompter, judge = Prompter(bundle), cls(open_decoder(bundle), read_newline(bundle))
         for (path, question), expected in zip(pictures, features, strict=True):
+            tile = prompter.preparer.picture(path, alone=False, low_detail=True)
             try:
-                prompt = _prompt(prompter, question, path)
+                prompt = _prompt(prompter, question, tile)
             except UsageError:  # too long, or it holds a special token
-                prompt = _prompt(prompter, DEFAULT_QUESTION, path)
+                prompt = _prompt(prompter, DEFAULT_QUESTION, tile)
             judge.references.append(judge._answer(prompt, expected, bundle.manifest.decoder.eos_token_ids))
         return judge
 
@@ -87,10 +97,11 @@ class AnswerJudge:
 
         ids = torch.from_numpy(prompt.input_ids)[None]  # [1, P]
         positions = torch.from_numpy(prompt.image_positions)
+        (layout,) = prompt.layouts
         with torch.inference_mode():
             whole = self._decoder.generate(
                 input_ids=ids,
-                inputs_embeds=self._embeds(ids, positions, features),
+                inputs_embeds=self._embeds(ids, positions, layout, features),
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=_MAX_NEW_TOKENS,
                 do_sample=False,
@@ -98,28 +109,31 @@ class AnswerJudge:
                 pad_token_id=eos_token_ids[0],
             )
         answer = whole[0, ids.shape[1] :]
-        return ReferenceAnswer(torch.cat([ids, answer[None, :-1]], 1), positions, answer)
+        return ReferenceAnswer(torch.cat([ids, answer[None, :-1]], 1), positions, layout, answer)
 
     def share_kept(self, index: int, features: np.ndarray) -> float:
         """The share for picture ``index`` with other ``features [1, T, D]``."""
         import torch
 
         reference = self.references[index]
-        embeds = self._embeds(reference.ids, reference.image_positions, features)
+        embeds = self._embeds(reference.ids, reference.image_positions, reference.layout, features)
         with torch.inference_mode():
             output = self._decoder.forward(inputs_embeds=embeds, logits_to_keep=len(reference.answer))
         return float((output.logits[0].argmax(-1) == reference.answer).float().mean())
 
-    def _embeds(self, ids: torch.Tensor, positions: torch.Tensor, features: np.ndarray) -> torch.Tensor:
+    def _embeds(
+        self, ids: torch.Tensor, positions: torch.Tensor, layout: TokenLayout, features: np.ndarray
+    ) -> torch.Tensor:
         import torch
 
         embeds = self._decoder.embed(ids)
-        embeds[0, positions] = torch.from_numpy(np.asarray(features[0], np.float32)).to(embeds)
+        visual = pack_tokens(np.asarray(features, np.float32), [layout], self._newline)  # [n, D]
+        embeds[0, positions] = torch.from_numpy(visual).to(embeds)
         return embeds
 
 
-def _prompt(prompter, question: str, path: Path):
-    return prompter.join([prompter.system_turn(None), prompter.user_turn(question, [path], alone=False)])
+def _prompt(prompter, question: str, tile: Visual):
+    return prompter.join([prompter.system_turn(None), prompter.user_turn(question, [tile], alone=False)])
 
 
 @dataclass(frozen=True)

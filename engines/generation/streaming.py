@@ -7,11 +7,40 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 from transformers import LogitsProcessor, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from laco_export.errors import NotFiniteError
+
+_UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+"""What a decoder writes for bytes that are no character, perhaps because the last of them is still to come."""
+
+
+class TextPieces:
+    """The text of tokens as they come, in pieces that end in whole characters.
+
+    The tokens of the last piece are decoded again before those that came behind it: SentencePiece takes the space off
+    the first word of what it decodes. ``tokenizers``' own ``DecodeStream`` raises where a newline's byte (``<0x0A>``)
+    stands before bytes that are no character, because a decoder of bytes then takes all of them for broken. Here what
+    was shown stays, and the text goes on behind as many characters.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._last: list[int] = []  # tokens of the last piece
+        self._new: list[int] = []
+
+    def add(self, token: int) -> str:
+        """The text that is complete with ``token``; often empty."""
+        self._new.append(token)
+        text, shown = self._decode(self._last + self._new), len(self._decode(self._last))
+        if len(text) <= shown or text.endswith(_UNFINISHED):
+            return ""
+        self._last, self._new = self._new, []
+        return text[shown:]
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(token_ids, skip_special_tokens=True)
 
 
 class RowText:
@@ -40,7 +69,7 @@ class RowText:
         self._tokenizer = tokenizer
         self.end_tokens, self.limit, self._stop = frozenset(end_tokens), limit, stop
         self._on_text = on_text
-        self._stream = DecodeStream(skip_special_tokens=True) if stop or on_text else None
+        self._pieces = TextPieces(tokenizer) if stop or on_text else None
         self._held = ""  # complete text that may turn out to begin a stop string
 
     def add(self, token: int, when: float) -> None:
@@ -49,7 +78,7 @@ class RowText:
             return
         self.token_ids.append(token)
         self.times.append(when)
-        text = self._stream.step(self._tokenizer, token) if self._stream else None
+        text = self._pieces.add(token) if self._pieces else None
         if text:
             self._take(text)
         if token in self.end_tokens or self.stopped_by:
@@ -67,7 +96,7 @@ class RowText:
         """The whole answer, up to the stop string."""
         # Bytes that never became a character are only in the whole (as U+FFFD), not in the stream.
         whole = self._tokenizer.decode(self.token_ids, skip_special_tokens=True)
-        return whole[: whole.find(self.stopped_by)] if self.stopped_by else whole
+        return whole.partition(self.stopped_by)[0] if self.stopped_by else whole
 
     def _take(self, text: str) -> None:
         text = self._held + text

@@ -135,7 +135,7 @@ def described_model(folder: Path) -> PublishedModel:
     weight_files.refuse_quantised(folder, values)
     weight_files.refuse_many_layers(folder, values)
     model_type = values.get("model_type")
-    if model_type not in LAYOUTS:
+    if not isinstance(model_type, str) or model_type not in LAYOUTS:
         raise unknown_family(folder, model_type, (f"{layout.name}: {name}" for name, layout in LAYOUTS.items()))
     weight_files.find(folder)
     return LAYOUTS[model_type].describe(values, folder)
@@ -200,11 +200,12 @@ def _chat_format(
 
 def _token_named(folder: Path, published: PublishedModel, tokenizer: PreTrainedTokenizerFast) -> str:
     token = tokenizer.convert_ids_to_tokens(published.image_token_id)
-    if token is None:
+    if published.image_token_id not in tokenizer.added_tokens_decoder:
         raise CheckpointError(
             f"the tokenizer of '{folder}' does not fit its model",
-            given=f"image_token_index {published.image_token_id}, {len(tokenizer)} tokens",
-            allowed="the id of one of its tokens",
+            given=f"image_token_index {published.image_token_id}"
+            + (f", of {len(tokenizer)} tokens" if token is None else f", which is {token!r}, a part of words"),
+            allowed="the id of one of its added tokens",
             todo="get both from one place",
         )
     return token

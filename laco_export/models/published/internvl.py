@@ -20,6 +20,7 @@ from .specification import (
     PublishedModel,
     preprocessing_of,
     require_value,
+    section,
     stated_preprocessor,
     text_config_of,
 )
@@ -60,11 +61,11 @@ def _describe(values: dict, folder: Path) -> PublishedModel:
     refuse_unread(values, folder, read=_READ, harmless=_HARMLESS)
     require_value(folder, values, "vision_feature_layer", -1, why="features of another block than the last")
     require_value(folder, values, "vision_feature_select_strategy", "default", why="the CLS token among the features")
-    vision = {"model_type": "internvl_vision", **(values.get("vision_config") or {})}
+    vision = {"model_type": "internvl_vision", **section(values, "vision_config", folder)}
     spec, vision_config, encoder = recognise(folder, vision)
     prepared = stated_preprocessor(folder)
     tiles = {"min": prepared.get("min_patches", 1), "max": prepared.get("max_patches", 12)}
-    text_config, remarks = text_config_of(values.get("text_config") or {}, folder, default="qwen2")
+    text_config, remarks = text_config_of(section(values, "text_config", folder), folder, default="qwen2")
     return PublishedModel(
         name="InternVL",
         spec=spec,
@@ -89,7 +90,7 @@ def _describe_original(values: dict, folder: Path) -> PublishedModel:
     require_value(folder, values, "ps_version", "v2", why="a pixel shuffle that leaves pictures transposed")
     require_value(folder, values, "pad2square", False, why="pictures padded to squares")
     layer = values.get("select_layer", -1)
-    vision_values = dict(values.get("vision_config") or {})
+    vision_values = section(values, "vision_config", folder)
     spec, vision_config, encoder = recognise(folder, {"model_type": "intern_vit_6b", **vision_values})
     side = spec.image_size(vision_config)[0]
     require_value(folder, values, "force_image_size", side, None, why="positions stretched to another size")
@@ -97,7 +98,7 @@ def _describe_original(values: dict, folder: Path) -> PublishedModel:
     if dynamic:
         require_value(folder, values, "use_thumbnail", True, why="tiles without the whole picture")
     tiles = {"min": values.get("min_dynamic_patch", 1), "max": values.get("max_dynamic_patch", 6) if dynamic else 1}
-    text_values = {"tie_word_embeddings": False, **(values.get("llm_config") or {})}
+    text_values = {"tie_word_embeddings": False, **section(values, "llm_config", folder)}
     text_values.pop("auto_map", None)
     fields = _fields(folder, values, side, tiles)
     if layer != -1:
@@ -130,6 +131,12 @@ def _fields(folder: Path, values: dict, tile: int, tiles: dict) -> dict:
     if window < 1 or abs(window * ratio - 1) > 1e-6:
         raise CheckpointError(f"'{folder}' has no window of whole tokens", given=f"downsample_ratio {ratio}")
     tiling = {"tile": tile, "rule": "aspect_ratio", "min_tiles": tiles["min"], "max_tiles": tiles["max"]}
+    if any(not isinstance(number, int) or number < 1 for number in tiles.values()):
+        raise CheckpointError(
+            f"'{folder}' cuts its pictures into a number of tiles that is none",
+            given=f"at least {tiles['min']!r}, at most {tiles['max']!r}",
+            allowed="whole numbers of at least 1",
+        )
     return {
         "projector_norm": True,
         "projector_window": window,

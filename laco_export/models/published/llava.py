@@ -21,6 +21,7 @@ from .specification import (
     feature_layer_of,
     preprocessing_of,
     require_value,
+    section,
     stated_preprocessor,
     text_config_of,
 )
@@ -47,7 +48,7 @@ _HARMLESS = {  # what transformers' classes of today do not ask for either
     *("tie_word_embeddings", "hidden_size"),
 }
 _DEFAULT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]  # LlavaNextConfig's
-_ANYRES_MAX = re.compile(r"anyres_max_(\d+)")
+_ANYRES_MAX = re.compile(r"anyres_max_([1-9]\d*)")
 
 
 def _describe_llava(values: dict, folder: Path) -> PublishedModel:
@@ -71,7 +72,7 @@ def _described(values: dict, folder: Path, *, name: str, tower: str, text: str, 
     """
     refuse_unread(values, folder, read=_READ, harmless=_HARMLESS)
     require_value(folder, values, "multimodal_projector_bias", True, why="a projector without biases")
-    vision_values = {"model_type": tower, **(values.get("vision_config") or {})}
+    vision_values = {"model_type": tower, **section(values, "vision_config", folder)}
     vision_values.pop("vocab_size", None)  # of CLIP's text tower
     spec, vision_config, encoder = recognise(folder, vision_values)
     strategy = values.get("vision_feature_select_strategy", "full" if tower.startswith("siglip") else "default")
@@ -90,7 +91,7 @@ def _described(values: dict, folder: Path, *, name: str, tower: str, text: str, 
         fields["tiling"] = _tiling(values, folder, spec.image_size(vision_config)[0])
     if values["model_type"] == "llava_onevision":
         fields["video_pooling"] = 2  # transformers' apply_pooling
-    text_config, remarks = text_config_of(values.get("text_config") or {}, folder, default=text)
+    text_config, remarks = text_config_of(section(values, "text_config", folder), folder, default=text)
     return PublishedModel(
         name=name,
         spec=spec,

@@ -125,7 +125,7 @@ def _tower_values(values: Mapping, folder: Path) -> dict:
 
 def _tiling(values: Mapping, folder: Path, tile: int) -> dict:
     ratio = str(values.get("image_aspect_ratio"))
-    match = re.fullmatch(r"anyres(?:_max_(\d+))?", ratio)
+    match = re.fullmatch(r"anyres(?:_max_([1-9]\d*))?", ratio)
     if match is None:
         raise CheckpointError(
             f"'{folder}' prepares pictures in a way that is not supported",

@@ -38,7 +38,9 @@ def refuse_adapters(folder: Path) -> None:
 def unknown_family(folder: Path, model_type: object, families: Iterable[str]) -> CheckpointError:
     """The error about a folder whose ``model_type`` is none of those that can be imported."""
     reason, todo = "holds a model of a family that is not known", None
-    if model_type in _NATIVE_RESOLUTION:
+    if not isinstance(model_type, str):
+        reason = "holds a config.json that names no family"
+    elif model_type in _NATIVE_RESOLUTION:
         reason = "holds a model whose encoder takes pictures of any size, with rotary positions: no static graph"
         todo = "choose a model whose encoder has a fixed size, such as LLaVA-OneVision or InternVL3"
     elif model_type in _OUTSIDE:

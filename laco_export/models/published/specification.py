@@ -95,6 +95,20 @@ class PublishedLayout:
     describe: Callable[[dict, Path], PublishedModel]
 
 
+def section(values: Mapping, name: str, folder: Path) -> dict:
+    """A part of a ``config.json``; empty where it is left out.
+
+    Raises:
+        CheckpointError: it is no object.
+    """
+    stated = values.get(name)
+    if stated is not None and not isinstance(stated, dict):
+        raise CheckpointError(
+            f"{name} in '{folder / 'config.json'}' is not a JSON object", given=f"{stated!r:.60}", allowed="its fields"
+        )
+    return dict(stated or {})
+
+
 def text_config_of(values: Mapping, folder: Path, *, default: str) -> tuple[PretrainedConfig, tuple[str, ...]]:
     """The language model's configuration, and a sentence about what is not as stated.
 
@@ -201,12 +215,14 @@ def feature_layer_of(folder: Path, layer: object) -> int:
     """
     if isinstance(layer, list) and len(layer) == 1:
         (layer,) = layer
-    if not isinstance(layer, int) or isinstance(layer, bool):
+    if isinstance(layer, list):
         raise CheckpointError(
             f"'{folder}' takes the features of several layers side by side, which is not supported",
             given=f"vision_feature_layer {layer}",
             allowed="one layer",
         )
+    if not isinstance(layer, int) or isinstance(layer, bool):
+        raise CheckpointError(f"the feature layer of '{folder}' is not a whole number", given=repr(layer))
     return layer
 
 
@@ -221,11 +237,12 @@ def anyres_tiling(folder: Path, tile: int, pinpoints: Sequence[Sequence[int]], m
     Raises:
         CheckpointError: a size is not made of whole tiles.
     """
-    if wrong := [size for size in pinpoints if len(size) != 2 or any(side < tile or side % tile for side in size)]:
+    sizes = pinpoints if isinstance(pinpoints, list) else [pinpoints]
+    if wrong := [size for size in sizes or [sizes] if not _is_of_tiles(size, tile)]:
         raise CheckpointError(
             f"the image_grid_pinpoints of '{folder}' are not made of its encoder's tiles",
-            given=str(list(wrong[0])),
-            allowed=f"multiples of {tile}",
+            given=repr(wrong[0]),
+            allowed=f"[[height, width], …], multiples of {tile}",
         )
     grids = [[height // tile, width // tile] for height, width in pinpoints]
     rows, columns = (max(sides) for sides in zip(*grids, strict=True))
@@ -237,3 +254,9 @@ def anyres_tiling(folder: Path, tile: int, pinpoints: Sequence[Sequence[int]], m
     }
     every = [[row, column] for row in range(1, rows + 1) for column in range(1, columns + 1)]
     return tiling if grids == every else {**tiling, "grids": grids}
+
+
+def _is_of_tiles(size: object, tile: int) -> bool:
+    if not isinstance(size, list) or len(size) != 2:
+        return False
+    return all(isinstance(side, int) and side >= tile and side % tile == 0 for side in size)

@@ -1,11 +1,12 @@
-"""What looks at an answer's logits while it is generated; the text itself: test_generator.py."""
+"""What looks at an answer's logits while it is generated, and its text, piece by piece; stops: test_generator.py."""
 
 import numpy as np
 import pytest
 import torch
+from chat_formats import TOKENIZERS
 
 from laco_engines.generation.decoder import EmbedsDecoder
-from laco_engines.generation.streaming import FiniteLogits, ForcedAnswer
+from laco_engines.generation.streaming import FiniteLogits, ForcedAnswer, TextPieces
 from laco_export.errors import NotFiniteError
 
 
@@ -86,3 +87,27 @@ def test_an_answer_is_forced_and_what_would_have_been_said_recorded(answerer):
     answerer.generate(prompt, max_new_tokens=4, logits_processor=again)
     assert again.chosen == said.token_ids
     np.testing.assert_allclose(np.stack(again.logits)[:, 0], [score.logit for score in said.scores], rtol=1e-4)
+
+
+def in_pieces(tokenizer, token_ids):
+    pieces = TextPieces(tokenizer)
+    return [pieces.add(token) for token in token_ids]
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_the_pieces_of_a_text_are_the_text(kind):
+    tokenizer = TOKENIZERS[kind]("<s>", "</s>").backend_tokenizer
+    text = "It is red.\n  Two boxes: 犬 \u00e9\n\U0001f600\U0001f415!"
+    token_ids = tokenizer.encode(text, add_special_tokens=False).ids
+    pieces = in_pieces(tokenizer, [*token_ids, tokenizer.token_to_id("</s>")])
+    assert "".join(pieces) == text == tokenizer.decode(token_ids)
+    assert sum(bool(piece) for piece in pieces) > 12
+
+
+def test_bytes_that_are_no_character_end_no_answer():
+    """A newline and half a character: tokenizers' DecodeStream raises at the word behind them."""
+    tokenizer = TOKENIZERS["sentence piece"]("<s>", "</s>").backend_tokenizer
+    token_ids = [tokenizer.token_to_id(token) for token in ("<0x0A>", "<0xE7>", "\u2581is", "<0x0A>", "<0x41>")]
+    assert "".join(in_pieces(tokenizer, token_ids)).endswith(" is\nA")
+    tokens = np.random.default_rng(0).integers(0, tokenizer.get_vocab_size(), (20, 40)).tolist()
+    assert all("".join(in_pieces(tokenizer, row)) for row in tokens)

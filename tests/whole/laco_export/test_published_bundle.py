@@ -2,9 +2,12 @@
 transformers' class does. LLaVA-OneVision, whose layout has all that a family may add: tiles, newlines, pooled frames.
 """
 
+from dataclasses import replace
+
 import pytest
 from published_folders import TILE, picture
 
+from laco_calibration.answers import AnswerJudge
 from laco_engines.answering import Answerer
 from laco_export.bundle import open_bundle
 from laco_export.exporter import pipeline
@@ -47,3 +50,21 @@ def test_a_bundle_answers_as_transformers_does(imported, answerer, shown):
     answer = answerer.generate(prompt, max_new_tokens=TOKENS, repetition_penalty=1.0)
     assert answer.token_ids == generated.tolist()[: len(answer.token_ids)]
     assert answer.token_ids
+
+
+@pytest.mark.parametrize("layout", ["llava_onevision", "llava_next"])  # the latter tiles each picture of a prompt
+def test_calibration_judges_a_picture_as_one_tile_and_its_newline(answerer, tmp_path, layout):
+    manifest = answerer.bundle.manifest
+    vision = replace(manifest.vision, token_layout=layout)
+    bundle = replace(answerer.bundle, manifest=replace(manifest, vision=vision))
+    path = tmp_path / "wide.png"
+    picture(150, 90).save(path)
+    tile = answerer.prompter.preparer.picture(path, alone=False, low_detail=True)
+    features = answerer.vision.encode(tile.pixel_values)
+    judge = AnswerJudge.on_features(bundle, [(path, "what is it?")], [features])
+    prompt = answerer.prompter.prepare([tile], "what is it?")
+    answer = answerer.generate(prompt, max_new_tokens=32, repetition_penalty=1.0)
+    (reference,) = judge.references
+    assert reference.ids[0, : len(prompt.input_ids)].tolist() == prompt.input_ids.tolist()
+    assert reference.answer.tolist()[: len(answer.token_ids)] == answer.token_ids
+    assert judge.share_kept(0, features) == 1.0

@@ -140,6 +140,14 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("most", [0, "12", 2.5])
+def test_a_number_of_tiles_that_is_none_is_refused(copied, most):
+    _, folder = copied("internvl")
+    change_json(folder / "preprocessor_config.json", max_patches=most)
+    with pytest.raises(CheckpointError, match="a number of tiles that is none"):
+        read_published(folder)
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_would_be_another_model_is_refused(own, case):
     _, folder = own

@@ -63,7 +63,22 @@ REFUSED = {
     "pinpoints of another size": ("llava_next", {"image_grid_pinpoints": [[56, 100]]}, "two sets"),
     "another way of tiling": ("llava_onevision", {"vision_aspect_ratio": "anyres"}, "anyres_max_N"),
     "a layer that is none": ("llava_onevision", {"vision_feature_layer": 9}, "feature_layer"),
+    "a layer that is no number": ("llava", {"vision_feature_layer": "-2"}, "not a whole number"),
+    "no tiles at all": ("llava_onevision", {"vision_aspect_ratio": "anyres_max_0"}, "anyres_max_N"),
+    "an encoder that is no object": ("llava", {"vision_config": "clip"}, "vision_config in .* not a JSON object"),
+    "a language model that is no object": ("llava", {"text_config": [1]}, "text_config in .* not a JSON object"),
+    "a family that is no name": ("llava", {"model_type": ["llava"]}, "names no family"),
+    "a picture's token that is a word's": ("llava", {"image_token_index": 300}, "a part of words"),
 }
+
+
+@pytest.mark.parametrize("pinpoints", [5, [56, 112], [["56", "112"]], [[56]], "(1x1),...,(6x6)", []])
+def test_pinpoints_that_are_no_sizes_are_refused(copied, pinpoints):
+    _, folder = copied("llava_next")
+    for name in ("config.json", "preprocessor_config.json"):
+        change_json(folder / name, image_grid_pinpoints=pinpoints)
+    with pytest.raises(CheckpointError, match="not made of its encoder's tiles"):
+        read_published(folder)
 
 
 @pytest.mark.parametrize("case", REFUSED)
