@@ -226,7 +226,8 @@ def _processor(recipe: Recipe, model: LacoForConditionalGeneration) -> LacoProce
         from .tiny.tokenizer import train_tokenizer
 
         return LacoProcessor.for_model(model, train_tokenizer())
-    return LacoProcessor.for_model(model, _vocabulary(Path(recipe.model.language_model)).tokenizer)
+    vocabulary = _vocabulary(Path(recipe.model.language_model))
+    return LacoProcessor.for_model(model, vocabulary.tokenizer, chat_format=vocabulary.chat_format)
 
 
 @cache

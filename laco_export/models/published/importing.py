@@ -18,12 +18,12 @@ from ..configuration import CompressionConfig, LacoConfig
 from ..language_models import read_tokenizer, settle_generation
 from ..merging import merge_inside
 from ..modeling import LacoForConditionalGeneration
+from ..own_vocabulary import own_vocabulary
 from ..processing import LacoProcessor
 from ..vocabulary import grow_vocabulary
 from .internvl import INTERNVL, INTERNVL_CHAT
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
 from .llava_qwen import LLAVA_QWEN
-from .own_vocabulary import own_vocabulary
 from .refusals import refuse_adapters, unknown_family
 from .specification import PublishedLayout, PublishedModel
 from .tensors import load_tensors
