@@ -99,6 +99,18 @@ def test_the_verdict_holds_where_healing_wins_in_every_seed():
     assert row.of_teacher == pytest.approx(0.941 / 0.96) and row.operations == 0.1 and row.seeds == 3
 
 
+def test_the_table_has_a_line_for_each_teacher_and_depth():
+    from distillation import table
+
+    results = {task: {0: records(distilled=0.94, merged=0.8, ordinary_short=0.4)} for task in TASKS}
+    del results["arrangements"][0]["whole"]  # that task has one teacher
+    text = table(verdict.healing_rows(results), [("it reads", None)])
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 2 * 4 + 3
+    assert "| | | 1/2 | 80.0 % | 94.0 % (0.10) |  | 50.0 % (0.10) | 40.0 % (0.10) | 50.0 % (0.10) | 0.979 |" in lines
+    assert "- it reads: cannot be said yet" in text
+
+
 @pytest.mark.parametrize(
     ("change", "lost"),
     [
