@@ -4,7 +4,8 @@
 
 Writes the folders of LLaVA-OneVision-0.5B and of InternVL3-1B by transformers' classes, then imports each in processes
 of its own: as it is, and with a merge at 1/2. States the peak resident memory over what the same modules of Python
-take, as a multiple of the folder's weights, and the time beside that of reading the weights once.
+take, as a multiple of the folder's weights, and the time beside that of reading the weights once. Last, the logits of
+both classes in FP32, for text alone, a picture and a tiled one.
 """
 
 from __future__ import annotations
@@ -116,18 +117,55 @@ def import_folder(folder: Path, output: Path, at: list[str]) -> dict:
     }
 
 
+def compare(folder: Path) -> dict:
+    """In a process of its own: the largest difference of two logits, and the largest logit, by kind of prompt."""
+    import numpy as np
+    import torch
+    from PIL import Image
+    from transformers import AutoModelForImageTextToText
+
+    from laco_export.conversation import question_turn, render
+    from laco_export.models.published import read_published
+
+    theirs = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    ours, processor, _ = read_published(folder, dtype=torch.float32)
+    noise = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    differences = {}
+    for name, sizes in (("text alone", ()), ("a picture", ((400, 380),)), ("a tiled picture", ((860, 430),))):
+        pictures = [Image.fromarray(noise).resize(size) for size in sizes]
+        question = question_turn("What is this?", len(pictures))
+        text = render([question], add_generation_prompt=True, chat_format=processor.chat_format)
+        inputs = processor(images=pictures or None, text=text, return_tensors="pt")
+        their_inputs = dict(inputs)
+        if pictures and theirs.config.model_type == "llava_onevision":
+            their_inputs["pixel_values"] = inputs["pixel_values"][None]  # [1, tiles, 3, H, W]
+        with torch.no_grad():
+            expected, logits = theirs(**their_inputs).logits, ours(**inputs).logits
+        differences[name] = {
+            "tiles": len(inputs["pixel_values"]) if pictures else 0,
+            "tokens": inputs["input_ids"].shape[1],
+            "max_abs": float((logits - expected).abs().max()),
+            "largest": float(expected.abs().max()),
+        }
+    return differences
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="keep the folders here; default: a temporary one")
     parser.add_argument("--import-from", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--at", nargs="*", default=[], help=argparse.SUPPRESS)
     parser.add_argument("--write", choices=FOLDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--compare", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.write:
         import torch
 
         torch.set_default_dtype(torch.bfloat16)
         FOLDERS[arguments.write](arguments.folder)
+        return 0
+    if arguments.compare:
+        print(json.dumps(compare(arguments.compare)))
         return 0
     with tempfile.TemporaryDirectory() as temporary:
         if arguments.import_from:
@@ -145,14 +183,16 @@ def _measure(folder: Path) -> int:
         place = folder / name
         if not place.exists():
             subprocess.run([sys.executable, __file__, "--write", name, "--folder", str(place)], check=True)
-        measured[name] = []
-        for at in DEPTHS:
-            command = [sys.executable, __file__, "--import-from", str(place), "--at", *at]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            measured[name].append(json.loads(output.splitlines()[-1]))
-            print(json.dumps({name: measured[name][-1]}, indent=1))
+        imports = [_in_a_process("--import-from", str(place), "--at", *at) for at in DEPTHS]
+        measured[name] = {"imports": imports, "logits": _in_a_process("--compare", str(place))}
+        print(json.dumps({name: measured[name]}, indent=1))
     RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def _in_a_process(*arguments: str) -> dict:
+    command = [sys.executable, __file__, *arguments]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

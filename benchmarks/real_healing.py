@@ -1,4 +1,4 @@
-"""A pretrained encoder merged inside without training, then taught on pictures alone: what is lost, and what comes back.
+"""A pretrained encoder merged inside without training, then taught on pictures alone: what is lost, what comes back.
 
     make real-parts
     python benchmarks/real_healing.py --folder DIR [--at 1/2 1/4] [--steps 600]

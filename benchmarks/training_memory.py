@@ -126,12 +126,10 @@ def markdown(rows: list[dict]) -> str:
         memory, parameters = values["memory"], values["parameters"]
         gib = [memory["stage 1"]["total"], memory["all parts"]["total"]]
         gib += [memory["all parts"]["of_eight"], memory["distil"]["total"]]
-        lines.append(
-            f"| {values['encoder']} | {values['language_model']} | {parameters['encoder'] / 1e9:.2f} + "
-            f"{parameters['language_model'] / 1e9:.2f} B | {', '.join(f'{v:.0f}' for v in values['gflops'].values())} | "
-            + " | ".join(f"{size / 2**30:.1f}" for size in gib)
-            + " |"
-        )
+        sizes = f"{parameters['encoder'] / 1e9:.2f} + {parameters['language_model'] / 1e9:.2f} B"
+        gflops = ", ".join(f"{count:.0f}" for count in values["gflops"].values())
+        cells = [values["encoder"], values["language_model"], sizes, gflops, *(f"{size / 2**30:.1f}" for size in gib)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

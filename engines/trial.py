@@ -24,6 +24,7 @@ from laco_export.bundle import Bundle, open_bundle
 from laco_export.errors import LacoError, NotFiniteError
 from laco_export.golden import GoldenPictures, read_golden
 from laco_export.golden_answers import GoldenAnswer, GoldenAnswers, read_golden_answers
+from laco_export.layout_rules import layout_rules
 
 from .answering import Answerer
 from .comparison.golden_check import compare_features, pixel_values, tolerance
@@ -178,8 +179,9 @@ class _Asked:
         if not np.array_equal(prompt.input_ids, self._answer.prompt_ids):
             return [self._other_prompt(prompt)]
         try:
-            packing = [self._packing(prompt)] if question.pictures else []
-            return [*packing, self._answered(prompt)]
+            one_tile = all(visual.layout.tiles == 1 for visual in prompt.visuals)
+            packed = question.pictures and (question.as_one or one_tile)
+            return [*([self._packing(prompt)] if packed else []), self._answered(prompt)]
         except NotFiniteError as error:
             return [PartCheck(f"answer, {self._shown}", False, f"{error.failed} ({error.given})")]
 
@@ -203,9 +205,16 @@ class _Asked:
             )
         else:
             name = f"places of the visual tokens, {self._shown}"
-            expected = np.concatenate([self._here.features[index] for index in self._answer.question.pictures])
+            expected = np.concatenate(
+                [rows for index in self._answer.question.pictures for rows in self._tokens(index)]
+            )
             compared = agreement(name, expected, actual, self._here.allowed)
         return PartCheck(name, compared.within(), compared.numbers(), compared.to_dict())
+
+    def _tokens(self, picture: int) -> list[np.ndarray]:
+        """The tokens of a picture of one tile, and the newline where the model's family ends it in one: ``[n, D]``."""
+        ends = layout_rules(self._bundle.manifest.vision.token_layout).newline_after_picture
+        return [self._here.features[picture], *([self._golden.newline[None]] if ends else [])]
 
     def _answered(self, prompt: Prompt) -> PartCheck:
         from .generation.streaming import ForcedAnswer

@@ -45,7 +45,11 @@ class DepthPath:
         if isinstance(text, DepthPath):
             return text
         parts = (text,) if isinstance(text, Depth) else str(text).split(_JOINT)
-        return cls(tuple(Depth.parse(part) for part in parts))
+        try:
+            return cls(tuple(Depth.parse(part) for part in parts))
+        except DepthError as error:
+            path = f"the path {text}" if len(parts) > 1 else None
+            raise DepthError(error.failed, given=path or error.given, allowed=error.allowed) from None
 
     def resolve(self, num_blocks: int) -> tuple[int, ...]:
         """For each merge the number of blocks before it, in 1 … ``num_blocks``, strictly increasing.

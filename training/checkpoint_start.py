@@ -32,7 +32,8 @@ def start_from_checkpoint(source: Path, compression: CompressionRecipe, output: 
     config = checkpoint.read_config(source).compression_config
     check_merges(config, compression)
     if config.method is None and compression.method is not None:
-        write_student(open_pair(source, compression), output, files={}, force=False)
+        _, student = open_pair(source, compression)
+        write_student(student, output, files={}, force=False)
         return
     with new_directory(output) as copied:
         shutil.copytree(source, copied, dirs_exist_ok=True)
@@ -44,11 +45,12 @@ def check_merges(config: CompressionConfig, compression: CompressionRecipe) -> N
     Raises:
         ConfigError: it has others.
     """
-    if config.method is None or (config.method == compression.method and config.depths == tuple(compression.at)):
+    carried = config.method, config.depths, config.ratio
+    if config.method is None or carried == (compression.method, compression.at, compression.ratio):
         return
     raise ConfigError(
         "model.checkpoint has other merges than the recipe's compression",
-        given=f"compression.method {compression.method}, at {', '.join(compression.at)}",
-        allowed=f"method {config.method}, at {', '.join(config.depths)}",
+        given=f"compression.method {compression.method}, at {', '.join(compression.at)}, ratio {compression.ratio}",
+        allowed=f"method {config.method}, at {', '.join(config.depths)}, ratio {config.ratio}",
         todo="set compression as the checkpoint has it",
     )

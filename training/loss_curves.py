@@ -1,4 +1,4 @@
-"""The losses of all parts of a run as one chart, and below each what its pictures were worth."""
+"""The losses of all parts of a run as one chart, and below each what its pictures were worth, or what a merge cost."""
 
 from __future__ import annotations
 
@@ -14,26 +14,34 @@ if TYPE_CHECKING:
 _SMOOTHED_POINTS = 80
 
 
-def draw_losses(curves: Mapping[str, Sequence[float]], looks: Mapping[str, Sequence[Mapping]] | None = None) -> Figure:
+def draw_losses(
+    curves: Mapping[str, Sequence[float]],
+    looks: Mapping[str, Sequence[Mapping]] | None = None,
+    prices: Mapping[str, Sequence[Mapping]] | None = None,
+) -> Figure:
     """One column per part: each step's loss, and over it the means of equal spans; where its pictures were looked at,
-    their worth with two standard errors, and the two figures that explain it.
+    their worth with two standard errors, and the two figures that explain it; where it distilled, the price of each
+    depth.
 
     Args:
         curves: part → the loss of each of its steps, in order.
         looks: part → what was measured of its pictures (``looks`` of ``looks.json``).
+        prices: part → what each depth cost in features, ``{"step", depth: {"relative_error", "cosine"}}``.
     """
+    looks, prices = looks or {}, prices or {}
     columns = max(1, len(curves))
-    rows = 3 if looks else 1
+    rows = 3 if looks or prices else 1
     figure = new_figure(300 * columns, 260 + 170 * (rows - 1))
     heights = [260, *[170] * (rows - 1)]
     panels = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
     for column, (part, losses) in enumerate(curves.items()):
         _draw_part(panels[0][column], part, losses)
-        if not looks:
-            continue
-        for panel, draw in zip(panels[1:, column], (_draw_worth, _draw_embeddings), strict=True):
-            if part in looks:
-                draw(panel, looks[part])
+        measured, draws = looks.get(part), (_draw_worth, _draw_embeddings)
+        if part in prices:
+            measured, draws = prices[part], (_draw_errors, _draw_cosines)
+        for panel, draw in zip(panels[1:, column], draws):  # one row: none of them
+            if measured:
+                draw(panel, measured)
                 panel.set_xlim(panels[0][column].get_xlim())
             else:
                 panel.set_axis_off()
@@ -75,6 +83,26 @@ def _draw_embeddings(panel, looks: Sequence[Mapping]) -> None:
         panel.plot(steps, values, color=colour, marker="o", ms=3, label=f"{label}   last {values[-1]:.2g}")
     panel.set_yscale("log")
     panel.set_title("visual embeddings", loc="left", fontsize=8)
+    panel.legend(fontsize=7, frameon=False)
+
+
+def _draw_errors(panel, prices: Sequence[Mapping]) -> None:
+    _draw_depths(panel, prices, "relative_error", "relative error of features held out, by depth")
+    panel.set_ylim(bottom=0)
+
+
+def _draw_cosines(panel, prices: Sequence[Mapping]) -> None:
+    _draw_depths(panel, prices, "cosine", "their cosine")
+
+
+def _draw_depths(panel, prices: Sequence[Mapping], name: str, title: str) -> None:
+    """A line for each depth."""
+    steps = [price["step"] for price in prices]
+    depths = [depth for depth in prices[0] if depth != "step"]
+    for colour, depth in zip(itertools.cycle(SERIES_COLOURS[2:]), depths):
+        values = [price[depth][name] for price in prices]
+        panel.plot(steps, values, color=colour, marker="o", ms=3, label=f"{depth}   last {values[-1]:.3f}")
+    panel.set_title(title, loc="left", fontsize=8)
     panel.legend(fontsize=7, frameon=False)
 
 

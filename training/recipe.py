@@ -27,7 +27,6 @@ OPTIMIZERS = ("adamw", "muon")
 GROUPINGS = ("length", "none")
 PROJECTOR_STARTS = ("default", "text_rms", "captions")
 MERGE_STARTS = ("default", "average")
-_NOT_DISTILLED = ("plain", "tiling", "packed", "streaming", "keep_frozen_outputs")
 _FAR = 4  # times another batch than the learning rates were made for: the rates would double or halve
 
 
@@ -127,7 +126,7 @@ class StageRecipe:
     def __post_init__(self) -> None:
         self._check_learning_rates()
         if self.distillation is not None:
-            self._check_distillation()
+            self.distillation.check_stage_keys(self)
         for name in ("global_batch_size", "per_device_batch_size", "max_length", "max_frames", "shuffle_buffer"):
             check_whole(name, getattr(self, name))
         for name in ("rates_for_batch", "max_steps"):
@@ -179,22 +178,6 @@ class StageRecipe:
                 raise ConfigError(
                     f"learning_rates.{name} lies below min_learning_rate", given=f"{rate} < {self.min_learning_rate}"
                 )
-
-    def _check_distillation(self) -> None:
-        if senseless := [name for name in _NOT_DISTILLED if getattr(self, name)]:
-            raise ConfigError(f"{senseless[0]} is no key of a stage that distils", todo=f"leave {senseless[0]} out")
-        if not {"encoder", "compressor"} & set(self.learning_rates):
-            raise ConfigError(
-                "learning_rates names nothing that distillation is for",
-                given=", ".join(self.learning_rates),
-                allowed="compressor, encoder (its blocks behind the merge); projector and language_model beside them",
-            )
-        if "language_model" in self.learning_rates and not self.distillation.language_model:
-            raise ConfigError(
-                "a language model is taught by its own predictions alone",
-                given="learning_rates.language_model without distillation.language_model",
-                todo="leave it out of learning_rates, or set distillation.language_model to a weight",
-            )
 
     def fitting_rates(self) -> dict[str, float]:
         """The learning rates for this batch, where they were made for one at least four times larger or smaller.

@@ -34,7 +34,7 @@ from laco_export.errors import ConfigError, LacoError, OutputExistsError, UsageE
 from laco_export.models.weight_files import read_json
 
 from . import processes, replacing
-from .distillation.stage import DISTILLATION, distil_stage, price_lines
+from .distillation.stage import DISTILLATION, distil_stage, price_curve, price_lines
 from .recipe import DISTIL, Recipe, stage_seed
 from .recipe_files import differing_keys, recipe_from_mapping, recipe_yaml, resolved_recipe
 from .stages import FROZEN_OUTPUTS, LOOKS, STARTED_FROM, check_context, train_stage
@@ -283,7 +283,8 @@ class _Run:
         parts = {name: part for name, part in self.result["parts"].items() if part["losses"]}
         curves = {name: part["losses"] for name, part in parts.items()}
         looks = {name: part["looks"] for name, part in parts.items() if part.get("looks")}
-        save_chart(draw_losses(curves, looks), self.folder / "losses.png")
+        prices = {name: part["prices"] for name, part in parts.items() if part.get("prices")}
+        save_chart(draw_losses(curves, looks, prices), self.folder / "losses.png")
 
     def _evaluate(self) -> dict:
         from laco_export.models import checkpoint
@@ -312,6 +313,8 @@ class _Run:
         looks = self.folder / name / LOOKS
         if processes.is_main() and looks.is_file():
             self.result["parts"][name]["looks"] = read_json(looks)["looks"]
+        if processes.is_main() and (described := looks.with_name(DISTILLATION)).is_file():
+            self.result["parts"][name]["prices"] = price_curve(read_json(described))
         if processes.is_main():
             write_json(self.folder / "training.json", self.result)
             loss = f", loss {losses[-1]:.3f}" if losses else ""

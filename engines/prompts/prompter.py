@@ -21,12 +21,9 @@ from laco_export.bundle import Bundle
 from laco_export.conversation import (
     IMAGE_MARK,
     VIDEO_MARK,
-    check_plain,
     expand_image_tokens,
-    forging_tokens,
     frame_marks,
     question_turn,
-    special_pattern,
     user_words,
 )
 from laco_export.errors import BundleError, UsageError
@@ -35,6 +32,7 @@ from laco_export.token_layouts import TokenLayout
 
 from .bundle_tokenizer import TOKENIZER_NAME, open_tokenizer, token_ids, tokens_with_places
 from .context import Omitted, TokenisedTurn, fit_context
+from .format_tokens import FormatTokens
 from .processor_fields import chat_format_of_bundle
 from .turns import PromptTurn, TurnTokeniser
 from .visuals import Picture, Video, Visual, VisualPreparer
@@ -105,19 +103,15 @@ class Prompter:
             )
         self.decoder = bundle.manifest.decoder
         self.preparer = VisualPreparer(bundle)
-        self._path = bundle.file(TOKENIZER_NAME)
         self.tokenizer = open_tokenizer(bundle)
         self.chat_format = chat_format_of_bundle(bundle)
-        self._check_image_token()
-        added = self.tokenizer.get_added_tokens_decoder()
-        forging = forging_tokens(added, self.chat_format, self.decoder.eos_token_ids)
-        self.special_ids = {i for i, token in added.items() if token.special or token.content in forging}
-        self._forging = special_pattern(forging)
+        self._marks = FormatTokens(self.tokenizer, self.chat_format, self.decoder, bundle.file(TOKENIZER_NAME))
+        self.special_ids = self._marks.special_ids
         self._tokenise = TurnTokeniser(
             self.chat_format,
             lambda text: tokens_with_places(self.tokenizer, text, self.decoder.vocab_size),
             self.decoder.image_token_id,
-            self._begin_ids(),
+            self._marks.begin_ids,
         )
 
     def prepare(
@@ -150,7 +144,7 @@ class Prompter:
         text = self.chat_format.default_system if text is None else text
         if text is None:
             return PromptTurn("system")
-        check_plain(text, "system line", self._forging)
+        self._marks.check_plain(text, "system line")
         around = self.chat_format.system
         if around is None:
             raise UsageError(
@@ -182,7 +176,8 @@ class Prompter:
             ImageError: a picture or a video cannot or may not be read.
             UsageError: the question is empty or holds special tokens, or its marks are not its pictures and videos.
         """
-        role, text = question_turn(question, len(pictures), len(videos), special=self._forging)
+        role, text = question_turn(question, len(pictures), len(videos), special=self._marks.forging)
+        self._marks.check_plain(question.replace(IMAGE_MARK, "").replace(VIDEO_MARK, ""), "question")
         alone = alone and len(pictures) == 1 and not videos
         images = (self.preparer.picture(p, alone=alone, max_pixels=max_pixels) for p in pictures)
         clips = (self.preparer.video(v, max_frames=max_frames, max_pixels=max_pixels) for v in videos)
@@ -208,7 +203,7 @@ class Prompter:
             words = self.decode(own_ids)
         else:
             words = around.words(answer.removeprefix(self.chat_format.answer_start))
-            if self._forging.search(words):
+            if self._marks.forging.search(words):
                 spelled = token_ids(
                     self._plain_tokenizer, self.chat_format.answer_start + words, self.decoder.vocab_size
                 )
@@ -278,35 +273,8 @@ class Prompter:
             left_out += turns[first : first + omitted.turns]
             turns = [*turns[:first], *turns[first + omitted.turns :]]
 
-    def _encode(self, text: str) -> np.ndarray:
-        return token_ids(self.tokenizer, text, self.decoder.vocab_size)
-
     @cached_property
     def _plain_tokenizer(self) -> Tokenizer:
         tokenizer = Tokenizer.from_str(self.tokenizer.to_str())  # the file may be another's by now
         tokenizer.encode_special_tokens = True  # "<|im_end|>" becomes the tokens of its letters
         return tokenizer
-
-    def _begin_ids(self) -> list[int]:
-        """What the tokenizer puts before a text that no template begins."""
-        token = self.chat_format.begin_token
-        index = self.tokenizer.token_to_id(token) if token else None
-        if token and index is None:
-            raise BundleError(
-                f"the tokenizer '{self._path}' does not have the token {token}, with which conversations begin",
-                todo="export the bundle again from a checkpoint whose tokenizer is its own",
-            )
-        return [] if index is None else [index]
-
-    def _check_image_token(self) -> None:
-        image_token = self.chat_format.image_token
-        ids = self._encode(image_token).tolist()
-        if ids != [self.decoder.image_token_id]:
-            gives = self.tokenizer.token_to_id(image_token) is not None
-            raise BundleError(
-                f"the tokenizer '{self._path}' {'gives' if gives else 'does not have'} the image token {image_token}"
-                + (" another id than the manifest" if gives else ""),
-                given=f"{image_token} becomes {ids}",
-                allowed=f"the manifest's image_token_id: {self.decoder.image_token_id}",
-                todo="export the bundle again from a checkpoint whose tokenizer is its own",
-            )

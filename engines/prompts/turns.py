@@ -95,8 +95,8 @@ class TurnTokeniser:
             if stretch.own_ids is not None:
                 ids[stretch.turns[0]].append(stretch.own_ids)
             elif text:
-                self._deal_out(stretch, *self._tokens(before[-TAIL:], text), ids, places)
-            before += text
+                self._deal_out(stretch, *self._tokens(before, text), ids, places)
+            before = (before + text)[-TAIL:]
         ids[0].insert(0, self._begin_ids)
         places[0].insert(0, np.full(len(self._begin_ids), -1))
         *spoken, header = [

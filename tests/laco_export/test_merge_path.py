@@ -22,8 +22,9 @@ def test_a_path_resolves_to_rising_blocks(text, num_blocks, blocks):
 
 @pytest.mark.parametrize("text", ["", "1/4+", "+1/2", "1/4,3/4", "1/4+2", "1/4+banana"])
 def test_what_is_no_path_is_refused(text):
-    with pytest.raises(DepthError):
+    with pytest.raises(DepthError) as refused:
         DepthPath.parse(text)
+    assert refused.value.given == (f"the path {text}" if "+" in text else None)
 
 
 @pytest.mark.parametrize("text", ["3/4+1/4", "1/2+1/2", "1/2+block:12", "1/100+1/50"])

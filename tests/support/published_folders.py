@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from chat_formats import TEMPLATES, named_tokens
+from chat_formats import TEMPLATES, named_tokens, sentence_piece, sentence_piece_of_old
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +21,7 @@ PINPOINTS = {
     "llava_onevision": [[70 * rows, 70 * columns] for rows in (1, 2, 3) for columns in (1, 2, 3)],
 }
 FAMILIES = tuple(TILE)
+TAKES_VIDEOS = ("llava_onevision", "internvl")
 
 _TEXT = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 3}
 _TEXT |= {"num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 2048, "bos_token_id": None}
@@ -45,13 +46,14 @@ class Published:
     video_id: int | None
 
 
-def published(family: str, folder: Path, *, vocab_size: int = 300) -> Published:
+def published(family: str, folder: Path) -> Published:
     """Write a folder of ``family``."""
     torch.manual_seed(0)
     tokenizer = tokenizer_of(family)
     image_token = "<IMG_CONTEXT>" if family == "internvl" else "<image>"
     image_id, video_id = tokenizer.convert_tokens_to_ids([image_token, "<video>"])
-    model = _model(family, vocab_size, image_id, video_id, tokenizer.eos_token_id)
+    rows = len(tokenizer) + 30  # a padded vocabulary
+    model = _model(family, rows, image_id, video_id, tokenizer.eos_token_id)
     draw_parameters(model)
     model.save_pretrained(folder)
     images = image_processor(family)
@@ -63,9 +65,10 @@ def published(family: str, folder: Path, *, vocab_size: int = 300) -> Published:
 
 
 def tokenizer_of(family: str):
-    """A tokenizer of bytes with the family's special tokens."""
+    """A tokenizer with the family's special tokens: of Vicuna's kinds, else of bytes."""
     if family in ("llava", "llava_next"):
-        return named_tokens("<s>", "</s>", "<image>", "<pad>", around="<s> $A")
+        make = sentence_piece_of_old if family == "llava" else sentence_piece
+        return make("<s>", "</s>", "<image>", "<pad>", around="<s> $A")
     special = ["<|im_start|>", "<image>", "<video>"]
     if family == "llava_onevision":
         return named_tokens(None, "<|im_end|>", *special)

@@ -23,7 +23,7 @@ def test_a_checkpoint_with_the_recipes_merges_is_taken_as_it_is(tiny_checkpoint,
     assert checkpoint.load(tmp_path / "start").sha256 == checkpoint.load(tiny_checkpoint).sha256
 
 
-@pytest.mark.parametrize("other", [{"at": ["1"]}, {"method": None}, {"method": "ldpv2"}])
+@pytest.mark.parametrize("other", [{"at": ["1"]}, {"method": None}, {"method": "ldpv2"}, {"ratio": 4}])
 def test_other_merges_are_refused(tiny_checkpoint, tmp_path, other):
     with pytest.raises(ConfigError, match=r"other merges than the recipe(.|\n)*method laco, at 1/2"):
         start_from_checkpoint(tiny_checkpoint, CompressionRecipe(**other), tmp_path / "start")

@@ -103,6 +103,8 @@ stages:
     assert [part["part"] for part in json.loads(capsys.readouterr().out)["parts"]] == ["stage-distil", "stage-1"]
     assert main(arguments) == 0
     assert "merged at 1/2: relative error" in " ".join(capsys.readouterr().err.split())
+    prices = json.loads((tmp_path / "run" / "training.json").read_text())["parts"]["stage-distil"]["prices"]
+    assert [price["step"] for price in prices] == [0, 3] and "cosine" in prices[1]["1/2"]
     assert not (tmp_path / "run" / "stage-0").exists() and (tmp_path / "run" / "losses.png").is_file()
     student, last = (
         checkpoint.load(tmp_path / "run" / name).model.state_dict() for name in ("stage-distil", "stage-1")

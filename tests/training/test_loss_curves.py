@@ -40,3 +40,19 @@ def test_each_block_has_a_line_of_its_own():
     lines = [container.lines[0].get_xydata() for container in worth.containers]
     np.testing.assert_allclose(lines[0], [[2, 0.2], [4, 0.4], [6, 0.6]])
     np.testing.assert_allclose(lines[1], [[1, 0.1], [3, 0.3], [5, 0.5]])
+
+
+def test_a_part_that_distilled_shows_what_each_depth_costs():
+    prices = [
+        {
+            "step": step,
+            "1/2": {"relative_error": 0.4 - step / 10, "cosine": 0.8},
+            "1": {"relative_error": 0.1, "cosine": 1},
+        }
+        for step in (0, 2)
+    ]
+    figure = draw_losses({"stage-distil": [1.0, 0.5], "stage-1": [2.0]}, prices={"stage-distil": prices})
+    _, _, errors, nothing, cosines, _ = figure.axes
+    np.testing.assert_allclose(errors.lines[0].get_xydata(), [[0, 0.4], [2, 0.2]])
+    assert [text.get_text() for text in errors.get_legend().get_texts()] == ["1/2   last 0.200", "1   last 0.100"]
+    assert not nothing.axison and list(cosines.lines[1].get_ydata()) == [1, 1]

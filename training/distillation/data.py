@@ -59,7 +59,7 @@ def order_and_collator(stage: StageRecipe, dataset: ConversationDataset, *, seed
     if isinstance(dataset, PictureDataset):
         return DrawSampler(dataset, global_batch_size=size, seed=seed), PictureCollator()
     sampler = GroupedSampler(dataset, global_batch_size=size, seed=seed, group_by=stage.group_by)
-    return sampler, Collator(padding_id(dataset.tokenizer))
+    return sampler, Collator(padding_id(dataset.encoder.processor))
 
 
 def held_out_batches(aside: PictureDataset, size: int, broken: BrokenSamples) -> Sequence[Tensor]:

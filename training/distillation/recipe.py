@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
+from typing import TYPE_CHECKING
 
 from laco_export.errors import ConfigError, check_whole
+
+if TYPE_CHECKING:
+    from ..recipe import StageRecipe
+
+_OF_OTHER_STAGES = ("plain", "tiling", "packed", "streaming", "keep_frozen_outputs")
 
 
 @dataclass(frozen=True)
@@ -44,3 +50,24 @@ class DistillationRecipe:
                 raise ConfigError(f"{name} must be at least 0 and finite", given=getattr(self, name))
         check_whole("held_out", self.held_out)
         check_whole("price_every", self.price_every, least=0)
+
+    def check_stage_keys(self, stage: StageRecipe) -> None:
+        """The stage's other keys go with this.
+
+        Raises:
+            ConfigError: a key that no stage that distils has, or groups that are not taught here.
+        """
+        if senseless := [name for name in _OF_OTHER_STAGES if getattr(stage, name)]:
+            raise ConfigError(f"{senseless[0]} is no key of a stage that distils", todo=f"leave {senseless[0]} out")
+        if not {"encoder", "compressor"} & set(stage.learning_rates):
+            raise ConfigError(
+                "learning_rates names nothing that distillation is for",
+                given=", ".join(stage.learning_rates),
+                allowed="compressor, encoder (its blocks behind the merge); projector and language_model beside them",
+            )
+        if "language_model" in stage.learning_rates and not self.language_model:
+            raise ConfigError(
+                "a language model is taught by its own predictions alone",
+                given="learning_rates.language_model without distillation.language_model",
+                todo="leave it out of learning_rates, or set distillation.language_model to a weight",
+            )

@@ -16,7 +16,9 @@ from ..recipe import CompressionRecipe, StageRecipe
 from ..stages import STARTED_FROM, Shown, broken_log, decide_resumption, keep_checkpoints, trains, unshown
 
 if TYPE_CHECKING:
-    from .student import LoadedPair
+    from laco_export.models import LacoForConditionalGeneration
+
+    from .student import LoadedStudent
     from .trainer import DistillationTrainer
 
 DISTILLATION = "distillation.json"
@@ -73,21 +75,29 @@ def distil_stage(
     folder = output.parent / f"{output.name}-progress"
     resumed = decide_resumption(folder, resume=resume, force=force)
     transformers.set_seed(seed)  # of the merges' first layers
-    pair = open_pair(teacher, compression, student=student, language_model=bool(stage.distillation.language_model))
-    trainer = _make_trainer(pair, stage, data_folder, folder, seed=seed, tensorboard=tensorboard)
-    keep_checkpoints(trainer, _origin(pair, trainer, data_folder), resumed)
+    needs_language_model = bool(stage.distillation.language_model)
+    model, pupil = open_pair(teacher, compression, student=student, language_model=needs_language_model)
+    trainer = _make_trainer(model, pupil, stage, data_folder, folder, seed=seed, tensorboard=tensorboard)
+    del model  # the trainer has what it needs of the teacher
+    keep_checkpoints(trainer, _origin(pupil, trainer, data_folder), resumed)
     before = trainer.prices()
     with shown(trainer.args.max_steps) as advance:
         trainer.add_callback(StepProgress(advance))
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     after = trainer.prices()
-    described = {"teacher": pair.sha256, "before": before, "after": after, "on_the_way": trainer.curve}
+    described = {
+        "teacher": pupil.teacher_sha256,
+        "steps": trainer.state.global_step,
+        "before": before,
+        "after": after,
+        "on_the_way": trainer.curve,
+    }
     files = {
-        STARTED_FROM: json.dumps({"sha256": pair.sha256}) + "\n",
+        STARTED_FROM: json.dumps({"sha256": pupil.teacher_sha256}) + "\n",
         DISTILLATION: json.dumps(described, indent=1) + "\n",
         **({"recipe.yaml": record} if record else {}),
     }
-    _save(trainer, pair, stage, output, files=files, force=force)
+    _save(trainer, pupil, stage, output, files=files, force=force)
     return trainer.losses
 
 
@@ -104,6 +114,12 @@ def price_lines(described: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def price_curve(described: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What :data:`DISTILLATION` says of the price over the steps, from 0 to the last: ``{"step", depth: {…}}``."""
+    first, last = {"step": 0, **described["before"]}, {"step": described["steps"], **described["after"]}
+    return [first, *described["on_the_way"], last]
+
+
 def _check_launcher() -> None:
     """Raise a :class:`UsageError` where weights would be sharded: teacher and student run the same blocks."""
     if processes.shards_weights():
@@ -114,7 +130,8 @@ def _check_launcher() -> None:
 
 
 def _make_trainer(
-    pair: LoadedPair,
+    teacher: LacoForConditionalGeneration,
+    pupil: LoadedStudent,
     stage: StageRecipe,
     data_folder: Path,
     folder: Path,
@@ -131,8 +148,8 @@ def _make_trainer(
 
     recipe = stage.distillation
     weights = LossWeights(cosine=recipe.cosine, blocks=recipe.blocks, language_model=recipe.language_model)
-    distillation = Distillation(pair.teacher, pair.student, stage.learning_rates, weights)
-    dataset, aside = open_stage_pictures(stage, pair.processor, data_folder, seed=seed)
+    distillation = Distillation(teacher, pupil.model, stage.learning_rates, weights)
+    dataset, aside = open_stage_pictures(stage, pupil.processor, data_folder, seed=seed)
     sampler, collator = order_and_collator(stage, dataset, seed=seed)
     broken = BrokenSamples(broken_log(folder), limit=stage.max_broken, total=len(dataset) + len(aside))
     arguments = training_arguments(
@@ -143,35 +160,35 @@ def _make_trainer(
         replace(stage, look_every=0),  # a look exchanges the pictures of questions
         dataset,
         arguments,
-        first_steps=round(recipe.merge_first * arguments.max_steps),
+        first_steps=round(recipe.merge_first * arguments.max_steps) if "compressor" in stage.learning_rates else 0,
         held_out=held_out_batches(aside, stage.per_device_batch_size, broken),
         sampler=sampler,
         broken=broken,
         data_collator=collator,
     )
-    if len(pair.student.vision_model.compression.paths) > 1:
-        trainer.add_callback(DepthSampler(pair.student.vision_model, seed))
+    if len(pupil.model.vision_model.compression.paths) > 1:
+        trainer.add_callback(DepthSampler(pupil.model.vision_model, seed))
     return trainer
 
 
-def _origin(pair: LoadedPair, trainer: DistillationTrainer, data_folder: Path) -> dict:
+def _origin(pupil: LoadedStudent, trainer: DistillationTrainer, data_folder: Path) -> dict:
     """What the stage is made from, see :func:`~laco_training.resuming.check_origin`."""
     from ..stage_data import identity_of
 
-    start = pair.sha256 if pair.student_sha256 is None else f"{pair.sha256} and {pair.student_sha256}"
+    start = pupil.teacher_sha256 if pupil.sha256 is None else f"{pupil.teacher_sha256} and {pupil.sha256}"
     return {"start": start, "data": identity_of(trainer.train_dataset, data_folder)}
 
 
 def _save(
-    trainer: DistillationTrainer, pair: LoadedPair, stage: StageRecipe, output: Path, *, files: dict, force: bool
+    trainer: DistillationTrainer, pupil: LoadedStudent, stage: StageRecipe, output: Path, *, files: dict, force: bool
 ) -> None:
     from ..trainer import naming_failed_writes
     from .student import write_student
 
     if processes.is_main():
-        config = pair.student.config
+        config = pupil.model.config
         config.untrained = [part for part in config.untrained if not trains(stage, part)]
         with naming_failed_writes(f"the checkpoint '{output}'"):
-            write_student(pair, output, files=files, force=force)
+            write_student(pupil, output, files=files, force=force)
         shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     processes.wait()

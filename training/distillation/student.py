@@ -24,30 +24,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LoadedPair:
-    """What a stage ``distil`` starts from.
+class LoadedStudent:
+    """A student, and where it comes from.
 
     Attributes:
-        teacher, student: models, of which tensors may be shared; without a loss on it, their language model is on the
-            meta device.
-        processor: the student's.
+        model: without a loss on it, its language model is on the meta device.
+        processor: the student's own.
         start: the folder whose tensors those are that are not trained.
-        sha256: of the teacher's checkpoint.
-        student_sha256: of the student's, where it has one.
+        teacher_sha256: of the teacher's checkpoint.
+        sha256: of the student's, where it has one.
     """
 
-    teacher: LacoForConditionalGeneration
-    student: LacoForConditionalGeneration
+    model: LacoForConditionalGeneration
     processor: LacoProcessor
     start: Path
-    sha256: str
-    student_sha256: str | None = None
+    teacher_sha256: str
+    sha256: str | None = None
 
 
 def open_pair(
     teacher: Path, compression: CompressionRecipe, *, student: Path | None = None, language_model: bool = False
-) -> LoadedPair:
-    """Load a teacher, and make or load its student.
+) -> tuple[LacoForConditionalGeneration, LoadedStudent]:
+    """Load a teacher, and make or load its student; the two may share tensors.
 
     Args:
         teacher: a checkpoint with compression off.
@@ -61,22 +59,22 @@ def open_pair(
     """
     loaded = checkpoint.load(teacher, without_language_model=not language_model)
     if student is None:
-        return _made(loaded, compression)
+        return loaded.model, _made(loaded, compression)
     taught = checkpoint.load(student, without_language_model=not language_model)
-    return LoadedPair(loaded.model, taught.model, taught.processor, student, loaded.sha256, taught.sha256)
+    return loaded.model, LoadedStudent(taught.model, taught.processor, student, loaded.sha256, taught.sha256)
 
 
-def write_student(pair: LoadedPair, output: Path, *, files: Mapping[str, str], force: bool) -> None:
+def write_student(student: LoadedStudent, output: Path, *, files: Mapping[str, str], force: bool) -> None:
     """Write the student's checkpoint: what was trained, and everything else as it was stored.
 
     Args:
         files: training records, see :func:`~laco_export.models.checkpoint.save`.
     """
-    tensors = updated_tensors(weight_files.find(pair.start), pair.student)
-    checkpoint.save(pair.student.eval(), pair.processor, output, force=force, state_dict=tensors, files=files)
+    tensors = updated_tensors(weight_files.find(student.start), student.model)
+    checkpoint.save(student.model.eval(), student.processor, output, force=force, state_dict=tensors, files=files)
 
 
-def _made(loaded: checkpoint.Checkpoint, compression: CompressionRecipe) -> LoadedPair:
+def _made(loaded: checkpoint.Checkpoint, compression: CompressionRecipe) -> LoadedStudent:
     options = compression.options()
     if (method := options.pop("method")) != "laco":
         raise ConfigError(
@@ -85,4 +83,4 @@ def _made(loaded: checkpoint.Checkpoint, compression: CompressionRecipe) -> Load
             allowed="laco: the one merge that can",
         )
     student = merge_inside(loaded.model, options.pop("at"), **options)
-    return LoadedPair(loaded.model, student, fit_processor(loaded.processor, student), loaded.path, loaded.sha256)
+    return LoadedStudent(student, fit_processor(loaded.processor, student), loaded.path, loaded.sha256)

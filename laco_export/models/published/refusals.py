@@ -35,7 +35,7 @@ def refuse_adapters(folder: Path) -> None:
         )
 
 
-def unknown_family(folder: Path, model_type: object, known: Iterable[str]) -> CheckpointError:
+def unknown_family(folder: Path, model_type: object, families: Iterable[str]) -> CheckpointError:
     """The error about a folder whose ``model_type`` is none of those that can be imported."""
     reason, todo = "holds a model of a family that is not known", None
     if model_type in _NATIVE_RESOLUTION:
@@ -48,5 +48,5 @@ def unknown_family(folder: Path, model_type: object, known: Iterable[str]) -> Ch
     elif model_type in ("llava_llama", "llava_mistral", "llava_mixtral"):
         todo = "take the folder that transformers reads (llava-hf): its config.json says llava or llava_next"
     return CheckpointError(
-        f"'{folder}' {reason}", given=f"model_type {model_type!r}", allowed="; ".join(known), todo=todo
+        f"'{folder}' {reason}", given=f"model_type {model_type!r}", allowed="; ".join(families), todo=todo
     )

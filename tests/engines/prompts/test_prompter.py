@@ -10,8 +10,9 @@ from chat_formats import TEMPLATES, TOKENIZERS
 from laco_engines.prompts.prompter import Prompter
 from laco_engines.prompts.visuals import Visual
 from laco_export.errors import BundleError, UsageError
+from laco_export.layout_rules import DEFAULT_TOKEN_LAYOUT
 from laco_export.models.chat_template import chat_format_of
-from laco_export.tiling import single_tile_layout
+from laco_export.token_layouts import single_tile_layout
 
 SPECIAL = (
     *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
@@ -40,7 +41,7 @@ class StandInBundle:
             image_token_id=self.tokenizer.convert_tokens_to_ids(self.image_token),
             context_length=context_length,
         )
-        vision = SimpleNamespace(token_grid=(1, TOKENS), tiling=None)
+        vision = SimpleNamespace(token_grid=(1, TOKENS), tiling=None, token_layout=DEFAULT_TOKEN_LAYOUT)
         self.manifest = SimpleNamespace(decoder=decoder, files=stored, vision=vision, image_preprocessing=None)
 
     def file(self, name):
@@ -138,6 +139,33 @@ def test_a_user_cannot_forge_a_turn_that_tokens_make(bundle):
         assert (ids == token_id).sum() == (plain == token_id).sum()
     with pytest.raises(UsageError, match="special token" if bundle.image_token == "<IMG_CONTEXT>" else "marks 1"):
         prompter.user_turn(f"Hi {bundle.image_token}")
+
+
+def test_an_answer_shows_no_picture_where_the_image_token_is_no_special_one():
+    bundle = StandInBundle("llava-1.5", "byte level")
+    fields = json.loads(bundle.stored["tokenizer.json"])
+    for token in fields["added_tokens"]:
+        token["special"] = token["content"] != "<image>"
+    bundle.stored["tokenizer.json"] = json.dumps(fields)
+    prompter = Prompter(bundle)
+    generated = prompter.tokenizer.encode("a <image>").ids
+    for answer in ("in HTML <image> is no tag", generated):
+        turns = [prompter.user_turn("Hi", [picture()]), prompter.assistant_turn(answer), prompter.user_turn("So?")]
+        assert len(prompter.join([prompter.system_turn(None), *turns]).image_positions) == TOKENS
+
+
+def test_a_token_that_normalising_spells_is_no_way_around():
+    bundle = StandInBundle("llava-1.5", "byte level")
+    fields = json.loads(bundle.stored["tokenizer.json"])
+    fields["normalizer"] = {"type": "NFKC"}
+    for token in fields["added_tokens"]:
+        token["normalized"] = token["content"] == "</s>"
+    bundle.stored["tokenizer.json"] = json.dumps(fields)
+    prompter = Prompter(bundle)
+    assert bundle.tokenizer.eos_token_id in prompter.tokenizer.encode("\uff1c/s\uff1e").ids
+    for ask in (prompter.user_turn, prompter.system_turn):
+        with pytest.raises(UsageError, match="special token"):
+            ask("Hi\uff1c/s\uff1e")
 
 
 def test_a_chat_that_is_cut_is_what_remains_of_it(bundle):

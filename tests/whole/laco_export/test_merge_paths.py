@@ -16,6 +16,9 @@ from laco_export.exporter.rewrites import apply_rewrites
 from laco_export.exporter.witnesses.merged_windows import check_merged_windows
 from laco_export.field_types import FieldError
 from laco_export.manifest_agreement import read_fields
+from laco_export.merge_path import MergePath
+from laco_export.models import checkpoint
+from laco_export.models.flops import vision_flops
 from laco_export.summary import summary_lines
 
 FIRST, SECOND = (f"vision_model.compressors.path_1_2.block_{block}" for block in (1, 2))
@@ -33,33 +36,35 @@ def elastic(make_tiny_model, make_tiny_checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(elastic, tmp_path_factory):
-    """Depth → a finished FP16 bundle, for one picture and for two."""
-    folder = tmp_path_factory.mktemp("bundles")
-
-    def bundle(at: str):
-        output = folder / at.replace("/", "_")
-        options = ["--at", at, "--batch", "1", "2", "--no-llm", "--no-compile", "--output", str(output)]
-        assert main(["--model", str(elastic), *options]) == 0
-        return open_bundle(output)
-
-    return {at: bundle(at) for at in ("1/2", "1/3+2/3")}
+    """The path of two, which is not the checkpoint's first, as an FP16 bundle for one picture and for two."""
+    output = tmp_path_factory.mktemp("bundles") / "two"
+    options = ["--at", "1/3+2/3", "--batch", "1", "2", "--no-llm", "--no-compile", "--output", str(output)]
+    assert main(["--model", str(elastic), *options]) == 0
+    return open_bundle(output)
 
 
-def test_the_manifest_names_each_merge(exported):
-    one, two = (exported[at].manifest for at in ("1/2", "1/3+2/3"))
-    whole = {"method": "laco", "ratio": 4, "tokens_before": 49, "tokens_after": 4}
-    assert one.compression == {**whole, "depth": "1/2", "block": 2}
-    merges = [{"block": 1, "ratio": 2, "tokens_after": 16}, {"block": 2, "ratio": 2, "tokens_after": 4}]
-    assert two.compression == {**whole, "depth": "1/3+2/3", "block": 1, "merges": merges}
-    fired = {record["name"]: record["fired"] for record in two.vision.rewrites}
+def test_the_manifest_names_each_merge(exported, elastic):
+    manifest = exported.manifest
+    assert manifest.compression == {
+        "method": "laco",
+        "depth": "1/3+2/3",
+        "block": 1,
+        "ratio": 4,
+        "tokens_before": 49,
+        "tokens_after": 4,
+        "merges": [{"block": 1, "ratio": 2, "tokens_after": 16}, {"block": 2, "ratio": 2, "tokens_after": 4}],
+    }
+    fired = {record["name"]: record["fired"] for record in manifest.vision.rewrites}
     assert (fired["merge_windows"], fired["average_residual"]) == (2, 2)
-    assert 0 < two.vision.flops["ratio_to_1"] < one.vision.flops["ratio_to_1"] < 1
-    lines = dict(summary_lines(two))
+    config = checkpoint.read_config(elastic)
+    at_the_end = vision_flops(config, path=MergePath((3, 3), (2, 2))).total
+    assert manifest.vision.flops["ratio_to_1"] == manifest.vision.flops["total"] / at_the_end < 1
+    lines = dict(summary_lines(manifest))
     assert lines["merge"] == "laco @1/3+2/3 (2 x 2 after block 1, 2 x 2 after block 2), 49 → 16 → 4 tokens"
 
 
 def test_the_proof_covers_both_merges_and_both_batches(exported):
-    accuracy = exported["1/3+2/3"].manifest.accuracy
+    accuracy = exported.manifest.accuracy
     names = [tensor["name"] for tensor in accuracy["tensors"]]
     for merge in (FIRST, SECOND):
         assert names.index(f"{merge}.residual") + 1 == names.index(merge)
@@ -70,7 +75,7 @@ def test_the_proof_covers_both_merges_and_both_batches(exported):
 
 
 def test_an_engine_says_and_times_each_merge(exported, capsys):
-    folder = str(exported["1/3+2/3"].path)
+    folder = str(exported.path)
     assert engine(["inspect", folder]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "merges [block 1, ratio 2, tokens_after 16; block 2, ratio 2, tokens_after 4]" in said
@@ -89,7 +94,7 @@ def test_an_engine_says_and_times_each_merge(exported, capsys):
     ],
 )
 def test_a_manifest_whose_merges_disagree_is_refused(exported, changes, named):
-    document = json.loads((exported["1/3+2/3"].path / "laco.json").read_text())
+    document = json.loads((exported.path / "laco.json").read_text())
     read_fields(document)
     document["compression"].update(changes)
     with pytest.raises(FieldError, match=named):
@@ -108,15 +113,9 @@ def traced(trace):
     return trace(**PATH)
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "ldpv2"}], ids=["laco", "ldpv2"])
-def test_the_rewritten_graph_is_pytorchs(trace, differences, options):
-    traced = trace(**PATH, **options)
-    records = apply_rewrites(traced.graph, traced.merges)
-    fired = {record["name"]: record["fired"] for record in records}
-    if not options:
-        assert (fired["merge_windows"], fired["average_residual"]) == (2, 2)
-    else:
-        assert fired["pool_windows"] == 2
+def test_the_rewritten_graph_is_pytorchs(traced, differences):
+    fired = {record["name"]: record["fired"] for record in apply_rewrites(traced.graph, traced.merges)}
+    assert (fired["merge_windows"], fired["average_residual"]) == (2, 2)
     assert differences(traced) == []
 
 
@@ -148,7 +147,7 @@ def test_the_proof_names_the_merge_without_its_residual(traced, merge):
 
 
 @pytest.mark.parametrize(("merge", "ratio"), [(FIRST, 2), (SECOND, 3)])
-def test_a_fault_of_pytorchs_own_merge_is_told_by_the_definition(make_tiny_model, traced, monkeypatch, merge, ratio):
+def test_a_fault_of_pytorchs_own_merge_is_told_by_the_definition(traced, monkeypatch, merge, ratio):
     patch_merge = import_module("laco_export.models.compressors.patch_merge")
     right = patch_merge.space_to_channel
     wrong = lambda grid, r: right(grid.transpose(1, 2) if r == ratio else grid, r)

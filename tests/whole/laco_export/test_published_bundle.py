@@ -1,0 +1,49 @@
+"""From a published folder to a bundle: the engines read the prompts that transformers' processor writes, and answer as
+transformers' class does. LLaVA-OneVision, whose layout has all that a family may add: tiles, newlines, pooled frames.
+"""
+
+import pytest
+from published_folders import TILE, picture
+
+from laco_engines.answering import Answerer
+from laco_export.bundle import open_bundle
+from laco_export.exporter import pipeline
+from laco_export.exporter.options import ExportOptions
+from laco_export.models.published import import_published
+
+TOKENS = 6
+SHOWN = {
+    "text alone": ([], []),
+    "a tiled picture": ([(150, 90)], []),
+    "two pictures": ([(60, 80), (120, 50)], []),
+    "a video": ([], [3]),
+}
+
+
+@pytest.fixture(scope="module")
+def answerer(imported, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published")
+    import_published(imported("llava_onevision")[0].folder, folder / "ckpt")
+    options = ExportOptions(folder / "ckpt", precision="fp32", output=folder / "bundle", compile=False)
+    return Answerer(open_bundle(pipeline.export_bundle(options).output), threads=1)
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_a_bundle_answers_as_transformers_does(imported, answerer, shown):
+    theirs, _ = imported("llava_onevision")
+    sizes, lengths = SHOWN[shown]
+    tile, marks = TILE["llava_onevision"], "<image>" * len(sizes) + "<video>" * len(lengths)
+    pictures = [picture(*size, seed) for seed, size in enumerate(sizes)]
+    videos = [[picture(tile, tile, seed) for seed in range(frames)] for frames in lengths]
+    # As LLaVA-OneVision's template writes a user's turn: the pictures in the role's line, the words in the next.
+    text = f"<|im_start|>user {marks}\nwhat is it?<|im_end|><|im_start|>assistant\n"
+    options = {**({"images": [pictures]} if pictures else {}), **({"videos": videos} if videos else {})}
+    inputs = theirs.processor(text=[text], return_tensors="pt", **options)
+    prompt = answerer.prompter.prepare(pictures, "what is it?", videos=videos)
+    inputs.pop("token_type_ids")
+    ids = [theirs.image_id if token == theirs.video_id else token for token in inputs["input_ids"][0].tolist()]
+    assert prompt.input_ids.tolist() == ids
+    generated = theirs.model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)[0, len(ids) :]
+    answer = answerer.generate(prompt, max_new_tokens=TOKENS, repetition_penalty=1.0)
+    assert answer.token_ids == generated.tolist()[: len(answer.token_ids)]
+    assert answer.token_ids
