@@ -184,6 +184,7 @@ def report(arguments: argparse.Namespace) -> int:
 def table(rows, criteria) -> str:
     """The result as Markdown: a line for each teacher and depth, a column for each way to a model that merges there."""
     from distilling.arms import KINDS
+    from distilling.verdict import READS
 
     by_place = {(row.task, row.kind, row.teacher, row.at): row for row in rows}
     headings = ["task", "teacher", "at", *KINDS, "of T"]
@@ -194,7 +195,7 @@ def table(rows, criteria) -> str:
         for at in dict.fromkeys(row.at for row in rows if row.at and row.task == task):
             arms = [by_place.get((task, kind, "" if kind.startswith("ordinary") else teacher, at)) for kind in KINDS]
             if healed := by_place.get((task, "distilled", teacher, at)):
-                share = f"{healed.of_teacher:.3f}"
+                share = f"{healed.of_teacher:.3f}" if whole.accuracy >= READS else ""  # of guessing it says nothing
                 lines.append(f"| | | {at} | {' | '.join(_read(row) if row else '' for row in arms)} | {share} |")
     words = {True: "holds", False: "does not hold", None: "cannot be said yet"}
     return "\n".join([*lines, "", *(f"- {criterion}: {words[holds]}" for criterion, holds in criteria)]) + "\n"

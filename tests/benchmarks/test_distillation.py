@@ -128,6 +128,14 @@ def test_a_criterion_that_is_missed(change, lost):
     assert any(lost in criterion for criterion in missed)
 
 
+def test_a_teacher_that_guesses_says_nothing_of_the_branch():
+    results = {task: {seed: records(distilled=0.94) for seed in range(3)} for task in TASKS}
+    results["arrangements"][1]["window"]["accuracy"] = 0.05
+    criteria = dict(verdict.healing_verdict(results))
+    assert criteria["arrangements at 1/2: the merge's branch gains"] is None
+    assert criteria["arrangements: the teacher reads at least 90% in 3 seeds"] is False
+
+
 def test_differences_within_their_error_are_none():
     noisy = {seed: {"distilled @1": {"accuracy": 0.5 + gap}, "merged @1": {"accuracy": 0.5}} for seed, gap in GAPS}
     assert verdict.is_above(noisy, Arm("distilled", "1"), Arm("merged", "1")) is False
