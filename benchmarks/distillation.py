@@ -1,7 +1,7 @@
 """What merging inside a model that reads already costs, and what healing it without labels brings back.
 
     python benchmarks/distillation.py run --seeds 0 1 2            # goes on where it was stopped
-    python benchmarks/distillation.py report                       # table, picture, verdict
+    python benchmarks/distillation.py report --page docs/distillation.md      # table, picture, verdict
 
 A model is trained to read pages from a pretrained encoder and decoder: once with all tokens for the language model, as
 LLaVA, once with a window of four outside the encoder, as InternVL. Then merges are put inside its encoder at three
@@ -25,6 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from measured_on import measured_on
+from page_rows import replace_rows
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BLOCKS = 8
@@ -173,25 +174,38 @@ def report(arguments: argparse.Namespace) -> int:
     arguments.results.mkdir(parents=True, exist_ok=True)
     (arguments.results / "distillation.json").write_text(json.dumps(values, indent=1) + "\n")
     text = table(rows, criteria)
-    (arguments.results / "distillation.md").write_text(text)
-    draw_healing(results, arguments.results / "distillation.png")
+    if arguments.page:
+        replace_rows(arguments.page, "distillation.json", text)
+    draw_healing(results, arguments.chart)
     print(text)
     return 0
 
 
 def table(rows, criteria) -> str:
-    """The result as Markdown."""
-    lines = [
-        "| task | what | teacher | at | seeds | read | of T | operations |",
-        "|---|---|---|---|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        error = "" if row.accuracy_error is None else f" ± {row.accuracy_error:.1%}"
-        share = "" if row.of_teacher is None else f"{row.of_teacher:.3f}"
-        cells = (row.task, row.kind, row.teacher, row.at, row.seeds, f"{row.accuracy:.1%}{error}", share)
-        lines.append(f"| {' | '.join(map(str, cells))} | {row.operations:.3f} |")
+    """The result as Markdown: a line for each teacher and depth, a column for each way to a model that merges there."""
+    from distilling.arms import KINDS
+    from distilling.verdict import READS
+
+    by_place = {(row.task, row.kind, row.teacher, row.at): row for row in rows}
+    headings = ["task", "teacher", "at", *KINDS, "of T"]
+    lines = [f"| {' | '.join(headings)} |", "|---|---|---|" + "---:|" * (len(KINDS) + 1)]
+    for task, teacher in dict.fromkeys((row.task, row.teacher) for row in rows if row.teacher):
+        whole = by_place[task, "teacher", teacher, ""]
+        lines.append(f"| {task} | {teacher} | | {_read(whole)} (T) |" + " |" * len(KINDS))
+        for at in dict.fromkeys(row.at for row in rows if row.at and row.task == task):
+            arms = [by_place.get((task, kind, "" if kind.startswith("ordinary") else teacher, at)) for kind in KINDS]
+            if healed := by_place.get((task, "distilled", teacher, at)):
+                share = f"{healed.of_teacher:.3f}" if whole.accuracy >= READS else ""  # of guessing it says nothing
+                lines.append(f"| | | {at} | {' | '.join(_read(row) if row else '' for row in arms)} | {share} |")
     words = {True: "holds", False: "does not hold", None: "cannot be said yet"}
     return "\n".join([*lines, "", *(f"- {criterion}: {words[holds]}" for criterion, holds in criteria)]) + "\n"
+
+
+def _read(row) -> str:
+    """``94.1 % ± 0.8``, with the operations over the teacher's where there are any."""
+    error = "" if row.accuracy_error is None else f" ± {100 * row.accuracy_error:.1f}"
+    cost = f" ({row.operations:.2f})" if row.kind not in ("teacher", "merged") else ""
+    return f"{100 * row.accuracy:.1f} %{error}{cost}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -199,6 +213,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("step", choices=["run", "report"])
     parser.add_argument("--output", type=Path, default=Path("build/distillation"), help="default: build/distillation")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the report goes")
+    parser.add_argument("--chart", type=Path, default=RESULTS / "distillation.png", help="accuracy over operations")
+    parser.add_argument("--page", type=Path, help="whose table is replaced, such as docs/distillation.md")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=["letters", "arrangements"])
     parser.add_argument("--kinds", nargs="+", default=[], metavar="KIND", help="some kinds of arms only")

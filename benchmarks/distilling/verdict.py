@@ -89,7 +89,9 @@ def _row(task: str, arm: Arm, by_seed: Mapping[int, Mapping[str, dict]]) -> Heal
 
 def healing_verdict(results: Results) -> list[tuple[str, bool | None]]:
     """Each criterion with whether it holds; None where runs are missing."""
-    letters, arrangements = results.get("letters", {}), results.get("arrangements", {})
+    letters = results.get("letters", {})
+    # Healing a model that guesses says nothing of the branch.
+    arrangements = {n: seed for n, seed in results.get("arrangements", {}).items() if _reads(seed, "window")}
     readers = [seed[teacher]["accuracy"] for seed in letters.values() for teacher in TEACHERS if teacher in seed]
     costs = [
         seed[name]["operations"] / seed[name.rpartition(" of ")[2]]["operations"]
@@ -101,7 +103,8 @@ def healing_verdict(results: Results) -> list[tuple[str, bool | None]]:
     criteria: list[tuple[str, bool | None]] = [
         (f"every teacher reads at least {READS:.0%} of the letters", min(readers) >= READS if readers else None),
         (f"no distillation takes more than {SHARE:g} of its teacher's operations", _at_most(costs, SHARE)),
-        (f"at least {SEEDS} seeds were run", len(letters) >= SEEDS and len(arrangements) >= SEEDS),
+        (f"letters: at least {SEEDS} seeds were run", len(letters) >= SEEDS),
+        (f"arrangements: the teacher reads at least {READS:.0%} in {SEEDS} seeds", len(arrangements) >= SEEDS),
     ]
     for teacher in TEACHERS:
         shares = _shares(letters, Arm("distilled", "1/2", teacher))
@@ -134,6 +137,10 @@ def is_above(by_seed: Mapping[int, Mapping[str, dict]], arm: Arm, other: Arm) ->
     gaps = [seed[arm.name]["accuracy"] - seed[other.name]["accuracy"] for seed in both]
     error = standard_error(gaps)
     return mean(gaps) > STANDARD_ERRORS * (inf if error is None else error)
+
+
+def _reads(seed: Mapping[str, dict], teacher: str) -> bool:
+    return teacher in seed and seed[teacher]["accuracy"] >= READS
 
 
 def _shares(by_seed: Mapping[int, Mapping[str, dict]], arm: Arm) -> list[float]:

@@ -99,6 +99,18 @@ def test_the_verdict_holds_where_healing_wins_in_every_seed():
     assert row.of_teacher == pytest.approx(0.941 / 0.96) and row.operations == 0.1 and row.seeds == 3
 
 
+def test_the_table_has_a_line_for_each_teacher_and_depth():
+    from distillation import table
+
+    results = {task: {0: records(distilled=0.94, merged=0.8, ordinary_short=0.4)} for task in TASKS}
+    del results["arrangements"][0]["whole"]  # that task has one teacher
+    text = table(verdict.healing_rows(results), [("it reads", None)])
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 2 * 4 + 3
+    assert "| | | 1/2 | 80.0 % | 94.0 % (0.10) |  | 50.0 % (0.10) | 40.0 % (0.10) | 50.0 % (0.10) | 0.979 |" in lines
+    assert "- it reads: cannot be said yet" in text
+
+
 @pytest.mark.parametrize(
     ("change", "lost"),
     [
@@ -114,6 +126,14 @@ def test_a_criterion_that_is_missed(change, lost):
     missed = [criterion for criterion, holds in verdict.healing_verdict(results) if not holds]
     assert missed and all(lost in criterion for criterion in missed if "distilled at 1/2" in lost or lost in criterion)
     assert any(lost in criterion for criterion in missed)
+
+
+def test_a_teacher_that_guesses_says_nothing_of_the_branch():
+    results = {task: {seed: records(distilled=0.94) for seed in range(3)} for task in TASKS}
+    results["arrangements"][1]["window"]["accuracy"] = 0.05
+    criteria = dict(verdict.healing_verdict(results))
+    assert criteria["arrangements at 1/2: the merge's branch gains"] is None
+    assert criteria["arrangements: the teacher reads at least 90% in 3 seeds"] is False
 
 
 def test_differences_within_their_error_are_none():
