@@ -2,9 +2,9 @@
 
 Published chat models differ in nothing else, as far as this project supports them: before and after the words of each
 role stands a fixed text, a picture is a row of one token between two fixed texts. :data:`CHATML` is Qwen's, which
-``laco-train init`` gives a language model; a model that was published as a whole keeps its own
-(:mod:`laco_export.models.chat_template` reads it from the folder's template). The format stands in the checkpoint's
-``processor_config.json``, which a bundle carries, so that engines need neither transformers nor jinja::
+``laco-train init`` gives a language model that has its tokens; any other, and a model that was published as a whole,
+keeps its own (:mod:`laco_export.models.chat_template` reads it from the folder's template). The format stands in the
+checkpoint's ``processor_config.json``, which a bundle carries, so that engines need neither transformers nor jinja::
 
     <begin>[before]system line[after][before]pictures<words_before>question[after]…<generation_header>
 

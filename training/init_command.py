@@ -42,7 +42,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="where the tokens are merged: 1/2, 0.25, block:7, or twice on a path: 1/4+3/4 (default: 1/2, and with "
         "--from-vlm nowhere); several give an elastic checkpoint",
     )
-    parser.add_argument("--compressor", default="laco", metavar="NAME", help="default: laco; docs/model.md lists them")
+    parser.add_argument(
+        "--compressor",
+        default="laco",
+        metavar="NAME",
+        help="default: laco; docs/model.md lists them; none: all tokens stay",
+    )
     parser.add_argument(
         "--ratio",
         nargs="+",
@@ -167,6 +172,11 @@ def _start_from_parts(arguments: argparse.Namespace) -> None:
 
     from laco_export.models.initialization import initialize
 
+    method = None if arguments.compressor == "none" else arguments.compressor
+    if method is None and arguments.at:
+        raise UsageError(
+            "--compressor none merges nowhere", given=f"--at {' '.join(arguments.at)}", todo="leave one of the two out"
+        )
     arguments.at = arguments.at or ["1/2"]
     with progress("starting the checkpoint", transient=True):
         model = initialize(
@@ -174,7 +184,7 @@ def _start_from_parts(arguments: argparse.Namespace) -> None:
             arguments.llm,
             arguments.output,
             at=arguments.at,
-            method=arguments.compressor,
+            method=method,
             dtype=getattr(torch, arguments.dtype) if arguments.dtype else None,
             ratio=_ratio(arguments),
             feature_layer=arguments.feature_layer,
@@ -197,7 +207,10 @@ def _say_merges(model) -> None:
     for depth, path in zip(compression.depths, compression.paths, strict=True):
         say(f"merge at {depth}: {path} of {model.config.num_encoder_blocks}")
     height, width = model.vision_model.grid
-    say(f"{height * width} tokens a tile become {model.tokens_per_image}")
+    counts = {depth: rows * columns for depth, (rows, columns) in model.config.token_grids.items()}
+    each = ", ".join(f"{tokens} at {depth}" for depth, tokens in counts.items())
+    become = each if len(set(counts.values())) > 1 else model.tokens_per_image
+    say(f"{height * width} tokens a tile " + ("stay" if compression.method is None else f"become {become}"))
 
 
 def _ratio(arguments: argparse.Namespace) -> str | list[str]:

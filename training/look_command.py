@@ -54,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
         loaded = checkpoint.load(arguments.checkpoint)
         if arguments.at:
-            loaded.model.set_depth(arguments.at)
+            loaded = loaded.at_depth(arguments.at)
         look = measure_look(loaded.model, _batches(loaded, arguments))
     if look is None:
         raise UsageError(

@@ -219,15 +219,15 @@ def _empty_parts(recipe: Recipe) -> tuple:
 
 def _processor(recipe: Recipe, model: LacoForConditionalGeneration) -> LacoProcessor:
     from laco_export.models import LacoProcessor
-    from laco_export.models.merging import fit_processor
 
     if recipe.model.checkpoint:
-        return fit_processor(LacoProcessor.from_pretrained(recipe.model.checkpoint), model)
+        return LacoProcessor.from_pretrained(recipe.model.checkpoint).fitted_to(model)
     if recipe.tiny:
         from .tiny.tokenizer import train_tokenizer
 
         return LacoProcessor.for_model(model, train_tokenizer())
-    return LacoProcessor.for_model(model, _vocabulary(Path(recipe.model.language_model)).tokenizer)
+    vocabulary = _vocabulary(Path(recipe.model.language_model))
+    return LacoProcessor.for_model(model, vocabulary.tokenizer, chat_format=vocabulary.chat_format)
 
 
 @cache

@@ -135,6 +135,22 @@ def check_context(config: LacoConfig, stage: StageRecipe) -> None:
         )
 
 
+def check_elastic(config: LacoConfig) -> None:
+    """Conversations are laid out once, so every depth that a step may draw gives a picture the same tokens.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    grids = config.token_grids
+    if len(set(grids.values())) > 1:
+        raise ConfigError(
+            "the depths of this checkpoint do not leave a picture the same tokens",
+            given=", ".join(f"{depth} {height} x {width}" for depth, (height, width) in grids.items()),
+            allowed="ratios with the same product: with depths 1/2 and 1/4+3/4, ratios 4 and 2+2",
+            todo="give one ratio for each path, or train a checkpoint for each; the stage distil takes them together",
+        )
+
+
 def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor, stage: StageRecipe) -> None:
     """Let the model and its processor tile single pictures as the stage says.
 
@@ -183,6 +199,7 @@ def _load(start: Path, stage: StageRecipe, seed: int, prepare: Callable[[Checkpo
     unset_hf_deepspeed_config()  # the stage before left ZeRO-3's: models would be built from empty shards
     loaded = checkpoint.load(start)
     check_context(loaded.model.config, stage)
+    check_elastic(loaded.model.config)
     prepare(loaded)
     transformers.set_seed(seed)
     prepare_tiling(loaded.model, loaded.processor, stage)

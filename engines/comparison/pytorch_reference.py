@@ -35,7 +35,7 @@ def features_and_samples(
         )
     depth = bundle.manifest.compression["depth"]
     if depth is not None:
-        loaded.model.set_depth(depth)
+        loaded = loaded.at_depth(depth)
     tower = VisionTower(loaded.model).eval()
     features: list[np.ndarray] = []
     tokens: dict[str, list[np.ndarray]] = {name: [] for name in samples}

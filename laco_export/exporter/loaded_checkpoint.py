@@ -68,7 +68,7 @@ def load_checkpoint(folder: Path, depth: str | None) -> LoadedCheckpoint:
             CheckpointError, failed, "take the field out of generation_config.json, or correct it"
         ) from None
     if depth is not None:
-        loaded.model.set_depth(depth)
+        loaded = loaded.at_depth(depth)
     notes = []
     if loaded.model.config.untrained:
         parts = " and ".join(loaded.model.config.untrained)

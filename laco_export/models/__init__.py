@@ -15,6 +15,8 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.language_models`: a language model's folder, read and made ready;
 - :mod:`.exportable`: which of them can be exported;
 - :mod:`.vocabulary`: its tokenizer made ready for pictures, and the rows for it;
+- :mod:`.own_vocabulary`: a tokenizer that is kept as it is, but for a picture's token;
+- :mod:`.own_chat_format`: the chat format of a language model that is not ChatML;
 - :mod:`.initialization`: a checkpoint from an encoder's and a language model's folder;
 - :mod:`.published`: published vision-language models, from their folders;
 - :mod:`.merging`: merges put inside a model that has none;

@@ -58,10 +58,13 @@ def stated_chat_template(folder: Path) -> str | None:
     return None
 
 
-def chat_format_of(template: str, tokenizer: PreTrainedTokenizerFast, **pictures: str) -> ChatFormat:
+def chat_format_of(
+    template: str, tokenizer: PreTrainedTokenizerFast, *, without_clock: bool = False, **pictures: str
+) -> ChatFormat:
     """The format that ``template`` writes with ``tokenizer``'s special tokens.
 
     Args:
+        without_clock: as of :class:`TemplateRenderer`.
         tokenizer: the folder's; where it puts a first token before each text that the template does not write, that is
             the format's ``begin_token``.
         pictures: what no template says: ``image_token``, which is also how the template marks a picture, and where the
@@ -71,9 +74,9 @@ def chat_format_of(template: str, tokenizer: PreTrainedTokenizerFast, **pictures
         CheckpointError: the template cannot be rendered, is not made of turns, or the tokenizer puts a token behind
             each text.
     """
-    renderer = TemplateRenderer(template, tokenizer, pictures["image_token"])
+    renderer = TemplateRenderer(template, tokenizer, pictures["image_token"], without_clock=without_clock)
     chat_format = replace(_probed(renderer), **pictures)
-    written = tokenizer.bos_token is not None and chat_format.begin.startswith(tokenizer.bos_token)
+    written = tokenizer.bos_token is not None and renderer([("user", _QUESTION)]).startswith(tokenizer.bos_token)
     chat_format = replace(chat_format, begin_token="" if written else begin_token_of(tokenizer))
     for turns in _conversations(chat_format, pictures=renderer.shows_pictures):
         _compare(renderer, chat_format, turns)
@@ -104,22 +107,30 @@ class TemplateRenderer:
         template: jinja's.
         tokenizer: whose special tokens it may write.
         image_token: by which it marks a picture, if not by ``<image>``.
+        without_clock: ``strftime_now`` is left undefined, for which such templates have a date of their own (Llama
+            3.2's); else one that asks for it is refused.
 
     Attributes:
         shows_pictures: the template writes something for a picture; a text model's does not.
         takes_system: a system line is written, and not refused or left out.
 
     Raises:
-        CheckpointError: it is no jinja, or writes a date.
+        CheckpointError: it is no jinja, or writes the day's date.
     """
 
-    def __init__(self, template: str, tokenizer: PreTrainedTokenizerFast, image_token: str):
+    def __init__(
+        self, template: str, tokenizer: PreTrainedTokenizerFast, image_token: str, *, without_clock: bool = False
+    ):
         self._template, self.tokenizer, self._image_token = template, tokenizer, image_token
-        _refuse_dates(template)
+        self._options = {}
+        if asks_the_day(template):
+            self._options = _stopped_clock(without_clock)
         self._typed = True
         asked = self._tried([("user", _QUESTION)])
         # A template for plain texts leaves out a list of parts, fails over it, or prints it.
         self._typed = asked is not None and asked.count(_QUESTION) == 1 and "'type'" not in asked
+        if self._options and self._tried([("user", _QUESTION)]) is None:
+            raise _no_turns("it writes the day's date (strftime_now) and names no other")
         shown = self._tried([("user", _PICTURE_LINE + _QUESTION)]) if self._typed else None
         self.shows_pictures = shown is not None and IMAGE_MARK in shown
         self.takes_system = _SYSTEM in (self._tried([("system", _SYSTEM), ("user", _QUESTION)]) or "")
@@ -136,6 +147,7 @@ class TemplateRenderer:
                 chat_template=self._template,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                **self._options,
             )
         except Exception as error:  # jinja2's, and whatever the template itself raises
             raise CheckpointError(
@@ -180,7 +192,12 @@ class TemplateRenderer:
         return [{"type": "image"}] * pictures + [{"type": "text", "text": words.replace(_PICTURE_LINE, "")}]
 
 
-def _refuse_dates(template: str) -> None:
+def asks_the_day(template: str) -> bool:
+    """Whether ``template`` reads the clock (``strftime_now``).
+
+    Raises:
+        CheckpointError: it is no jinja.
+    """
     from jinja2 import Environment, TemplateError, meta
     from jinja2.ext import loopcontrols
 
@@ -190,8 +207,15 @@ def _refuse_dates(template: str) -> None:
         raise CheckpointError(
             f"the chat template is not jinja's: {telling_line(error)}", allowed=_ALLOWED, todo=_TODO
         ) from None
-    if "strftime_now" in meta.find_undeclared_variables(syntax):
+    return "strftime_now" in meta.find_undeclared_variables(syntax)
+
+
+def _stopped_clock(without_clock: bool) -> dict:
+    from jinja2 import Undefined
+
+    if not without_clock:
         raise _no_turns("it writes the day's date (strftime_now)")
+    return {"strftime_now": Undefined(name="strftime_now")}
 
 
 def _probed(renderer: TemplateRenderer) -> ChatFormat:

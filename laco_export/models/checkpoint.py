@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -57,6 +57,15 @@ class Checkpoint:
     processor: LacoProcessor
     sha256: str
     checked: bool
+
+    def at_depth(self, depth: str) -> Checkpoint:
+        """The same model with the merges of ``depth`` chosen, and a processor that makes as many image tokens.
+
+        Raises:
+            DepthError: the checkpoint carries no merges there.
+        """
+        self.model.set_depth(depth)
+        return replace(self, processor=self.processor.fitted_to(self.model))
 
 
 def save(

@@ -31,7 +31,7 @@ class CompressionConfig:
         blocks: for each path the number of blocks before its merge: what ``depths`` resolved to. A list where the path
             has several merges. Filled in by :meth:`resolved`.
         ratio: r: each r×r window of tokens becomes one. Written ``2+3`` where a path's merges differ, and as a list
-            where paths do; all paths give a picture the same tokens.
+            where paths do. Paths may leave a picture different numbers of tokens; a processor makes those of one.
         mlp_hidden_size: width of the Patch Merge Layer's hidden layer; None takes the encoder's width.
         merge_before_final_norm: where the merge at the last block (``@1``) stands. The paper says "subsequent to the
             encoder"; the default takes that as after the final norm.
@@ -181,8 +181,8 @@ class LacoConfig(PretrainedConfig):
         spec = encoder_spec(self.vision_config.model_type)
         spec.check(self.vision_config)
         compression = compression.resolved(self.num_encoder_blocks)
-        self._check_projector(_merged_grid(compression, spec.grid(self.vision_config)))
         self.compression = asdict(compression)
+        self._check_projector()
         if self.tiling_config and spec.image_size(self.vision_config) != (self.tiling_config.tile,) * 2:
             raise ConfigError(
                 "tiling.tile is not the encoder's input", given=tiling, allowed=spec.image_size(self.vision_config)
@@ -194,18 +194,19 @@ class LacoConfig(PretrainedConfig):
         kwargs["tie_word_embeddings"] = getattr(self.text_config, "tie_word_embeddings", False)
         super().__init__(**kwargs)
 
-    def _check_projector(self, grid: tuple[int, int]) -> None:
+    def _check_projector(self) -> None:
         from .encoders.specification import ACTIVATIONS
 
         if self.projector_act not in ACTIVATIONS:
             raise ConfigError("projector_act is unknown", given=self.projector_act, allowed=", ".join(ACTIVATIONS))
         check_whole("projector_window", self.projector_window)
-        if any(side % self.projector_window for side in grid):
-            raise ConfigError(
-                "the projector's windows do not cover the token grid",
-                given=f"projector_window {self.projector_window}, grid {grid[0]} x {grid[1]}",
-                allowed="sides that are multiples of projector_window",
-            )
+        for height, width in self._merged_grids.values():
+            if height % self.projector_window or width % self.projector_window:
+                raise ConfigError(
+                    "the projector's windows do not cover the token grid",
+                    given=f"projector_window {self.projector_window}, grid {height} x {width}",
+                    allowed="sides that are multiples of projector_window",
+                )
 
     @property
     def num_encoder_blocks(self) -> int:
@@ -226,10 +227,28 @@ class LacoConfig(PretrainedConfig):
         return layout_rules(self.token_layout)
 
     @property
+    def token_grids(self) -> dict[str, tuple[int, int]]:
+        """By depth the grid of a tile's visual embeddings, behind the path's merges and the projector's window; without
+        merges one grid, named ``none``."""
+        return {name: merged_grid(*grid, self.projector_window) for name, grid in self._merged_grids.items()}
+
+    @property
     def token_grid(self) -> tuple[int, int]:
-        """The grid of a tile's visual embeddings: behind the merges of any path, and the projector's window."""
+        """Of the first path, which a model has when it is made."""
+        return next(iter(self.token_grids.values()))
+
+    @property
+    def _merged_grids(self) -> dict[str, tuple[int, int]]:
+        """By depth what the path's merges leave of the encoder's token grid.
+
+        Raises:
+            ConfigError: a merge has no whole window.
+        """
+        compression = self.compression_config
         grid = encoder_spec(self.vision_config.model_type).grid(self.vision_config)
-        return merged_grid(*_merged_grid(self.compression_config, grid), self.projector_window)
+        if compression.method is None:
+            return {"none": grid}
+        return {name: path.grids(grid)[-1] for name, path in zip(compression.depths, compression.paths)}
 
     @property
     def tiling_config(self) -> Tiling | None:
@@ -244,25 +263,6 @@ class LacoConfig(PretrainedConfig):
     def compression_config(self) -> CompressionConfig:
         """With ``blocks`` filled in, also where ``from_pretrained(…, compression=…)`` has set the field."""
         return CompressionConfig.from_mapping(self.compression).resolved(self.num_encoder_blocks)
-
-
-def _merged_grid(compression: CompressionConfig, grid: tuple[int, int]) -> tuple[int, int]:
-    """What every path leaves of a token grid, of a :meth:`~CompressionConfig.resolved` configuration.
-
-    Raises:
-        ConfigError: a merge has no whole window, or paths leave grids that differ: a prompt has one number of image
-            tokens.
-    """
-    left = {name: path.grids(grid)[-1] for name, path in zip(compression.depths, compression.paths)}
-    if len(set(left.values())) > 1:
-        tokens = [f"{name} {height} x {width}" for name, (height, width) in left.items()]
-        raise ConfigError(
-            "the paths of one checkpoint do not leave a picture the same tokens",
-            given=f"compression.ratio {compression.ratio} of a {grid[0]} x {grid[1]} grid leaves {', '.join(tokens)}",
-            allowed="ratios with the same product: with depths 1/2 and 1/4+3/4, ratios 4 and 2+2",
-            todo="give one ratio for each path, or make a checkpoint for each",
-        )
-    return next(iter(left.values()), grid)
 
 
 def _sub_config(value: PretrainedConfig | Mapping | None, name: str, default: str) -> PretrainedConfig:

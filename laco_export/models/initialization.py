@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from ..conversation import IMAGE_TOKEN
 from ..errors import ConfigError
 from . import checkpoint
 from .encoders.loading import load_encoder, stated_preprocessing
@@ -35,7 +34,7 @@ def initialize(
     Args:
         encoder: a folder that :func:`load_encoder` reads.
         language_model: a transformers causal language model with its tokenizer, which is made ready for pictures
-            (:mod:`.vocabulary`).
+            (:mod:`.vocabulary`); conversations are ChatML or, where it was not taught that, its own format.
         output: the checkpoint folder to write.
         at, method, options: see :meth:`LacoForConditionalGeneration.from_parts`.
         dtype: of all parts; None takes the language model's.
@@ -54,10 +53,11 @@ def initialize(
     for change in vocabulary.changes if say else ():
         say(f"language model: {change}")
     vision = load_encoder(encoder, dtype=llm.dtype)
+    image_token_id = tokenizer.convert_tokens_to_ids(vocabulary.chat_format.image_token)
     model = LacoForConditionalGeneration.from_parts(
-        vision, llm, at=at, method=method, image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), **options
+        vision, llm, at=at, method=method, image_token_id=image_token_id, **options
     ).to(llm.dtype)
-    processor = LacoProcessor.for_model(model, tokenizer, preprocessing)
+    processor = LacoProcessor.for_model(model, tokenizer, preprocessing, chat_format=vocabulary.chat_format)
     check_stated_pixels(Path(encoder), processor.image_processor)
     if prepare:
         prepare(model, processor)

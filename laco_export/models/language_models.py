@@ -21,8 +21,10 @@ from ..field_types import FieldError
 from ..generation_fields import SAMPLING_FIELDS, check_generation_field
 from . import weight_files
 from .exportable import require_exportable, require_family
+from .own_chat_format import own_chat_format
+from .own_vocabulary import own_vocabulary
 from .stated_config import config_as_stated, modeling_of
-from .vocabulary import ReadyVocabulary, grow_vocabulary, prepare_vocabulary
+from .vocabulary import ReadyVocabulary, grow_vocabulary, lacks_chatml, prepare_vocabulary
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 """What a tokenizer's vocabulary is stored in: the library's own, SentencePiece's, BPE's, WordPiece's."""
@@ -58,7 +60,8 @@ def read_language_config(folder: Path) -> PretrainedConfig:
 
 
 def read_vocabulary(folder: Path, config: PretrainedConfig) -> ReadyVocabulary:
-    """The folder's tokenizer, made ready (:func:`~.vocabulary.prepare_vocabulary`).
+    """The folder's tokenizer, made ready for ChatML (:func:`~.vocabulary.prepare_vocabulary`); one without ChatML's
+    tokens keeps the format of its own chat template.
 
     Raises:
         CheckpointError: it cannot be loaded, or not be made ready.
@@ -69,7 +72,14 @@ def read_vocabulary(folder: Path, config: PretrainedConfig) -> ReadyVocabulary:
     end_ids = []
     for ids in (*stated, config.eos_token_id):
         end_ids += ids if isinstance(ids, list) else [] if ids is None else [ids]
-    return prepare_vocabulary(tokenizer, config.vocab_size, folder, end_ids=end_ids, pad_id=config.pad_token_id)
+    ready = {"model_rows": config.vocab_size, "folder": folder, "end_ids": end_ids, "pad_id": config.pad_token_id}
+    if not lacks_chatml(tokenizer):
+        return prepare_vocabulary(tokenizer, **ready)
+    own = own_chat_format(tokenizer, folder)
+    vocabulary = own_vocabulary(
+        tokenizer, **ready, image_token=own.chat_format.image_token, answer_end=own.chat_format.answer_end
+    )
+    return replace(vocabulary, chat_format=own.chat_format, changes=(*vocabulary.changes, *own.changes))
 
 
 def load_language_model(folder: Path, dtype: torch.dtype | None):

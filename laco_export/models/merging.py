@@ -11,7 +11,6 @@ model as many tokens as before.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -22,7 +21,6 @@ from ..errors import ConfigError
 from .configuration import CompressionConfig, LacoConfig
 from .initialization import average_merges
 from .modeling import LacoForConditionalGeneration
-from .processing import LacoProcessor
 from .projector import LacoProjector
 from .vision import LacoVisionModel
 
@@ -65,14 +63,6 @@ def merge_inside(
     )
     average_merges(merged)
     return merged.eval()
-
-
-def fit_processor(processor: LacoProcessor, model: LacoForConditionalGeneration) -> LacoProcessor:
-    """A copy of a model's processor that makes as many image tokens as ``model``, merged from it, has."""
-    fitted = copy.copy(processor)
-    fitted.image_seq_length, fitted.token_grid = model.tokens_per_image, list(model.token_grid)
-    fitted.video_pooling = model.config.video_pooling
-    return fitted
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -157,6 +158,13 @@ class LacoProcessor(ProcessorMixin):
             chat_format=chat_format,
             chat_template=chat_template,
         )
+
+    def fitted_to(self, model) -> LacoProcessor:
+        """A copy that makes as many image tokens as ``model`` has at the depth that is set."""
+        fitted = copy.copy(self)
+        fitted.image_seq_length, fitted.token_grid = model.tokens_per_image, list(model.token_grid)
+        fitted.video_pooling = model.config.video_pooling
+        return fitted
 
     def __call__(
         self,

@@ -2,8 +2,8 @@
 
 Tokenizers come in many states: without image tokens or a padding token, with special tokens that are ordinary text,
 with another end token than the model's, with fewer tokens than the model has rows. What can be understood is mended,
-and said in a sentence; what cannot is refused here, before a weight is trained. Conversations are ChatML
-(:mod:`laco_export.conversation`), so its two tokens must be there.
+and said in a sentence; what cannot is refused here, before a weight is trained. Here conversations are ChatML
+(:mod:`laco_export.conversation`); a tokenizer without its two tokens keeps its own format (:mod:`.own_chat_format`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..chat_format import CHATML, IM_END, IM_START
+from ..chat_format import CHATML, IM_END, IM_START, ChatFormat
 from ..conversation import CHAT_TEMPLATE, DEFAULT_SYSTEM, IMAGE_TOKEN, SPECIAL_TOKEN, VIDEO_TOKEN
 from ..errors import CheckpointError
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _TURN_TOKENS = (IM_START, IM_END)
 _VISUAL_TOKENS = (IMAGE_TOKEN, VIDEO_TOKEN)
-_PADDING_TOKENS = ("<|endoftext|>", "<pad>", "[PAD]", "<unk>")  # what families pad with, in the order of preference
+PADDING_TOKENS = ("<|endoftext|>", "<pad>", "[PAD]", "<unk>", "<|finetune_right_pad_id|>")
+"""What families pad with, in the order of preference; the last is Llama 3.1's."""
 _FREE_ROWS = 1024, 0.05
 """Rows, or share of the rows, that a vocabulary may be padded by, whichever is more. Published models stay well below:
 271 rows of 151,936 (Qwen2.5), 234 of 32,256 (DeepSeek Coder, llama.cpp #3633), 2,385 of 102,400 (DeepSeekMoE 16B, its
@@ -37,12 +38,13 @@ class ReadyVocabulary:
     """A tokenizer that is ready for pictures, and what the model must become for it.
 
     Attributes:
-        tokenizer: with ChatML's tokens, image and video tokens, all special, an end and a padding token.
+        tokenizer: with the chat format's tokens and the image token, all special, an end and a padding token.
         rows: of embedding and head.
         trained_rows: the rows before the first new one; their mean is where a new one starts.
         new_ids: tokens whose rows nothing has trained.
-        end_ids: tokens that end an answer; ``<|im_end|>`` first.
+        end_ids: tokens that end an answer; the chat format's first.
         changes: what was mended or will be other than the model's family has it, a sentence each.
+        chat_format: in which the model is trained and asked.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -51,12 +53,13 @@ class ReadyVocabulary:
     new_ids: tuple[int, ...]
     end_ids: tuple[int, ...]
     changes: tuple[str, ...]
+    chat_format: ChatFormat = CHATML
 
 
 def prepare_vocabulary(
     tokenizer: PreTrainedTokenizerFast, model_rows: int, folder: Path, *, end_ids: Sequence[int], pad_id: int | None
 ) -> ReadyVocabulary:
-    """Make ``tokenizer`` ready, in place.
+    """Make a ``tokenizer`` with ChatML's tokens ready, in place.
 
     Args:
         model_rows: ``vocab_size`` of the model's configuration.
@@ -64,12 +67,10 @@ def prepare_vocabulary(
         end_ids, pad_id: what the model's configurations say of its end tokens and its padding token.
 
     Raises:
-        CheckpointError: the tokenizer is another model's, lacks ChatML's tokens, or does not give a special token its
-            own id.
+        CheckpointError: the tokenizer is another model's, or does not give a special token its own id.
     """
     check_rows(tokenizer, model_rows, folder, awaited=(*_VISUAL_TOKENS, tokenizer.pad_token))
-    _check_turn_tokens(tokenizer, folder)
-    changes = [*_restore_special_tokens(tokenizer), *_prompt_changes(tokenizer)]
+    changes = [*restore_special_tokens(tokenizer, {*_TURN_TOKENS, *_VISUAL_TOKENS}), *_prompt_changes(tokenizer)]
     tokens_before = set(tokenizer.get_vocab())
     if missing := [token for token in _VISUAL_TOKENS if token not in tokens_before]:
         make_special(tokenizer, missing)
@@ -152,19 +153,22 @@ def check_rows(
         )
 
 
-def _check_turn_tokens(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def lacks_chatml(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """ChatML's tokens that ``tokenizer`` has not: its model was not taught ChatML's turns."""
     vocabulary = tokenizer.get_vocab()
-    if lacking := [token for token in _TURN_TOKENS if token not in vocabulary]:
-        raise CheckpointError(
-            f"the tokenizer of '{folder}' lacks {', '.join(lacking)}: its model was not taught ChatML's turns",
-            allowed="a language model whose conversations are ChatML, such as Qwen2.5, Qwen3 and SmolLM2",
-        )
+    return [token for token in _TURN_TOKENS if token not in vocabulary]
 
 
-def _restore_special_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """Make special what looks it and is in the vocabulary as ordinary text, which GGUF files' tokenizers have."""
+def restore_special_tokens(tokenizer: PreTrainedTokenizerFast, needed: Collection[str]) -> list[str]:
+    """Make special what looks it and is in the vocabulary as ordinary text, which GGUF files' tokenizers have.
+
+    Args:
+        needed: tokens that must be special where the vocabulary has them, also if they were added as ordinary ones.
+
+    Returns:
+        A sentence, where something was done.
+    """
     vocabulary, added = tokenizer.get_vocab(), tokenizer.added_tokens_decoder
-    needed = {*_TURN_TOKENS, *_VISUAL_TOKENS}
     ordinary = [
         token
         for token, index in sorted(vocabulary.items(), key=lambda item: item[1])
@@ -231,7 +235,7 @@ def _set_padding(tokenizer: PreTrainedTokenizerFast, pad_id: int | None, changes
     added = tokenizer.added_tokens_decoder
     special = {str(token) for token in added.values() if token.special} - set(_VISUAL_TOKENS)
     stated = str(added[pad_id]) if pad_id in added else None
-    tokenizer.pad_token = next(token for token in (stated, *_PADDING_TOKENS, IM_END) if token in special)
+    tokenizer.pad_token = next(token for token in (stated, *PADDING_TOKENS, IM_END) if token in special)
     changes.append(f"the padding token is {tokenizer.pad_token}; its tokenizer names none that can be used")
 
 

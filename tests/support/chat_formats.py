@@ -50,10 +50,10 @@ TEMPLATES = {
         "{% for part in m.content if part.type == 'text' %}{{ part.text }}{% endfor %}{{ ' [/INST]' }}"
         "{% else %}{{ ' ' + m.content[0].text + '</s> ' }}{% endif %}{% endfor %}"
     ),
-    # Llama 2's: the system line inside the first question, words stripped
+    # Llama 2's: the system line inside the first question, the first token before each, words stripped
     "llama-2": (
-        "{% set first = messages[0].role == 'system' %}{{ bos_token }}"
-        "{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' }}"
+        "{% set first = messages[0].role == 'system' %}"
+        "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token + '[INST] ' }}"
         "{% if first and loop.index0 == 1 %}{{ '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' }}{% endif %}"
         "{{ m.content | trim }}{{ ' [/INST]' }}"
         "{% elif m.role == 'assistant' %}{{ ' ' + m.content.strip() + ' </s>' }}{% endif %}{% endfor %}"
@@ -82,6 +82,19 @@ TEMPLATES = {
     ),
 }
 """Chat templates by name. They write what the published templates write, in other words."""
+
+LLAMA_3_2 = (
+    "{% if date_string is defined %}{% set day = date_string %}"
+    "{% elif strftime_now is defined %}{% set day = strftime_now('%d %b %Y') %}{% else %}{% set day = '26 Jul 2024' %}"
+    "{% endif %}{% set given = messages[0].role == 'system' %}"
+    "{{ bos_token + '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n' }}"
+    "{{ 'Today Date: ' + day + '\n\n' + (messages[0].content | trim if given else '') + '<|eot_id|>' }}"
+    "{% for m in messages[1 if given else 0:] %}"
+    "{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content | trim + '<|eot_id|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+"""Llama 3.2's, which writes the day's date, or the one that it is given, or one of its own where there is no clock."""
+LLAMA_3_TOKENS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 
 
 _TEXT = """

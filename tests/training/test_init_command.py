@@ -42,6 +42,20 @@ def test_several_depths_make_an_elastic_checkpoint(parts, tmp_path):
     assert model.set_depth("1").blocks == (2,)
 
 
+def test_depths_of_different_tokens(parts, tmp_path, capsys):
+    assert main(arguments(parts, tmp_path / "ckpt", "--at", "1/2", "1/2+1")) == 0
+    assert "16 tokens a tile become 4 at 1/2, 1 at 1/2+1" in capsys.readouterr().err
+
+
+def test_without_a_merge(parts, tmp_path, capsys):
+    """Of parts too, a model with compression off: a teacher, or LLaVA-OneVision itself."""
+    assert main(arguments(parts, tmp_path / "ckpt", "--compressor", "none")) == 0
+    assert "16 tokens a tile stay" in (said := " ".join(capsys.readouterr().err.split()))
+    assert "untrained projector; train it" in said
+    config = checkpoint.load(tmp_path / "ckpt").model.config
+    assert (config.compression["method"], config.untrained) == (None, ["projector"])
+
+
 def test_paths_of_merges(parts, tmp_path, capsys):
     assert (
         main(arguments(parts, tmp_path / "ckpt", "--at", "1/2+1", "1", "--ratio", "2+2", "4", "--average-merge")) == 0
@@ -81,7 +95,7 @@ def test_the_same_seed_gives_the_same_weights(parts, tmp_path):
         (["--ratio", "2+3"], "not one number for each merge"),
         (["--at", "1+1/2"], "a later block than the one before it"),
         (["--at", "1/2+1", "--ratio", "4+2"], "grids 4 x 4 → 1 x 1, then windows of 2 x 2"),
-        (["--at", "1/2", "1/2+1"], "1/2 2 x 2, 1/2+1 1 x 1"),
+        (["--at", "1", "--compressor", "none"], "--compressor none merges nowhere"),
         (["--feature-layer", "9"], "feature_layer"),
         (["--encoder", "nowhere"], "there is no folder 'nowhere'"),
     ],

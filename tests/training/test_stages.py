@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
-from laco_export.errors import LacoError
+from laco_export.errors import ConfigError, LacoError
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
 from laco_training import processes
 from laco_training.look import joined_look
@@ -317,6 +318,21 @@ def test_an_elastic_run_trains_every_merge_of_every_path(tiny_checkpoint, stage_
     assert list(looks["at_the_end"]) == ["block 1", "block 1+2"]
     drawn = [Random(f"9 depth {look['step'] - 1}").choice((1, "1+2")) for look in looks["looks"]]
     assert [look["block"] for look in looks["looks"]] == drawn
+
+
+def test_depths_of_different_tokens_are_no_stage_on_conversations(tiny_checkpoint, stage_data, tmp_path):
+    loaded = checkpoint.load(tiny_checkpoint)
+    parts = (loaded.model.vision_model.encoder, loaded.model.language_model)
+    at, image_token = ["1/2", "1/2+1"], loaded.processor.image_token_id
+    model = LacoForConditionalGeneration.from_parts(*parts, image_token_id=image_token, at=at)
+    checkpoint.save(model, LacoProcessor.for_model(model, loaded.processor.tokenizer), tmp_path / "paths")
+    with pytest.raises(ConfigError, match=r"do not leave a picture the same tokens(.|\n)*1/2 2 x 2, 1/2\+1 1 x 1"):
+        train_stage(tmp_path / "paths", stage(), stage_data, tmp_path / "out", seed=0)
+    for depth, tokens in zip(at, (4, 1)):
+        at_depth = checkpoint.load(tmp_path / "paths").at_depth(depth)
+        inputs = at_depth.processor(images=[Image.new("RGB", (56, 56))], text="<image>", return_tensors="pt")
+        assert int((inputs["input_ids"] == image_token).sum()) == tokens
+        assert at_depth.model(**inputs).logits.isfinite().all()
 
 
 def test_the_depth_of_a_step_depends_on_seed_and_step_alone(elastic):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from laco_export.errors import ConfigError
 from laco_export.models import checkpoint, weight_files
-from laco_export.models.merging import fit_processor, merge_inside
+from laco_export.models.merging import merge_inside
 from laco_export.models.tower_weights import updated_tensors
 
 if TYPE_CHECKING:
@@ -83,4 +83,4 @@ def _made(loaded: checkpoint.Checkpoint, compression: CompressionRecipe) -> Load
             allowed="laco: the one merge that can",
         )
     student = merge_inside(loaded.model, options.pop("at"), **options)
-    return LoadedStudent(student, fit_processor(loaded.processor, student), loaded.path, loaded.sha256)
+    return LoadedStudent(student, loaded.processor.fitted_to(student), loaded.path, loaded.sha256)

@@ -115,9 +115,9 @@ def measure_prices(
         before = answer(subjects.reference, subjects.reference_processor, sample, max_new_tokens)
         advance(1)
         for at in subjects.depths:
-            subjects.merged.set_depth(at)
+            processor = subjects.at_depth(at)
             advance(0, f"at {at}")
-            after = answer(subjects.merged, subjects.merged_processor, sample, max_new_tokens)
+            after = answer(subjects.merged, processor, sample, max_new_tokens)
             by_depth[at].append(compare_answers(sample, before, after, _targets(before, subjects, at)))
             advance(1)
     advance(0, "timing")
@@ -137,6 +137,7 @@ def measure_prices(
     for at, path in subjects.depths.items():
         flops = vision_flops(subjects.merged.config, path=path).total
         encode = times[at].to_dict()
+        subjects.at_depth(at)
         rows.append(DepthPrice(at, path, subjects.merged.tokens_per_image, flops, encode, by_depth[at]))
     return rows
 

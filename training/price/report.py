@@ -103,12 +103,13 @@ def sheet_name(row: DepthPrice) -> str:
 def worst_sheet(row: DepthPrice, samples: PriceSamples, subjects: Subjects) -> Image.Image:
     """The samples with the largest feature errors: the tile, where in it the error lies, and both answers."""
     by_name = {sample.name: place for place, sample in enumerate(row.samples)}
+    subjects.at_depth(row.at)
     cells = [_cell(priced, samples[by_name[priced.name]], subjects) for priced in row.worst(WORST)]
     return draw_sheet(cells, columns=_COLUMNS)
 
 
 def _cell(priced: SamplePrice, sample: PriceSample, subjects: Subjects) -> SheetCell:
-    processor = subjects.merged_processor
+    processor = subjects.reference_processor
     inputs = processor(images=sample.pictures, text=sample.turns[-1][1], return_tensors="np")
     tile = shown_tile(inputs["pixel_values"][priced.worst_tile], processor)
     heat = error_map(tile, np.asarray(priced.token_errors), subjects.merged.token_grid)

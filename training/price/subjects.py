@@ -11,7 +11,7 @@ import torch
 from laco_export.errors import ConfigError, UsageError
 from laco_export.merge_path import DepthPath, MergePath, Ratio
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
-from laco_export.models.merging import fit_processor, merge_inside
+from laco_export.models.merging import merge_inside
 
 from ..distillation.matching import check_pair
 
@@ -25,7 +25,7 @@ class Subjects:
     Attributes:
         reference: the model with compression off.
         merged: a model with a merge at each of :attr:`depths`.
-        reference_processor, merged_processor: each one's own; they differ in how many tokens a picture takes.
+        reference_processor: of the reference.
         depths: as asked for, each with the path of its merges.
         is_trained: whether the merges are a checkpoint's own, not fresh averages.
         sha256: of the checkpoints that they come from, by their role.
@@ -34,10 +34,14 @@ class Subjects:
     reference: LacoForConditionalGeneration
     reference_processor: LacoProcessor
     merged: LacoForConditionalGeneration
-    merged_processor: LacoProcessor
     depths: dict[str, MergePath]
     is_trained: bool
     sha256: dict[str, str]
+
+    def at_depth(self, at: str) -> LacoProcessor:
+        """Choose a depth of ``merged``; its processor, which differs from the reference's in a picture's tokens."""
+        self.merged.set_depth(at)
+        return self.reference_processor.fitted_to(self.merged)
 
     def to_accelerator(self) -> None:
         """Move both models to the machine's accelerator; what they share stays shared."""
@@ -70,9 +74,9 @@ def open_subjects(
                 f"'{folder}' merges nothing: it is its own reference", todo="leave --reference out, or name both"
             )
         merged = merge_inside(loaded.model, at or _different(DEFAULT_DEPTHS, loaded.model), ratio=ratio or 2)
-        put_in, fitted = merged.config.compression_config, fit_processor(loaded.processor, merged)
+        put_in = merged.config.compression_config
         depths = dict(zip(put_in.depths, put_in.paths, strict=True))
-        return Subjects(loaded.model, loaded.processor, merged, fitted, depths, False, {"checkpoint": loaded.sha256})
+        return Subjects(loaded.model, loaded.processor, merged, depths, False, {"checkpoint": loaded.sha256})
     if ratio is not None:
         raise UsageError(f"'{folder}' carries merges, whose ratio is settled", todo="leave --ratio out")
     if reference is None:
@@ -86,7 +90,7 @@ def open_subjects(
     _check_reference(reference, original)
     _check_alike(loaded, original)
     digests = {"checkpoint": loaded.sha256, "reference": original.sha256}
-    return Subjects(original.model, original.processor, loaded.model, loaded.processor, depths, True, digests)
+    return Subjects(original.model, original.processor, loaded.model, depths, True, digests)
 
 
 def _different(at: Sequence[str], model: LacoForConditionalGeneration) -> list[str]:

@@ -9,7 +9,6 @@ renamed by a key map and every one is used or skipped by name. One file for each
 - :mod:`.llava_qwen`: LLaVA-OneVision as LLaVA-NeXT's own code saves it;
 - :mod:`.internvl`: InternVL 2.5 and 3, as transformers and as OpenGVLab save it;
 - :mod:`.refusals`: folders that are none of these, and why;
-- :mod:`.own_vocabulary`: the tokenizer, kept as it is;
 - :mod:`.tensors`: the stored tensors in their places;
 - :mod:`.importing`: a folder as model and processor, and as a checkpoint.
 """

@@ -16,14 +16,14 @@ from .. import checkpoint, weight_files
 from ..chat_template import chat_format_of, stated_chat_template
 from ..configuration import CompressionConfig, LacoConfig
 from ..language_models import read_tokenizer, settle_generation
-from ..merging import fit_processor, merge_inside
+from ..merging import merge_inside
 from ..modeling import LacoForConditionalGeneration
+from ..own_vocabulary import own_vocabulary
 from ..processing import LacoProcessor
 from ..vocabulary import grow_vocabulary
 from .internvl import INTERNVL, INTERNVL_CHAT
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
 from .llava_qwen import LLAVA_QWEN
-from .own_vocabulary import own_vocabulary
 from .refusals import refuse_adapters, unknown_family
 from .specification import PublishedLayout, PublishedModel
 from .tensors import load_tensors
@@ -119,7 +119,7 @@ def import_published(
     model, processor = imported.model, imported.processor
     if at:
         model = merge_inside(model, list(at), ratio=ratio)
-        processor = fit_processor(processor, model)
+        processor = processor.fitted_to(model)
     checkpoint.save(model, processor, output, force=force)
     return model
 

@@ -36,7 +36,7 @@ PROMPTS = {
     "llava-1.5": "USER: <image>\nHi ASSISTANT: Ho USER: So? ASSISTANT:",
     "vicuna": "A chat between a user and an assistant. USER: <image>\nHi ASSISTANT: Ho</s>USER: So? ASSISTANT:",
     "llava-next-mistral": "[INST] <image>\nHi [/INST] Ho</s> [INST] So? [/INST]",
-    "llama-2": "<s>[INST] <image>\nHi [/INST] Ho </s>[INST] So? [/INST]",
+    "llama-2": "<s>[INST] <image>\nHi [/INST] Ho </s><s>[INST] So? [/INST]",
     "llama-3": (
         "<s><|start_header_id|>user<|end_header_id|>\n\n<image>\nHi<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\nHo<|eot_id|>"
@@ -80,7 +80,7 @@ def test_lacos_own_template_is_chatml(tokenizer):
         ("vicuna", {"answer_end": "</s>", "default_system": "A chat between a user and an assistant."}),
         ("llava-1.5", {"answer_end": "</s>", "generation_header": "ASSISTANT:", "picture_line_end": "\n"}),
         ("llava-onevision", {"answer_end": "<|im_end|>", "picture_line_end": "", "words_before": "\n"}),
-        ("llama-2", {"system_in_user": True, "begin": "<s>", "begin_token": ""}),
+        ("llama-2", {"system_in_user": True, "begin": "", "begin_token": ""}),
         ("llama-3", {"answer_end": "<|eot_id|>", "begin": "<s>"}),
         ("gemma", {"system": None, "answer_end": "<end_of_turn>"}),
     ],
@@ -132,6 +132,8 @@ def test_the_first_token_of_a_tokenizer(tokenizer):
     assert (vicuna.begin, vicuna.begin_token) == ("", "<s>")
     llama = chat_format_of(TEMPLATES["llama-3"], first, image_token="<image>")
     assert (llama.begin, llama.begin_token) == ("<s>", "")  # the template writes it, and transformers not again
+    earlier = chat_format_of(TEMPLATES["llama-2"], first, image_token="<image>")
+    assert (earlier.user.before, earlier.begin_token) == ("<s>[INST] ", "")  # before each question, the first too
     with pytest.raises(CheckpointError, match="at most one token"):
         begin_token_of(named_tokens("<s>", "</s>", around="<s> $A </s>"))
 

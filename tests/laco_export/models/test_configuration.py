@@ -87,12 +87,19 @@ def test_paths_are_written_and_read_again(make_model):
     assert again.token_grid == (1, 1)
 
 
+def test_paths_may_leave_different_tokens(make_model):
+    model = make_model(at=["1/2", "1/4+3/4"])
+    assert model.config.token_grids == {"1/2": (2, 2), "1/4+3/4": (1, 1)}
+    assert model.token_grid == model.config.token_grid == (2, 2)
+    model.set_depth("1/4+3/4")
+    assert model.token_grid == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"depths": ["3/4+1/4"]}, "a later block than the one before it"),
         ({"depths": ["1/4+3/4"], "ratio": "4+2"}, "merge 2 of a path has no whole window"),
-        ({"depths": ["1/2", "1/4+3/4"]}, "do not leave a picture the same tokens"),
         ({"depths": ["1/4+3/4", "block:1+block:3"]}, "same block or blocks"),
         ({"depths": ["1/4+3/4"], "blocks": [[1, 2]]}, "not what compression.depths resolves to"),
         ({"depths": ["1/2"], "ratio": "2+2"}, "compression.ratio has not one number for each merge"),

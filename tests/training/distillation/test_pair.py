@@ -45,6 +45,22 @@ def test_the_losses_are_those_of_the_two_whole_models(make_pair, kind, at):
     torch.testing.assert_close(values["loss"].detach(), error + 0.5 * (1 - cosine))
 
 
+def test_one_pass_of_the_teacher_serves_depths_of_different_tokens(make_pair):
+    teacher, student = make_pair(["1/2", "1/4+3/4"])
+    stir(student)
+    distillation = Distillation(teacher, student, GROUPS)
+    images = pixels(teacher)
+    targets = distillation.targets(images)
+    for at, ratios in (("1/2", (2,)), ("1/4+3/4", (2, 2))):
+        student.set_depth(at)
+        with torch.no_grad():
+            expected = average_windows(teacher.get_image_features(images), teacher.token_grid, ratios)
+            torch.testing.assert_close(distillation.feature_targets(targets), expected)
+            features = distillation.features(targets.shared)
+            torch.testing.assert_close(features, student.get_image_features(images))
+        assert features.shape[1] == expected.shape[1] == {"1/2": 9, "1/4+3/4": 4}[at]
+
+
 def test_a_teacher_with_a_window_outside_is_compared_one_to_one(make_pair):
     teacher, student = make_pair("1/2", "internvit", (4, 4), projector={"norm": True, "window": 2})
     assert teacher.token_grid == student.token_grid == (2, 2)

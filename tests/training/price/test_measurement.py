@@ -88,9 +88,9 @@ def test_how_much_of_an_answer_stays(samples, before, after, same_answer, same_f
 def test_answers_are_the_models_own(rows, subjects, samples):
     """By argmax over whole forward passes, without ``generate``."""
     sample, priced = samples[2], rows[1].samples[2]
-    subjects.merged.set_depth("1")
-    expected = _greedy(subjects.merged, subjects.merged_processor, sample, 6)
-    assert answer(subjects.merged, subjects.merged_processor, sample, 6).token_ids == expected
+    processor = subjects.at_depth("1")
+    expected = _greedy(subjects.merged, processor, sample, 6)
+    assert answer(subjects.merged, processor, sample, 6).token_ids == expected
     before = _greedy(subjects.reference, subjects.reference_processor, sample, 6)
     alike = next((place for place, (a, b) in enumerate(zip(before, expected)) if a != b), len(before))
     assert priced.same_answer == (before == expected)

@@ -25,7 +25,7 @@ def test_a_checkpoint_without_merges_is_its_own_reference(whole_checkpoint):
     subjects = open_subjects(whole_checkpoint, None, ["1/2"])
     assert blocks_of(subjects) == {"1/2": (2,)} and not subjects.is_trained
     assert subjects.reference.tokens_per_image == 16 and subjects.merged.tokens_per_image == 4
-    assert subjects.reference_processor.image_seq_length == 16 and subjects.merged_processor.image_seq_length == 4
+    assert subjects.reference_processor.image_seq_length == 16 and subjects.at_depth("1/2").image_seq_length == 4
     weight = "vision_model.encoder.vision_model.encoder.layers.0.mlp.fc1.weight"
     assert subjects.reference.get_parameter(weight) is subjects.merged.get_parameter(weight), "nothing stands twice"
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from laco_calibration.blocks.block_errors import feature_error
-from laco_calibration.graph.linear_layers import PROJECTOR, _region, find_blocks, residuals_of_merges
+from laco_calibration.graph.linear_layers import PROJECTOR, find_blocks, residuals_of_merges
 from laco_calibration.options import CalibrationOptions
 from laco_calibration.pipeline import calibrate
+from laco_calibration.source.picture_set import find_pictures, read_tiles
 from laco_calibration.statistics.records import MLP_BRANCH, RESIDUAL_BRANCH
 from laco_engines.runtimes import open_runtime
 from laco_export.bundle import open_bundle
@@ -22,8 +23,8 @@ MERGES = ("merge 1", "merge 2")
 
 @pytest.fixture(scope="module")
 def folder(make_fp32_bundle, make_tiny_model):
-    """8 x 8 tokens become 4 x 4 and then, behind the final norm in padded windows of nine, 2 x 2."""
-    return make_fp32_bundle(make_tiny_model(blocks=2, grid=(8, 8), at="1/2+1", ratio="2+3"), llm=None)
+    """8 x 8 tokens become 4 x 4 and then, in padded windows of nine, 2 x 2."""
+    return make_fp32_bundle(make_tiny_model(blocks=3, grid=(8, 8), at="block:1+block:2", ratio="2+3"), llm=None)
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +44,9 @@ def calibrated(folder, photographs, tmp_path_factory):
 def test_blocks_lie_before_between_and_after_the_merges(folder):
     graph = graph_from_file(folder / "vision_b1.onnx")
     blocks = find_blocks(graph)
-    regions = ["before merge 1", MERGES[0], "between merges 1 and 2", MERGES[1], PROJECTOR]
+    regions = ["before merge 1", MERGES[0], "between merges 1 and 2", MERGES[1], "after merge 2", PROJECTOR]
     assert [block.region for block in blocks] == regions
-    assert _region("vision_model.encoder.encoder.layers.7", 2, 2) == "after merge 2"
-    assert [block.linears[0].tokens for block in blocks] == [64, 16, 16, 4, 4]
+    assert [block.linears[0].tokens for block in blocks] == [64, 16, 16, 4, 4, 4]
     assert list(residuals_of_merges(graph).values()) == list(MERGES)
 
 
@@ -63,13 +63,15 @@ def test_the_bundle_computes_what_training_would_see(target, most, folder, calib
 
     load = lambda: checkpoint.load(folder.parent / "checkpoint").model
     plain, trained = load(), load()
-    assert fake_quantization.attach(trained, bundle) == 2 * 7 + 2 * 2 + 2
+    assert fake_quantization.attach(trained, bundle) == 3 * 7 + 2 * 2 + 2
     shipped = open_runtime(bundle, name="onnxruntime", threads=1)
-    size = plain.vision_model.spec.image_size(plain.config.vision_config)
-    picture = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    # Four tokens a picture: twenty pictures together, so that single roundings that fall the other way do not count.
+    pixels = [next(read_tiles(picture, bundle)) for picture in find_pictures([photographs]).pictures]
     with torch.no_grad():
-        expected, rounded = (model.get_image_features(picture).numpy() for model in (plain, trained))
-    features = shipped.encode(picture.numpy())
+        batch = torch.from_numpy(np.concatenate(pixels))
+        expected, rounded = (model.get_image_features(batch).numpy() for model in (plain, trained))
+    expected, rounded = (features.reshape(1, -1, features.shape[-1]) for features in (expected, rounded))
+    features = np.concatenate([shipped.encode(picture) for picture in pixels], axis=1)
     cost = feature_error(expected, features).points
     assert feature_error(features, rounded).points < max(most, 0.15 * cost)
     assert feature_error(expected, rounded).points > 0.3 * cost

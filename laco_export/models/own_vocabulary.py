@@ -1,4 +1,4 @@
-"""A published model's tokenizer, kept as it is: checked against the model, with a picture's token where it has none."""
+"""A tokenizer that is kept as it is: checked against the model, with a picture's token where it has none."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from ..vocabulary import ReadyVocabulary, check_rows, check_whole_tokens, make_special
-
-_PADDING_TOKENS = ("<|endoftext|>", "<pad>", "[PAD]", "<unk>")
+from .vocabulary import PADDING_TOKENS, ReadyVocabulary, check_rows, check_whole_tokens, make_special
 
 
 def own_vocabulary(
@@ -59,4 +57,4 @@ def _padding(tokenizer: PreTrainedTokenizerFast, pad_id: int | None, image_token
     """A token that padding rows, which are masked, may hold: any but a picture's."""
     vocabulary = tokenizer.get_vocab()
     stated = None if pad_id is None else tokenizer.convert_ids_to_tokens(pad_id)
-    return next(t for t in (stated, *_PADDING_TOKENS, answer_end) if t in vocabulary and t != image_token)
+    return next(t for t in (stated, *PADDING_TOKENS, answer_end) if t in vocabulary and t != image_token)
