@@ -41,12 +41,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--at",
         nargs="+",
-        default=["1/2"],
         metavar="DEPTH",
         help="where the tokens are merged: 1/2, block:7, 1/4+3/4 (default: 1/2); several give an elastic checkpoint",
     )
     parser.add_argument(
-        "--ratio", nargs="+", default=["2"], metavar="R", help="R x R tokens become one; 2+3 of a path's merges"
+        "--ratio",
+        nargs="+",
+        metavar="R",
+        help="R x R tokens become one: 2 (default), 3 or 4; 2+3 of a path's merges",
     )
     parser.add_argument(
         "--student",
@@ -141,7 +143,14 @@ def _most_of(batch: int, most: int) -> int:
 def _compression(arguments: argparse.Namespace) -> dict:
     """The recipe's section; of a student that stands, what it has."""
     if arguments.student is None:
-        return {"at": arguments.at, "ratio": arguments.ratio[0] if len(arguments.ratio) == 1 else arguments.ratio}
+        ratio = arguments.ratio or ["2"]
+        return {"at": arguments.at or ["1/2"], "ratio": ratio[0] if len(ratio) == 1 else ratio}
+    if arguments.at or arguments.ratio:
+        raise UsageError(
+            "a student has merges of its own",
+            given="--student with --at or --ratio",
+            todo="leave these out, or --student, which makes a new one",
+        )
     from laco_export.models import checkpoint
 
     stated = checkpoint.read_config(arguments.student).compression_config

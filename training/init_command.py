@@ -51,7 +51,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ratio",
         nargs="+",
-        default=["2"],
         metavar="R",
         help="R x R tokens become one: 2, 3 or 4, 2+3 on a path (default: 2); several: one for each --at",
     )
@@ -125,6 +124,8 @@ def _folders(arguments: argparse.Namespace) -> dict[str, Path]:
         return parts
     of_parts = {**parts, **{_option(name): getattr(arguments, name) for name in _OF_PARTS}}
     defaults = build_parser()
+    if arguments.ratio and not arguments.at:
+        raise UsageError("--ratio is of merges, and there are none", todo="say where they stand: --at 1/2")
     if others := [
         option
         for option, value in of_parts.items()
@@ -214,7 +215,8 @@ def _say_merges(model) -> None:
 
 def _ratio(arguments: argparse.Namespace) -> str | list[str]:
     """One for all depths, or one for each."""
-    return arguments.ratio[0] if len(arguments.ratio) == 1 else arguments.ratio
+    ratio = arguments.ratio or ["2"]
+    return ratio[0] if len(ratio) == 1 else ratio
 
 
 def _start_new_layers(model, arguments: argparse.Namespace) -> None:

@@ -26,6 +26,9 @@ from .own_vocabulary import own_vocabulary
 from .stated_config import config_as_stated, modeling_of
 from .vocabulary import ReadyVocabulary, grow_vocabulary, lacks_chatml, prepare_vocabulary
 
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+"""What a tokenizer's vocabulary is stored in: the library's own, SentencePiece's, BPE's, WordPiece's."""
+
 
 def read_language_config(folder: Path) -> PretrainedConfig:
     """The configuration of a causal language model's folder.
@@ -142,6 +145,12 @@ def read_tokenizer(folder: Path):
         CheckpointError: it cannot be loaded.
     """
     weight_files.refuse_pointers(folder)
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise CheckpointError(
+            f"the tokenizer of '{folder}' is not there",
+            allowed=f"one of {', '.join(_TOKENIZER_FILES)}",
+            todo="get these files from where the model was published",
+        )
     try:
         return _tokenizer_of(folder)
     except LacoError:

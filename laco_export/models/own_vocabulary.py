@@ -46,7 +46,9 @@ def own_vocabulary(
     if tokenizer.pad_token in (None, image_token):
         tokenizer.pad_token = _padding(tokenizer, pad_id, image_token, answer_end)
         changes.append(f"the padding token is {tokenizer.pad_token}; its tokenizer names none that can be used")
-    ends = [tokenizer.convert_tokens_to_ids(answer_end), *end_ids]
+    if without_row := [index for index in end_ids if not 0 <= index < rows]:
+        changes.append(f"left out of the end tokens, since the model has no row for it: {without_row[0]}")
+    ends = [tokenizer.convert_tokens_to_ids(answer_end), *(index for index in end_ids if index not in without_row)]
     end_ids = tuple(dict.fromkeys(index for index in ends if index is not None and index != image_id))
     return ReadyVocabulary(tokenizer, rows, image_id, (image_id,) if new else (), end_ids, tuple(changes))
 

@@ -76,6 +76,8 @@ def test_a_plan_reads_no_weights_and_writes_nothing(data, tmp_path, capsys):
         (("--set", "learning_rates={projector: 0.1}"), "nothing that distillation is for"),
         (("--set", "learning_rates.language_model=0.1"), "taught by its own predictions alone"),
         (("--seed", "-1"), "the seed is out of range"),
+        (("--student", ".", "--at", "1"), "a student has merges of its own"),
+        (("--set", "distillation.language_model=1"), "holds no conversations"),
     ],
 )
 def test_what_cannot_be_done_is_said(data, tmp_path, capsys, more, said):

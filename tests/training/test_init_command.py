@@ -199,6 +199,7 @@ def test_a_published_model_is_imported(imported, tmp_path, capsys):
         (["--tiling", "2x2"], "--from-vlm and --tiling"),
         (["--compressor", "ldpv2"], "--from-vlm and --compressor"),
         (["--at", "2"], "outside (0, 1]"),
+        (["--ratio", "3"], "--ratio is of merges, and there are none"),
     ],
 )
 def test_a_published_model_is_not_put_together(imported, tmp_path, capsys, more, message):

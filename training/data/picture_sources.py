@@ -176,6 +176,13 @@ def with_one_picture(path: Path, *, seed: int = 0) -> tuple[list[MixturePart], P
     Raises:
         DataError: the data cannot be read, or holds no such sample.
     """
+    if (path.is_dir() and not any(path.rglob("*.parquet"))) or path.suffix in ARCHIVES:
+        raise DataError(
+            f"'{path}' holds no conversations",
+            given="pictures alone",
+            allowed=f"conversations about pictures ({', '.join(_CONVERSATIONS)}, parquet)",
+            todo="give these, or set distillation.language_model to 0",
+        )
     return _chosen(path, seed, lambda pictures: pictures == 1, "is a conversation about one picture"), path.parent
 
 

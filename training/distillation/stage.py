@@ -106,10 +106,11 @@ def price_lines(described: Mapping[str, Any]) -> list[str]:
     lines = []
     for depth, before in described["before"].items():
         after = described["after"][depth]
+        pictures = f"{after['pictures']} picture{'s' * (after['pictures'] > 1)}"
         lines.append(
             f"merged at {depth}: relative error {before['relative_error']:.3f} before, {after['relative_error']:.3f} "
-            f"after; cosine {before['cosine']:.3f} before, {after['cosine']:.3f} after ({after['pictures']} pictures "
-            "held out)"
+            f"after; cosine {before['cosine']:.3f} before, {after['cosine']:.3f} after "
+            f"({pictures} held out)"
         )
     return lines
 

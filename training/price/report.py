@@ -42,7 +42,7 @@ def price_table(rows: Sequence[DepthPrice], *, is_trained: bool):
     for heading in ("FLOPs", "time", "error", "cosine", "same answer", "same first token", "tokens kept"):
         table.add_column(heading, justify="right", width=max(5, *map(len, heading.split())))  # 80 columns hold all
     for row in rows:
-        name = row.at if row.path is None else f"{row.at} ({_blocks(row)})"
+        name = row.at if row.path is None else f"{row.at}{_between(row)}({_blocks(row)})"
         ratios = (f"{row.flops / reference.flops:.3f}", f"{_milliseconds(row) / _milliseconds(reference):.3f}")
         likeness = ("",) * len(_MEANS)
         if row.samples:
@@ -50,6 +50,11 @@ def price_table(rows: Sequence[DepthPrice], *, is_trained: bool):
             likeness = (f"{row.mean('relative_error'):.3f}", f"{row.mean('cosine'):.3f}", *shares)
         table.add_row(name, *ratios, *likeness)
     return table
+
+
+def _between(row: DepthPrice) -> str:
+    """A path's blocks take a line of their own, for which the figures would lose digits."""
+    return "\n" if len(row.path.blocks) > 1 else " "
 
 
 def _blocks(row: DepthPrice) -> str:

@@ -73,6 +73,12 @@ def test_quantised_weights_are_refused_with_what_to_do(folder):
     assert "dequantize" in caught.value.todo
 
 
+def test_a_tokenizer_that_is_missing(folder):
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match=r"the tokenizer of .* is not there"):
+        load_language_model(folder, None)
+
+
 def test_a_tokenizer_that_cannot_be_read(folder):
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"the tokenizer of .* cannot be loaded"):

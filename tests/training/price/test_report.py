@@ -37,6 +37,7 @@ def test_the_table_holds_ratios_and_shares():
         DepthPrice(
             "1/2", MergePath((2,), (2,)), 4, 620, encode(5.0), [sample("a", 0.2), sample("b", 0.4, same_answer=True)]
         ),
+        DepthPrice("1/4+3/4", MergePath((6, 18), (2, 2)), 1, 300, encode(4.0), [sample("a", 0.125)]),
     ]
     from rich.console import Console
 
@@ -48,6 +49,8 @@ def test_the_table_holds_ratios_and_shares():
     assert "…" not in text
     for figure in ("0.620", "0.625", "0.300", "0.700", "50%", "100%"):
         assert figure in line
+    path = next(line for line in text.splitlines() if "1/4+3/4" in line)
+    assert "0.125" in path and "0.875" in path and "(blocks 6+18)" in text
     assert "nothing trained" in text
 
 

@@ -98,6 +98,15 @@ def without(name):
     return lambda folder: rename_tensors(folder, lambda n, tensor: {} if n == name else {n: tensor})
 
 
+def test_an_end_token_without_a_row_is_left_out(copied):
+    _, folder = copied("llava_onevision")
+    end = json.loads((folder / "config.json").read_text())["text_config"]["eos_token_id"]
+    change_json(folder / "generation_config.json", eos_token_id=[5, 99_999])
+    ours = read_published(folder)
+    assert "the model has no row for it: 99999" in " ".join(ours.remarks)
+    assert ours.model.generation_config.eos_token_id == [end, 5]
+
+
 def of_text(**changes):
     def change(folder):
         text = json.loads((folder / "config.json").read_text())["text_config"]
