@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from random import Random
 
 import pytest
 import torch
@@ -80,7 +79,7 @@ def test_the_price_before_is_that_of_averages(teacher_folder, pictures, make_sta
     assert record(tmp_path / "out")["before"]["1/2"]["relative_error"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(("precision", "kill_at"), [("fp32", 4), ("bf16", Random().randint(6, 9))])
+@pytest.mark.parametrize(("precision", "kill_at"), [("fp32", 4), ("bf16", 7)])
 def test_a_resumed_stage_is_the_uninterrupted_one(
     teacher_folder, pictures, make_stage, interrupting, tmp_path, precision, kill_at
 ):
