@@ -11,6 +11,7 @@ the blocks behind it trained. The rows go to docs/training.md.
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -88,7 +89,8 @@ def distillation_of(encoder: str, language_model: str) -> MemoryEstimate:
         teacher = build(encoder, language_model, None)
         return teacher, merge_inside(teacher, "1/2")
 
-    return estimate_distillation(teacher_and_student, DISTIL)
+    pictures = DISTIL.per_device_batch_size
+    return estimate_distillation(teacher_and_student, DISTIL, ForwardShape(pictures, 0, pictures, 0))
 
 
 def row(encoder: str, language_model: str) -> dict:
@@ -111,6 +113,7 @@ def row(encoder: str, language_model: str) -> dict:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     rows = [row(*pair) for pair in track(PAIRS, "sizes")]
     RESULTS.write_text(json.dumps({"torch": torch.__version__, "shards": SHARDS, "rows": rows}, indent=1) + "\n")
     replace_rows(ROOT / "docs" / "training.md", RESULTS.name, markdown(rows))

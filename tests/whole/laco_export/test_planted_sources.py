@@ -45,7 +45,7 @@ EXPORT = {
     ),
     "tiles' tokens in another order": Planted(
         Edit(
-            "laco_export/tiling.py",
+            "laco_export/token_layouts.py",
             "tokens.reshape(rows, columns, *grid).transpose(0, 2, 1, 3)",
             "tokens.reshape(columns, rows, *grid).transpose(1, 2, 0, 3)",
         ),
