@@ -41,14 +41,25 @@ def read_language_config(folder: Path) -> PretrainedConfig:
             be exported: of another family (:mod:`.exportable`), with quantised weights, over a sliding window.
     """
     stated = weight_files.read_json(folder / "config.json")
-    model_type = stated.get("model_type")
     weight_files.refuse_quantised(folder, stated)
     weight_files.refuse_many_layers(folder, stated)
-    named = f"the language model of '{folder}'"
+    return language_config_as_stated(stated, folder, stated_in=folder)
+
+
+def language_config_as_stated(stated: dict, folder: Path, *, stated_in: Path | str) -> PretrainedConfig:
+    """The same from the fields themselves, which may be a part of a larger ``config.json``.
+
+    Args:
+        stated_in: what errors about a single field name.
+
+    Raises:
+        CheckpointError: see :func:`read_language_config`.
+    """
+    model_type, named = stated.get("model_type"), f"the language model of '{folder}'"
     require_family(model_type, named, error=CheckpointError)
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[model_type]]
     try:
-        config = config_as_stated(stated, folder, modeling_of(model_class))
+        config = config_as_stated(stated, stated_in, modeling_of(model_class))
     except LacoError:
         raise
     except Exception as error:  # transformers raises many kinds for a wrong field

@@ -7,16 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig
+from transformers import PretrainedConfig
 
 from ...chat_format import ChatFormat
-from ...errors import CheckpointError, ConfigError, LacoError, telling_line
+from ...errors import CheckpointError, ConfigError, telling_line
 from ...preprocessing import ImagePreprocessing
 from .. import weight_files
 from ..encoders import EncoderSpec
 from ..encoders.specification import OriginalLayout
-from ..exportable import require_exportable, require_family
-from ..stated_config import config_as_stated, modeling_of
+from ..language_models import language_config_as_stated
 
 
 @dataclass(frozen=True)
@@ -128,18 +127,7 @@ def text_config_of(values: Mapping, folder: Path, *, default: str) -> tuple[Pret
     if _is_plain_within_context(fields.get("rope_scaling")):
         fields["rope_scaling"] = None
         remarks = ("rope_scaling dynamic is left out: it changes nothing up to max_position_embeddings",)
-    named = f"the language model of '{folder}'"
-    require_family(fields["model_type"], named, error=CheckpointError)
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[fields["model_type"]]]
-    try:
-        config = config_as_stated(fields, named, modeling_of(model_class))
-    except LacoError:
-        raise
-    except Exception as error:  # transformers raises many kinds for a wrong field
-        raise CheckpointError(f"'{folder / 'config.json'}' cannot be read: {telling_line(error)}") from error
-    require_exportable(config, named, error=CheckpointError)
-    if (config.pad_token_id or 0) >= config.vocab_size:
-        config.pad_token_id = None
+    config = language_config_as_stated(fields, folder, stated_in=f"the language model of '{folder}'")
     return config, remarks
 
 
