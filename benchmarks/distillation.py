@@ -43,7 +43,7 @@ class TaskOfSeed:
     def __init__(self, folder: Path, task: str, seed: int, steps: dict[str, int]):
         from distilling.tasks import TASKS
 
-        self.folder, self.task, self.seed, self.steps, self.draw = folder, task, seed, steps, TASKS[task]
+        self.folder, self.task, self.seed, self.steps, self.draw = folder, task, seed, steps, TASKS[task].draw
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, kinds: list[str]) -> None:
@@ -61,10 +61,14 @@ class TaskOfSeed:
 
     def _parts(self):
         import torch
+        from distilling.tasks import TASKS
         from ordering.pretraining import new_decoder, new_reader, pretrain_decoder, pretrain_encoder
 
         encoder = new_reader(BLOCKS).vision_model.encoder
-        pretrain = lambda: pretrain_encoder(self.seed, self.steps["encoder"], "cpu", self.draw, blocks=BLOCKS)
+        answers = TASKS[self.task].patch_answers
+        pretrain = lambda: pretrain_encoder(
+            self.seed, self.steps["encoder"], "cpu", self.draw, blocks=BLOCKS, patch_answers=answers
+        )
         encoder.load_state_dict(self._kept("encoder", lambda: pretrain().state_dict()))
         torch.manual_seed(self.seed)
         decoder = new_decoder(encoder)

@@ -1,12 +1,14 @@
 """The study of merging and healing at a few steps: pages, budgets, what is trained, and the verdict's arithmetic."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
 from distilling import verdict
 from distilling.arms import DEPTHS, SHARE, Arm, Study, arms_of
 from distilling.models import TEACHERS, new_model
-from distilling.tasks import SIGNS, TASKS, arrangement_masks
+from distilling.tasks import SIGNS, TASKS, arrangement_masks, signs_of_patches
 from ordering import reader
 from ordering.pretraining import new_decoder, new_reader
 
@@ -29,7 +31,7 @@ def study():
     encoder = new_reader(4).vision_model.encoder
     parts = encoder, new_decoder(encoder)
     teachers = {"window": new_model(*parts, 0, **TEACHERS["window"]).eval()}
-    return Study(parts, teachers, 0, 16, TASKS["arrangements"])
+    return Study(parts, teachers, 0, 16, TASKS["arrangements"].draw)
 
 
 def test_arrangements_differ_in_the_order_of_their_signs_alone():
@@ -42,8 +44,17 @@ def test_arrangements_differ_in_the_order_of_their_signs_alone():
     assert len(SIGNS) == 4
 
 
+def test_a_patch_of_an_arrangement_answers_for_its_own_sign():
+    symbols = torch.arange(16).reshape(1, 16) + 3
+    signs = signs_of_patches(symbols).reshape(8, 8)
+    for cell, symbol in enumerate(symbols[0].tolist()):
+        top, left = 2 * (cell // 4), 2 * (cell % 4)
+        order = [SIGNS[sign] for sign in signs[top : top + 2, left : left + 2].flatten()]
+        assert tuple(order) == list(permutations(SIGNS))[symbol]
+
+
 def test_pages_of_both_tasks_ask_the_same_questions():
-    pages = {name: draw(2, 0, 5) for name, draw in TASKS.items()}
+    pages = {name: task.draw(2, 0, 5) for name, task in TASKS.items()}
     assert torch.equal(pages["letters"][1], pages["arrangements"][1])
     assert not torch.equal(pages["letters"][0], pages["arrangements"][0])
 
