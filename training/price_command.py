@@ -101,7 +101,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _price(arguments: argparse.Namespace, folder: Path | None = None) -> None:
     """Measure and show; the report is written into ``folder``."""
     from . import processes
-    from .price.measurement import check_context, measure_prices, steps_of
+    from .price.measurement import check_question_fits, measure_prices, steps_of
     from .price.report import price_document, price_table
     from .price.samples import find_samples
     from .price.subjects import open_subjects
@@ -110,7 +110,7 @@ def _price(arguments: argparse.Namespace, folder: Path | None = None) -> None:
     samples.drop_broken(arguments.max_broken)  # before any weights are read
     ratio = arguments.ratio and (arguments.ratio[0] if len(arguments.ratio) == 1 else arguments.ratio)
     subjects = open_subjects(arguments.checkpoint, arguments.reference, arguments.at, ratio)
-    samples.drop_broken(arguments.max_broken, lambda sample: check_context(subjects, sample, arguments.tokens))
+    samples.drop_broken(arguments.max_broken, lambda sample: check_question_fits(subjects, sample, arguments.tokens))
     if samples.dropped:
         say(f"{samples.dropped} samples cannot be used: {samples.describe_broken()}")
     if not processes.on_cpu():

@@ -143,7 +143,7 @@ def measure_prices(
     return rows
 
 
-def check_context(subjects: Subjects, sample: PriceSample, max_new_tokens: int) -> None:
+def check_question_fits(subjects: Subjects, sample: PriceSample, max_new_tokens: int) -> None:
     """The language model has positions for the sample and its answer without merges, which leave at most as many
     tokens.
 
