@@ -73,7 +73,8 @@ def trained_teacher(start: Path, parts: Path, epochs: float, output: Path) -> Pa
     """The teacher, by the small VLM's recipe with the encoder frozen and nothing merged."""
     stage = {"epochs": epochs, "save_every": 25, "learning_rates": json.dumps(RATES)}
     settings = {"data_folder": parts / "pictures", "model.checkpoint": start, "compression.method": "null"}
-    settings |= {"model.merge_start": "default", "model.projector_start": "default"}
+    settings |= {f"model.{name}": "null" for name in ("encoder", "language_model")}
+    settings |= {f"model.{name}_start": "default" for name in ("merge", "projector")}
     settings |= {f"stages.2-si.{name}": value for name, value in stage.items()}
     if not (output / "checkpoint").exists():
         options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
