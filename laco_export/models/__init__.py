@@ -25,6 +25,7 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.stated_pixels`: are pictures prepared as the encoder's folder states;
 - :mod:`.stated_config`: a published ``config.json`` as it was meant, whichever transformers wrote it;
 - :mod:`.weight_files`: the weight files of a folder;
+- :mod:`.tensor_audit`: whether its tensors are those of its configuration, and finite;
 - :mod:`.checksums`: their SHA-256;
 - :mod:`.flops`: what a picture costs by layer arithmetic.
 """

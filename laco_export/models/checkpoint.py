@@ -22,9 +22,10 @@ from . import checksums, weight_files
 from .configuration import LacoConfig
 from .modeling import LacoForConditionalGeneration
 from .processing import LacoProcessor
+from .tensor_audit import TensorAudit
 from .tower_weights import load_tower
 
-_NAMED_TENSORS = 3  # in an error, of those that do not fit
+_NAMED_FILES = 3  # in an error
 
 TRAINING_RECORDS = ("recipe.yaml", "started_from.json", "looks.json", "distillation.json")
 """What training writes into a checkpoint's folder beside the model: how it was made, whether it looks, and how near its
@@ -243,26 +244,15 @@ def audit_tensors(folder: Path, weights: list[Path], config: LacoConfig) -> None
         raise CheckpointError(
             f"'{folder / 'config.json'}' describes a model that cannot be built: {telling_line(error)}"
         ) from error
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    audit, expected = TensorAudit(folder), {name: tensor.shape for name, tensor in model.state_dict().items()}
     tied = set(model._tied_weights_keys) if config.text_config.tie_word_embeddings else set()
-    missing = sorted(set(expected) - set(stored) - tied)
-    unexpected = sorted(set(stored) - set(expected))
-    reshaped = sorted(name for name in stored.keys() & expected.keys() if stored[name] != expected[name])
-    problems = []
-    if missing:
-        problems.append(f"missing: {_some(missing)}")
-    if unexpected:
-        problems.append(f"unexpected: {_some(unexpected)}")
-    if reshaped:
-        problems.append("of another shape: " + _some([f"{n} {stored[n]} for {expected[n]}" for n in reshaped]))
-    if problems:
-        raise CheckpointError(
-            f"the tensors of '{folder}' are not those that its config.json describes",
-            given="; ".join(problems),
-            todo="the weights and config.json belong to different models, or the file was edited; get both again",
-        )
+    audit.missing += expected.keys() - stored.keys() - tied
+    audit.unexpected += stored.keys() - expected.keys()
+    for name in stored.keys() & expected.keys():
+        audit.fits(name, stored[name], expected[name])
+    audit.close("the weights and config.json belong to different models, or the file was edited; get both again")
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED_TENSORS} more" if len(names) > _NAMED_TENSORS else ""
-    return ", ".join(names[:_NAMED_TENSORS]) + more
+    more = f" and {len(names) - _NAMED_FILES} more" if len(names) > _NAMED_FILES else ""
+    return ", ".join(names[:_NAMED_FILES]) + more

@@ -35,8 +35,9 @@ from .conversations import image_names, plain_pieces, turns_of
 from .dataset import ConversationDataset, count_samples, open_dataset
 from .errors import DataError
 from .json_files import read_entries
+from .mixture import MixturePart, pictures_of_parts
 from .picture_dataset import DrawSampler, PictureCollator, PictureDataset, PixelEncoder
-from .picture_sources import hold_out, open_pictures, with_one_picture
+from .picture_sources import hold_out, open_pictures, with_one_picture, with_pictures
 from .preview import preview
 from .sampler import GroupedSampler
 from .samples import IGNORED, SampleEncoder
@@ -53,6 +54,7 @@ __all__ = [
     "DataError",
     "DrawSampler",
     "GroupedSampler",
+    "MixturePart",
     "PictureCollator",
     "PictureDataset",
     "PixelEncoder",
@@ -62,9 +64,11 @@ __all__ = [
     "image_names",
     "open_dataset",
     "open_pictures",
+    "pictures_of_parts",
     "plain_pieces",
     "preview",
     "read_entries",
     "turns_of",
     "with_one_picture",
+    "with_pictures",
 ]
