@@ -172,7 +172,7 @@ def _show_plan(recipe, arguments: argparse.Namespace) -> None:
 
 
 def _distil(recipe, arguments: argparse.Namespace) -> None:
-    from laco_export.models.weight_files import read_json
+    from laco_export.weight_files import read_json
 
     from . import processes
     from .distillation.stage import DISTILLATION, distil_stage, price_lines

@@ -241,7 +241,7 @@ def _tiling(arguments: argparse.Namespace) -> dict | None:
     """The ``tiling`` field of the model; its tile is the encoder's input."""
     if arguments.tiling is None:
         return None
-    from laco_export.models import weight_files
+    from laco_export import weight_files
     from laco_export.models.encoders.loading import recognise
 
     spec, config, _ = recognise(arguments.encoder, weight_files.read_json(arguments.encoder / "config.json"))

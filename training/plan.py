@@ -200,7 +200,7 @@ def _empty_parts(recipe: Recipe) -> tuple:
         return encoder, Qwen2ForCausalLM(language_config(start.language_model, VOCAB_SIZE))
     from transformers import AutoModelForCausalLM
 
-    from laco_export.models import weight_files
+    from laco_export import weight_files
     from laco_export.models.encoders.loading import recognise
     from laco_export.models.language_models import read_language_config
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from laco_export.atomic import new_directory, write_json
 from laco_export.console import progress, say
 from laco_export.errors import ConfigError, LacoError, OutputExistsError, UsageError
-from laco_export.models.weight_files import read_json
+from laco_export.weight_files import read_json
 
 from . import processes, replacing
 from .distillation.stage import DISTILLATION, distil_stage, price_curve, price_lines

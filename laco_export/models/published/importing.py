@@ -10,9 +10,10 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 from transformers.integrations.accelerate import init_empty_weights
 
+from ... import weight_files
 from ...chat_format import ChatFormat
 from ...errors import CheckpointError, LacoError, telling_line
-from .. import checkpoint, weight_files
+from .. import checkpoint
 from ..chat_template import chat_format_of, stated_chat_template
 from ..configuration import CompressionConfig, LacoConfig
 from ..language_models import read_tokenizer, settle_generation

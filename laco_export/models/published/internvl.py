@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ... import weight_files
 from ...chat_format import ChatFormat
 from ...errors import CheckpointError
-from .. import weight_files
 from ..encoders.loading import recognise
 from ..stated_config import refuse_unread
 from .llava import TRANSFORMERS_KEYS, image_token_id_of

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ... import weight_files
 from ...chat_format import ChatFormat
 from ...errors import CheckpointError
-from .. import weight_files
 from ..encoders.loading import recognise
 from .specification import (
     KeyMap,

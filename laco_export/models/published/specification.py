@@ -9,10 +9,10 @@ from pathlib import Path
 
 from transformers import PretrainedConfig
 
+from ... import weight_files
 from ...chat_format import ChatFormat
 from ...errors import CheckpointError, ConfigError, telling_line
 from ...preprocessing import ImagePreprocessing
-from .. import weight_files
 from ..encoders import EncoderSpec
 from ..encoders.specification import OriginalLayout
 from ..language_models import language_config_as_stated
