@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from laco_export.bundle import read_manifest
-from laco_export.console import say
 from laco_export.errors import BundleError, UsageError
 from laco_export.exporter.targets import DEFAULT_TARGET, TARGETS
 from laco_export.number_formats import NumberFormat
@@ -188,9 +187,7 @@ def with_target(options: CalibrationOptions, source_target: str) -> tuple[Calibr
     if target == DEFAULT_TARGET:
         return replace(options, target=target), []
     why = "the bundle's" if target == source_target else f"the first that reads {_ASKED_BY[options.number_format]}"
-    note = f"calibrated for --target {target}, {why}"
-    say(note)
-    return replace(options, target=target), [note]
+    return replace(options, target=target), [f"calibrated for --target {target}, {why}"]
 
 
 def _targets_that_read(number_format: str) -> list[str]:

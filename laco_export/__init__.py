@@ -21,6 +21,7 @@ What a checkpoint's folder says of itself, read without PyTorch:
 - :mod:`.stated_checkpoint`: its configuration, refused where it can be seen that it is no checkpoint;
 - :mod:`.compression`: how and where its encoder's tokens are merged;
 - :mod:`.exportable`: which language models can be exported;
+- :mod:`.published_families`: which published models can be imported, and why others cannot;
 - :mod:`.weight_files`: the weight files of a folder;
 - :mod:`.checksums`: their SHA-256;
 - :mod:`.checkpoint_files`: the files that a checkpoint consists of, and what may be replaced.

@@ -86,6 +86,20 @@ class CompressionConfig:
         ratios = ratios_of_paths(self.ratio, [len(path) for path in blocks], field="compression.ratio")
         return tuple(MergePath(*path) for path in zip(blocks, ratios))
 
+    def refuse_merges(self) -> None:
+        """Refuse a model into which merges are to be put, and which has some.
+
+        Raises:
+            ConfigError: it has.
+        """
+        if self.method is not None:
+            raise ConfigError(
+                "the model has merges inside already",
+                given=f"compression method {self.method}, depths {', '.join(self.depths)}",
+                allowed="a model with compression off",
+                todo="start from the model as it was before: laco-train init --from-vlm without --at",
+            )
+
     def find(self, depth: DepthPath | Depth | str) -> tuple[str, MergePath]:
         """The carried path that ``depth`` names, as configured and as resolved.
 

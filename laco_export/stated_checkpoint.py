@@ -12,6 +12,7 @@ All commands ask here before anything heavy is imported. What passes can still b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from . import weight_files
 from .compression import CompressionConfig, blocks_up_to
 from .errors import CheckpointError, LacoError, telling_line
 from .exportable import require_exportable, require_family
+from .merge_path import Ratio
 
 LACO_MODEL_TYPE = "laco"
 """``model_type`` of a LaCo checkpoint's ``config.json``."""
@@ -32,15 +34,20 @@ class StatedCheckpoint:
 
     Attributes:
         values: the file's JSON object.
-        compression: resolved; None where the file leaves the encoder's number of blocks to its class.
+        compression: resolved, unless the file leaves the encoder's number of blocks to its class.
     """
 
     folder: Path
     values: dict[str, Any]
-    compression: CompressionConfig | None
+    compression: CompressionConfig
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the blocks that the merges stand behind are known."""
+        return self.compression.method is None or bool(self.compression.blocks)
 
     def find(self, at: str | None) -> str | None:
-        """The carried depth that ``at`` names, as configured; None takes the first, if any.
+        """The carried depth that ``at`` names, as configured; None takes the first, if any. Of one that is resolved.
 
         Raises:
             DepthError: the checkpoint carries no merges there.
@@ -48,6 +55,22 @@ class StatedCheckpoint:
         if at is not None:
             return self.compression.find(at)[0]
         return self.compression.depths[0] if self.compression.method else None
+
+    def check_merges(self, at: Sequence[str], ratio: Ratio | Sequence[Ratio]) -> None:
+        """Merges can be put inside, as far as their places and windows go.
+
+        Args:
+            at: depths, or paths of them.
+            ratio: of their windows, one for all or one for each.
+
+        Raises:
+            ConfigError: there are merges already; a ratio that does not exist.
+            DepthError: a depth that the encoder does not have.
+        """
+        self.compression.refuse_merges()
+        merges = CompressionConfig(depths=tuple(at), ratio=ratio)
+        if (blocks := _encoder_blocks(self.values)) is not None:
+            merges.resolved(blocks)
 
     def check_weights(self) -> None:
         """There are weight files, whole by their headers.
@@ -98,11 +121,14 @@ def read_stated_checkpoint(folder: Path | str) -> StatedCheckpoint:
     return StatedCheckpoint(folder, values, compression)
 
 
-def _compression_of(values: dict) -> CompressionConfig | None:
-    compression = CompressionConfig.from_mapping(values.get("compression") or {})
+def _compression_of(values: dict) -> CompressionConfig:
+    compression, blocks = CompressionConfig.from_mapping(values.get("compression") or {}), _encoder_blocks(values)
+    if compression.method is not None and blocks is None:
+        return compression
+    return compression.resolved(blocks or 0)
+
+
+def _encoder_blocks(values: dict) -> int | None:
+    """L, the blocks that depths are fractions of; None where the file leaves them to the encoder's class."""
     layers = (values.get("vision_config") or {}).get("num_hidden_layers")
-    if compression.method is None:
-        return compression.resolved(0)
-    if layers is None:
-        return compression if compression.blocks else None
-    return compression.resolved(blocks_up_to(values.get("feature_layer"), layers))
+    return None if layers is None else blocks_up_to(values.get("feature_layer"), layers)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..atomic import refuse_existing
 from ..bundle import refuse_to_replace_non_bundle
 from ..required_packages import EXPORT_PACKAGES, require_packages
-from ..stated_checkpoint import read_stated_checkpoint
+from ..stated_checkpoint import StatedCheckpoint, read_stated_checkpoint
 from .golden_pictures import golden_files
 from .options import ExportOptions
 
@@ -23,14 +23,28 @@ def check_export(options: ExportOptions) -> None:
         UsageError: no such pictures.
         PackageMissingError: a package that exports need is not installed.
     """
-    stated = read_stated_checkpoint(options.model)
-    if options.llm:
-        stated.check_exportable()
-    if stated.compression is not None:
-        refuse_output(options.output_for(stated.find(options.at)), force=options.force)
-    stated.check_weights()
+    stated, depth = check_source(options.model, options.at, has_decoder=bool(options.llm))
+    if stated.is_resolved:
+        refuse_output(options.output_for(depth), force=options.force)
     golden_files(options.images)
     require_packages(*EXPORT_PACKAGES)
+
+
+def check_source(folder: Path, at: str | None, *, has_decoder: bool) -> tuple[StatedCheckpoint, str | None]:
+    """A checkpoint by what it states of itself, and the depth that ``at`` names; None of one without merges.
+
+    Args:
+        has_decoder: the language model is to be exported too.
+
+    Raises:
+        CheckpointError, DepthError, ExportError: see :func:`check_export`.
+    """
+    stated = read_stated_checkpoint(folder)
+    if has_decoder:
+        stated.check_exportable()
+    depth = stated.find(at) if stated.is_resolved else None
+    stated.check_weights()
+    return stated, depth
 
 
 def refuse_output(output: Path, *, force: bool) -> None:

@@ -29,18 +29,36 @@ as it comes. In reading order:
 - :mod:`.errors`: what goes wrong with training data.
 """
 
-from .batches import Collator
-from .broken import BatchNotes, BrokenSample, BrokenSamples
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .conversations import image_names, plain_pieces, turns_of
-from .dataset import ConversationDataset, count_samples, open_dataset
 from .errors import DataError
 from .json_files import read_entries
-from .picture_dataset import DrawSampler, PictureCollator, PictureDataset, PixelEncoder
 from .picture_sources import hold_out, open_pictures, with_one_picture
-from .preview import preview
-from .sampler import GroupedSampler
-from .samples import IGNORED, SampleEncoder
-from .stream import ConversationStream
+
+if TYPE_CHECKING:
+    from .batches import Collator
+    from .broken import BatchNotes, BrokenSample, BrokenSamples
+    from .dataset import ConversationDataset, count_samples, open_dataset
+    from .picture_dataset import DrawSampler, PictureCollator, PictureDataset, PixelEncoder
+    from .preview import preview
+    from .sampler import GroupedSampler
+    from .samples import IGNORED, SampleEncoder
+    from .stream import ConversationStream
+
+_WITH_TORCH = {
+    "batches": ("Collator",),
+    "broken": ("BatchNotes", "BrokenSample", "BrokenSamples"),
+    "dataset": ("ConversationDataset", "count_samples", "open_dataset"),
+    "picture_dataset": ("DrawSampler", "PictureCollator", "PictureDataset", "PixelEncoder"),
+    "preview": ("preview",),
+    "sampler": ("GroupedSampler",),
+    "samples": ("IGNORED", "SampleEncoder"),
+    "stream": ("ConversationStream",),
+}
+"""Module → the names that are taken from it when they are asked for: it makes tensors, and who only looks whether data
+is there need not wait for PyTorch."""
 
 __all__ = [
     "IGNORED",
@@ -68,3 +86,10 @@ __all__ = [
     "turns_of",
     "with_one_picture",
 ]
+
+
+def __getattr__(name: str):
+    for module, names in _WITH_TORCH.items():
+        if name in names:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

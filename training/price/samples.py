@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 from PIL import Image
 
 from laco_export.conversation import DEFAULT_QUESTION, IMAGE_MARK, Turn
@@ -119,7 +119,7 @@ def find_samples(images: Path, questions: Path | None, limit: int) -> PriceSampl
         entries = [_default_entry(str(path.relative_to(images))) for path in picture_files([images])]
     else:
         raise UsageError(f"there is no folder of pictures '{images}'", allowed="a folder")
-    places = torch.linspace(0, len(entries) - 1, min(limit, len(entries))).long().unique().tolist()
+    places = np.unique(np.linspace(0, len(entries) - 1, min(limit, len(entries))).astype(int)).tolist()
     return PriceSamples(Pictures(images), [entries[place] for place in places])
 
 

@@ -84,13 +84,11 @@ class PublishedLayout:
     """One way in which folders are laid out.
 
     Attributes:
-        model_type: of its ``config.json``.
-        name: family and layout, as a list of what is known shows it.
+        model_type: of its ``config.json``, one of :data:`~laco_export.published_families.PUBLISHED_FAMILIES`.
         describe: ``(values of config.json, folder) -> PublishedModel``.
     """
 
     model_type: str
-    name: str
     describe: Callable[[dict, Path], PublishedModel]
 
 
