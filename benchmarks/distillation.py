@@ -43,7 +43,7 @@ class TaskOfSeed:
     def __init__(self, folder: Path, task: str, seed: int, steps: dict[str, int]):
         from distilling.tasks import TASKS
 
-        self.folder, self.task, self.seed, self.steps, self.draw = folder, task, seed, steps, TASKS[task]
+        self.folder, self.task, self.seed, self.steps, self.draw = folder, task, seed, steps, TASKS[task].draw
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, kinds: list[str]) -> None:
@@ -61,10 +61,14 @@ class TaskOfSeed:
 
     def _parts(self):
         import torch
+        from distilling.tasks import TASKS
         from ordering.pretraining import new_decoder, new_reader, pretrain_decoder, pretrain_encoder
 
         encoder = new_reader(BLOCKS).vision_model.encoder
-        pretrain = lambda: pretrain_encoder(self.seed, self.steps["encoder"], "cpu", self.draw, blocks=BLOCKS)
+        answers = TASKS[self.task].patch_answers
+        pretrain = lambda: pretrain_encoder(
+            self.seed, self.steps["encoder"], "cpu", self.draw, blocks=BLOCKS, patch_answers=answers
+        )
         encoder.load_state_dict(self._kept("encoder", lambda: pretrain().state_dict()))
         torch.manual_seed(self.seed)
         decoder = new_decoder(encoder)
@@ -182,23 +186,30 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def table(rows, criteria) -> str:
-    """The result as Markdown: a line for each teacher and depth, a column for each way to a model that merges there."""
+    """The result as Markdown: a table a task, a line for each teacher and depth, a column for each kind of arm."""
+    lines = []
+    for task in dict.fromkeys(row.task for row in rows):
+        lines += [*_lines_of(task, [row for row in rows if row.task == task]), ""]
+    words = {True: "holds", False: "does not hold", None: "cannot be said yet"}
+    return "\n".join([*lines, *(f"- {criterion}: {words[holds]}" for criterion, holds in criteria)]) + "\n"
+
+
+def _lines_of(task: str, rows) -> list[str]:
     from distilling.arms import KINDS
     from distilling.verdict import READS
 
-    by_place = {(row.task, row.kind, row.teacher, row.at): row for row in rows}
-    headings = ["task", "teacher", "at", *KINDS, "of T"]
-    lines = [f"| {' | '.join(headings)} |", "|---|---|---|" + "---:|" * (len(KINDS) + 1)]
-    for task, teacher in dict.fromkeys((row.task, row.teacher) for row in rows if row.teacher):
-        whole = by_place[task, "teacher", teacher, ""]
-        lines.append(f"| {task} | {teacher} | | {_read(whole)} (T) |" + " |" * len(KINDS))
-        for at in dict.fromkeys(row.at for row in rows if row.at and row.task == task):
-            arms = [by_place.get((task, kind, "" if kind.startswith("ordinary") else teacher, at)) for kind in KINDS]
-            if healed := by_place.get((task, "distilled", teacher, at)):
+    kinds = [kind for kind in KINDS if any(row.kind == kind for row in rows)]
+    by_place = {(row.kind, row.teacher, row.at): row for row in rows}
+    lines = [f"| {' | '.join([task, 'at', *kinds, 'of T'])} |", "|---|---|" + "---:|" * (len(kinds) + 1)]
+    for teacher in dict.fromkeys(row.teacher for row in rows if row.teacher):
+        whole = by_place["teacher", teacher, ""]
+        lines.append(f"| {teacher} | | {_read(whole)} (T) |" + " |" * len(kinds))
+        for at in dict.fromkeys(row.at for row in rows if row.at):
+            arms = [by_place.get((kind, "" if kind.startswith("ordinary") else teacher, at)) for kind in kinds]
+            if healed := by_place.get(("distilled", teacher, at)):
                 share = f"{healed.of_teacher:.3f}" if whole.accuracy >= READS else ""  # of guessing it says nothing
-                lines.append(f"| | | {at} | {' | '.join(_read(row) if row else '' for row in arms)} | {share} |")
-    words = {True: "holds", False: "does not hold", None: "cannot be said yet"}
-    return "\n".join([*lines, "", *(f"- {criterion}: {words[holds]}" for criterion, holds in criteria)]) + "\n"
+                lines.append(f"| | {at} | {' | '.join(_read(row) if row else '' for row in arms)} | {share} |")
+    return lines
 
 
 def _read(row) -> str:

@@ -1,7 +1,7 @@
 """A pretrained encoder merged inside without training, then taught on pictures alone: what is lost, what comes back.
 
     make real-parts
-    python benchmarks/real_healing.py --folder DIR [--at 1/2 1/4] [--steps 600]
+    python benchmarks/real_healing.py --folder DIR [--at 1/2 1/4] [--steps 1500]
 
 The teacher is DINOv2-Small (docs/real-parts.md) with a fresh projector, whose weights are random and stay so. The
 student is taught by ``laco-train distil`` on the training pictures, of which it holds out its own; it is judged on the
@@ -60,11 +60,12 @@ def teacher_in(folder: Path, size: int) -> Path:
     return output
 
 
-def taught(teacher: Path, at: str, steps: int, pictures: LabelledPictures, folder: Path) -> Path:
+def taught(teacher: Path, at: str, steps: int, pictures: LabelledPictures, folder: Path, precision: str) -> Path:
     """The student's checkpoint: the command is run, or gone on with, where it is not there."""
     output = folder / f"student-at{Depth.parse(at).slug}-{steps}"
     if not output.exists():
         settings = [f"distillation.price_every={max(1, steps // POINTS)}", f"save_every={SAVED_EVERY}"]
+        settings.append(f"precision={precision}")
         options = [word for setting in settings for word in ("--set", setting)]
         command = [sys.executable, "-m", "laco_training", "distil", "--teacher", teacher, "--at", at, "--resume"]
         command += ["--images", pictures.data, "--steps", steps, "--batch", BATCH, "--output", output, *options]
@@ -138,7 +139,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="teacher, students and what is interrupted")
     parser.add_argument("--at", nargs="+", default=["1/2", "1/4"], metavar="DEPTH")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--precision", default="bf16", help="of the training: bf16 (default) or fp32")
     parser.add_argument("--size", type=int, default=224, help="of the encoder's input, as a folder of the real part")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--chart", type=Path, default=CHART)
@@ -154,6 +156,7 @@ def main(argv: list[str] | None = None) -> int:
         "pictures": len(training.files),
         "held_out": len(held_out.files),
         "batch": BATCH,
+        "precision": arguments.precision,
         "criteria": CRITERIA,
         "right_kinds_of_teacher": judge.right_kinds,
         "depths": {},
@@ -161,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
     for at in arguments.at:
         merged = judge.scores(merge_inside(teacher, at))
         print(f"merged at {at}, nothing trained: {merged}", flush=True)
-        student = taught(folder, at, arguments.steps, training, arguments.folder)
+        student = taught(folder, at, arguments.steps, training, arguments.folder, arguments.precision)
         healed = judge.scores(checkpoint.load(student).model)
         print(f"merged at {at}, {arguments.steps} steps of {BATCH} pictures: {healed}", flush=True)
         row = {"steps": arguments.steps, "merged": merged, "healed": healed, "stage": stage_record(student, at)}

@@ -24,15 +24,24 @@ from .compute import healing_operations, reading_operations, recipe_operations
 from .models import TEACHERS, new_model, train_from_parts, train_on
 
 DEPTHS = ("1", "1/2", "1/4")
-SHARE = 0.1
-"""Of the operations that trained the teacher from its parts: what healing may take at most."""
+SHARE, LONG_SHARE = 0.1, 0.5
+"""Of the operations that trained the teacher from its parts: what healing may take at most, and a long one."""
 RATES = {"compressor": 1e-2, "encoder": 5e-3}
 """Peak learning rates of the distillation, the best of four pairs on seed 9, which is no seed of the study."""
 _MERGE_FIRST, _WARMUP, _FLOOR, _MAX_GRAD_NORM = 0.1, 0.03, 1e-7, 1.0
 _HEALING = 20  # part of the drawing key
 _POINTS = 4  # of a curve
 
-KINDS = ("merged", "distilled", "branch frozen", "labelled", "ordinary, short", "ordinary")
+KINDS = (
+    "merged",
+    "distilled",
+    "distilled, long",
+    "branch frozen",
+    "branch frozen, long",
+    "labelled",
+    "ordinary, short",
+    "ordinary",
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Arm:
         kind: of :data:`KINDS`. ``branch frozen`` is ``distilled`` whose merge stays an average; ``labelled`` trains the
             merged model on, by answers, for as many operations as ``distilled`` takes; ``ordinary`` is the recipe that
             trained the teacher, from the same parts with a fresh merge, and ``ordinary, short`` the same with the
-            operations of ``distilled``.
+            operations of ``distilled``. ``long`` ones have :data:`LONG_SHARE` of the teacher's operations.
         at: the merge's depth.
         teacher: of :data:`.models.TEACHERS`; empty where none is needed.
     """
@@ -57,6 +66,15 @@ class Arm:
         return f"{self.kind} @{self.at}" + (f" of {self.teacher}" if self.teacher else "")
 
     @property
+    def share(self) -> float:
+        """Of the teacher's operations, where it is healed."""
+        return LONG_SHARE if self.kind.endswith(", long") else SHARE
+
+    @property
+    def heals(self) -> bool:
+        return self.kind.startswith(("distilled", "branch frozen"))
+
+    @property
     def file(self) -> str:
         return self.name.replace("/", "_").replace(" ", "-").replace(",", "")
 
@@ -64,8 +82,10 @@ class Arm:
 def arms_of(task: str) -> list[Arm]:
     """Those of a task, in the order in which they are run."""
     if task == "arrangements":  # at 1 nothing is behind the merge that could be trained without its branch
-        return [Arm(kind, at, "window") for at in DEPTHS[1:] for kind in ("merged", "distilled", "branch frozen")]
-    healed = [Arm(kind, at, name) for name in TEACHERS for at in DEPTHS for kind in ("merged", "distilled", "labelled")]
+        healed = [Arm(kind, at, "window") for at in DEPTHS[1:] for kind in KINDS[:5]]
+        return [*healed, *(Arm("ordinary", at) for at in DEPTHS[1:])]
+    kinds = ("merged", "distilled", "distilled, long", "labelled")
+    healed = [Arm(kind, at, name) for name in TEACHERS for at in DEPTHS for kind in kinds]
     return [*healed, *(Arm(kind, at) for kind in ("ordinary, short", "ordinary") for at in DEPTHS)]
 
 
@@ -91,15 +111,11 @@ class Study:
 
     def run(self, arm: Arm) -> dict:
         """Accuracy, operations, steps and curve of one arm."""
-        run = {
-            "merged": self._merge,
-            "distilled": self._distil,
-            "branch frozen": self._distil,
-            "labelled": self._label,
-            "ordinary, short": self._train,
-            "ordinary": self._train,
-        }[arm.kind]
-        return run(arm)
+        if arm.heals:
+            return self._distil(arm)
+        if arm.kind == "merged":
+            return self._merge(arm)
+        return self._label(arm) if arm.kind == "labelled" else self._train(arm)
 
     def teacher_operations(self, name: str) -> int:
         """What training a teacher from the parts took."""
@@ -110,7 +126,7 @@ class Study:
         return {"accuracy": self._accuracy(self._merged(arm)), "operations": 0, "steps": 0, "curve": []}
 
     def _distil(self, arm: Arm) -> dict:
-        groups = {"encoder": RATES["encoder"]} if arm.kind == "branch frozen" else dict(RATES)
+        groups = {"encoder": RATES["encoder"]} if arm.kind.startswith("branch frozen") else dict(RATES)
         teacher = copy.deepcopy(self.teachers[arm.teacher])
         distillation = Distillation(teacher, merge_inside(teacher, arm.at), groups)
         cost = healing_operations(distillation, self.draw)
@@ -169,8 +185,8 @@ class Study:
         return {"accuracy": curve[-1]["accuracy"], "operations": cost, "steps": steps, "curve": with_cost}
 
     def _healing_steps(self, arm: Arm) -> int:
-        """As many as :data:`SHARE` of the teacher's operations allows with the branch trained."""
-        return int(SHARE * self.teacher_operations(arm.teacher) / self._healing_cost(arm))
+        """As many as the arm's share of the teacher's operations allows with the branch trained."""
+        return int(arm.share * self.teacher_operations(arm.teacher) / self._healing_cost(arm))
 
     def _healing_operations(self, arm: Arm) -> int:
         return self._healing_steps(arm) * self._healing_cost(arm)

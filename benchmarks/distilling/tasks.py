@@ -8,11 +8,15 @@ same signs, so that the average of what the patches hold by themselves says noth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import permutations
 
 import numpy as np
+import torch
 from ordering.pages import CELL, LETTERS, draw_pages, letter_masks
+from ordering.pretraining import cell_of_patch, letters_of_patches
+from ordering.reader import DrawPages
 from PIL import Image, ImageDraw, ImageFont
 
 SIGNS = "XOTL"
@@ -43,10 +47,31 @@ def _drawn(sign: str, side: int, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(turned, np.float32) / 255
 
 
-TASKS: Mapping[str, Callable] = {
-    "letters": partial(draw_pages, symbols=letter_masks),
-    "arrangements": partial(draw_pages, symbols=arrangement_masks),
+def signs_of_patches(symbols: torch.Tensor) -> torch.Tensor:
+    """Which of :data:`SIGNS` stands in each patch: symbols int64 [B, PER_PAGE] to int64 [B, GRID²]."""
+    cells = cell_of_patch()
+    side = int(len(cells) ** 0.5)
+    rows, columns = torch.arange(len(cells)) // side, torch.arange(len(cells)) % side
+    orders = torch.tensor([[SIGNS.index(sign) for sign in order] for order in permutations(SIGNS)])  # [24, 4]
+    return orders[symbols[:, cells], 2 * (rows % 2) + columns % 2]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of pages.
+
+    Attributes:
+        draw: pixels and symbols, by :data:`ordering.reader.DrawPages`.
+        patch_answers: what the encoder is taught to say of each patch before it meets a language model.
+    """
+
+    draw: DrawPages
+    patch_answers: Callable[[torch.Tensor], torch.Tensor]
+
+
+TASKS: Mapping[str, Task] = {
+    "letters": Task(partial(draw_pages, symbols=letter_masks), letters_of_patches),
+    "arrangements": Task(partial(draw_pages, symbols=arrangement_masks), signs_of_patches),
 }
-"""By name, as :data:`ordering.reader.DrawPages`."""
 
 assert len(list(permutations(SIGNS))) == len(LETTERS), "an arrangement for each letter"

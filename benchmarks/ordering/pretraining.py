@@ -8,7 +8,7 @@ right. Muon takes them off the ground in minutes; the arms are trained with Adam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -42,10 +42,25 @@ def pretraining_recipe(steps: int, muon_learning_rate: float, blocks: int = BLOC
     return Pretraining(WIDTH, 160, blocks, 4, steps, BATCH, 2e-3, muon_learning_rate)
 
 
+def letters_of_patches(letters: torch.Tensor) -> torch.Tensor:
+    """The letter that each patch belongs to: int64 [B, PER_PAGE] to int64 [B, GRID²]."""
+    return letters[:, cell_of_patch()]
+
+
 def pretrain_encoder(
-    seed: int, steps: int, device: str, draw: DrawPages = draw_pages, *, blocks: int = BLOCKS
+    seed: int,
+    steps: int,
+    device: str,
+    draw: DrawPages = draw_pages,
+    *,
+    blocks: int = BLOCKS,
+    patch_answers: Callable[[torch.Tensor], torch.Tensor] = letters_of_patches,
 ) -> nn.Module:
-    """An ``Aimv2VisionModel`` that knows of each patch which letter and which cell it belongs to."""
+    """An ``Aimv2VisionModel`` that knows of each patch what it shows and which cell it belongs to.
+
+    Args:
+        patch_answers: what a patch shows, out of ``len(LETTERS)`` at most.
+    """
     torch.manual_seed(seed)
     recipe = pretraining_recipe(steps, _ENCODER_RATE, blocks)
     pages, _ = draw(_WHITENED_PAGES, seed, _PATCHES)
@@ -57,7 +72,7 @@ def pretrain_encoder(
         pixels, letters = draw(BATCH, seed, _PATCHES, step)
         hidden_states = encoder(pixels.to(device)).last_hidden_state.flatten(0, 1)  # [B·GRID², C]
         cells = cells_of_patches.repeat(len(pixels))
-        targets = (letters[:, cells_of_patches].flatten(), cells)
+        targets = (patch_answers(letters).flatten(), cells)
         optimizer.step(
             sum(F.cross_entropy(head(hidden_states), target.to(device)) for head, target in zip(heads, targets))
         )

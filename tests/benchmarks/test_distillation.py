@@ -1,12 +1,14 @@
 """The study of merging and healing at a few steps: pages, budgets, what is trained, and the verdict's arithmetic."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
 from distilling import verdict
-from distilling.arms import DEPTHS, SHARE, Arm, Study, arms_of
+from distilling.arms import DEPTHS, LONG_SHARE, SHARE, Arm, Study, arms_of
 from distilling.models import TEACHERS, new_model
-from distilling.tasks import SIGNS, TASKS, arrangement_masks
+from distilling.tasks import SIGNS, TASKS, arrangement_masks, signs_of_patches
 from ordering import reader
 from ordering.pretraining import new_decoder, new_reader
 
@@ -29,7 +31,7 @@ def study():
     encoder = new_reader(4).vision_model.encoder
     parts = encoder, new_decoder(encoder)
     teachers = {"window": new_model(*parts, 0, **TEACHERS["window"]).eval()}
-    return Study(parts, teachers, 0, 16, TASKS["arrangements"])
+    return Study(parts, teachers, 0, 16, TASKS["arrangements"].draw)
 
 
 def test_arrangements_differ_in_the_order_of_their_signs_alone():
@@ -42,8 +44,17 @@ def test_arrangements_differ_in_the_order_of_their_signs_alone():
     assert len(SIGNS) == 4
 
 
+def test_a_patch_of_an_arrangement_answers_for_its_own_sign():
+    symbols = torch.arange(16).reshape(1, 16) + 3
+    signs = signs_of_patches(symbols).reshape(8, 8)
+    for cell, symbol in enumerate(symbols[0].tolist()):
+        top, left = 2 * (cell // 4), 2 * (cell % 4)
+        order = [SIGNS[sign] for sign in signs[top : top + 2, left : left + 2].flatten()]
+        assert tuple(order) == list(permutations(SIGNS))[symbol]
+
+
 def test_pages_of_both_tasks_ask_the_same_questions():
-    pages = {name: draw(2, 0, 5) for name, draw in TASKS.items()}
+    pages = {name: task.draw(2, 0, 5) for name, task in TASKS.items()}
     assert torch.equal(pages["letters"][1], pages["arrangements"][1])
     assert not torch.equal(pages["letters"][0], pages["arrangements"][0])
 
@@ -73,16 +84,21 @@ def test_a_frozen_branch_stays_an_average(study, monkeypatch):
 
 def test_arms_of_the_tasks():
     letters, arrangements = arms_of("letters"), arms_of("arrangements")
-    assert len({arm.file for arm in letters}) == len(letters) == 2 * 3 * len(DEPTHS) + 2 * len(DEPTHS)
-    assert {arm.teacher for arm in arrangements} == {"window"}
+    assert len({arm.file for arm in letters}) == len(letters) == 2 * 4 * len(DEPTHS) + 2 * len(DEPTHS)
+    assert {arm.teacher for arm in arrangements} == {"window", ""}
+    assert {arm.share for arm in arrangements if arm.heals} == {SHARE, LONG_SHARE}
     assert Arm("ordinary, short", "1/2").file == "ordinary-short-@1_2"
 
 
+def _argument(kind):
+    return kind.removesuffix(", long").replace(", ", "_").replace(" ", "_")
+
+
 def records(**accuracies):
-    """A seed's records: by arm's name what it reads; a tenth of the operations where it heals."""
+    """A seed's records: by arm's name what it reads, a long one as much; its share of the operations where it heals."""
     teachers = {teacher: {"accuracy": 0.96, "operations": 1000, "curve": []} for teacher in TEACHERS}
     arms = {
-        arm.name: {"accuracy": accuracies.get(arm.kind.replace(", ", "_").replace(" ", "_"), 0.5), "operations": 100}
+        arm.name: {"accuracy": accuracies.get(_argument(arm.kind), 0.5), "operations": 1000 * arm.share}
         for task in TASKS
         for arm in arms_of(task)
     }
@@ -106,8 +122,9 @@ def test_the_table_has_a_line_for_each_teacher_and_depth():
     del results["arrangements"][0]["whole"]  # that task has one teacher
     text = table(verdict.healing_rows(results), [("it reads", None)])
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + 2 * 4 + 3
-    assert "| | | 1/2 | 80.0 % | 94.0 % (0.10) |  | 50.0 % (0.10) | 40.0 % (0.10) | 50.0 % (0.10) | 0.979 |" in lines
+    assert len(lines) == 2 + 2 * 4 + 2 + 3
+    read = "80.0 % | 94.0 % (0.10) | 94.0 % (0.50) | 50.0 % (0.10) | 40.0 % (0.10) | 50.0 % (0.10)"
+    assert f"| | 1/2 | {read} | 0.979 |" in lines
     assert "- it reads: cannot be said yet" in text
 
 
