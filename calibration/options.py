@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -169,11 +170,16 @@ def source_target_of(options: CalibrationOptions) -> str:
     return target
 
 
-def with_target(options: CalibrationOptions, source_target: str) -> tuple[CalibrationOptions, list[str]]:
+def with_target(
+    options: CalibrationOptions, source_target: str, *, tell: Callable[[str], None] = lambda note: None
+) -> tuple[CalibrationOptions, list[str]]:
     """The options with a target, and a note where it was not asked for and is not the default.
 
     Without ``--target`` it is ``source_target``, or where that does not read the number format's operators the first of
     its family that does.
+
+    Args:
+        tell: called with the note (the command says it), before the target is held to what is asked for.
 
     Raises:
         UsageError: the target does not offer what is asked for.
@@ -187,7 +193,9 @@ def with_target(options: CalibrationOptions, source_target: str) -> tuple[Calibr
     if target == DEFAULT_TARGET:
         return replace(options, target=target), []
     why = "the bundle's" if target == source_target else f"the first that reads {_ASKED_BY[options.number_format]}"
-    return replace(options, target=target), [f"calibrated for --target {target}, {why}"]
+    note = f"calibrated for --target {target}, {why}"
+    tell(note)
+    return replace(options, target=target), [note]
 
 
 def _targets_that_read(number_format: str) -> list[str]:

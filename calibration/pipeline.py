@@ -18,7 +18,7 @@ from laco_export import __version__
 from laco_export.atomic import new_directory
 from laco_export.bundle import Bundle, refuse_to_replace_non_bundle, write_manifest
 from laco_export.charts import save_chart
-from laco_export.console import Steps, say
+from laco_export.console import Steps
 from laco_export.disk_space import require_space
 
 from . import verification
@@ -54,8 +54,6 @@ def calibrate(options: CalibrationOptions) -> CalibrationReport:
     """
     source_target = source_target_of(options)
     options, notes = with_target(options, source_target)
-    for note in notes:
-        say(note)
     output, steps = options.output_folder, Steps()
     refuse_output_name(options)
     with ExitStack() as stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from laco_export.atomic import refuse_existing
 from laco_export.bundle import read_manifest, refuse_to_replace_non_bundle
+from laco_export.console import say
 from laco_export.errors import UsageError
 from laco_export.exporter.refusals import check_source
 from laco_export.required_packages import EXPORT_PACKAGES, require_packages
@@ -24,7 +25,7 @@ def check_calibration(options: CalibrationOptions) -> None:
         OutputExistsError, UsageError: the output's name is taken.
         PackageMissingError: a package that calibrations need is not installed.
     """
-    options, _ = with_target(options, source_target_of(options))
+    options, _ = with_target(options, source_target_of(options), tell=say)
     refuse_output_name(options)
     if options.model is not None:
         check_source(options.model, options.at, has_decoder=True)

@@ -103,6 +103,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError("--tensorboard needs TensorBoard, which is not installed", todo="pip install tensorboard")
     check_seed(arguments.seed)
     processes.check_launcher()
+    recipe = _recipe(arguments)  # refused, if it is, before PyTorch is asked what is here
     teacher = check_checkpoint(arguments.teacher)
     teacher.compression.refuse_merges()
     if arguments.student is not None:
@@ -111,7 +112,6 @@ def _run(arguments: argparse.Namespace) -> None:
     if not arguments.dry_run:
         processes.run_on_main(lambda: refuse_existing(arguments.output, force=arguments.force))
         processes.run_on_main(lambda: refuse_to_replace_non_checkpoint(arguments.output))
-    recipe = _recipe(arguments)  # refused, if it is, before PyTorch is asked what is here
     if arguments.student is None:
         teacher.check_merges(recipe.compression.at, recipe.compression.ratio)
     require_packages(*TRAINING_PACKAGES)

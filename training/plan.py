@@ -71,7 +71,7 @@ def make_plan(recipe: Recipe, *, only: str | None = None) -> Plan:
 
 
 def _stage_plan(recipe: Recipe, name: str, stage: StageRecipe, folder: Path) -> tuple[dict, Any]:
-    from .data import preview
+    from .data.preview import preview
     from .memory import estimate_memory
 
     model = shapes_of(recipe)

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from .broken import BatchNotes, BrokenSample, BrokenSamples
     from .dataset import ConversationDataset, count_samples, open_dataset
     from .picture_dataset import DrawSampler, PictureCollator, PictureDataset, PixelEncoder
-    from .preview import preview
     from .sampler import GroupedSampler
     from .samples import IGNORED, SampleEncoder
     from .stream import ConversationStream
@@ -52,7 +51,6 @@ _WITH_TORCH = {
     "broken": ("BatchNotes", "BrokenSample", "BrokenSamples"),
     "dataset": ("ConversationDataset", "count_samples", "open_dataset"),
     "picture_dataset": ("DrawSampler", "PictureCollator", "PictureDataset", "PixelEncoder"),
-    "preview": ("preview",),
     "sampler": ("GroupedSampler",),
     "samples": ("IGNORED", "SampleEncoder"),
     "stream": ("ConversationStream",),
@@ -81,7 +79,6 @@ __all__ = [
     "open_dataset",
     "open_pictures",
     "plain_pieces",
-    "preview",
     "read_entries",
     "turns_of",
     "with_one_picture",
