@@ -54,7 +54,7 @@ def refuse_to_replace_non_checkpoint(folder: Path | str) -> None:
     if others:
         raise OutputExistsError(
             f"the output '{folder}' holds files that are not the checkpoint's, so that it is not replaced",
-            given=first_names([ascii(name)[1:-1] for name in others]),
+            given=_first([ascii(name)[1:-1] for name in others]),
             allowed="a folder of the files that a checkpoint consists of",
             todo="move them, or choose another --output",
         )
@@ -64,7 +64,6 @@ def _is_own(name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in _OWN_FILES)
 
 
-def first_names(names: list[str]) -> str:
-    """The first names, and how many more: ``a, b, c and 4 more``."""
+def _first(names: list[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

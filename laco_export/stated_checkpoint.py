@@ -89,7 +89,8 @@ class StatedCheckpoint:
         text = self.values.get("text_config")
         if not isinstance(text, dict) or "model_type" not in text:
             return
-        if "head_dim" in text or {"hidden_size", "num_attention_heads"} <= set(text):
+        heads = "head_dim" in text or {"hidden_size", "num_attention_heads"} <= set(text)
+        if heads and "hidden_act" in text:
             require_exportable(SimpleNamespace(**text))
         else:
             require_family(text["model_type"])

@@ -12,7 +12,7 @@ from laco_export.errors import UsageError
 from laco_export.standard_streams import print_json
 from laco_export.utf8 import path_argument
 
-_STEPS, _BATCH, _FORWARD = 1000, 32, 8
+_STEPS, _BATCH = 1000, 32
 _RATES = {"compressor": 1e-3, "encoder": 1e-4}
 """Of the merge, which begins at nothing, and of the blocks behind it, which only have to get used to averages."""
 
@@ -58,9 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=int, default=_STEPS, metavar="N", help=f"optimiser steps (default: {_STEPS})")
     parser.add_argument("--batch", type=int, default=_BATCH, metavar="N", help=f"pictures a step (default: {_BATCH})")
-    parser.add_argument(
-        "--per-device", type=int, metavar="N", help=f"pictures a forward pass (default: {_FORWARD} at most)"
-    )
+    parser.add_argument("--per-device", type=int, metavar="N", help="pictures a forward pass (default: 8 at most)")
     parser.add_argument(
         "--set",
         action="append",
@@ -128,12 +126,11 @@ def _recipe(arguments: argparse.Namespace, precision: str = "fp32"):
     """A recipe of the one stage, which is checked, planned and recorded as any other."""
     from .recipe_files import recipe_from_mapping
 
-    per_device = _most_of(arguments.batch, _FORWARD) if arguments.per_device is None else arguments.per_device
     stage = {
         "data": str(arguments.images.absolute()),
         "learning_rates": dict(_RATES),
         "global_batch_size": arguments.batch,
-        "per_device_batch_size": per_device,
+        "per_device_batch_size": arguments.per_device,
         "max_steps": arguments.steps,
         "precision": precision,
     }
@@ -147,11 +144,6 @@ def _recipe(arguments: argparse.Namespace, precision: str = "fp32"):
     }
     overrides = [f"stages.distil.{setting}" for setting in arguments.set]
     return recipe_from_mapping(values, source="laco-train distil", overrides=overrides)
-
-
-def _most_of(batch: int, most: int) -> int:
-    """The largest number up to ``most`` that divides a batch."""
-    return max((size for size in range(1, most + 1) if batch % size == 0), default=1)
 
 
 def _compression(arguments: argparse.Namespace) -> dict:

@@ -26,7 +26,13 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: laco-train price checkpoints/llava --images photos/ --at 1/2 1/4 --output price",
     )
     parser.add_argument("checkpoint", type=path_argument, metavar="CKPT", help="a LaCo checkpoint")
-    parser.add_argument("--images", type=path_argument, required=True, metavar="DIR", help="pictures")
+    parser.add_argument(
+        "--images",
+        type=path_argument,
+        required=True,
+        metavar="PATH",
+        help="a folder, zip or tar of pictures, parquet, or conversations, whose pictures are taken",
+    )
     parser.add_argument(
         "--questions",
         type=path_argument,
@@ -57,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=float,
         default=_MAX_BROKEN,
         metavar="SHARE",
-        help=f"of the samples that may be unreadable (default: {_MAX_BROKEN})",
+        help=f"of the samples that may be unreadable or too long (default: {_MAX_BROKEN})",
     )
     parser.add_argument(
         "--output", type=path_argument, metavar="DIR", help="write price.json and a sheet of the worst pictures a depth"
@@ -105,15 +111,16 @@ def _price(arguments: argparse.Namespace, folder: Path | None = None) -> None:
     from .price.samples import find_samples
 
     samples = find_samples(arguments.images, arguments.questions, arguments.samples)
-    samples.drop_broken(arguments.max_broken)
+    samples.drop_broken(arguments.max_broken)  # before any weights are read
 
-    from .price.measurement import measure_prices, steps_of
+    from .price.measurement import check_question_fits, measure_prices, steps_of
     from .price.report import price_document, price_table
     from .price.subjects import open_subjects
 
-    if samples.broken:
-        say(f"{len(samples.broken)} samples cannot be used: {samples.describe_broken()}")
     subjects = open_subjects(arguments.checkpoint, arguments.reference, arguments.at, _ratio(arguments))
+    samples.drop_broken(arguments.max_broken, lambda sample: check_question_fits(subjects, sample, arguments.tokens))
+    if samples.dropped:
+        say(f"{samples.dropped} samples cannot be used: {samples.describe_broken()}")
     if not processes.on_cpu():
         subjects.to_accelerator()
     with progress("pricing", steps_of(subjects, samples)) as advance:

@@ -38,7 +38,7 @@ from .distillation.stage import DISTILLATION, distil_stage, price_curve, price_l
 from .recipe import DISTIL, Recipe, stage_seed
 from .recipe_files import differing_keys, recipe_from_mapping, recipe_yaml, resolved_recipe
 from .refusals import check_recipe
-from .stages import FROZEN_OUTPUTS, LOOKS, STARTED_FROM, check_context, train_stage
+from .stages import FROZEN_OUTPUTS, LOOKS, STARTED_FROM, check_context, progress_folder, train_stage
 
 START = Path("stage-0", "checkpoint")
 """In a run's folder: the checkpoint that its first stage is trained from."""
@@ -127,6 +127,8 @@ class _Run:
                 todo="choose another --output, or start the run again with --force and without --resume",
             )
         if processes.is_main():
+            if resume and not earlier:
+                say(f"--resume: no run was begun in '{folder}', so it starts at its beginning")
             write_json(record, described)
         self.result = read_json(log) if processes.is_main() and log.exists() else {**described, "parts": {}}
         self.data = folder / "data" if recipe.tiny else Path(recipe.data_folder)
@@ -251,7 +253,7 @@ class _Run:
             output,
             seed=stage_seed(self.seed, name),
             force=force,
-            resume=self.resume,
+            resume=self.resume and processes.agree(progress_folder(output).exists()),  # else it was not begun
             tensorboard=self.folder / "tensorboard" / f"stage-{name}" if find_spec("tensorboard") else None,
             record=recipe_yaml(self.recipe, seed=self.seed, stage=name),
             shown=partial(shown, f"stage-{name}"),

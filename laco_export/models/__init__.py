@@ -23,6 +23,7 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.tower_weights`: its tower without its language model;
 - :mod:`.stated_pixels`: are pictures prepared as the encoder's folder states;
 - :mod:`.stated_config`: a published ``config.json`` as it was meant, whichever transformers wrote it;
+- :mod:`.tensor_audit`: whether its tensors are those of its configuration, and finite;
 - :mod:`.flops`: what a picture costs by layer arithmetic.
 """
 

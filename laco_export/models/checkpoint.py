@@ -16,12 +16,13 @@ from safetensors import SafetensorError, safe_open
 
 from .. import checksums, weight_files
 from ..atomic import new_directory
-from ..checkpoint_files import first_names, refuse_to_replace_non_checkpoint
+from ..checkpoint_files import refuse_to_replace_non_checkpoint
 from ..errors import CheckpointError, LacoError, telling_line
 from ..stated_checkpoint import read_stated_checkpoint
 from .configuration import LacoConfig
 from .modeling import LacoForConditionalGeneration
 from .processing import LacoProcessor
+from .tensor_audit import TensorAudit
 from .tower_weights import load_tower
 
 
@@ -185,21 +186,10 @@ def audit_tensors(folder: Path, weights: list[Path], config: LacoConfig) -> None
         raise CheckpointError(
             f"'{folder / 'config.json'}' describes a model that cannot be built: {telling_line(error)}"
         ) from error
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    audit, expected = TensorAudit(folder), {name: tensor.shape for name, tensor in model.state_dict().items()}
     tied = set(model._tied_weights_keys) if config.text_config.tie_word_embeddings else set()
-    missing = sorted(set(expected) - set(stored) - tied)
-    unexpected = sorted(set(stored) - set(expected))
-    reshaped = sorted(name for name in stored.keys() & expected.keys() if stored[name] != expected[name])
-    problems = []
-    if missing:
-        problems.append(f"missing: {first_names(missing)}")
-    if unexpected:
-        problems.append(f"unexpected: {first_names(unexpected)}")
-    if reshaped:
-        problems.append("of another shape: " + first_names([f"{n} {stored[n]} for {expected[n]}" for n in reshaped]))
-    if problems:
-        raise CheckpointError(
-            f"the tensors of '{folder}' are not those that its config.json describes",
-            given="; ".join(problems),
-            todo="the weights and config.json belong to different models, or the file was edited; get both again",
-        )
+    audit.missing += expected.keys() - stored.keys() - tied
+    audit.unexpected += stored.keys() - expected.keys()
+    for name in stored.keys() & expected.keys():
+        audit.fits(name, stored[name], expected[name])
+    audit.close("the weights and config.json belong to different models, or the file was edited; get both again")

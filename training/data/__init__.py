@@ -35,7 +35,8 @@ from typing import TYPE_CHECKING
 from .conversations import image_names, plain_pieces, turns_of
 from .errors import DataError
 from .json_files import read_entries
-from .picture_sources import hold_out, open_pictures, with_one_picture
+from .mixture import MixturePart, pictures_of_parts
+from .picture_sources import hold_out, open_pictures, with_one_picture, with_pictures
 
 if TYPE_CHECKING:
     from .batches import Collator
@@ -69,6 +70,7 @@ __all__ = [
     "DataError",
     "DrawSampler",
     "GroupedSampler",
+    "MixturePart",
     "PictureCollator",
     "PictureDataset",
     "PixelEncoder",
@@ -78,10 +80,12 @@ __all__ = [
     "image_names",
     "open_dataset",
     "open_pictures",
+    "pictures_of_parts",
     "plain_pieces",
     "read_entries",
     "turns_of",
     "with_one_picture",
+    "with_pictures",
 ]
 
 

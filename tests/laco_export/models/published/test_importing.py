@@ -124,6 +124,20 @@ def with_tensor(name, *shape):
     return add
 
 
+def renamed(name, other):
+    return lambda folder: rename_tensors(folder, lambda n, tensor: {other if n == name else n: tensor})
+
+
+def spoiled(*names):
+    def spoil(folder):
+        tensors = load_file(folder / "model.safetensors")
+        for name, value in zip(names, (float("nan"), float("-inf")), strict=True):
+            tensors[name].view(-1)[-1] = value
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+    return spoil
+
+
 def pickled(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -160,7 +174,13 @@ REFUSED = {
     ),
     "a lost tensor": (without("image_newline"), "missing: image_newline"),
     "a tensor too many": (with_tensor("multi_modal_projector.linear_3.weight", 4), "unexpected: multi_modal"),
-    "a tensor of another shape": (with_tensor("image_newline", 4), r"image_newline is \(4,\) for \(48,\)"),
+    "a tensor of another shape": (with_tensor("image_newline", 4), r"image_newline \(4,\) for \(48,\)"),
+    "tensors of other names": (renamed("image_newline", "newline"), "missing: image_newline; unexpected: newline"),
+    "weights that are no numbers": (
+        spoiled("vision_tower.vision_model.encoder.layers.1.mlp.fc1.bias", "language_model.model.norm.weight"),
+        r"inf or NaN in language_model\.model\.norm\.weight, vision_tower\.vision_model\.encoder\.layers\.1\.mlp\.fc1",
+    ),
+    "an activation with weights of its own": (of_text(hidden_act="xielu"), r"cannot be exported(.|\n)*'xielu'"),
     "a damaged file": (cut_off, "damaged or cut off"),
     "another model's tokenizer": (of_text(vocab_size=200), "tokens for which the model has no row"),
     "a far smaller tokenizer": (of_text(vocab_size=9000), "far fewer tokens"),
