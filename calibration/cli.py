@@ -140,8 +140,9 @@ def _refuse_recipe(recipe: str) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    with progress("loading", transient=True):
-        from .options import CalibrationOptions
+    from .options import CalibrationOptions
+    from .refusals import check_calibration
+
     number_format = "fp8" if args.fp8 else {"int8": "w8", "int4": "w4", None: "int8"}[args.weights_only]
     options = CalibrationOptions(
         bundle=args.bundle,
@@ -165,6 +166,7 @@ def _run(args: argparse.Namespace) -> None:
         force=args.force,
         resume=args.resume,
     )
+    check_calibration(options)
     with progress("loading PyTorch", transient=True):
         from .pipeline import calibrate
     report = calibrate(options)

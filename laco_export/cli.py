@@ -94,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     from .exporter.options import ExportOptions
+    from .exporter.refusals import check_export
 
     options = ExportOptions(
         model=args.model,
@@ -111,6 +112,7 @@ def _run(args: argparse.Namespace) -> None:
         bisect=args.bisect,
         opset=args.opset,
     )
+    check_export(options)
     with progress("loading PyTorch and transformers", transient=True):
         from .exporter.pipeline import export_bundle
     try:

@@ -85,10 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     from laco_export.atomic import refuse_existing
+    from laco_export.checkpoint_files import refuse_to_replace_non_checkpoint
     from laco_export.quiet import quiet_libraries
+    from laco_export.required_packages import TRAINING_PACKAGES, require_packages
 
     from . import processes
+    from .data.picture_sources import require_pictures
     from .recipe import check_seed
+    from .refusals import check_checkpoint
 
     for option, folder in (("--teacher", arguments.teacher), ("--student", arguments.student)):
         if folder is not None and not folder.is_dir():
@@ -97,19 +101,29 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError("--tensorboard needs TensorBoard, which is not installed", todo="pip install tensorboard")
     check_seed(arguments.seed)
     processes.check_launcher()
+    recipe = _recipe(arguments)  # refused, if it is, before PyTorch is asked what is here
+    teacher = check_checkpoint(arguments.teacher)
+    teacher.compression.refuse_merges()
+    if arguments.student is not None:
+        check_checkpoint(arguments.student)
+    require_pictures(arguments.images)
+    if not arguments.dry_run:
+        processes.run_on_main(lambda: refuse_existing(arguments.output, force=arguments.force))
+        processes.run_on_main(lambda: refuse_to_replace_non_checkpoint(arguments.output))
+    if arguments.student is None:
+        teacher.check_merges(recipe.compression.at, recipe.compression.ratio)
+    require_packages(*TRAINING_PACKAGES)
     with quiet_libraries():
-        recipe = _recipe(arguments)
+        recipe = _recipe(arguments, precision="fp32" if processes.on_cpu() else "bf16")
         if arguments.dry_run:
             _show_plan(recipe, arguments)
         else:
-            processes.run_on_main(lambda: refuse_existing(arguments.output, force=arguments.force))
             _distil(recipe, arguments)
     processes.leave()
 
 
-def _recipe(arguments: argparse.Namespace):
+def _recipe(arguments: argparse.Namespace, precision: str = "fp32"):
     """A recipe of the one stage, which is checked, planned and recorded as any other."""
-    from . import processes
     from .recipe_files import recipe_from_mapping
 
     stage = {
@@ -118,7 +132,7 @@ def _recipe(arguments: argparse.Namespace):
         "global_batch_size": arguments.batch,
         "per_device_batch_size": arguments.per_device,
         "max_steps": arguments.steps,
-        "precision": "fp32" if processes.on_cpu() else "bf16",
+        "precision": precision,
     }
     values = {
         "name": "distil",
@@ -143,9 +157,9 @@ def _compression(arguments: argparse.Namespace) -> dict:
             given="--student with --at or --ratio",
             todo="leave these out, or --student, which makes a new one",
         )
-    from laco_export.models import checkpoint
+    from laco_export.stated_checkpoint import read_stated_checkpoint
 
-    stated = checkpoint.read_config(arguments.student).compression_config
+    stated = read_stated_checkpoint(arguments.student).compression
     fields = ("method", "ratio", "mlp_hidden_size", "merge_before_final_norm")
     return {"at": list(stated.depths) or ["1/2"], **{name: getattr(stated, name) for name in fields}}
 
@@ -164,7 +178,7 @@ def _show_plan(recipe, arguments: argparse.Namespace) -> None:
 
 
 def _distil(recipe, arguments: argparse.Namespace) -> None:
-    from laco_export.models.weight_files import read_json
+    from laco_export.weight_files import read_json
 
     from . import processes
     from .distillation.stage import DISTILLATION, distil_stage, price_lines

@@ -79,12 +79,12 @@ def train_stage(
         OutputExistsError: ``output`` holds something that is no checkpoint; found before anything is trained.
         TrainingError: out of memory, or the loss is not finite any more.
     """
-    from laco_export.models import checkpoint
+    from laco_export.checkpoint_files import refuse_to_replace_non_checkpoint
 
     from .frozen_outputs import keep_frozen_outputs
     from .step_callbacks import StepProgress
 
-    processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
+    processes.run_on_main(lambda: refuse_to_replace_non_checkpoint(output))
     folder = progress_folder(output)
     resumed = decide_resumption(folder, resume=resume, force=force)
     loaded = _load(start, stage, seed, prepare)
@@ -295,7 +295,7 @@ def keep_checkpoints(trainer, origin: dict, resumed: Path | None) -> None:
     Args:
         origin: what the stage is made from, see :func:`.resuming.check_origin`.
     """
-    from laco_export.models.weight_files import read_json
+    from laco_export.weight_files import read_json
 
     from .resuming import COMPLETE_MARK, CheckpointKeeper, check_origin
 

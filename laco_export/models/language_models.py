@@ -16,11 +16,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from .. import weight_files
 from ..errors import CheckpointError, LacoError, telling_line
+from ..exportable import require_exportable, require_family
 from ..field_types import FieldError
 from ..generation_fields import SAMPLING_FIELDS, check_generation_field
-from . import weight_files
-from .exportable import require_exportable, require_family
 from .own_chat_format import own_chat_format
 from .own_vocabulary import own_vocabulary
 from .stated_config import config_as_stated, modeling_of
@@ -39,7 +39,8 @@ def read_language_config(folder: Path) -> PretrainedConfig:
 
     Raises:
         CheckpointError: it is damaged, says what the installed transformers would not do, or is of a model that cannot
-            be exported: of another family (:mod:`.exportable`), with quantised weights, over a sliding window.
+            be exported (:mod:`laco_export.exportable`): of another family, with quantised weights, over a sliding
+            window.
     """
     stated = weight_files.read_json(folder / "config.json")
     weight_files.refuse_quantised(folder, stated)

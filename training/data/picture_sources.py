@@ -106,10 +106,22 @@ def open_pictures(path: Path, *, seed: int = 0) -> tuple[list[MixturePart], Path
             source = reader(path)
             root = path.parent if isinstance(source, ParquetSource) and path.suffix else path
             return [MixturePart(source, np.arange(len(source)), None, str(path))], root
-    kinds = ", ".join([*(name for name, _, _ in PICTURE_SOURCES), *_CONVERSATIONS])
+    require_pictures(path)
+    raise DataError(f"'{path}' is of no known kind", allowed=_kinds())
+
+
+def require_pictures(path: Path) -> None:
+    """A path of pictures leads somewhere; nothing is opened.
+
+    Raises:
+        DataError: it does not.
+    """
     if not path.exists():
-        raise DataError(f"there are no pictures at '{path}'", allowed=kinds, todo="check the path")
-    raise DataError(f"'{path}' is of no known kind", allowed=kinds)
+        raise DataError(f"there are no pictures at '{path}'", allowed=_kinds(), todo="check the path")
+
+
+def _kinds() -> str:
+    return ", ".join([*(name for name, _, _ in PICTURE_SOURCES), *_CONVERSATIONS])
 
 
 def hold_out(parts: Sequence[MixturePart], count: int, *, seed: int) -> tuple[list[MixturePart], list[MixturePart]]:

@@ -74,13 +74,13 @@ def distil_stage(
     """
     import transformers
 
-    from laco_export.models import checkpoint
+    from laco_export.checkpoint_files import refuse_to_replace_non_checkpoint
 
     from ..step_callbacks import StepProgress
     from .student import open_pair
 
     _check_launcher()
-    processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
+    processes.run_on_main(lambda: refuse_to_replace_non_checkpoint(output))
     folder = progress_folder(output)
     resumed = decide_resumption(folder, resume=resume, force=force)
     transformers.set_seed(seed)  # of the merges' first layers

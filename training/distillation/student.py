@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from laco_export import weight_files
 from laco_export.errors import ConfigError
-from laco_export.models import checkpoint, weight_files
+from laco_export.models import checkpoint
 from laco_export.models.merging import merge_inside
 from laco_export.models.tensor_audit import refuse_not_finite
 from laco_export.models.tower_weights import updated_tensors

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import ExportError, telling_line
-from ...models.exportable import head_dim, require_exportable
+from ...exportable import head_dim, require_exportable
 from ...quiet import quiet_libraries
 from .skeleton import skeleton
 

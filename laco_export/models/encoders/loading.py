@@ -18,9 +18,9 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.integrations.accelerate import init_empty_weights
 
+from ... import weight_files
 from ...errors import CheckpointError, ConfigError, telling_line
 from ...preprocessing import ImagePreprocessing
-from .. import weight_files
 from ..stated_config import config_as_stated, modeling_of
 from ..tensor_audit import TensorAudit
 from . import ENCODERS, EncoderSpec

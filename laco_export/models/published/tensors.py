@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ... import weight_files
 from ...errors import CheckpointError
-from .. import weight_files
 from ..encoders.loading import rename, split
 from ..modeling import LacoForConditionalGeneration
 from ..tensor_audit import TensorAudit

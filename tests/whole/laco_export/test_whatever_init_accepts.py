@@ -13,10 +13,10 @@ from PIL import Image
 
 from laco_engines.cli import main as engine
 from laco_export.cli import main as export
+from laco_export.exportable import SUPPORTED_FAMILIES
 from laco_export.merge_path import RATIOS
 from laco_export.models.compressors import COMPRESSORS
 from laco_export.models.encoders import ENCODERS
-from laco_export.models.exportable import SUPPORTED_FAMILIES
 from laco_training.init_command import main as init
 
 CHOICES = (tuple(ENCODERS), tuple(COMPRESSORS), RATIOS, SUPPORTED_FAMILIES)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from laco_export.errors import CheckpointError, ConfigError
 from laco_export.models import checkpoint
 from laco_export.models.published import LAYOUTS, import_published, read_published
+from laco_export.published_families import PUBLISHED_FAMILIES
 
 
 @pytest.mark.parametrize("family", ["llava_onevision", "internvl"])
@@ -209,4 +210,4 @@ def test_what_is_no_such_folder_is_refused_with_the_reason(copied, tmp_path, cas
 
 
 def test_the_families_are_named_once():
-    assert len({layout.name for layout in LAYOUTS.values()}) == len(LAYOUTS)
+    assert set(LAYOUTS) == set(PUBLISHED_FAMILIES)
