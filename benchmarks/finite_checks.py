@@ -21,7 +21,7 @@ from measured_on import measured_on
 
 from laco_engines.answering import Answerer
 from laco_engines.comparison.golden_check import pixel_values
-from laco_engines.generation.streaming import FiniteLogits
+from laco_engines.generation.logits_processors import FiniteLogits
 from laco_export.bundle import open_bundle
 from laco_export.golden import read_golden
 
