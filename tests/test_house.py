@@ -192,7 +192,7 @@ def test_a_test_without_a_module_is_found(tmp_path, every):
 
 def test_whole_tests_lie_by_package():
     folders = {path.name for path in (ROOT / "tests" / WHOLE).iterdir() if path.is_dir() and path.name[0] not in "._"}
-    assert folders <= {*PACKAGES, "benchmarks", "examples"}
+    assert folders <= {*PACKAGES, "benchmarks", "commands", "examples"}
 
 
 def test_locals_are_named_by_what_they_hold(every):
