@@ -1,17 +1,24 @@
 """Runs commands in processes forked from one that has imported nothing heavy, and tells which heavy packages each
 tried to import.
 
-Started by tests/whole/commands/test_refusals.py. A line of JSON on stdin is a job: ``module``, ``arguments``,
-``folder`` and ``absent``, packages that are not there. A line on stdout answers: ``code``, ``said`` and ``heavy``.
+::
+
+    commands = LightCommands()
+    commands.ask("laco_export.cli", ["--model", "nope"], folder)  # {"code": 1, "said": "error: …", "heavy": []}
+
+The process that forks is this file as a script. A line of JSON on stdin is a job, a line on stdout its answer.
 """
 
 import importlib.abc
 import importlib.machinery
 import json
 import os
+import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 HEAVY = (
     *("torch", "transformers", "optimum", "accelerate", "datasets", "tensorboard", "safetensors.torch"),
@@ -43,6 +50,41 @@ class HeavyFinder(importlib.abc.MetaPathFinder):
         if name not in HEAVY or importlib.machinery.PathFinder.find_spec(name, path) is None:
             return None
         return importlib.machinery.ModuleSpec(name, _Refusing(), is_package=True)
+
+
+class LightCommands:
+    """The forks, as a test asks them."""
+
+    def __init__(self):
+        self._forks = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+
+    def ask(self, module: str, arguments: Sequence[object], folder: Path, absent: Sequence[str] = ()) -> dict:
+        """Run a command in ``folder``.
+
+        Args:
+            module: whose ``main`` it is.
+            absent: packages that are not installed.
+
+        Returns:
+            ``code``, its exit code; ``said``, all that it printed, on one line; ``heavy``, the packages of
+            :data:`HEAVY` that it tried to import.
+        """
+        words = [str(argument) for argument in arguments]
+        job = {"module": module, "arguments": words, "folder": str(folder), "absent": list(absent)}
+        self._forks.stdin.write(json.dumps(job) + "\n")
+        self._forks.stdin.flush()
+        return json.loads(self._forks.stdout.readline())
+
+    def close(self) -> None:
+        self._forks.stdin.close()
+        self._forks.wait()
+        self._forks.stdout.close()
 
 
 def run(job: dict, output: str, answer: int) -> None:

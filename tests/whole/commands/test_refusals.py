@@ -3,14 +3,12 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from light_commands import LightCommands
 from source_tree import ROOT
 
-SUPPORT = ROOT / "tests" / "support"
 CHECKPOINT = ROOT / "tests" / "assets" / "tiny-checkpoint"
 EXPORT, TRAIN, ENGINE, CALIBRATE = "laco_export.cli", "laco_training.cli", "laco_engines.cli", "laco_calibration.cli"
 PARTS = ("--encoder", "encoder", "--llm", "llm", "--output", "new")
@@ -162,26 +160,10 @@ def _write_bundle(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ask(folder):
-    """``ask(module, arguments, absent=[])``: exit code, what was said, and the heavy packages that were wanted."""
-    environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "COLUMNS": "200"}
-    forks = subprocess.Popen(
-        [sys.executable, SUPPORT / "light_commands.py"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-
-    def answer(module: str, arguments: list[str], absent: tuple[str, ...] = ()) -> dict:
-        job = {"module": module, "arguments": arguments, "folder": str(folder), "absent": absent}
-        forks.stdin.write(json.dumps(job) + "\n")
-        forks.stdin.flush()
-        return json.loads(forks.stdout.readline())
-
-    yield answer
-    forks.stdin.close()
-    forks.wait()
-    forks.stdout.close()
+    """``ask(module, arguments, absent=())``: see :meth:`LightCommands.ask`."""
+    commands = LightCommands()
+    yield lambda module, arguments, absent=(): commands.ask(module, arguments, folder, absent)
+    commands.close()
 
 
 @pytest.mark.parametrize("case", REFUSALS)
