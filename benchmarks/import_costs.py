@@ -91,13 +91,12 @@ def timed(command: list[str], folder: str) -> dict:
 
 
 def rounds_of(commands: dict[str, list[str]], rounds: int, folder: str) -> dict[str, dict]:
-    """Medians of each command over rounds in which all run in turn; the first round fills the file cache."""
+    """Medians of each command over rounds in which all run in turn."""
     runs: dict[str, list[dict]] = defaultdict(list)
-    for turn in range(rounds + 1):
+    for turn in range(1, rounds + 1):
         for name, command in commands.items():
             run = timed(command, folder)
-            if turn:
-                runs[name].append(run)
+            runs[name].append(run)
             print(f"{turn}/{rounds}  {run['cpu_s']:6.2f} s  {run['peak_mib']:6.0f} MiB  {name}", flush=True)
     return {
         name: {
@@ -123,7 +122,14 @@ def packages_of_an_export(python: str, folder: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of all commands in turn (default: 5)")
-    parser.add_argument("--beside", metavar="PYTHON", help="another environment's interpreter, for the refusals")
+    parser.add_argument("--beside", metavar="PYTHON", help="another environment's interpreter")
+    parser.add_argument(
+        "--commands",
+        nargs="+",
+        default=list(REFUSALS),
+        metavar="NAME",
+        help="that it runs (default: all that this does)",
+    )
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="FILE.json")
     arguments = parser.parse_args()
     pythons = {"": sys.executable} | ({"beside: ": arguments.beside} if arguments.beside else {})
@@ -131,6 +137,7 @@ def main() -> None:
         f"{prefix}{name}": [python, "-m", *words]
         for name, words in REFUSALS.items()
         for prefix, python in pythons.items()
+        if not prefix or name in arguments.commands
     }
     parts = {name: [sys.executable, "-c", program] for name, program in PARTS.items()}
     with tempfile.TemporaryDirectory() as folder:
