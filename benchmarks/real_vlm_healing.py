@@ -7,9 +7,9 @@
 The teacher is DINOv2-Small as it comes with InternVL's window of 2 x 2 behind it, so that the language model has 64
 tokens of a picture before and after. Its language model starts from RUN's, which reads pictures already, its projector
 from the captions, and both are trained for some passes over the training pictures with the encoder frozen. Then
-``merge_inside`` moves the window into the encoder, and ``laco-train distil`` heals that on the training pictures alone;
-the language model and the projector stay as they are. Each is asked the questions of ``real_vlm.py`` about the 60
-held-out pictures, which no part has seen.
+``merge_inside`` moves the window into the encoder, and ``laco-train distil`` heals that on pictures alone, the training
+ones and clip art; the language model and the projector stay as they are. Each is asked the questions of ``real_vlm.py``
+about the 60 held-out pictures, which no part has seen.
 
 What stands in DIR is not made again; interrupted training goes on. :data:`CRITERIA` were written down before the
 teacher was trained.
@@ -26,9 +26,10 @@ from pathlib import Path
 import torch
 from measured_on import measured_on
 from page_rows import replace_rows
-from real_healing import taught
+from real_healing import CLIP_ART, taught
 from real_vlm import Heldout, command
 from real_weights.labelled_pictures import LabelledPictures
+from real_weights.unlabelled_pictures import unlabelled_pictures
 
 from laco_export.atomic import write_json
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
@@ -119,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--at", nargs="+", default=["1/2", "1/4"], metavar="DEPTH")
     parser.add_argument("--epochs", type=float, default=2.0, help="of the teacher's training (default: 2)")
     parser.add_argument("--steps", type=int, default=600, help="of 12 pictures, of each healing (default: 600)")
+    parser.add_argument("--clip-art", type=int, default=CLIP_ART, help=f"pictures of it (default: {CLIP_ART})")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args(argv)
     parts = default_folder()
@@ -133,13 +135,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "criteria": CRITERIA,
         "epochs": arguments.epochs,
         "steps": arguments.steps,
+        "clip_art": arguments.clip_art,
         "models": {"the teacher": judge.scores(loaded.model)},
     }
     training = LabelledPictures.read(parts / "pictures" / "train.json")
+    unlabelled = unlabelled_pictures(training, arguments.clip_art, arguments.folder / f"pictures-{arguments.clip_art}")
     for at in arguments.at:
         document["models"][f"merged at {at}, nothing trained"] = judge.scores(merge_inside(loaded.model, at))
         write_json(arguments.output, document)
-        student = taught(teacher, at, arguments.steps, training, arguments.folder, "bf16")
+        student = taught(teacher, at, arguments.steps, unlabelled, arguments.folder, "bf16")
         document["models"][f"merged at {at}, healed"] = judge.scores(checkpoint.load(student).model)
         write_json(arguments.output, document)
     if arguments.output == RESULTS:

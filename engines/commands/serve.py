@@ -78,8 +78,12 @@ def _run(args: argparse.Namespace) -> int:
     )
     check_runtime_names(args)
 
-    from laco_export.bundle import open_bundle
+    from laco_export.bundle import open_bundle, read_manifest
     from laco_export.console import progress
+    from laco_export.required_packages import SERVER_PACKAGES, require_packages
+
+    require_packages(*SERVER_PACKAGES)
+    read_manifest(args.bundle)  # no bundle is told at once; its files are verified when the port is ours
 
     from ..prompts.prompter import Prompter
     from ..serving.server import bind, serve
