@@ -10,7 +10,7 @@ cosine, relative error ‖s − t‖² / ‖t‖², nearest neighbours kept, and
 features reads.
 
 What stands in DIR is not made again, an interrupted distillation goes on, and each row is written as soon as it is
-there: ``benchmarks/results/real_healing.json`` and ``docs/real-healing.png``, prices over steps.
+there, beside those of other runs: ``benchmarks/results/real_healing.json``, and prices over steps as a picture.
 
 :data:`CRITERIA` were written down before a student was taught.
 """
@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from measured_on import measured_on
+from page_rows import replace_rows
 from real_weights.feature_scores import FeatureJudge, picture_vector
 from real_weights.labelled_pictures import LabelledPictures
 from real_weights.unlabelled_pictures import unlabelled_pictures
@@ -47,6 +48,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 from real_parts.cache import default_folder  # noqa: E402
 
 RESULTS, CHART = ROOT / "benchmarks" / "results" / "real_healing.json", ROOT / "docs" / "real-healing.png"
+PAGE = ROOT / "docs" / "distillation.md"
 CLIP_ART = 3000
 BATCH, SAVED_EVERY, POINTS = 12, 25, 12
 CRITERIA = {"token cosine at 1/2": 0.97, "share of the neighbours lost at 1/2": 0.02}
@@ -116,19 +118,35 @@ class HealingJudge:
 
 
 def draw_prices(document: dict, path: Path) -> None:
-    """Relative error and cosine of the pictures that the stage held out, over its steps, a line a depth."""
+    """Relative error and cosine of the pictures that the stage held out, over its steps, a line a run."""
     figure = new_figure(1000, 360)
     axes = figure.subplots(1, 2)
-    for (at, row), colour in zip(document["depths"].items(), SERIES_COLOURS):
+    for row, colour in zip(document["runs"], SERIES_COLOURS):
         for axis, name in zip(axes, ("relative_error", "cosine"), strict=True):
             points = [(0, row["stage"]["before"][name])]
             points += [(point["step"], point["prices"][name]) for point in row["stage"]["on_the_way"]]
             points.append((row["steps"], row["stage"]["after"][name]))
-            axis.plot(*zip(*points), color=colour, label=f"merged at {at}")
+            axis.plot(*zip(*points), color=colour, label=f"merged at {row['at']}, {row['pictures']} pictures")
             axis.set_xlabel(f"steps of {BATCH} pictures")
             axis.set_title(name.replace("_", " "), fontsize=10)
     axes[0].legend(fontsize=9)
     save_chart(figure, path)
+
+
+def table_of(document: dict) -> str:
+    """A line for each merge without training and each run, as Markdown."""
+    lines = [
+        "| at | taught on | relative error | token cosine | neighbours kept | right kinds of 60 |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    told = {}
+    for row in document["runs"]:
+        told[row["at"], "nothing"] = row["merged"]
+        told[row["at"], f"{row['steps']} x {BATCH} parts of {row['pictures']:,} pictures"] = row["healed"]
+    for (at, how), scores in sorted(told.items(), key=lambda item: item[0][0], reverse=True):
+        read = f"{scores['relative_error']:.3f} | {scores['cosine']:.3f} | {scores['neighbours_kept']:.0%}"
+        lines.append(f"| {at} | {how} | {read} | {scores['right_kinds']} |")
+    return "\n".join([*lines, f"| the teacher | | | | | {document['right_kinds_of_teacher']} |"])
 
 
 def stage_record(student: Path, at: str) -> dict:
@@ -155,17 +173,16 @@ def main(argv: list[str] | None = None) -> int:
     teacher = checkpoint.load(folder).model
     unlabelled = unlabelled_pictures(training, arguments.clip_art, arguments.folder / f"pictures-{arguments.clip_art}")
     judge = HealingJudge(teacher, training, held_out)
+    runs = json.loads(arguments.output.read_text())["runs"] if arguments.output.exists() else []
     document = {
         **measured_on("torch", "transformers"),
         "size": arguments.size,
-        "pictures": len(training.files),
-        "clip_art": arguments.clip_art,
         "held_out": len(held_out.files),
         "batch": BATCH,
         "precision": arguments.precision,
         "criteria": CRITERIA,
         "right_kinds_of_teacher": judge.right_kinds,
-        "depths": {},
+        "runs": runs,
     }
     for at in arguments.at:
         merged = judge.scores(merge_inside(teacher, at))
@@ -173,10 +190,13 @@ def main(argv: list[str] | None = None) -> int:
         student = taught(folder, at, arguments.steps, unlabelled, arguments.folder, arguments.precision)
         healed = judge.scores(checkpoint.load(student).model)
         print(f"merged at {at}, {arguments.steps} steps of {BATCH} pictures: {healed}", flush=True)
-        row = {"steps": arguments.steps, "merged": merged, "healed": healed, "stage": stage_record(student, at)}
-        document["depths"][at] = row
+        run = {"at": at, "pictures": len(list(unlabelled.iterdir())), "steps": arguments.steps}
+        runs[:] = [row for row in runs if any(row[key] != value for key, value in run.items())]
+        runs.append({**run, "merged": merged, "healed": healed, "stage": stage_record(student, at)})
         write_json(arguments.output, document)
         draw_prices(document, arguments.chart)
+    if arguments.output == RESULTS:
+        replace_rows(PAGE, RESULTS.name, table_of(document))
     return 0
 
 

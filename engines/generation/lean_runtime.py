@@ -41,6 +41,10 @@ class LeanText:
         """See :meth:`TextRuntime.embed`."""
         return self.decoder.embed(token_ids)
 
+    def logits(self, embeds: np.ndarray, logits_to_keep: int) -> np.ndarray:
+        """See :meth:`TextRuntime.logits`."""
+        return self.decoder.prefill([embeds], self.decoder.new_cache(len(embeds)), logits_to_keep)[0]
+
     def generate(
         self,
         prompts: Sequence[EmbeddedPrompt],

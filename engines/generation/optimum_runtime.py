@@ -51,6 +51,12 @@ class OptimumText:
         """See :meth:`TextRuntime.embed`."""
         return self.decoder.embed(torch.from_numpy(token_ids)[None])[0].numpy()
 
+    def logits(self, embeds: np.ndarray, logits_to_keep: int) -> np.ndarray:
+        """See :meth:`TextRuntime.logits`."""
+        with torch.inference_mode():
+            output = self.decoder(inputs_embeds=torch.from_numpy(embeds)[None], logits_to_keep=logits_to_keep)
+        return output.logits[0].float().numpy(force=True)
+
     def generate(
         self,
         prompts: Sequence[EmbeddedPrompt],

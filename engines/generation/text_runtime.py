@@ -71,6 +71,10 @@ class TextRuntime(Protocol):
         """Token ids, int64 ``[T]``, to embeddings, float32 ``[T, D]``, that may be written into."""
         ...
 
+    def logits(self, embeds: np.ndarray, logits_to_keep: int) -> np.ndarray:
+        """One pass over embeddings, float32 ``[T, D]``: the logits of the last positions, ``[logits_to_keep, V]``."""
+        ...
+
     def generate(
         self,
         prompts: Sequence[EmbeddedPrompt],

@@ -76,6 +76,13 @@ def test_the_checkpoints_penalty_counts(both, monkeypatch):
     assert plain[0] == plain[1] != given[0] == given[1]
 
 
+def test_logits_of_a_pass_are_those_of_optimum(both):
+    embeds = both[0].text.embed(np.random.default_rng(1).integers(10, 250, 30))
+    theirs, ours = (each.text.logits(embeds, 7) for each in both)
+    assert ours.shape == theirs.shape == (7, 264)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
 def prompts_of_many_lengths(answerer, make_picture):
     asked = [([], "a"), ([1], QUESTION), ([2, 3], "<image> or rather the other, <image>?"), ([4], "b" * 70)]
     return [answerer.prompter.prepare([make_picture(seed) for seed in seeds], question) for seeds, question in asked]
