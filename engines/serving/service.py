@@ -119,7 +119,7 @@ class Service:
             watcher = asyncio.ensure_future(_watch(request.receive, job))
             held.callback(watcher.cancel)
             fetched = await self._fetch(chat, job)
-            job.options = chat.generation_options(self.settings.max_new_tokens)
+            job.options = chat.generation_options(self.settings.max_new_tokens, self.settings.prompt_lookup)
             job.prompt = await self._prepare(
                 job,
                 build_prompt,
