@@ -88,7 +88,7 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_text_runtime_argument(group) -> None:
-    """What runs the language model; ``bench`` takes it too."""
+    """What runs the language model; ``bench`` and ``diff`` take it too."""
     group.add_argument(
         "--text-runtime",
         metavar="NAME",
