@@ -32,15 +32,16 @@ class DraftWidth:
         over_step: time over a step's by positions of a pass, of :class:`~.pass_costs.PassCosts`.
 
     Attributes:
+        over_step: as given.
         longest: positions of the longest pass.
         passes: made so far.
         spent: their time, in steps.
     """
 
     def __init__(self, over_step: Mapping[int, float]):
-        self._over_step = dict(over_step)
+        self.over_step = dict(over_step)
         self._seen = [(_PRIOR_ACCEPTED, _PRIOR_OFFERED)] * (len(_KINDS) + 1)  # accepted, offered
-        self.longest = max(self._over_step)
+        self.longest = max(self.over_step)
         self.passes = self._steps = 0
         self.spent = 0.0
 
@@ -57,8 +58,8 @@ class DraftWidth:
         """
         accepted, offered = self._seen[_kind(match)]
         share = accepted / offered
-        can = [w for w, cost in self._over_step.items() if w == 1 or (w <= most and self._can_afford(cost))]
-        width = max(can, key=lambda w: sum(share**index for index in range(w)) / self._over_step[w])
+        can = [w for w, cost in self.over_step.items() if w == 1 or (w <= most and self._can_afford(cost))]
+        width = max(can, key=lambda w: sum(share**index for index in range(w)) / self.over_step[w])
         if width == 1:
             kind, prior = _kind(match), (_PRIOR_ACCEPTED, _PRIOR_OFFERED)
             self._seen[kind] = tuple((1 - _RETRY) * seen + _RETRY * p for seen, p in zip(self._seen[kind], prior))
@@ -67,7 +68,7 @@ class DraftWidth:
     def spend(self, width: int) -> None:
         """A pass over ``width`` positions was made."""
         self.passes += 1
-        self.spent += self._over_step[width]
+        self.spent += self.over_step[width]
 
     def judge(self, match: int, accepted: int, offered: int) -> None:
         """So many of a draft's tokens were right before one was wrong, of so many that were looked at."""

@@ -138,6 +138,7 @@ def test_an_end_token_amid_an_accepted_draft_ends_the_answer(lean, widths):
     assert drafted.finish == "stop"
     assert cache.lengths == [len(ids) + 27]  # the last token was not read
     assert sum(widths) > 27  # more was read, and forgotten
+    assert set(cache.bindings) <= {"step"}  # a prefix cache keeps it, and need not keep the passes' logits
 
 
 def test_a_stop_string_amid_an_accepted_draft_ends_the_answer(lean):
