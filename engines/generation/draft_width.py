@@ -2,7 +2,7 @@
 
 Guessing wrong costs what a pass takes more than a step. So each pass is paid for in advance: it is only made where, if
 all of its draft is wrong, the answer up to there still comes at :data:`LEAST_SPEED` of the speed without drafts. That
-bounds the loss of any answer by counting, whatever its text; see ``docs/decoder.md``.
+bounds the loss of any answer by counting, whatever its text; see ``docs/prompt-lookup.md``.
 """
 
 from __future__ import annotations
