@@ -147,6 +147,10 @@ def cut_off(folder):
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def stated_for_pictures(**changes):
+    return lambda folder: change_json(folder / "preprocessor_config.json", **changes)
+
+
 def model_type(name):
     return lambda folder: change_json(folder / "config.json", model_type=name)
 
@@ -182,6 +186,8 @@ REFUSED = {
     ),
     "an activation with weights of its own": (of_text(hidden_act="xielu"), r"cannot be exported(.|\n)*'xielu'"),
     "a damaged file": (cut_off, "damaged or cut off"),
+    "a head's size that is no number": (of_text(head_dim="16"), "config.json' cannot be read"),
+    "an end token that is no id": (of_text(eos_token_id="<|im_end|>"), "no token's id(.|\n)*im_end"),
     "another model's tokenizer": (of_text(vocab_size=200), "tokens for which the model has no row"),
     "a far smaller tokenizer": (of_text(vocab_size=9000), "far fewer tokens"),
     "a picture's token that is none": (
@@ -190,10 +196,11 @@ REFUSED = {
     ),
     "no chat template": (lambda folder: (folder / "chat_template.jinja").unlink(), "has no chat template"),
     "pictures of another size": (
-        lambda folder: change_json(folder / "preprocessor_config.json", size={"height": 84, "width": 84}),
+        stated_for_pictures(size={"height": 84, "width": 84}),
         "not of its encoder's size",
     ),
-    "another filter": (lambda folder: change_json(folder / "preprocessor_config.json", resample=2), "resample"),
+    "another filter": (stated_for_pictures(resample=2), r"resample\n +given: +2\n +allowed: +3 \(bicubic\)"),
+    "pictures that are not resized": (stated_for_pictures(do_resize=False), "step is left out(.|\n)*do_resize False"),
     "nothing": (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
 }
 
