@@ -163,7 +163,9 @@ def read_tokenizer(folder: Path):
             todo="get these files from where the model was published",
         )
     try:
-        return _tokenizer_of(folder)
+        tokenizer = _tokenizer_of(folder)
+        tokenizer("a")  # fields of a wrong type are met only here
+        return tokenizer
     except LacoError:
         raise
     except Exception as error:  # transformers and tokenizers raise many kinds for a broken file

@@ -116,6 +116,14 @@ def of_text(**changes):
     return change
 
 
+def of_vision(**changes):
+    def change(folder):
+        vision = json.loads((folder / "config.json").read_text())["vision_config"]
+        change_json(folder / "config.json", vision_config={**vision, **changes})
+
+    return change
+
+
 def with_tensor(name, *shape):
     def add(folder):
         tensors = {**load_file(folder / "model.safetensors"), name: torch.zeros(shape)}
@@ -188,6 +196,14 @@ REFUSED = {
     "a damaged file": (cut_off, "damaged or cut off"),
     "a head's size that is no number": (of_text(head_dim="16"), "config.json' cannot be read"),
     "an end token that is no id": (of_text(eos_token_id="<|im_end|>"), "no token's id(.|\n)*im_end"),
+    "pictures of no size": (of_vision(image_size=0), r"vision_config\.image_size must be a whole number"),
+    "pictures of half a size": (of_vision(image_size=[70]), r"vision_config\.image_size must be a whole number"),
+    "patches of no size": (of_vision(patch_size="14"), r"vision_config\.patch_size must be a whole number"),
+    "a tower that is no name": (of_vision(model_type=["siglip_vision_model"]), "no known vision encoder"),
+    "a tokenizer's length that is no number": (
+        lambda folder: change_json(folder / "tokenizer_config.json", model_max_length="2048"),
+        "tokenizer of .* cannot be loaded",
+    ),
     "another model's tokenizer": (of_text(vocab_size=200), "tokens for which the model has no row"),
     "a far smaller tokenizer": (of_text(vocab_size=9000), "far fewer tokens"),
     "a picture's token that is none": (
