@@ -42,16 +42,24 @@ def read_published_config(folder: Path) -> dict:
     values = weight_files.read_json(folder / "config.json")
     weight_files.refuse_quantised(folder, values)
     weight_files.refuse_many_layers(folder, values)
-    model_type = _family_of(values)
-    if not isinstance(model_type, str) or model_type not in PUBLISHED_FAMILIES:
+    model_type = family_of(values)
+    if not is_published(values):
         raise _unknown_family(folder, model_type)
     weight_files.find(folder)
     return {**values, "model_type": model_type}
 
 
-def _family_of(values: Mapping) -> object:
-    """``model_type``; of a folder of LLaVA's own code, whose published ones say ``llava``, the one that the code gives
-    to that class."""
+def is_published(values: Mapping) -> bool:
+    """Whether a ``config.json`` is of a family that can be imported."""
+    family = family_of(values)
+    return isinstance(family, str) and family in PUBLISHED_FAMILIES
+
+
+def family_of(values: Mapping) -> object:
+    """``model_type`` of a ``config.json``.
+
+    Published folders of LLaVA's own code say ``llava``, whatever their class: of those it is what the code calls it.
+    """
     model_type = values.get("model_type")
     if model_type != "llava" or "mm_vision_tower" not in values:
         return model_type
