@@ -276,9 +276,13 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "BundleError" in done.stderr
 
 
-@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2> >(exec true)"])
-def test_an_answer_comes_where_nobody_takes_the_messages(bundle_folder, picture_file, answerer, redirection):
-    question = "--question What? --max-new-tokens 6"
+@pytest.mark.parametrize(
+    ("redirection", "text_runtime"), [("2>&-", "optimum"), ("2>/dev/full", "lean"), ("2> >(exec true)", "lean")]
+)
+def test_an_answer_comes_where_nobody_takes_the_messages(
+    bundle_folder, picture_file, answerer, redirection, text_runtime
+):
+    question = f"--question What? --max-new-tokens 6 --text-runtime {text_runtime}"
     shell = f'"$0" -m laco_engines.cli run "$1" --image "$2" {question} {redirection}'
     done = subprocess.run(
         ["bash", "-c", shell, sys.executable, str(bundle_folder), str(picture_file)], capture_output=True
@@ -291,7 +295,7 @@ def test_an_answer_comes_where_nobody_takes_the_messages(bundle_folder, picture_
 def test_a_bundle_with_an_umlaut_under_the_c_locale(bundle_folder, tmp_path):
     (tmp_path / "Büro").symlink_to(bundle_folder)
     c_locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    arguments = ["run", "Büro", "--question", "Größe?", "--max-new-tokens", "2", "--json"]
+    arguments = ["run", "Büro", "--question", "Größe?", "--max-new-tokens", "2", "--json", "--text-runtime", "lean"]
     done = subprocess.run([*COMMAND, *arguments], cwd=tmp_path, env=os.environ | c_locale, capture_output=True)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
