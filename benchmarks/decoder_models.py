@@ -90,11 +90,17 @@ def machine() -> dict:
     return {**measured_on(*libraries), "python": platform.python_version()}
 
 
-def write(model, folder: Path, precision: str) -> None:
+def write(model, folder: Path, precision: str, prompts=None) -> None:
+    """A decoder and its manifest's entry; ``prompts`` to round over, as of ``export_decoder``."""
     from laco_export.exporter.decoder import export_decoder
 
     entry = export_decoder(
-        model, image_token_id=IMAGE_TOKEN_ID, eos_token_ids=[EOS_TOKEN_ID], output_folder=folder, precision=precision
+        model,
+        image_token_id=IMAGE_TOKEN_ID,
+        eos_token_ids=[EOS_TOKEN_ID],
+        output_folder=folder,
+        precision=precision,
+        prompts=prompts,
     )
     (folder / ENTRY_NAME).write_text(json.dumps(asdict(entry), indent=1))
     print(folder.name, sum(path.stat().st_size for path in (folder / "llm").iterdir()) / 1e9, "GB", flush=True)
