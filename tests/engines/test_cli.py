@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -78,7 +77,7 @@ def test_inspect_prints_what_the_manifest_says(bundle_folder, capfd):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([command.name, "--help"] for command in COMMANDS)])
-def test_help_is_quick_and_imports_nothing_heavy(arguments):
+def test_help_imports_nothing_heavy(arguments):
     code = f"""
 import sys
 from laco_engines.cli import main
@@ -89,14 +88,7 @@ except SystemExit:
 heavy = {{"torch", "transformers", "optimum", "onnxruntime", "numpy", "PIL", "rich"}} & set(sys.modules)
 assert not heavy, heavy
 """
-    quickest = min(_seconds(code) for _ in range(3))
-    assert quickest < 0.5
-
-
-def _seconds(code):
-    start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    return time.perf_counter() - start
 
 
 def printable(text):
