@@ -73,7 +73,7 @@ def measure_cost(language_model, session, decoder: Decoder, prompts: DecoderProm
         wanted = np.flatnonzero(prompt.counted)
         expected = given_logits(language_model, embeds, wanted)  # [N, V]
         actual = run_decoder(session, embeds[None], None, wanted)[0]
-        for some in np.array_split(np.arange(len(wanted)), -(-len(wanted) // _POSITIONS)):
+        for some in np.array_split(np.arange(len(wanted)), max(1, -(-len(wanted) // _POSITIONS))):
             following = prompt.ids[wanted[some] + 1]
             parts.append(_by_position(log_softmax(expected[some]), log_softmax(actual[some]), following))
     kl, decided, same, nll, nll_exported = (np.concatenate(values) for values in zip(*parts))
