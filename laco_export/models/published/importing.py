@@ -119,8 +119,14 @@ def import_published(
         say(remark)
     model, processor = imported.model, imported.processor
     if at:
+        window, tokens = model.config.projector_window, model.tokens_per_image
         model = merge_inside(model, list(at), ratio=ratio)
         processor = processor.fitted_to(model)
+        if say and window > 1:
+            say(
+                f"the merges take the place of the window of {window} x {window} behind the encoder, which left the "
+                f"language model {tokens} tokens a tile"
+            )
     checkpoint.save(model, processor, output, force=force)
     return model
 

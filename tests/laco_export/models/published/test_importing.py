@@ -70,8 +70,10 @@ def test_end_tokens_are_all_kept(copied):
 @pytest.mark.parametrize("family", ["llava_onevision", "internvl"])
 def test_a_merge_inside_is_the_average_and_tokens_stay_whole(imported, tmp_path, family):
     """InternVL's language model sees as many tokens as before, LLaVA-OneVision's frames too."""
-    theirs, before = imported(family)
-    model = import_published(theirs.folder, tmp_path / "ckpt", at=["1/3"])
+    (theirs, before), said = imported(family), []
+    model = import_published(theirs.folder, tmp_path / "ckpt", at=["1/3"], say=said.append)
+    window = "the window of 2 x 2 behind the encoder, which left the language model 4 tokens a tile"
+    assert [window in line for line in said] == ([True] if family == "internvl" else [])
     loaded = checkpoint.load(tmp_path / "ckpt")
     assert loaded.model.vision_model.block == 1
     inputs = inputs_of(theirs, loaded.processor, CASES["a batch"])[1]
