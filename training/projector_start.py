@@ -11,7 +11,8 @@ model's input: Merullo et al., "Linearly Mapping from Image to Text Space", 2023
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import log
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def start_from_captions(
     dataset: ConversationDataset,
     *,
     samples: int = SAMPLES,
-    advance: Callable[[int], None] = lambda done: None,
+    step: Callable[[str, int], AbstractContextManager] = lambda name, total: nullcontext(lambda parts=1: None),
 ) -> float:
     """Set ``model.projector.linear_2`` so that a picture's tokens come near the words of its answer.
 
@@ -57,7 +58,8 @@ def start_from_captions(
 
     Args:
         dataset: the first stage's; samples with one picture are used.
-        advance: called with each number of samples that are done.
+        step: shows a part of the work, by its name and how many samples it has; entered, it gives what is called with
+            each number of samples that are done (:func:`laco_export.console.progress`).
 
     Returns:
         the share of the targets' variance that the projector explains, 0 to 1.
@@ -66,7 +68,9 @@ def start_from_captions(
         ConfigError: fewer than two samples have a picture and words of their own.
     """
     broken: list[BrokenSample] = []
-    chosen = _samples_with_words(dataset, samples, broken)
+    places = torch.linspace(0, len(dataset) - 1, min(samples, len(dataset))).long().unique().tolist()
+    with step("reading captions and their pictures", len(places)) as advance:
+        chosen = _samples_with_words(dataset, places, broken, advance)
     table = model.get_input_embeddings().weight
     weights = _rarity([words for _, words in chosen])
     targets, tiles = [], []
@@ -82,20 +86,8 @@ def start_from_captions(
             + (f"; {len(broken)} cannot be used, such as {broken[0].id}: {broken[0].reason}" if broken else ""),
             todo="give the first stage data with captions, or set model.projector_start: text_rms",
         )
-    sums = _Regression()
-    vision, paths = model.vision_model, model.vision_model.compression.paths or (None,)
-    chosen_path = vision.path
-    for start in range(0, len(tiles), _BATCH):
-        batch = tiles[start : start + _BATCH]
-        pixels = torch.cat(batch).to(device=table.device)
-        each = torch.tensor([len(sample) for sample in batch])
-        wanted = torch.stack(targets[start : start + _BATCH]).repeat_interleave(each, dim=0)  # [tiles, D]
-        for path in paths:
-            vision.path = path
-            features = vision(pixels.to(model.projector.linear_1.weight.dtype))
-            sums.add(model.projector.hidden(features, vision.merged_grid), wanted)
-        advance(len(batch))
-    vision.path = chosen_path
+    with step("solving for the projector", len(tiles)) as advance:
+        sums = _regression_of(model, tiles, targets, advance)
     weight, bias, explained = sums.solve()
     model.projector.linear_2.weight.copy_(weight)
     model.projector.linear_2.bias.copy_(bias)
@@ -103,18 +95,38 @@ def start_from_captions(
 
 
 def _samples_with_words(
-    dataset: ConversationDataset, samples: int, broken: list[BrokenSample]
+    dataset: ConversationDataset, places: Sequence[int], broken: list[BrokenSample], advance: Callable[[], None]
 ) -> list[tuple[Tensor, list[int]]]:
     """``pixel_values [tiles, 3, H, W]`` and the answer's tokens of the samples that show one picture; the others are
     added to ``broken``."""
-    places = torch.linspace(0, len(dataset) - 1, min(samples, len(dataset))).long().unique().tolist()
     chosen = []
     for place in places:
         sample = dataset[place]
         broken += sample["notes"].broken
         if sample["notes"].complete and len(sample.get("image_sizes", ())) == 1:
             chosen.append((sample["pixel_values"], sample["labels"][sample["labels"] != IGNORED].tolist()))
+        advance()
     return chosen
+
+
+def _regression_of(
+    model: LacoForConditionalGeneration, tiles: list[Tensor], targets: list[Tensor], advance: Callable[[int], None]
+) -> _Regression:
+    """Of each picture's target, on what the projector's first layer makes of each of its tokens, at all depths."""
+    sums, projector = _Regression(), model.projector
+    vision, paths = model.vision_model, model.vision_model.compression.paths or (None,)
+    chosen_path = vision.path
+    for start in range(0, len(tiles), _BATCH):
+        batch = tiles[start : start + _BATCH]
+        pixels = torch.cat(batch).to(projector.linear_1.weight)  # its device and dtype
+        each = torch.tensor([len(sample) for sample in batch])
+        wanted = torch.stack(targets[start : start + _BATCH]).repeat_interleave(each, dim=0)  # [tiles, D]
+        for path in paths:
+            vision.path = path
+            sums.add(projector.hidden(vision(pixels), vision.merged_grid), wanted)
+        advance(len(batch))
+    vision.path = chosen_path
+    return sums
 
 
 def _rarity(answers: list[list[int]]) -> dict[int, float]:

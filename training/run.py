@@ -225,11 +225,8 @@ class _Run:
             name, stage = self.recipe.ordered_stages()[0]
             seed = stage_seed(self.seed, name)
             outputs = self.folder / FROZEN_OUTPUTS
-            with (
-                open_frozen_stage(model, processor, stage, self.data, outputs, seed=seed) as data,
-                progress("solving for the projector", min(SAMPLES, len(data))) as advance,
-            ):
-                explained = start_from_captions(model, data, advance=advance)
+            with open_frozen_stage(model, processor, stage, self.data, outputs, seed=seed) as data:
+                explained = start_from_captions(model, data, step=progress)
             say(f"the projector explains {explained:.0%} of the variance of {min(SAMPLES, len(data))} answers' words")
 
     def make_stage(self, name: str, *, force: bool = False) -> None:

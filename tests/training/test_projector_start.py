@@ -1,6 +1,7 @@
 """A projector that is solved for: its pictures' tokens come near the words of their answers."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -34,7 +35,16 @@ def test_pictures_begin_at_the_words_of_their_answers(loaded, tmp_path):
     path = write_captions(tmp_path, lambda index: COLOURS[index % 4])
     dataset = open_dataset(path, LacoProcessor.from_pretrained(loaded.path), plain=True)
     before = loaded.model.projector.linear_1.weight.clone()
-    explained = start_from_captions(loaded.model, dataset)
+    shown = []
+
+    @contextmanager
+    def step(name, total):
+        done = []
+        yield lambda samples=1: done.append(samples)
+        shown.append((name, total, sum(done)))
+
+    explained = start_from_captions(loaded.model, dataset, step=step)
+    assert shown == [("reading captions and their pictures", 12, 12), ("solving for the projector", 12, 12)]
     assert explained > 0.9
     assert torch.equal(loaded.model.projector.linear_1.weight, before)
     table = loaded.model.get_input_embeddings().weight
