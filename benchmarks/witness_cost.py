@@ -49,6 +49,7 @@ def timed(work: Callable[[], object], rounds: int) -> dict[str, float]:
 def measure(checkpoint: Path, rounds: int, *, prompts: bool) -> dict:
     """Seconds of each witness."""
     loaded = load_checkpoint(checkpoint, _first_depth(checkpoint))
+    loaded.take_language_model()
     model, processor = loaded.model, loaded.checkpoint.processor
     preprocessing = processor.image_processor.preprocessing
     tiling = model.config.tiling_config or Tiling(preprocessing.height, 3, 3)

@@ -59,6 +59,20 @@ def test_no_tile_is_encoded_twice(tiled_model, tmp_path, monkeypatch):
     assert encoded == [1]  # the base tile: the others are golden pictures
 
 
+def test_prompts_need_no_tower_once_all_is_encoded(tiled_model, monkeypatch):
+    """The language model is loaded when the tower is in memory no more."""
+    asked, ahead = asked_model(*tiled_model), asked_model(*tiled_model)
+    shown = [each for question in asked.questions() for each in (question, asked.turned(question)) if each is not None]
+    assert len(shown) == 5  # three questions, two of them about pictures
+    expected = [asked.prompt(question) for question in shown]
+    ahead.encode_ahead()
+    monkeypatch.setattr(ahead.loaded.model, "get_image_features", None)
+    for question, before in zip(shown, expected, strict=True):
+        prompt = ahead.prompt(question)
+        assert prompt.ids.tolist() == before.ids.tolist()
+        np.testing.assert_array_equal(prompt.features, before.features)
+
+
 def test_rounded_weights_take_the_models_place_for_the_logits_alone(answering_model, tmp_path):
     from laco_export.exporter.decoder import export_decoder
 
