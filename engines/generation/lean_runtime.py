@@ -30,7 +30,8 @@ from .text_runtime import EmbeddedPrompt
 
 MAX_ROUNDING = 1e-3
 """Up to such differences between a pass's logits and a step's the tokens without drafts are promised. In FP32 it is
-0.00005 on SmolLM2-135M; where activations are rounded to 8 bits, 1 and more: every sixtieth token may be another."""
+0.00006 on SmolLM2-135M; where activations are rounded to 8 bits, more than 1, and of prose read in passes of four one
+best token in fifteen is another (``benchmarks/results/prompt_lookup.json``, INT4)."""
 
 
 class LeanText:

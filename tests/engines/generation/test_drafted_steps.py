@@ -220,7 +220,7 @@ def test_near_ties_are_decided_by_single_steps(rough, monkeypatch):
     """So the tokens are those without drafts, where the logits of passes alone would give others."""
     asked = prompts(12, 4)
     plain = [generate(rough, ids)[0].token_ids for ids in asked]
-    monkeypatch.setitem(rough.text.__dict__, "pass_costs", PassCosts(COSTS, 1.0 / 8))
+    monkeypatch.setitem(rough.text.__dict__, "pass_costs", PassCosts(COSTS, 0.5))
     monkeypatch.setattr("laco_engines.generation.lean_runtime.MAX_ROUNDING", 1.0)
     exact = [generate(rough, ids, prompt_lookup="exact")[0].token_ids for ids in asked]
     close = [generate(rough, ids, prompt_lookup="close")[0].token_ids for ids in asked]
