@@ -5,6 +5,7 @@ One half of it is in memory at a time: the vision tower until its graph is writt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from ..errors import CheckpointError
 from ..field_types import FieldError
 from ..generation_fields import check_generation_fields
 from ..quiet import quiet
+from ..verified_files import FileState
 from . import decoder
 
 if TYPE_CHECKING:
@@ -28,11 +30,13 @@ class LoadedCheckpoint:
     Attributes:
         depth: of the merge, as the checkpoint carries it; None where nothing is merged.
         notes: what whoever reads the bundle should know of it: random weights, weights without a checksum.
+        weight_states: of the weight files before they were audited.
     """
 
     checkpoint: Checkpoint
     depth: str | None
     notes: tuple[str, ...]
+    weight_states: Mapping[Path, FileState]
 
     @property
     def model(self) -> LacoForConditionalGeneration:
@@ -50,10 +54,14 @@ class LoadedCheckpoint:
         return list(dict.fromkeys(i for i in ids if i is not None and i != tokenizer.unk_token_id))
 
     def take_tower(self) -> None:
-        """Read the vision tower and the projector once more."""
+        """Read the vision tower and the projector once more.
+
+        Raises:
+            CheckpointError: the weight files are others than those that were audited.
+        """
         from ..models.tower_weights import take_tower
 
-        take_tower(self.model, weight_files.find(self.checkpoint.path), mapped=True)
+        take_tower(self.model, self._audited_weights(), mapped=True)
 
     def let_go_of_tower(self) -> None:
         """Free the vision tower's and the projector's weights."""
@@ -62,11 +70,39 @@ class LoadedCheckpoint:
         let_go_of_tower(self.model)
 
     def take_language_model(self) -> None:
-        """Read the language model."""
+        """Read the language model.
+
+        Raises:
+            CheckpointError: the weight files are others than those that were audited.
+        """
         from ..models.checkpoint import take_language_model
 
+        self._audited_weights()
         with quiet():
             take_language_model(self.checkpoint)
+        self._audited_weights()
+
+    def _audited_weights(self) -> list[Path]:
+        folder = self.checkpoint.path
+        states = _states_of(folder)
+        if states != self.weight_states:
+            paths = states.keys() | self.weight_states.keys()
+            changed = sorted(path.name for path in paths if states.get(path) != self.weight_states.get(path))
+            raise CheckpointError(
+                f"the weights of '{folder}' changed while they were exported",
+                given=", ".join(changed),
+                todo="export again when nothing writes to the checkpoint any more",
+            )
+        return list(states)
+
+
+def _states_of(folder: Path) -> dict[Path, FileState]:
+    """Of each weight file, in order."""
+    states = {}
+    for path in weight_files.find(folder):
+        with open(path, "rb") as file:
+            states[path] = FileState.of(file)
+    return states
 
 
 def load_checkpoint(folder: Path, depth: str | None) -> LoadedCheckpoint:
@@ -82,6 +118,7 @@ def load_checkpoint(folder: Path, depth: str | None) -> LoadedCheckpoint:
     with quiet():
         from ..models import checkpoint
 
+        states = _states_of(folder)
         loaded = checkpoint.load(folder, without_language_model=True, mapped=True)
     try:
         check_generation_fields(loaded.model.generation_config.to_diff_dict())
@@ -98,7 +135,7 @@ def load_checkpoint(folder: Path, depth: str | None) -> LoadedCheckpoint:
         notes.append(f"untrained: the checkpoint's {parts} have random weights; speed counts, answers do not")
     if not loaded.checked:
         notes.append("the checkpoint has no checksums.json: its weights could not be checked for damage")
-    return LoadedCheckpoint(loaded, depth, tuple(notes))
+    return LoadedCheckpoint(loaded, depth, tuple(notes), states)
 
 
 def bytes_of_bundle(model: LacoForConditionalGeneration, *, precision: str, llm: str | None) -> float:

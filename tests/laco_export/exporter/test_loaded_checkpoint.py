@@ -47,3 +47,17 @@ def test_one_half_is_in_memory_at_a_time(tiny_checkpoint):
 
 def _devices(modules) -> set[str]:
     return {parameter.device.type for module in modules for parameter in module.parameters()}
+
+
+@pytest.mark.parametrize("half", ["take_tower", "take_language_model"])
+def test_weights_that_change_while_they_are_exported_are_told(half, tiny_checkpoint, tmp_path):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(tiny_checkpoint, folder)
+    loaded = load_checkpoint(folder, "1/2")
+    getattr(loaded, half)()
+    weights = folder / "model.safetensors"
+    shutil.copyfile(weights, tmp_path / "same")
+    (tmp_path / "same").replace(weights)
+    with pytest.raises(CheckpointError, match="changed while they were exported") as error:
+        getattr(loaded, half)()
+    assert error.value.given == "model.safetensors"
