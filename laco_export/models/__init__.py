@@ -24,6 +24,8 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.tower_weights`: its tower without its language model;
 - :mod:`.stated_pixels`: are pictures prepared as the encoder's folder states;
 - :mod:`.stated_config`: a published ``config.json`` as it was meant, whichever transformers wrote it;
+- :mod:`.transformers_versions`: where transformers 4.57 and 5 differ;
+- :mod:`.unallocated`: modules that are built before their weights are there;
 - :mod:`.weight_files`: the weight files of a folder;
 - :mod:`.checksums`: their SHA-256;
 - :mod:`.flops`: what a picture costs by layer arithmetic.

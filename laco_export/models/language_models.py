@@ -24,6 +24,7 @@ from .exportable import require_exportable, require_family
 from .own_chat_format import own_chat_format
 from .own_vocabulary import own_vocabulary
 from .stated_config import config_as_stated, modeling_of
+from .transformers_versions import extra_special_tokens
 from .vocabulary import ReadyVocabulary, grow_vocabulary, lacks_chatml, prepare_vocabulary
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -175,7 +176,7 @@ def _tokenizer_of(folder: Path):
     stated = weight_files.read_json(path) if path.is_file() else {}
     extra, options = stated.get("extra_special_tokens"), {}
     if isinstance(extra, list):
-        options = {"extra_special_tokens": {}, "additional_special_tokens": extra}
+        options = extra_special_tokens(extra)
     if stated.get("tokenizer_class") == "TokenizersBackend":
         return PreTrainedTokenizerFast.from_pretrained(folder, **options)
     return AutoTokenizer.from_pretrained(folder, **options)

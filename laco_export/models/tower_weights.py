@@ -15,15 +15,14 @@ from transformers import GenerationConfig
 
 from .configuration import LacoConfig
 from .modeling import LacoForConditionalGeneration
+from .unallocated import parameters_without_memory
 
 _LANGUAGE_MODEL = "language_model."
 
 
 def load_tower(folder: Path, weights: Sequence[Path], config: LacoConfig) -> LacoForConditionalGeneration:
     """The model of audited weight files with the language model on the meta device, the rest in FP32."""
-    from accelerate import init_empty_weights
-
-    with init_empty_weights(include_buffers=False):  # buffers that no file holds are computed
+    with parameters_without_memory():
         model = LacoForConditionalGeneration(config)
     model.language_model.to("meta")
     names = {name for name in model.state_dict() if not name.startswith(_LANGUAGE_MODEL)}

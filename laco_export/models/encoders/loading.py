@@ -16,12 +16,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
-from transformers.integrations.accelerate import init_empty_weights
 
 from ...errors import CheckpointError, ConfigError, telling_line
 from ...preprocessing import ImagePreprocessing
 from .. import weight_files
 from ..stated_config import config_as_stated, modeling_of
+from ..unallocated import parameters_without_memory
 from . import ENCODERS, EncoderSpec
 from .specification import OriginalLayout
 
@@ -44,7 +44,7 @@ def load_encoder(folder: Path | str, *, dtype: torch.dtype | None = None) -> Pre
     values = weight_files.read_json(folder / "config.json")
     spec, config, layout = recognise(folder, values)
     try:
-        with init_empty_weights(include_buffers=False):  # parameters without memory; buffers (position ids) for real
+        with parameters_without_memory():
             model = spec.model_class()(config)
     except Exception as error:  # transformers' classes check their configuration only when they are built
         raise CheckpointError(
@@ -170,7 +170,7 @@ def _stored_tensors(folder: Path, spec: EncoderSpec, layout: OriginalLayout | No
         try:
             with safe_open(path, framework="pt") as file:
                 for stored in file.keys():  # noqa: SIM118
-                    name = rename(stored, layout)
+                    name = spec.stored_name(rename(stored, layout))
                     if any(re.search(pattern, name) for pattern in spec.skipped):
                         continue
                     yield from split(name, file.get_tensor(stored), layout)

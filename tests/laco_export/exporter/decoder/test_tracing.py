@@ -64,3 +64,17 @@ def test_a_published_size_is_traced(name, tmp_path):
     assert [dim.dim_value for dim in inputs["past_key_values.0.key"]][1::2] == [kv_heads, head_dim]
     assert inputs["inputs_embeds"][2].dim_value == hidden
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2_000_000
+
+
+def test_torch_alone_writes_what_optimum_does(make_language_model, family, tmp_path):
+    pytest.importorskip("optimum.exporters.onnx", reason="needs Optimum, which transformers 5 has none of")
+    # What Optimum moves to generation_config.json, as transformers asks for where a config.json holds it.
+    model = make_language_model(family, max_length=77)
+    files = {}
+    for by_optimum in (True, False):
+        folder = tmp_path / str(by_optimum)
+        folder.mkdir()
+        trace(model, folder, by_optimum=by_optimum)
+        files[by_optimum] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(files[True]) == ["config.json", "generation_config.json", "model.onnx"]
+    assert files[False] == files[True]
