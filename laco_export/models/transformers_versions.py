@@ -65,9 +65,12 @@ def configuration_fields(config_class: type[PretrainedConfig]) -> frozenset[str]
 
 
 _OF_EVERY_CONFIGURATION = frozenset(
-    "output_attentions num_labels torchscript pruned_heads is_decoder cross_attention_hidden_size add_cross_attention "
-    "tie_encoder_decoder tie_word_embeddings finetuning_task task_specific_params tokenizer_class prefix sep_token_id "
-    "decoder_start_token_id bos_token_id eos_token_id pad_token_id".split()
+    {
+        *("output_attentions", "num_labels", "torchscript", "pruned_heads", "is_decoder", "add_cross_attention"),
+        *("cross_attention_hidden_size", "tie_encoder_decoder", "tie_word_embeddings", "finetuning_task", "prefix"),
+        *("task_specific_params", "tokenizer_class", "decoder_start_token_id"),
+        *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id"),
+    }
 )
 """What 4.57's ``PretrainedConfig`` takes and the dataclass of 5 no longer names: none changes what a decoder or an
 encoder of this project computes."""
