@@ -21,7 +21,7 @@ from measured_on import measured_on
 
 from laco_engines.answering import Answerer
 from laco_engines.comparison.golden_check import pixel_values
-from laco_engines.generation.streaming import FiniteLogits
+from laco_engines.generation.logits_processors import FiniteLogits
 from laco_export.bundle import open_bundle
 from laco_export.golden import read_golden
 
@@ -37,16 +37,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    answerer = Answerer(open_bundle(arguments.bundle), threads=arguments.threads)
+    answerer = Answerer(open_bundle(arguments.bundle), text_runtime="optimum", threads=arguments.threads)
     pixels = pixel_values(answerer.bundle, read_golden(answerer.bundle).pictures[:1])
     features = answerer.vision.encode(pixels)
     decoder, cache = answerer.decoder, answerer.decoder.new_cache(1024)
     decoder(input_ids=torch.arange(1, 201)[None], past_key_values=cache, logits_to_keep=1)
     token = torch.tensor([[1]])
-    logits = decoder(input_ids=token, past_key_values=cache).logits[:, -1]
+    logits = decoder(input_ids=token, past_key_values=cache).logits[:, -1].numpy(force=True)
 
     def look_at_logits() -> None:
-        FiniteLogits()(None, logits)  # a new one looks at its first token
+        FiniteLogits()([], logits)  # a new one looks at its first token
 
     rows: dict[str, list[tuple[float, float]]] = {}
     for number in range(arguments.rounds + 1):

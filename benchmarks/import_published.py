@@ -91,8 +91,8 @@ def _write(folder: Path, model, images, words: int, special: list[str]) -> None:
 
 def import_folder(folder: Path, output: Path, at: list[str]) -> dict:
     """In a process of its own: Python's imports, then the folder's."""
+    from laco_export import weight_files
     from laco_export.machine import peak_memory
-    from laco_export.models import weight_files
     from laco_export.models.published import import_published
 
     before = peak_memory()

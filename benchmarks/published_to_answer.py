@@ -22,9 +22,11 @@ from pathlib import Path
 import numpy as np
 from import_published import FOLDERS
 from measured_on import measured_on
+from page_rows import replace_rows
 from PIL import Image
 
 RESULTS = Path(__file__).resolve().parent / "results" / "published_to_answer.json"
+PAGE = RESULTS.parents[2] / "docs" / "published-models.md"
 WRITER = Path(__file__).with_name("import_published.py")
 
 
@@ -71,6 +73,18 @@ def chain(name: str, folder: Path) -> dict:
     return {"weights_mib": weights / 2**20, **rows}
 
 
+def table_of(results: dict) -> str:
+    """A line a model and command, as Markdown."""
+    lines = ["| | command | time (CPU) | peak memory |", "|---|---|---:|---:|"]
+    commands = {"import and merge": "`init --from-vlm --at 1/2`", "export": "`laco-export --fp16`", "answer": "`run`"}
+    for name, row in results.items():
+        for part, command in commands.items():
+            cost = row[part]
+            spent = f"{cost['seconds']:.0f} s ({cost['cpu_seconds']:.0f} s) | {cost['peak_mib'] / 1024:.1f} GiB"
+            lines.append(f"| {name}, {row['weights_mib'] / 1024:.2f} GiB | {command} | {spent} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="scratch, about 12 GB; default: a temporary one")
@@ -81,6 +95,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
             results[name] = measured_on("torch", "transformers", "onnxruntime") | chain(name, Path(scratch))
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        replace_rows(PAGE, RESULTS.name, table_of(results))
         print(json.dumps({name: results[name]}, indent=1))
     return 0
 

@@ -5,6 +5,7 @@ that is faster and accurate enough, or to the reason why there is none. In the o
 
 - :mod:`.cli`: the command;
 - :mod:`.options`: what it is asked to do, and for which target;
+- :mod:`.refusals`: what is refused before anything heavy is imported;
 - :mod:`.pipeline`: the steps in order;
 - :mod:`.source`, a folder: the FP32 bundle, the pictures, and which of them judge;
 - :mod:`.context`: what every step is given;

@@ -21,8 +21,8 @@ from laco_export.token_layouts import TokenLayout, pack_tokens
 from .source.picture_set import PictureQuestion
 
 if TYPE_CHECKING:
-    import torch
-
+    from laco_engines.generation.text_runtime import TextRuntime
+    from laco_engines.prompts.prompter import Prompt, Prompter
     from laco_engines.prompts.visuals import Visual
 
 _MAX_NEW_TOKENS = 32
@@ -33,16 +33,16 @@ class ReferenceAnswer:
     """What the language model says on FP32's features of a picture.
 
     Attributes:
-        ids: ``[1, P + A - 1]``: the prompt, and the answer but for its last token.
-        image_positions: where the picture's tokens stand in the prompt.
+        ids: int64 ``[P + A - 1]``: the prompt, and the answer but for its last token.
+        image_positions: int64, where the picture's tokens stand in the prompt.
         layout: which these are: the features', and a newline where the model's family ends a picture in one.
-        answer: the answer's ids, ``[A]``.
+        answer: the answer's ids, int64 ``[A]``.
     """
 
-    ids: torch.Tensor
-    image_positions: torch.Tensor
+    ids: np.ndarray
+    image_positions: np.ndarray
     layout: TokenLayout
-    answer: torch.Tensor
+    answer: np.ndarray
 
 
 class AnswerJudge:
@@ -52,15 +52,15 @@ class AnswerJudge:
     them: a first wrong token does not spoil those behind it, and a block costs a prefill and not an answer.
 
     Args:
-        decoder: the language model.
+        text: the language model.
         newline: float32 ``[D]``, the embedding that ends a row or a picture, where the bundle has one.
 
     Attributes:
         references: its answer on FP32's features, by picture.
     """
 
-    def __init__(self, decoder, newline: np.ndarray | None = None):
-        self._decoder, self._newline = decoder, newline
+    def __init__(self, text: TextRuntime, newline: np.ndarray | None = None):
+        self._text, self._newline = text, newline
         self.references: list[ReferenceAnswer] = []
 
     @classmethod
@@ -78,57 +78,43 @@ class AnswerJudge:
         Raises:
             BundleError, ProviderMissingError: the language model cannot be loaded.
         """
-        from laco_engines.generation.decoder import open_decoder
+        from laco_engines.generation.text_runtime import open_text_runtime
         from laco_engines.picture_encoder import read_newline
         from laco_engines.prompts.prompter import Prompter
 
-        prompter, judge = Prompter(bundle), cls(open_decoder(bundle), read_newline(bundle))
+        prompter, judge = Prompter(bundle), cls(open_text_runtime(bundle), read_newline(bundle))
         for (path, question), expected in zip(pictures, features, strict=True):
             tile = prompter.preparer.picture(path, alone=False, low_detail=True)
             try:
                 prompt = _prompt(prompter, question, tile)
             except UsageError:  # too long, or it holds a special token
                 prompt = _prompt(prompter, DEFAULT_QUESTION, tile)
-            judge.references.append(judge._answer(prompt, expected, bundle.manifest.decoder.eos_token_ids))
+            judge.references.append(judge._answer(prompter, prompt, expected))
         return judge
 
-    def _answer(self, prompt, features: np.ndarray, eos_token_ids: Sequence[int]) -> ReferenceAnswer:
-        import torch
+    def _answer(self, prompter: Prompter, prompt: Prompt, features: np.ndarray) -> ReferenceAnswer:
+        from laco_engines.generation.options import GenerationOptions
+        from laco_engines.generation.streaming import RowText
+        from laco_engines.generation.text_runtime import EmbeddedPrompt
 
-        ids = torch.from_numpy(prompt.input_ids)[None]  # [1, P]
-        positions = torch.from_numpy(prompt.image_positions)
+        ids, positions = prompt.input_ids, prompt.image_positions
         (layout,) = prompt.layouts
-        with torch.inference_mode():
-            whole = self._decoder.generate(
-                input_ids=ids,
-                inputs_embeds=self._embeds(ids, positions, layout, features),
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=_MAX_NEW_TOKENS,
-                do_sample=False,
-                eos_token_id=list(eos_token_ids),
-                pad_token_id=eos_token_ids[0],
-            )
-        answer = whole[0, ids.shape[1] :]
-        return ReferenceAnswer(torch.cat([ids, answer[None, :-1]], 1), positions, layout, answer)
+        row = RowText(prompter.tokenizer, end_tokens=prompter.decoder.eos_token_ids, limit=_MAX_NEW_TOKENS)
+        embedded = EmbeddedPrompt(ids, self._embeds(ids, positions, layout, features))
+        self._text.generate([embedded], [row], GenerationOptions())
+        answer = np.asarray(row.token_ids, np.int64)
+        return ReferenceAnswer(np.concatenate([ids, answer[:-1]]), positions, layout, answer)
 
     def share_kept(self, index: int, features: np.ndarray) -> float:
         """The share for picture ``index`` with other ``features [1, T, D]``."""
-        import torch
-
         reference = self.references[index]
         embeds = self._embeds(reference.ids, reference.image_positions, reference.layout, features)
-        with torch.inference_mode():
-            output = self._decoder.forward(inputs_embeds=embeds, logits_to_keep=len(reference.answer))
-        return float((output.logits[0].argmax(-1) == reference.answer).float().mean())
+        logits = self._text.logits(embeds, len(reference.answer))  # [A, V]
+        return float((logits.argmax(-1) == reference.answer).mean())
 
-    def _embeds(
-        self, ids: torch.Tensor, positions: torch.Tensor, layout: TokenLayout, features: np.ndarray
-    ) -> torch.Tensor:
-        import torch
-
-        embeds = self._decoder.embed(ids)
-        visual = pack_tokens(np.asarray(features, np.float32), [layout], self._newline)  # [n, D]
-        embeds[0, positions] = torch.from_numpy(visual).to(embeds)
+    def _embeds(self, ids: np.ndarray, positions: np.ndarray, layout: TokenLayout, features: np.ndarray) -> np.ndarray:
+        embeds = self._text.embed(ids)  # [T, D]
+        embeds[positions] = pack_tokens(np.asarray(features, np.float32), [layout], self._newline)  # [n, D]
         return embeds
 
 

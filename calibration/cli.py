@@ -12,6 +12,7 @@ from pathlib import Path
 from laco_export import __version__
 from laco_export.console import console, progress, run_command
 from laco_export.standard_streams import print_json
+from laco_export.unneeded_packages import without_unneeded_packages
 from laco_export.utf8 import path_argument, restart_in_utf8
 
 
@@ -140,8 +141,9 @@ def _refuse_recipe(recipe: str) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    with progress("loading", transient=True):
-        from .options import CalibrationOptions
+    from .options import CalibrationOptions
+    from .refusals import check_calibration
+
     number_format = "fp8" if args.fp8 else {"int8": "w8", "int4": "w4", None: "int8"}[args.weights_only]
     options = CalibrationOptions(
         bundle=args.bundle,
@@ -165,7 +167,8 @@ def _run(args: argparse.Namespace) -> None:
         force=args.force,
         resume=args.resume,
     )
-    with progress("loading PyTorch", transient=True):
+    check_calibration(options)
+    with progress("loading PyTorch", transient=True), without_unneeded_packages():
         from .pipeline import calibrate
     report = calibrate(options)
     report.show(console())

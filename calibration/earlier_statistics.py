@@ -6,6 +6,8 @@ from pathlib import Path
 
 import onnx_graphsurgeon as gs
 
+from laco_export.console import say
+
 from .errors import CalibrationError
 from .options import CalibrationOptions
 from .statistics.observer import empty_statistics
@@ -25,6 +27,8 @@ def earlier_statistics(options: CalibrationOptions, graph: gs.Graph, digest: str
     """
     statistics: Statistics | None = None
     progress = options.progress_file
+    if options.resume and not progress.exists():
+        say(f"--resume: there are no statistics of an interrupted run in '{progress}'")
     if progress.exists() and options.resume:
         statistics = load_statistics(progress, digest)
         _require_begun_so(options, statistics, digest)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from laco_export.bundle import read_manifest
-from laco_export.console import say
 from laco_export.errors import BundleError, UsageError
 from laco_export.exporter.targets import DEFAULT_TARGET, TARGETS
 from laco_export.number_formats import NumberFormat
@@ -170,11 +170,16 @@ def source_target_of(options: CalibrationOptions) -> str:
     return target
 
 
-def with_target(options: CalibrationOptions, source_target: str) -> tuple[CalibrationOptions, list[str]]:
+def with_target(
+    options: CalibrationOptions, source_target: str, *, tell: Callable[[str], None] = lambda note: None
+) -> tuple[CalibrationOptions, list[str]]:
     """The options with a target, and a note where it was not asked for and is not the default.
 
     Without ``--target`` it is ``source_target``, or where that does not read the number format's operators the first of
     its family that does.
+
+    Args:
+        tell: called with the note (the command says it), before the target is held to what is asked for.
 
     Raises:
         UsageError: the target does not offer what is asked for.
@@ -189,7 +194,7 @@ def with_target(options: CalibrationOptions, source_target: str) -> tuple[Calibr
         return replace(options, target=target), []
     why = "the bundle's" if target == source_target else f"the first that reads {_ASKED_BY[options.number_format]}"
     note = f"calibrated for --target {target}, {why}"
-    say(note)
+    tell(note)
     return replace(options, target=target), [note]
 
 

@@ -15,12 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from laco_export import __version__
-from laco_export.atomic import new_directory, refuse_existing
+from laco_export.atomic import new_directory
 from laco_export.bundle import Bundle, refuse_to_replace_non_bundle, write_manifest
 from laco_export.charts import save_chart
 from laco_export.console import Steps
 from laco_export.disk_space import require_space
-from laco_export.errors import UsageError
 
 from . import verification
 from .context import CalibrationContext
@@ -30,6 +29,7 @@ from .plot import draw_blocks
 from .quantizing.quantized_graphs import carry
 from .range_choice import choose_ranges
 from .record import calibration_record
+from .refusals import refuse_output_name
 from .report import CalibrationReport
 from .selection import Selection, select
 from .sensitivity import Sensitivity, measure_sensitivity
@@ -55,7 +55,7 @@ def calibrate(options: CalibrationOptions) -> CalibrationReport:
     source_target = source_target_of(options)
     options, notes = with_target(options, source_target)
     output, steps = options.output_folder, Steps()
-    _refuse_output(options, output)
+    refuse_output_name(options)
     with ExitStack() as stack:
         source = options.bundle
         if options.model is not None:
@@ -95,14 +95,6 @@ def _try_bundle(context: CalibrationContext) -> dict:
 
     with context.steps.step("ask the finished bundle"):
         return try_bundle(context.folder)
-
-
-def _refuse_output(options: CalibrationOptions, output: Path) -> None:
-    """Refuse an output that is there, before anything takes time."""
-    refuse_existing(output, force=options.force)
-    refuse_to_replace_non_bundle(output)
-    if options.bundle is not None and output.resolve() == options.bundle.resolve():
-        raise UsageError(f"the output '{output}' is the bundle that it starts from", todo="choose another --output")
 
 
 def _require_space(options: CalibrationOptions, bundle: Bundle, folder: Path) -> None:

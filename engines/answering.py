@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,16 +24,16 @@ from laco_export.bundle import Bundle
 from laco_export.errors import UsageError
 from laco_export.quiet import quiet_libraries
 
+from .generation.generator import TextGenerator, draw_seed
+from .generation.logits_processors import BestTwo, LogitsProcessor
 from .generation.options import GenerationOptions
 from .generation.prefix_cache import PrefixCache
+from .generation.text_runtime import open_text_runtime
 from .picture_encoder import PictureEncoder, read_newline
 from .prompts.context import Omitted
 from .prompts.prompter import Prompt, Prompter
 from .prompts.visuals import Picture, Visual
 from .runtimes import WITH_PROVIDERS, open_runtime
-
-if TYPE_CHECKING:
-    from transformers import LogitsProcessor
 
 
 @dataclass(frozen=True)
@@ -130,6 +129,8 @@ class Answerer:
         bundle: a verified bundle.
         prompter: where one was made already for this bundle.
         runtime: a name of :data:`laco_engines.runtimes.RUNTIMES`; default: the best that is there.
+        text_runtime: a name of :data:`laco_engines.generation.text_runtime.TEXT_RUNTIMES`; default: the best that is
+            there.
         provider: a name of :data:`laco_engines.providers.PROVIDERS` for the language model, and for the vision tower
             too unless ``runtime`` says otherwise; default: the best that is there.
         threads: CPU threads; default: the cores that this process may use.
@@ -137,6 +138,7 @@ class Answerer:
     Raises:
         BundleError: the bundle has no language model, or a part of it cannot be loaded.
         RuntimeMissingError: no runtime for the vision tower.
+        TextRuntimeMissingError: the text runtime asked for is not installed.
         ProviderMissingError: the provider asked for is not installed or does not start.
     """
 
@@ -146,6 +148,7 @@ class Answerer:
         *,
         prompter: Prompter | None = None,
         runtime: str | None = None,
+        text_runtime: str | None = None,
         provider: str | None = None,
         threads: int | None = None,
     ):
@@ -153,18 +156,21 @@ class Answerer:
         self.bundle = bundle
         self.prompter = prompter or Prompter(bundle)
         with quiet_libraries():
-            # The tower first: a runtime that is not there is reported before torch is imported.
+            # The tower first: a runtime that is not there is reported before Optimum is imported.
             self.vision = open_runtime(
                 bundle, name=runtime, threads=threads, provider=provider if runtime in (None, WITH_PROVIDERS) else None
             )
-            from .generation.decoder import open_decoder
-            from .generation.generator import TextGenerator
-
-            self.decoder = open_decoder(bundle, threads=threads, provider=provider)
+            self.text = open_text_runtime(bundle, name=text_runtime, threads=threads, provider=provider)
         self.encoder = PictureEncoder(self.vision, read_newline(bundle))
-        self.generator = TextGenerator(self.decoder, self.prompter, PrefixCache())
+        self.generator = TextGenerator(self.text, self.prompter, PrefixCache())
         self.load_ms = 1000 * (time.perf_counter() - start)
         self._one_at_a_time = threading.Lock()
+
+    @property
+    def decoder(self):
+        """The text runtime's own object: Optimum's ``ORTModelForCausalLM``, or a
+        :class:`~laco_engines.generation.lean_decoder.LeanDecoder`."""
+        return self.text.decoder
 
     def answer(
         self,
@@ -198,13 +204,12 @@ class Answerer:
             on_text: called with each piece of text as it comes, from the thread that generates.
             output_scores: fill :attr:`Answer.scores`.
             cancelled: asked after each token; where it says True the answer ends with what there is.
-            logits_processor: transformers', which sees each step's logits ``[1, V]`` and may change them.
+            logits_processor: sees each step's logits, numpy ``[1, V]``, and may give others; on Optimum one of
+                transformers' will do too.
 
         Raises:
-            UsageError: an option outside what it may be.
+            UsageError: an option outside what it may be, or a logits processor that the text runtime cannot call.
         """
-        from .generation.streaming import BestTwo
-
         options = _with_seed(_one_of(options, fields))
         best_two = BestTwo() if output_scores else None
         processors = [each for each in (best_two, logits_processor) if each is not None]
@@ -301,8 +306,6 @@ def _one_of(options: GenerationOptions | None, fields: dict) -> GenerationOption
 
 
 def _with_seed(options: GenerationOptions) -> GenerationOptions:
-    from .generation.generator import draw_seed
-
     return options.with_seed(draw_seed()) if options.sampled and options.seed is None else options
 
 

@@ -92,7 +92,7 @@ def check_bundle(
     tower = _check_tower(bundle, vision, golden, checkpoint, images, blocks)
     if answers is None:
         return BundleCheck(tower, [], [_without_answers(bundle)])
-    session = answerer.decoder.session if answerer else open_decoder_session(bundle, threads=threads)
+    session = answerer.text.session if answerer else open_decoder_session(bundle, threads=threads)
     parts = check_decoder(bundle, session, golden, answers)
     if answerer is None:
         parts += check_newline(bundle, answers)

@@ -16,12 +16,13 @@ from .cost.graph_cost import graph_cost
 from .devices.cuda import CudaDevice, present_device
 from .devices.jetpack import jetpack_of
 from .devices.state import MachineState, machine_state
+from .generation.text_runtime import choose_text_runtime
 from .packages import PACKAGES, installed_version, library_version
 from .providers import ProviderMissingError, choose_provider
 
-PROCESS_BYTES = 650 << 20
-"""Of a process with PyTorch, transformers and ONNX Runtime loaded and no model: measured at 633 MiB with a bundle of
-1 MiB (Linux x86-64, the versions of constraints.txt)."""
+PROCESS_BYTES = {"optimum": 650 << 20, "lean": 120 << 20}
+"""By text runtime, of a process that has answered with a bundle of 1 MiB: PyTorch, transformers and ONNX Runtime,
+measured at 633 MiB, or ONNX Runtime alone (Linux x86-64, the versions of constraints.txt)."""
 CACHE_POSITIONS = 2048
 """Of the KV cache that is counted: a few pictures and a long answer."""
 
@@ -33,17 +34,19 @@ class Fit:
     Attributes:
         vision_bytes: engine or weights, activations, and CUDA's context where there is a device.
         decoder_bytes: the language model's files; cache_bytes: its KV cache of :data:`CACHE_POSITIONS`.
+        process_bytes: Python and its packages, of :data:`PROCESS_BYTES`.
         free_bytes: what a program could take now; None if unknown.
     """
 
     vision_bytes: int
     decoder_bytes: int
     cache_bytes: int
+    process_bytes: int
     free_bytes: int | None
 
     @property
     def needed_bytes(self) -> int:
-        return self.vision_bytes + self.decoder_bytes + self.cache_bytes + PROCESS_BYTES
+        return self.vision_bytes + self.decoder_bytes + self.cache_bytes + self.process_bytes
 
     @property
     def fits(self) -> bool | None:
@@ -58,6 +61,7 @@ class Diagnosis:
         packages: name → installed version, or None.
         vision: the runtime that encodes pictures, or None where none can; passed_over: why the better ones are not it.
         language: ONNX Runtime's execution provider of the language model, or None.
+        text_runtime: what would run the language model: ``optimum`` or ``lean``.
         todo: commands and hints, in order.
         fit: of the bundle, where one was given.
     """
@@ -67,6 +71,7 @@ class Diagnosis:
     vision: str | None
     passed_over: list[str]
     language: str | None
+    text_runtime: str
     todo: list[str] = field(default_factory=list)
     fit: Fit | None = None
 
@@ -97,6 +102,7 @@ def diagnose(bundle: Bundle | None = None) -> Diagnosis:
         vision=vision,
         passed_over=passed_over,
         language=_language(),
+        text_runtime=choose_text_runtime()[0],
     )
     if bundle is not None:
         diagnosis.fit = bundle_fit(bundle, device)
@@ -118,7 +124,7 @@ def bundle_fit(bundle: Bundle, device: CudaDevice | None) -> Fit:
         inside = f"{manifest.decoder.folder}/"
         decoder = sum(entry["bytes"] for name, entry in manifest.files.items() if name.startswith(inside))
         cache = _cache_bytes(bundle)
-    return Fit(vision, decoder, cache, available_memory())
+    return Fit(vision, decoder, cache, PROCESS_BYTES[choose_text_runtime()[0]], available_memory())
 
 
 def _cache_bytes(bundle: Bundle) -> int:

@@ -116,6 +116,27 @@ def check_provider(session, provider: Provider) -> None:
         raise _missing(provider, "is installed and does not start on this machine (no device, driver or library?)")
 
 
+def on_gpu(execution_provider: str) -> bool:
+    """Whether a provider of this name computes on an NVIDIA GPU, in the GPU's memory."""
+    return execution_provider in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+
+
+def load_libraries(provider: Provider) -> None:
+    """Let ONNX Runtime find CUDA and cuDNN where pip put them (1.21 and newer); on the system's path it finds them."""
+    import onnxruntime
+
+    preload = getattr(onnxruntime, "preload_dlls", None)
+    if preload is not None and on_gpu(provider.execution_provider):
+        preload()
+
+
+def runtime_title(execution_provider: str) -> str:
+    """ONNX Runtime, its version and what computes, for people: ``onnxruntime 1.31.1 CPU``."""
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__} {execution_provider.removesuffix('ExecutionProvider')}"
+
+
 def _table_by_onnx_name() -> dict[str, Provider]:
     return {provider.execution_provider: provider for provider in PROVIDERS.values()}
 

@@ -7,7 +7,7 @@
 
 The questions are about the golden pictures; the answers, their tokens and logits are PyTorch's
 (:mod:`laco_export.golden_answers`). The bundle is opened like any other, prepares the pictures and the prompt, encodes,
-packs, and answers through transformers' ``generate`` and the KV cache. It is held to what the precision of its parts
+packs, and answers through its text runtime and the KV cache. It is held to what the precision of its parts
 costs (:mod:`.comparison.logits_check`).
 """
 
@@ -30,6 +30,7 @@ from .answering import Answerer
 from .comparison.golden_check import compare_features, pixel_values, tolerance
 from .comparison.logits_check import DECODER_ERROR, check_logits
 from .comparison.part_check import PartCheck
+from .generation.logits_processors import ForcedAnswer
 from .picture_encoder import read_newline
 from .prompts.prompter import Prompt
 
@@ -107,7 +108,8 @@ def try_bundle(folder: Path, *, threads: int | None = None) -> dict:
         )
     return {
         "runtime": answerer.vision.name,
-        "provider": answerer.decoder.provider,
+        "text_runtime": answerer.text.name,
+        "provider": answerer.text.provider,
         "parts": [part.to_dict() for part in parts],
         "not_asked": None,
     }
@@ -196,7 +198,7 @@ class _Asked:
     def _packing(self, prompt: Prompt) -> PartCheck:
         """Do the pictures' embeddings stand in the prompt as they should?"""
         features = self._answerer.encoder.encode(prompt.visuals)
-        embeds = self._answerer.generator.embeds(prompt, features)[0].numpy(force=True)  # [T, D]
+        embeds = self._answerer.generator.embeds(prompt, features)  # [T, D]
         actual = embeds[self._answer.prompt_ids == self._bundle.manifest.decoder.image_token_id]  # [n, D]
         if self._answer.question.as_one:
             name, sample = "tile packing", self._golden.packing
@@ -217,8 +219,6 @@ class _Asked:
         return [self._here.features[picture], *([self._golden.newline[None]] if ends else [])]
 
     def _answered(self, prompt: Prompt) -> PartCheck:
-        from .generation.streaming import ForcedAnswer
-
         forced = ForcedAnswer(self._answer.token_ids, self._answer.logit_ids)
         self._answerer.generate(
             prompt, max_new_tokens=len(self._answer.token_ids), repetition_penalty=1.0, logits_processor=forced

@@ -11,9 +11,21 @@ The command:
 - :mod:`.progress_lines`: progress where stderr is no terminal;
 - :mod:`.utf8`: words and names from outside that are UTF-8, and those that are not;
 - :mod:`.quiet`: other libraries' log lines held back;
+- :mod:`.required_packages`: what a command needs, looked for before it is imported;
+- :mod:`.unneeded_packages`: packages that are there and need not be imported;
 - :mod:`.errors`: errors that a person can act on;
 - :mod:`.charts`: charts as PNG files, in one palette;
 - :mod:`.contact_sheet`: pictures with questions and answers on one sheet.
+
+What a checkpoint's folder says of itself, read without PyTorch:
+
+- :mod:`.stated_checkpoint`: its configuration, refused where it can be seen that it is no checkpoint;
+- :mod:`.compression`: how and where its encoder's tokens are merged;
+- :mod:`.exportable`: which language models can be exported;
+- :mod:`.published_families`: which published models can be imported, and why others cannot;
+- :mod:`.weight_files`: the weight files of a folder;
+- :mod:`.checksums`: their SHA-256;
+- :mod:`.checkpoint_files`: the files that a checkpoint consists of, and what may be replaced.
 
 What a bundle is:
 

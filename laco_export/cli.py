@@ -13,6 +13,7 @@ from pathlib import Path
 from . import __version__
 from .console import console, progress, run_command
 from .standard_streams import print_json
+from .unneeded_packages import without_unneeded_packages
 from .utf8 import path_argument, restart_in_utf8
 
 
@@ -94,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     from .exporter.options import ExportOptions
+    from .exporter.refusals import check_export
 
     options = ExportOptions(
         model=args.model,
@@ -111,7 +113,8 @@ def _run(args: argparse.Namespace) -> None:
         bisect=args.bisect,
         opset=args.opset,
     )
-    with progress("loading PyTorch and transformers", transient=True):
+    check_export(options)
+    with progress("loading PyTorch and transformers", transient=True), without_unneeded_packages():
         from .exporter.pipeline import export_bundle
     try:
         report = export_bundle(options, _try_bundle)

@@ -15,26 +15,8 @@ from functools import cache
 
 from .errors import LacoError, UsageError, is_panic
 from .progress_lines import ProgressLines
+from .required_packages import package_missing
 from .standard_streams import discard, standard_streams
-
-_EXTRA_OF = {
-    "torch": "cpu",
-    "transformers": "cpu",
-    "safetensors": "cpu",
-    "onnx": "cpu",
-    "onnxscript": "cpu",
-    "onnx_graphsurgeon": "cpu",
-    "polygraphy": "cpu",
-    "optimum": "cpu",
-    "onnxruntime": "cpu",
-    "matplotlib": "plots",
-    "accelerate": "train",
-    "datasets": "train",
-    "fastapi": "serve",
-    "prometheus_client": "serve",
-    "uvicorn": "serve",
-}
-"""Top-level module -> the extra that installs it."""
 
 
 @cache
@@ -149,13 +131,8 @@ def _tell(error: BaseException) -> int:
     if isinstance(error, LacoError):
         return _say_error(str(error), error.exit_code)
     if isinstance(error, ModuleNotFoundError):
-        package = (error.name or "").split(".")[0]
-        if package not in _EXTRA_OF:
-            return _internal_error(error)
-        return _say_error(
-            f"this command needs the package '{package}', which is not installed\n"
-            f"  do:      pip install 'laco-export[{_EXTRA_OF[package]}]' (on a Jetson: see the extra 'jetson')"
-        )
+        missing = package_missing(error.name or "")
+        return _internal_error(error) if missing is None else _say_error(str(missing))
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         where = f" ({error.filename})" if error.filename else ""

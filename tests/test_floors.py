@@ -2,6 +2,7 @@
 (docs/architecture.md)."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from sys import stdlib_module_names
 
 import pytest
@@ -64,7 +65,7 @@ def folder_of(name: str, folders: set[str]) -> str | None:
     return folder if folder in folders else None
 
 
-def folder_arrows(every: list[Module]) -> dict[tuple[str, str], list[str]]:
+def folder_arrows(every: Sequence[Module]) -> dict[tuple[str, str], list[str]]:
     """(importing folder, imported folder) of one package → the imports that make the arrow."""
     folders = {module.name for module in every if module.is_package and module.name.count(".") == 1}
     arrows: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -78,13 +79,13 @@ def folder_arrows(every: list[Module]) -> dict[tuple[str, str], list[str]]:
     return arrows
 
 
-def circles(every: list[Module]) -> list[str]:
+def circles(every: Sequence[Module]) -> list[str]:
     """Pairs of sibling folders that import each other both ways."""
     arrows = folder_arrows(every)
     return [f"{a} and {b}: {imports[0]}; {arrows[b, a][0]}" for (a, b), imports in arrows.items() if (b, a) in arrows]
 
 
-def upward_imports(every: list[Module]) -> list[str]:
+def upward_imports(every: Sequence[Module]) -> list[str]:
     """Imports between a package's folders that do not point down :data:`FOLDER_FLOORS`."""
     floors = {
         f"{package}.{folder}": level

@@ -6,6 +6,7 @@ Each guard is a function of the tree, and is shown to find a planted fault.
 import ast
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ WHOLE = "whole"
 """tests/whole: what tests a package, a command or the documentation as a whole."""
 
 
-def shared_names(every: list[Module]) -> dict[str, list[str]]:
+def shared_names(every: Sequence[Module]) -> dict[str, list[str]]:
     """Public names that several modules define."""
     places = defaultdict(list)
     for module in every:
@@ -60,7 +61,7 @@ def code_of(module: Module) -> str:
     return ast.unparse(tree)
 
 
-def strangers(every: list[Module]) -> list[str]:
+def strangers(every: Sequence[Module]) -> list[str]:
     """Places outside its room that know a fact of :data:`ROOMS`."""
     lines = []
     for module in every:
@@ -71,7 +72,7 @@ def strangers(every: list[Module]) -> list[str]:
     return lines
 
 
-def left_out_of_maps(every: list[Module]) -> list[str]:
+def left_out_of_maps(every: Sequence[Module]) -> list[str]:
     """Modules and sub-packages that their package's docstring does not name."""
     return [
         f"{package.name}'s docstring does not name {member}"
@@ -82,7 +83,7 @@ def left_out_of_maps(every: list[Module]) -> list[str]:
     ]
 
 
-def orphaned_tests(tests: Path, every: list[Module]) -> list[str]:
+def orphaned_tests(tests: Path, every: Sequence[Module]) -> list[str]:
     """Test files whose place and name are no module's or package's."""
     sources = {module.name for module in every}
     lost = []
@@ -118,7 +119,7 @@ def empty_words(module: Module) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def every() -> list[Module]:
+def every() -> Sequence[Module]:
     return modules()
 
 
@@ -192,7 +193,7 @@ def test_a_test_without_a_module_is_found(tmp_path, every):
 
 def test_whole_tests_lie_by_package():
     folders = {path.name for path in (ROOT / "tests" / WHOLE).iterdir() if path.is_dir() and path.name[0] not in "._"}
-    assert folders <= {*PACKAGES, "benchmarks", "examples"}
+    assert folders <= {*PACKAGES, "benchmarks", "commands", "examples"}
 
 
 def test_locals_are_named_by_what_they_hold(every):

@@ -8,6 +8,7 @@ recipe to the checkpoint, in reading order:
 - :mod:`.recipe`: a recipe as frozen dataclasses;
 - :mod:`.recipe_files`: recipes read from YAML with overrides, and written back;
 - :mod:`.recipes`: the built-in ones;
+- :mod:`.refusals`: what of it is not there, asked before PyTorch is imported;
 - :mod:`.plan`: what a recipe would do, for ``--dry-run``;
 - :mod:`.memory`: how much memory a stage takes, before it is run;
 - :mod:`.plan_view`: the plan on the terminal;

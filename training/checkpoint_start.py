@@ -12,7 +12,7 @@ from laco_export.errors import ConfigError
 from .recipe import CompressionRecipe
 
 if TYPE_CHECKING:
-    from laco_export.models import CompressionConfig
+    from laco_export.compression import CompressionConfig
 
 
 def start_from_checkpoint(source: Path, compression: CompressionRecipe, output: Path) -> None:

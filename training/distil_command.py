@@ -12,7 +12,7 @@ from laco_export.errors import UsageError
 from laco_export.standard_streams import print_json
 from laco_export.utf8 import path_argument
 
-_STEPS, _BATCH, _FORWARD = 1000, 32, 8
+_STEPS, _BATCH = 1000, 32
 _RATES = {"compressor": 1e-3, "encoder": 1e-4}
 """Of the merge, which begins at nothing, and of the blocks behind it, which only have to get used to averages."""
 
@@ -58,9 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=int, default=_STEPS, metavar="N", help=f"optimiser steps (default: {_STEPS})")
     parser.add_argument("--batch", type=int, default=_BATCH, metavar="N", help=f"pictures a step (default: {_BATCH})")
-    parser.add_argument(
-        "--per-device", type=int, metavar="N", help=f"pictures a forward pass (default: {_FORWARD} at most)"
-    )
+    parser.add_argument("--per-device", type=int, metavar="N", help="pictures a forward pass (default: 8 at most)")
     parser.add_argument(
         "--set",
         action="append",
@@ -87,10 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     from laco_export.atomic import refuse_existing
+    from laco_export.checkpoint_files import refuse_to_replace_non_checkpoint
     from laco_export.quiet import quiet_libraries
+    from laco_export.required_packages import TRAINING_PACKAGES, require_packages
 
     from . import processes
+    from .data.picture_sources import require_pictures
     from .recipe import check_seed
+    from .refusals import check_checkpoint
 
     for option, folder in (("--teacher", arguments.teacher), ("--student", arguments.student)):
         if folder is not None and not folder.is_dir():
@@ -99,29 +101,38 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError("--tensorboard needs TensorBoard, which is not installed", todo="pip install tensorboard")
     check_seed(arguments.seed)
     processes.check_launcher()
+    recipe = _recipe(arguments)  # refused, if it is, before PyTorch is asked what is here
+    teacher = check_checkpoint(arguments.teacher)
+    teacher.compression.refuse_merges()
+    if arguments.student is not None:
+        check_checkpoint(arguments.student)
+    require_pictures(arguments.images)
+    if not arguments.dry_run:
+        processes.run_on_main(lambda: refuse_existing(arguments.output, force=arguments.force))
+        processes.run_on_main(lambda: refuse_to_replace_non_checkpoint(arguments.output))
+    if arguments.student is None:
+        teacher.check_merges(recipe.compression.at, recipe.compression.ratio)
+    require_packages(*TRAINING_PACKAGES)
     with quiet_libraries():
-        recipe = _recipe(arguments)
+        recipe = _recipe(arguments, precision="fp32" if processes.on_cpu() else "bf16")
         if arguments.dry_run:
             _show_plan(recipe, arguments)
         else:
-            processes.run_on_main(lambda: refuse_existing(arguments.output, force=arguments.force))
             _distil(recipe, arguments)
     processes.leave()
 
 
-def _recipe(arguments: argparse.Namespace):
+def _recipe(arguments: argparse.Namespace, precision: str = "fp32"):
     """A recipe of the one stage, which is checked, planned and recorded as any other."""
-    from . import processes
     from .recipe_files import recipe_from_mapping
 
-    per_device = _most_of(arguments.batch, _FORWARD) if arguments.per_device is None else arguments.per_device
     stage = {
         "data": str(arguments.images.absolute()),
         "learning_rates": dict(_RATES),
         "global_batch_size": arguments.batch,
-        "per_device_batch_size": per_device,
+        "per_device_batch_size": arguments.per_device,
         "max_steps": arguments.steps,
-        "precision": "fp32" if processes.on_cpu() else "bf16",
+        "precision": precision,
     }
     values = {
         "name": "distil",
@@ -135,11 +146,6 @@ def _recipe(arguments: argparse.Namespace):
     return recipe_from_mapping(values, source="laco-train distil", overrides=overrides)
 
 
-def _most_of(batch: int, most: int) -> int:
-    """The largest number up to ``most`` that divides a batch."""
-    return max((size for size in range(1, most + 1) if batch % size == 0), default=1)
-
-
 def _compression(arguments: argparse.Namespace) -> dict:
     """The recipe's section; of a student that stands, what it has."""
     if arguments.student is None:
@@ -151,9 +157,9 @@ def _compression(arguments: argparse.Namespace) -> dict:
             given="--student with --at or --ratio",
             todo="leave these out, or --student, which makes a new one",
         )
-    from laco_export.models import checkpoint
+    from laco_export.stated_checkpoint import read_stated_checkpoint
 
-    stated = checkpoint.read_config(arguments.student).compression_config
+    stated = read_stated_checkpoint(arguments.student).compression
     fields = ("method", "ratio", "mlp_hidden_size", "merge_before_final_norm")
     return {"at": list(stated.depths) or ["1/2"], **{name: getattr(stated, name) for name in fields}}
 
@@ -172,7 +178,7 @@ def _show_plan(recipe, arguments: argparse.Namespace) -> None:
 
 
 def _distil(recipe, arguments: argparse.Namespace) -> None:
-    from laco_export.models.weight_files import read_json
+    from laco_export.weight_files import read_json
 
     from . import processes
     from .distillation.stage import DISTILLATION, distil_stage, price_lines

@@ -87,8 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     from laco_export.atomic import refuse_existing
+    from laco_export.checkpoint_files import refuse_to_replace_non_checkpoint
     from laco_export.merge_path import DepthPath
     from laco_export.quiet import quiet_libraries
+
+    from .refusals import check_parts, check_published
 
     for depth in arguments.at or ():
         DepthPath.parse(depth)
@@ -96,13 +99,14 @@ def _run(arguments: argparse.Namespace) -> None:
         if not folder.is_dir():
             raise UsageError(f"{option}: there is no folder '{folder}'", todo="give the path of a downloaded model")
     refuse_existing(arguments.output, force=arguments.force)
+    refuse_to_replace_non_checkpoint(arguments.output)
+    if arguments.from_vlm is None:
+        check_parts(arguments.encoder, arguments.llm)
+    else:
+        check_published(arguments.from_vlm)
     with quiet_libraries():
         import torch
 
-        from laco_export.models import checkpoint
-
-        if arguments.force:
-            checkpoint.refuse_to_replace_non_checkpoint(arguments.output)
         torch.manual_seed(arguments.seed)
         (_start_from_parts if arguments.from_vlm is None else _start_from_vlm)(arguments)
 
@@ -241,7 +245,7 @@ def _tiling(arguments: argparse.Namespace) -> dict | None:
     """The ``tiling`` field of the model; its tile is the encoder's input."""
     if arguments.tiling is None:
         return None
-    from laco_export.models import weight_files
+    from laco_export import weight_files
     from laco_export.models.encoders.loading import recognise
 
     spec, config, _ = recognise(arguments.encoder, weight_files.read_json(arguments.encoder / "config.json"))

@@ -45,8 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> None:
     from laco_export.quiet import quiet_libraries
 
+    from .refusals import check_checkpoint, require_conversations
+
     check_whole("--samples", arguments.samples, least=4)
     check_whole("--batch", arguments.batch, least=2)
+    stated = check_checkpoint(arguments.checkpoint)
+    if arguments.at and stated.is_resolved:
+        stated.find(arguments.at)
+    require_conversations(arguments.data)
     with quiet_libraries():
         from laco_export.models import checkpoint
 

@@ -17,6 +17,7 @@ from laco_export.errors import ConfigError, LacoError
 
 from . import processes
 from .recipe import GROUPS, Recipe, StageRecipe, stage_seed
+from .refusals import check_recipe
 from .stage_data import open_stage_data
 from .stages import check_context, prepare_tiling
 
@@ -42,6 +43,7 @@ def make_plan(recipe: Recipe, *, only: str | None = None) -> Plan:
     Raises:
         LacoError: a folder or data file that the recipe names cannot be read, or a batch cannot be shared.
     """
+    check_recipe(recipe, only=only, weights=False)
     model = shapes_of(recipe)
     compression = model.config.compression_config
     values: dict[str, Any] = {
@@ -49,7 +51,7 @@ def make_plan(recipe: Recipe, *, only: str | None = None) -> Plan:
         "method": compression.method,
         "merge": dict(zip(compression.depths, compression.blocks, strict=True)),
         "tokens_per_tile": model.tokens_per_image,
-        "processes": processes.join().num_processes,
+        "processes": processes.count(),
         "parts": [],
     }
     previews = {}
@@ -69,7 +71,7 @@ def make_plan(recipe: Recipe, *, only: str | None = None) -> Plan:
 
 
 def _stage_plan(recipe: Recipe, name: str, stage: StageRecipe, folder: Path) -> tuple[dict, Any]:
-    from .data import preview
+    from .data.preview import preview
     from .memory import estimate_memory
 
     model = shapes_of(recipe)
@@ -98,7 +100,7 @@ def _stage_plan(recipe: Recipe, name: str, stage: StageRecipe, folder: Path) -> 
         "steps": steps,
         "global_batch_size": stage.global_batch_size,
         "per_device_batch_size": stage.per_device_batch_size,
-        "accumulation": stage.accumulation(processes.join().num_processes),
+        "accumulation": stage.accumulation(processes.count()),
         "estimated_tokens": round(counts["estimated_tokens"] / len(dataset) * used),
         "parameters": {group: parameters[group] for group in GROUPS if group in stage.learning_rates},
         "learning_rates": dict(stage.learning_rates),
@@ -200,20 +202,14 @@ def _empty_parts(recipe: Recipe) -> tuple:
         return encoder, Qwen2ForCausalLM(language_config(start.language_model, VOCAB_SIZE))
     from transformers import AutoModelForCausalLM
 
-    from laco_export.models import weight_files
+    from laco_export import weight_files
     from laco_export.models.encoders.loading import recognise
     from laco_export.models.language_models import read_language_config
 
-    folders = {key: Path(getattr(recipe.model, key)) for key in ("encoder", "language_model")}
-    for key, folder in folders.items():
-        if not folder.is_dir():
-            raise ConfigError(
-                f"model.{key}: there is no folder '{folder}'", todo=f"--set model.{key}=… with a downloaded model"
-            )
-    encoder = folders["encoder"]
+    encoder, language_model = Path(recipe.model.encoder), Path(recipe.model.language_model)
     spec, config, _ = recognise(encoder, weight_files.read_json(encoder / "config.json"))
-    language_config = read_language_config(folders["language_model"])
-    language_config.vocab_size = _vocabulary(folders["language_model"]).rows
+    language_config = read_language_config(language_model)
+    language_config.vocab_size = _vocabulary(language_model).rows
     return spec.model_class()(config), AutoModelForCausalLM.from_config(language_config)
 
 

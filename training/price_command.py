@@ -26,7 +26,13 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: laco-train price checkpoints/llava --images photos/ --at 1/2 1/4 --output price",
     )
     parser.add_argument("checkpoint", type=path_argument, metavar="CKPT", help="a LaCo checkpoint")
-    parser.add_argument("--images", type=path_argument, required=True, metavar="DIR", help="pictures")
+    parser.add_argument(
+        "--images",
+        type=path_argument,
+        required=True,
+        metavar="PATH",
+        help="a folder, zip or tar of pictures, parquet, or conversations, whose pictures are taken",
+    )
     parser.add_argument(
         "--questions",
         type=path_argument,
@@ -57,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=float,
         default=_MAX_BROKEN,
         metavar="SHARE",
-        help=f"of the samples that may be unreadable (default: {_MAX_BROKEN})",
+        help=f"of the samples that may be unreadable or too long (default: {_MAX_BROKEN})",
     )
     parser.add_argument(
         "--output", type=path_argument, metavar="DIR", help="write price.json and a sheet of the worst pictures a depth"
@@ -75,12 +81,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from laco_export.atomic import refuse_existing
     from laco_export.quiet import quiet_libraries
+
+    from .price.refusals import check_subjects
 
     check_whole("--samples", arguments.samples)
     check_whole("--tokens", arguments.tokens)
     if not 0 <= arguments.max_broken <= 1:
         raise UsageError("--max-broken is a share", given=arguments.max_broken, allowed="0 to 1")
+    check_subjects(arguments.checkpoint, arguments.reference, arguments.at, _ratio(arguments))
+    if arguments.output is not None:
+        refuse_existing(arguments.output, force=arguments.force)
+        _refuse_other_folders(arguments.output)
     with quiet_libraries():
         if arguments.output is None:
             _price(arguments)
@@ -95,17 +108,19 @@ def _run(arguments: argparse.Namespace) -> None:
 def _price(arguments: argparse.Namespace, folder: Path | None = None) -> None:
     """Measure and show; the report is written into ``folder``."""
     from . import processes
-    from .price.measurement import measure_prices, steps_of
-    from .price.report import price_document, price_table
     from .price.samples import find_samples
-    from .price.subjects import open_subjects
 
     samples = find_samples(arguments.images, arguments.questions, arguments.samples)
-    samples.drop_broken(arguments.max_broken)
-    if samples.broken:
-        say(f"{len(samples.broken)} samples cannot be used: {samples.describe_broken()}")
-    ratio = arguments.ratio and (arguments.ratio[0] if len(arguments.ratio) == 1 else arguments.ratio)
-    subjects = open_subjects(arguments.checkpoint, arguments.reference, arguments.at, ratio)
+    samples.drop_broken(arguments.max_broken)  # before any weights are read
+
+    from .price.measurement import check_question_fits, measure_prices, steps_of
+    from .price.report import price_document, price_table
+    from .price.subjects import open_subjects
+
+    subjects = open_subjects(arguments.checkpoint, arguments.reference, arguments.at, _ratio(arguments))
+    samples.drop_broken(arguments.max_broken, lambda sample: check_question_fits(subjects, sample, arguments.tokens))
+    if samples.dropped:
+        say(f"{samples.dropped} samples cannot be used: {samples.describe_broken()}")
     if not processes.on_cpu():
         subjects.to_accelerator()
     with progress("pricing", steps_of(subjects, samples)) as advance:
@@ -117,6 +132,11 @@ def _price(arguments: argparse.Namespace, folder: Path | None = None) -> None:
         print_json(document)
     else:
         console().print(price_table(rows, is_trained=subjects.is_trained))
+
+
+def _ratio(arguments: argparse.Namespace) -> str | list[str] | None:
+    """One for all depths, or one for each; None takes the default."""
+    return arguments.ratio and (arguments.ratio[0] if len(arguments.ratio) == 1 else arguments.ratio)
 
 
 def _write(folder: Path, document: dict, rows, samples, subjects) -> None:

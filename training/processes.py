@@ -31,6 +31,11 @@ def join():
     return PartialState(cpu=on_cpu())
 
 
+def count() -> int:
+    """How many processes train; alone it is known without accelerate."""
+    return join().num_processes if launched() else 1
+
+
 def on_cpu() -> bool:
     """Whether there is no accelerator, or ``accelerate launch --cpu`` told to leave it alone."""
     import torch

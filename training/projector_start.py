@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from laco_export.models import LacoForConditionalGeneration
 
     from .data import ConversationDataset
+    from .data.broken import BrokenSample
 
 SAMPLES = 512
 """Of the data, evenly spread: with 64 tokens each some 30,000 rows for the hundreds of columns of a first layer."""
@@ -64,7 +65,8 @@ def start_from_captions(
     Raises:
         ConfigError: fewer than two samples have a picture and words of their own.
     """
-    chosen = _samples_with_words(dataset, samples)
+    broken: list[BrokenSample] = []
+    chosen = _samples_with_words(dataset, samples, broken)
     table = model.get_input_embeddings().weight
     weights = _rarity([words for _, words in chosen])
     targets, tiles = [], []
@@ -76,7 +78,8 @@ def start_from_captions(
     if len(targets) < 2:
         raise ConfigError(
             "projector_start: captions needs samples with a picture and words that others do not have",
-            given=f"{len(targets)} such samples among {len(chosen)}",
+            given=f"{len(targets)} such samples among {len(chosen)}"
+            + (f"; {len(broken)} cannot be used, such as {broken[0].id}: {broken[0].reason}" if broken else ""),
             todo="give the first stage data with captions, or set model.projector_start: text_rms",
         )
     sums = _Regression()
@@ -90,7 +93,7 @@ def start_from_captions(
         for path in paths:
             vision.path = path
             features = vision(pixels.to(model.projector.linear_1.weight.dtype))
-            sums.add(model.projector.act(model.projector.linear_1(features)), wanted)
+            sums.add(model.projector.hidden(features, vision.merged_grid), wanted)
         advance(len(batch))
     vision.path = chosen_path
     weight, bias, explained = sums.solve()
@@ -99,12 +102,16 @@ def start_from_captions(
     return explained
 
 
-def _samples_with_words(dataset: ConversationDataset, samples: int) -> list[tuple[Tensor, list[int]]]:
-    """``pixel_values [tiles, 3, H, W]`` and the answer's tokens of the samples that show one picture."""
+def _samples_with_words(
+    dataset: ConversationDataset, samples: int, broken: list[BrokenSample]
+) -> list[tuple[Tensor, list[int]]]:
+    """``pixel_values [tiles, 3, H, W]`` and the answer's tokens of the samples that show one picture; the others are
+    added to ``broken``."""
     places = torch.linspace(0, len(dataset) - 1, min(samples, len(dataset))).long().unique().tolist()
     chosen = []
     for place in places:
         sample = dataset[place]
+        broken += sample["notes"].broken
         if sample["notes"].complete and len(sample.get("image_sizes", ())) == 1:
             chosen.append((sample["pixel_values"], sample["labels"][sample["labels"] != IGNORED].tolist()))
     return chosen

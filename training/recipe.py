@@ -27,6 +27,7 @@ OPTIMIZERS = ("adamw", "muon")
 GROUPINGS = ("length", "none")
 PROJECTOR_STARTS = ("default", "text_rms", "captions")
 MERGE_STARTS = ("default", "average")
+_FORWARD = 8  # samples of a forward pass at most, where a recipe does not say
 _FAR = 4  # times another batch than the learning rates were made for: the rates would double or halve
 
 
@@ -71,7 +72,8 @@ class StageRecipe:
         epochs: passes over the data; may be a fraction.
         max_steps: optimiser steps in place of ``epochs``.
         global_batch_size: samples per optimiser step, over all processes and accumulated forward passes.
-        per_device_batch_size: samples of one forward pass of one process; the accumulation follows from it.
+        per_device_batch_size: samples of one forward pass of one process; the accumulation follows from it. None: the
+            most up to 8 that divides ``global_batch_size``.
         warmup_ratio: share of the steps in which the learning rates rise from zero.
         min_learning_rate: where the cosine of every group ends (the paper: 1e-7).
         optimizer: adamw, or muon (see :mod:`.optimizers`).
@@ -103,7 +105,7 @@ class StageRecipe:
     epochs: float = 1.0
     max_steps: int | None = None
     global_batch_size: int = 512
-    per_device_batch_size: int = _machine(8)
+    per_device_batch_size: int | None = _machine(None)
     warmup_ratio: float = 0.03
     min_learning_rate: float = 1e-7
     optimizer: str = "adamw"
@@ -127,7 +129,12 @@ class StageRecipe:
         self._check_learning_rates()
         if self.distillation is not None:
             self.distillation.check_stage_keys(self)
-        for name in ("global_batch_size", "per_device_batch_size", "max_length", "max_frames", "shuffle_buffer"):
+        check_whole("global_batch_size", self.global_batch_size)
+        if self.per_device_batch_size is None:
+            sizes = range(1, min(_FORWARD, self.global_batch_size) + 1)
+            largest = max(size for size in sizes if self.global_batch_size % size == 0)
+            object.__setattr__(self, "per_device_batch_size", largest)
+        for name in ("per_device_batch_size", "max_length", "max_frames", "shuffle_buffer"):
             check_whole(name, getattr(self, name))
         for name in ("rates_for_batch", "max_steps"):
             if getattr(self, name) is not None:

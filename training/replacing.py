@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from laco_export.atomic import exchange, new_directory, recover, write_json
+from laco_export.checkpoint_files import refuse_to_replace_non_checkpoint
 from laco_export.errors import OutputExistsError
 
 _MARK = "replaces.json"
@@ -29,10 +30,8 @@ def refuse_to_replace_others(output: Path, *, whole: bool) -> None:
     Raises:
         OutputExistsError: something else stands there, or other files stand in it.
     """
-    from laco_export.models import checkpoint
-
     if not whole:
-        checkpoint.refuse_to_replace_non_checkpoint(output / "checkpoint")
+        refuse_to_replace_non_checkpoint(output / "checkpoint")
         return
     if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
         return

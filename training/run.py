@@ -31,13 +31,17 @@ from pathlib import Path
 from laco_export.atomic import new_directory, write_json
 from laco_export.console import progress, say
 from laco_export.errors import ConfigError, LacoError, OutputExistsError, UsageError
-from laco_export.models.weight_files import read_json
+from laco_export.weight_files import read_json
 
 from . import processes, replacing
 from .distillation.stage import DISTILLATION, distil_stage, price_curve, price_lines
 from .recipe import DISTIL, Recipe, stage_seed
 from .recipe_files import differing_keys, recipe_from_mapping, recipe_yaml, resolved_recipe
-from .stages import FROZEN_OUTPUTS, LOOKS, STARTED_FROM, check_context, train_stage
+from .refusals import check_recipe
+from .stages import FROZEN_OUTPUTS, LOOKS, STARTED_FROM, check_context, progress_folder, train_stage
+
+START = Path("stage-0", "checkpoint")
+"""In a run's folder: the checkpoint that its first stage is trained from."""
 
 _SHOWN_DIFFERENCES = 8
 
@@ -68,9 +72,11 @@ def run_recipe(
             todo="add --resume to run what is missing, --force to replace it, or choose another --output",
         )
     _check_stages(recipe, only)
-    _quiet_transformers()
     anew = only is None and force and not resume
     processes.run_on_main(lambda: replacing.refuse_to_replace_others(output, whole=anew))
+    start = (replacing.beside(output) if anew or (resume and begun) else output) / START
+    processes.run_on_main(lambda: check_recipe(recipe, only=only, has_start=start.exists()))
+    _quiet_transformers()
     if only is None and (_begin_replacement(output) if anew else resume and begun):
         return _replace(recipe, output, seed, resume=resume)
     if processes.is_main():
@@ -121,6 +127,8 @@ class _Run:
                 todo="choose another --output, or start the run again with --force and without --resume",
             )
         if processes.is_main():
+            if resume and not earlier:
+                say(f"--resume: no run was begun in '{folder}', so it starts at its beginning")
             write_json(record, described)
         self.result = read_json(log) if processes.is_main() and log.exists() else {**described, "parts": {}}
         self.data = folder / "data" if recipe.tiny else Path(recipe.data_folder)
@@ -133,8 +141,6 @@ class _Run:
         return self.result
 
     def one_stage(self, name: str, *, force: bool) -> dict:
-        if name not in self.recipe.stages:
-            raise UsageError(f"the recipe has no stage {name}", allowed=", ".join(self.recipe.stages))
         if processes.agree(self._stage_folder(name).exists()) and not force:
             raise OutputExistsError(
                 f"stage {name} stands already in '{self.folder}'", todo="add --force to train it again"
@@ -165,7 +171,7 @@ class _Run:
         """The checkpoint that the first stage is trained from; of a student, its teacher's."""
         if DISTIL in self.recipe.stages:
             return Path(self.recipe.model.checkpoint)
-        return self.folder / "stage-0" / "checkpoint"
+        return self.folder / START
 
     def _check_contexts(self) -> None:
         """Every stage's samples fit into the language model, before the first is trained."""
@@ -247,7 +253,7 @@ class _Run:
             output,
             seed=stage_seed(self.seed, name),
             force=force,
-            resume=self.resume,
+            resume=self.resume and processes.agree(progress_folder(output).exists()),  # else it was not begun
             tensorboard=self.folder / "tensorboard" / f"stage-{name}" if find_spec("tensorboard") else None,
             record=recipe_yaml(self.recipe, seed=self.seed, stage=name),
             shown=partial(shown, f"stage-{name}"),
@@ -352,8 +358,11 @@ def shown(name: str, steps: int):
 
 
 def _check_stages(recipe: Recipe, only: str | None) -> None:
-    """The processes of this run can share every stage's global batch, and DeepSpeed can shard its optimiser."""
-    count = processes.join().num_processes
+    """The stage is one of the recipe's; the processes of this run can share every stage's global batch, and DeepSpeed
+    can shard its optimiser."""
+    if only is not None and only not in recipe.stages:
+        raise UsageError(f"the recipe has no stage {only}", allowed=", ".join(recipe.stages))
+    count = processes.count()
     for name, stage in recipe.ordered_stages():
         if only not in (None, name):
             continue

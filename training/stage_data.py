@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laco_export.atomic import write_json
-from laco_export.models.weight_files import read_json
+from laco_export.weight_files import read_json
 
 from . import processes
 from .recipe import StageRecipe

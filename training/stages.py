@@ -79,13 +79,13 @@ def train_stage(
         OutputExistsError: ``output`` holds something that is no checkpoint; found before anything is trained.
         TrainingError: out of memory, or the loss is not finite any more.
     """
-    from laco_export.models import checkpoint
+    from laco_export.checkpoint_files import refuse_to_replace_non_checkpoint
 
     from .frozen_outputs import keep_frozen_outputs
     from .step_callbacks import StepProgress
 
-    processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
-    folder = output.parent / f"{output.name}-progress"
+    processes.run_on_main(lambda: refuse_to_replace_non_checkpoint(output))
+    folder = progress_folder(output)
     resumed = decide_resumption(folder, resume=resume, force=force)
     loaded = _load(start, stage, seed, prepare)
     if stage.keep_frozen_outputs:
@@ -168,8 +168,16 @@ def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor
     processor.tiling = tiling
 
 
+def progress_folder(output: Path) -> Path:
+    """Where a stage leaves checkpoints to be resumed from, until ``output`` stands."""
+    return output.parent / f"{output.name}-progress"
+
+
 def decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | None:
-    """The checkpoint inside the stage to go on from, as the main process sees it; ``force`` clears it away."""
+    """The checkpoint inside the stage to go on from, as the main process sees it; ``force`` clears it away. Where there
+    is none to be resumed, that is said."""
+    from laco_export.console import say
+
     from .resuming import last_complete
 
     resumable = processes.agree(last_complete(folder))
@@ -181,6 +189,8 @@ def decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | None
             todo="add --resume to go on from there, or --force to start the stage again",
         )
     if processes.is_main():
+        if resume:
+            say(f"--resume: '{folder}' holds no checkpoint to go on from, so the stage starts at its beginning")
         shutil.rmtree(folder, ignore_errors=True)
         broken_log(folder).unlink(missing_ok=True)
     processes.wait()
@@ -285,7 +295,7 @@ def keep_checkpoints(trainer, origin: dict, resumed: Path | None) -> None:
     Args:
         origin: what the stage is made from, see :func:`.resuming.check_origin`.
     """
-    from laco_export.models.weight_files import read_json
+    from laco_export.weight_files import read_json
 
     from .resuming import COMPLETE_MARK, CheckpointKeeper, check_origin
 

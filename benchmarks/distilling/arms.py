@@ -84,8 +84,7 @@ def arms_of(task: str) -> list[Arm]:
     if task == "arrangements":  # at 1 nothing is behind the merge that could be trained without its branch
         healed = [Arm(kind, at, "window") for at in DEPTHS[1:] for kind in KINDS[:5]]
         return [*healed, *(Arm("ordinary", at) for at in DEPTHS[1:])]
-    kinds = ("merged", "distilled", "distilled, long", "labelled")
-    healed = [Arm(kind, at, name) for name in TEACHERS for at in DEPTHS for kind in kinds]
+    healed = [Arm(kind, at, name) for name in TEACHERS for at in DEPTHS for kind in ("merged", "distilled", "labelled")]
     return [*healed, *(Arm(kind, at) for kind in ("ordinary, short", "ordinary") for at in DEPTHS)]
 
 

@@ -15,8 +15,7 @@ The criteria were written down and committed before any run of seeds 0, 1 and 2:
 The second half of the last criterion was added, and committed, before seeds 0, 1 and 2 of that task were run, when a
 trial on seed 9 had shown that a tenth is too little there.
 
-Not criteria, but told: healing letters for as long, the ordinary recipe in full, the merged model trained on with
-labels, and merges at 1.
+Not criteria, but told: the ordinary recipe in full, the merged model trained on with labels, and merges at 1.
 """
 
 from __future__ import annotations

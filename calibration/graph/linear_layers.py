@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import onnx_graphsurgeon as gs
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
 
 _MERGES = "vision_model.compressors."
 _BLOCK = re.compile(
@@ -91,16 +93,22 @@ def is_linear(node: gs.Node) -> bool:
     """A MatMul by a constant matrix ``[in, out]`` inside a block."""
     return (
         node.op == "MatMul"
-        and isinstance(node.inputs[1], gs.Constant)
+        and _is_constant(node.inputs[1])
         and len(node.inputs[1].shape) == 2
         and block_of(node.name) is not None
     )
 
 
+def _is_constant(tensor: gs.Tensor) -> bool:
+    import onnx_graphsurgeon as gs
+
+    return isinstance(tensor, gs.Constant)
+
+
 def product_of_attention(node: gs.Node) -> Product | None:
     """What ``node`` is where it multiplies queries by keys, or softmax's weights by values, inside a block."""
     block = block_of(node.name)
-    if node.op != "MatMul" or block is None or any(isinstance(tensor, gs.Constant) for tensor in node.inputs):
+    if node.op != "MatMul" or block is None or any(map(_is_constant, node.inputs)):
         return None
     left = node.inputs[0]
     weighs = bool(left.inputs) and left.inputs[0].op == "Softmax"

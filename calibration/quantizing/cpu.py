@@ -23,9 +23,9 @@ import onnx_graphsurgeon as gs
 
 from laco_export.exporter.n_bits import quantize_blocks
 from laco_export.exporter.rewrites.rewiring import only_reader
-from laco_export.number_formats import ROWS_PER_SCALE, U8S7, U8S8, W4, W8, quantize_weight, scaling
+from laco_export.number_formats import ROWS_PER_SCALE, quantize_weight, scaling
 
-from .placement import Placement, QuantizedForm
+from .placement import Placement
 
 _DOMAIN = "com.microsoft"
 
@@ -105,13 +105,3 @@ def _import_domain(graph: gs.Graph) -> None:
 
     others = [opset for opset in graph.import_domains or [] if opset.domain not in ("", "ai.onnx", _DOMAIN)]
     graph.import_domains = [make_opsetid("", graph.opset), *others, make_opsetid(_DOMAIN, 1)]
-
-
-INTEGER_KERNELS = QuantizedForm(
-    {"int8": U8S8, "w8": W8, "w4": W4},
-    base="fp32",
-    half_scales=False,
-    place=place_for_cpu,
-    opset={"int8": 10, "w8": 10, "w4": 10},
-    portable=U8S7,
-)

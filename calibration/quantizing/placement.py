@@ -1,15 +1,17 @@
-"""What is quantised (:class:`Placement`), and in which form for a target (:class:`QuantizedForm`)."""
+"""What of a graph is quantised, and to which ranges: one calibration's decision, whatever the form."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-
-import onnx_graphsurgeon as gs
+from typing import TYPE_CHECKING
 
 from laco_export.number_formats import NumberFormat
 
 from ..graph.linear_layers import MAX_ATTENTION_TOKENS, block_of, is_linear, product_of_attention
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
 
 
 @dataclass(frozen=True)
@@ -45,27 +47,3 @@ class Placement:
     def node_names(self, graph: gs.Graph) -> list[str]:
         """The names of all MatMuls of ``graph`` to quantise: Linear layers, then attention's."""
         return [node.name for node in (*self.linears(graph), *self.products(graph))]
-
-
-@dataclass(frozen=True)
-class QuantizedForm:
-    """How a graph is quantised for a family of targets.
-
-    Attributes:
-        formats: ``int8``, ``fp8``, ``w8``, ``w4`` → the number format; what is not there the form does not offer.
-        base: precision of everything that is not quantised.
-        half_scales: scales are stored in half precision.
-        place: edits a graph in place.
-        opset: number format → the opset that its operators need.
-        takes_attention: it can quantise attention's MatMuls.
-        portable: the number format in the place of ``int8`` for processors whose fast product saturates; None where the
-            target has none.
-    """
-
-    formats: Mapping[str, NumberFormat]
-    base: str
-    half_scales: bool
-    place: Callable[[gs.Graph, Placement], None]
-    opset: Mapping[str, int]
-    takes_attention: bool = False
-    portable: NumberFormat | None = None

@@ -23,9 +23,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from laco_export.number_formats import FP8, INT8, ROWS_PER_SCALE, W4, W8, Scaling, quantize_weight, scaling
+from laco_export.number_formats import ROWS_PER_SCALE, Scaling, quantize_weight, scaling
 
-from .placement import Placement, QuantizedForm
+from .forms import EXPLICIT_QDQ
+from .placement import Placement
 
 _SERVES = "serves a MatMul that stays FP32"
 
@@ -97,14 +98,3 @@ def _zero_point(name: str, kind: str) -> gs.Constant:
 
         return gs.Constant(name, np.zeros((), ml_dtypes.float8_e4m3fn))
     return gs.Constant(name, np.zeros((), np.int8))
-
-
-# ONNX: half-precision scales and float8 since opset 19, blocks of a weight and int4 since 21.
-EXPLICIT_QDQ = QuantizedForm(
-    {"int8": INT8, "fp8": FP8, "w8": W8, "w4": W4},
-    base="fp16",
-    half_scales=True,
-    place=place_for_tensorrt,
-    opset={"int8": 19, "fp8": 19, "w8": 19, "w4": 21},
-    takes_attention=True,
-)

@@ -21,6 +21,8 @@ from laco_export.verified_files import sha256_of
 
 from ..errors import CalibrationError
 
+_DATA = (".json", ".jsonl")
+
 SHOWN = 20
 """Broken files named in a message or a manifest; the rest are counted."""
 
@@ -84,6 +86,18 @@ class PictureSet:
         return ", ".join(groups)
 
 
+def require_sources(sources: Sequence[Path]) -> None:
+    """Sources of :func:`find_pictures` lead to files; training data is not read.
+
+    Raises:
+        CalibrationError: one does not exist or holds no pictures.
+    """
+    for source in sources:
+        is_data = source.suffix.lower() in _DATA and source.is_file()
+        if not is_data and not _files_of(source)[0]:
+            raise _no_pictures(source)
+
+
 def find_pictures(sources: Sequence[Path]) -> PictureSet:
     """Resolve ``--images`` to files; nothing is decoded yet.
 
@@ -100,8 +114,7 @@ def find_pictures(sources: Sequence[Path]) -> PictureSet:
     for source in sources:
         inside, asked = _files_of(source)
         if not inside:
-            kinds = ", ".join(sorted(PICTURE_SUFFIXES))
-            raise CalibrationError(f"there are no pictures in '{source}'", allowed=f"files named {kinds}")
+            raise _no_pictures(source)
         files += inside
         questions += asked
     picture_set, seen = PictureSet([], questions=questions), set()
@@ -177,6 +190,11 @@ def reason_of(error: Exception) -> str:
     return str(getattr(error, "failed", error)).splitlines()[0][:160]
 
 
+def _no_pictures(source: Path) -> CalibrationError:
+    kinds = ", ".join(sorted(PICTURE_SUFFIXES))
+    return CalibrationError(f"there are no pictures in '{source}'", allowed=f"files named {kinds}")
+
+
 def _files_of(source: Path) -> tuple[list[Path], list[PictureQuestion]]:
     if source.is_dir():
         return pictures_inside(source), []
@@ -188,7 +206,7 @@ def _files_of(source: Path) -> tuple[list[Path], list[PictureQuestion]]:
         except UnicodeDecodeError:
             raise CalibrationError(f"the list '{source}' is not UTF-8 text", allowed="one path a line") from None
         return [source.parent / line for line in lines if line and not line.startswith("#")], []
-    if source.suffix.lower() in (".json", ".jsonl"):
+    if source.suffix.lower() in _DATA:
         return _conversations(source)
     return [source], []
 

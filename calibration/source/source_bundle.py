@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from laco_export.bundle import Bundle, open_bundle
+from laco_export.bundle import Bundle, Manifest, open_bundle
 from laco_export.console import progress
 from laco_export.exporter.targets import TARGETS
 
@@ -54,7 +54,21 @@ def open_source_bundle(folder: Path, target: str, *, asks_questions: bool) -> Bu
     """
     with progress("verifying the bundle", transient=True):
         bundle = open_bundle(folder)
-    vision = bundle.manifest.vision
+    check_manifest(bundle.manifest, folder, target, asks_questions=asks_questions)
+    if bundle.manifest.decoder is not None:
+        from laco_engines.prompts.prompter import Prompter
+
+        Prompter(bundle)  # before any picture is observed: a BundleError where its tokenizer cannot be used
+    return bundle
+
+
+def check_manifest(manifest: Manifest, folder: Path, target: str, *, asks_questions: bool) -> None:
+    """Refuse a bundle that cannot be calibrated for ``target``, by its manifest alone.
+
+    Raises:
+        CalibrationError: see :func:`open_source_bundle`.
+    """
+    vision = manifest.vision
     if vision.calibration is not None:
         raise CalibrationError(
             f"bundle '{folder}' is calibrated already: its vision graph is {vision.precision}",
@@ -66,32 +80,27 @@ def open_source_bundle(folder: Path, target: str, *, asks_questions: bool) -> Bu
             given=f"bundle '{folder}' is {vision.precision}",
             todo="export with --fp32, or give the checkpoint with --model",
         )
-    _require_readable(bundle, target)
-    if bundle.manifest.decoder is not None:
-        from laco_engines.prompts.prompter import Prompter
-
-        Prompter(bundle)  # before any picture is observed: a BundleError where its tokenizer cannot be used
-    elif asks_questions:
+    _require_readable(manifest, folder, target)
+    if manifest.decoder is None and asks_questions:
         raise CalibrationError(
-            f"bundle '{bundle.path}' has no language model that --questions could be asked",
+            f"bundle '{folder}' has no language model that --questions could be asked",
             todo="leave out --questions, or export again without --no-llm",
         )
-    return bundle
 
 
-def _require_readable(bundle: Bundle, target: str) -> None:
+def _require_readable(manifest: Manifest, folder: Path, target: str) -> None:
     """Refuse a graph that was written for another reader than ``target``, in an opset that ``target`` does not read.
 
     ONNX Runtime reads the graphs of every target. TensorRT does not read those of ``ort-cpu``, whatever their opset.
     """
-    vision, reader = bundle.manifest.vision, TARGETS[target]
+    vision, reader = manifest.vision, TARGETS[target]
     if not reader.compiled:
         return
     by_tensorrt = TARGETS[vision.target].compiled
     if not by_tensorrt or vision.opset > reader.opsets[-1]:
         raise CalibrationError(
             f"a calibration for --target {target} starts from a graph that {target} reads",
-            given=f"bundle '{bundle.path}' was exported with --target {vision.target} (opset {vision.opset})",
+            given=f"bundle '{folder}' was exported with --target {vision.target} (opset {vision.opset})",
             allowed=f"--target {vision.target} or ort-cpu" if by_tensorrt else f"--target {vision.target}",
             todo=f"leave out --target, or export with --fp32 --target {target}",
         )

@@ -50,7 +50,7 @@ class BenchOptions:
 
     Attributes:
         batches: numbers of pictures a call; empty takes the bundle's own batch sizes.
-        runtime: a runtime by name; None takes the best.
+        runtime, text_runtime: by name, of the vision tower and of the language model; None takes the best.
         repeats, warmup: samples kept of each subject, and runs before the first.
         threads: CPU threads; None takes the cores that there are.
         llm: measure the language model too, where there is one.
@@ -60,6 +60,7 @@ class BenchOptions:
 
     batches: tuple[int, ...] = ()
     runtime: str | None = None
+    text_runtime: str | None = None
     repeats: int = 20
     warmup: int = 3
     threads: int | None = None
@@ -86,7 +87,7 @@ class _Subject:
 
     @property
     def answers_on_cpu(self) -> bool:
-        return self.vision.on_cpu and self.answerer.decoder.session.get_providers()[0] == "CPUExecutionProvider"
+        return self.vision.on_cpu and self.answerer.text.session.get_providers()[0] == "CPUExecutionProvider"
 
     @property
     def depth(self) -> float:
@@ -122,7 +123,8 @@ def run_bench(
     advance("loading")
     subjects = [_load(bundle, name, options, threads) for name, bundle in _names(bundles).items()]
     for subject in subjects:
-        report.passed_over[subject.name] = list(subject.vision.passed_over)
+        text_passed_over = subject.answerer.text.passed_over if subject.answerer else ()
+        report.passed_over[subject.name] = [*subject.vision.passed_over, *text_passed_over]
     _measure_encodes(subjects, options, threads, report, advance)
     _measure_answers(subjects, options, report, advance)
     report.machine_after = machine_state().to_dict()
@@ -149,7 +151,7 @@ def _load(bundle: Bundle, name: str, options: BenchOptions, threads: int) -> _Su
     if options.llm and bundle.manifest.decoder is not None:
         from ..answering import Answerer
 
-        answerer = Answerer(bundle, runtime=options.runtime, threads=threads)
+        answerer = Answerer(bundle, runtime=options.runtime, text_runtime=options.text_runtime, threads=threads)
         return _Subject(name, bundle, answerer.vision, costs, answerer)
     return _Subject(name, bundle, open_runtime(bundle, name=options.runtime, threads=threads), costs)
 
@@ -264,6 +266,7 @@ def _decode_result(subject: _Subject, prompt_tokens: int, timings: list[Timings]
         kept=len(timings),
         rejected=series.rejected,
         cpu_over_wall=series.cpu_ratio,
+        text_runtime=subject.answerer.text.name,
     )
 
 
@@ -274,7 +277,12 @@ def _measure_memory(
         advance(f"memory of {subject.name}")
         batch = max(options.batches or subject.vision.batch_sizes)
         request = MemoryRequest(
-            str(subject.bundle.path.absolute()), options.runtime, threads, batch, subject.answerer is not None
+            str(subject.bundle.path.absolute()),
+            options.runtime,
+            threads,
+            batch,
+            subject.answerer is not None,
+            options.text_runtime,
         )
         with subject.bundle.unchanged():  # which that process opens anew
             report.memory[subject.name] = bundle_memory(request)

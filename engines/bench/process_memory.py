@@ -36,6 +36,7 @@ class MemoryRequest:
     threads: int
     batch: int
     llm: bool
+    text_runtime: str | None = None
 
 
 def bundle_memory(request: MemoryRequest) -> dict:
@@ -70,7 +71,7 @@ def _measure(request: MemoryRequest) -> dict:
 
         from ..answering import Answerer
 
-        answerer = Answerer(bundle, runtime=request.runtime, threads=request.threads)
+        answerer = Answerer(bundle, runtime=request.runtime, text_runtime=request.text_runtime, threads=request.threads)
         vision = answerer.vision
         answerer.answer([Image.new("RGB", (336, 336))], "What is in the picture?", max_new_tokens=2)
     else:

@@ -73,6 +73,7 @@ class DecodeResult:
     kept: int
     rejected: int
     cpu_over_wall: float
+    text_runtime: str
 
 
 @dataclass

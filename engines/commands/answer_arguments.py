@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 from laco_export.utf8 import path_argument, text_argument
@@ -30,7 +31,12 @@ def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
     decoding.add_argument("--temperature", type=float, metavar="T", help="sample; 0 takes the best token (0)")
     decoding.add_argument("--top-p", type=float, metavar="P", help="sample from this share of probability")
     decoding.add_argument("--top-k", type=int, metavar="K", help="sample from the K likeliest; 0: from all")
+    decoding.add_argument(
+        "--min-p", type=float, metavar="P", help="sample from tokens this share as likely as the best"
+    )
     decoding.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: less repetition")
+    decoding.add_argument("--presence-penalty", type=float, metavar="X", help="off the logits of tokens said (0)")
+    decoding.add_argument("--frequency-penalty", type=float, metavar="X", help="the same, once for each time said (0)")
     decoding.add_argument("--seed", type=int, metavar="N", help="repeats a sampled answer")
     decoding.add_argument(
         "--stop",
@@ -62,19 +68,33 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the vision tower: tensorrt, tensorrt-rtx, onnxruntime (the best that is there; with --provider:"
         " onnxruntime)",
     )
+    add_text_runtime_argument(machine)
+
+
+def add_text_runtime_argument(group) -> None:
+    """What runs the language model; ``bench`` takes it too."""
+    group.add_argument(
+        "--text-runtime",
+        metavar="NAME",
+        help="of the language model: optimum, or lean, without PyTorch (optimum, where it is installed)",
+    )
 
 
 def generation_options(args: argparse.Namespace):
     """:class:`~laco_engines.generation.options.GenerationOptions` of the arguments; validated."""
     from ..generation.options import GenerationOptions
 
-    names = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop")
-    chosen = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    named = {field.name: getattr(args, field.name) for field in fields(GenerationOptions)}
+    chosen = {name: value for name, value in named.items() if value is not None}
     return GenerationOptions(**chosen)
 
 
-def check_provider_name(args: argparse.Namespace) -> None:
-    """Refuse a provider that is not there before anything is read or loaded."""
+def check_runtime_names(args: argparse.Namespace) -> None:
+    """Refuse a text runtime or a provider that is not there before anything is read or loaded."""
+    from ..generation.text_runtime import choose_text_runtime
+
+    if args.text_runtime:
+        choose_text_runtime(args.text_runtime)
     if args.provider:
         from ..providers import choose_provider
 

@@ -66,7 +66,9 @@ def answer_fields(answer, question: str, answerer) -> dict:
         "seed": answer.seed,
         "runtime": answerer.vision.name,
         "passed_over": list(answerer.vision.passed_over),
-        "provider": answerer.decoder.provider,
+        "text_runtime": answerer.text.name,
+        "text_runtime_passed_over": list(answerer.text.passed_over),
+        "provider": answerer.text.provider,
         "peak_memory_bytes": peak_memory(),
         "timings": fields["timings"],
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from laco_export.standard_streams import print_json
 from laco_export.utf8 import path_argument
 
+from .answer_arguments import add_text_runtime_argument
 from .command import Command, positive
 
 WIDTH = 160
@@ -25,6 +26,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime", metavar="NAME", help="tensorrt, tensorrt-rtx, onnxruntime, onnxruntime-cuda, … (default: the best)"
     )
+    add_text_runtime_argument(parser)
     parser.add_argument("--repeats", type=positive, default=20, metavar="N", help="samples of each (default 20)")
     parser.add_argument("--warmup", type=int, default=3, metavar="N", help="runs before the first sample (default 3)")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: the cores there are)")
@@ -41,10 +43,12 @@ def _run(args: argparse.Namespace) -> None:
     from laco_export.errors import UsageError
 
     from ..bench.measure import BenchOptions, run_bench
+    from ..generation.text_runtime import choose_text_runtime
 
     options = BenchOptions(
         batches=tuple(args.batch),
         runtime=args.runtime,
+        text_runtime=args.text_runtime,
         repeats=args.repeats,
         warmup=args.warmup,
         threads=args.threads,
@@ -52,6 +56,8 @@ def _run(args: argparse.Namespace) -> None:
         new_tokens=args.new_tokens,
         memory=args.memory,
     )
+    if args.text_runtime:
+        choose_text_runtime(args.text_runtime)
     if args.plot and args.plot.suffix.lower() != ".png":
         raise UsageError("--plot writes a PNG", given=args.plot, allowed="a name that ends in .png")
     if args.plot and not args.plot.absolute().parent.is_dir():
@@ -114,6 +120,8 @@ def _show(report) -> None:
         table.add_row(*(cells[column] for column in columns))
     out.print(table)
     if report.decode:
+        text_runtimes = ", ".join(dict.fromkeys(result.text_runtime for result in report.decode))
+        out.print(f"language model: {text_runtimes}")
         out.print(_answers(report, Table))
     for note in _notes(report):
         out.print(note, markup=False)

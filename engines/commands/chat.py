@@ -16,7 +16,7 @@ from pathlib import Path
 from laco_export.standard_streams import print_json
 from laco_export.utf8 import standard_input_lines
 
-from .answer_arguments import add_answer_arguments, check_provider_name, generation_options
+from .answer_arguments import add_answer_arguments, check_runtime_names, generation_options
 from .answer_output import answer_fields, show, show_note, show_timings
 from .command import Command
 
@@ -38,7 +38,7 @@ def _run(args: argparse.Namespace) -> int:
     from ..prompts.prompter import Prompter
 
     options = generation_options(args)
-    check_provider_name(args)
+    check_runtime_names(args)
     with progress("verifying the bundle", transient=True):
         bundle = open_bundle(args.bundle)
         prompter = Prompter(bundle)
@@ -51,7 +51,12 @@ def _run(args: argparse.Namespace) -> int:
     prompter.system_turn(args.system)  # refused, if it is, before the models are loaded
     with progress("loading the models", transient=True):
         answerer = Answerer(
-            bundle, prompter=prompter, runtime=args.runtime, threads=args.threads, provider=args.provider
+            bundle,
+            prompter=prompter,
+            runtime=args.runtime,
+            text_runtime=args.text_runtime,
+            threads=args.threads,
+            provider=args.provider,
         )
     chat = Chat(answerer, system=args.system, options=options, on_overflow=args.on_overflow, **limits)
     return _Conversation(chat, shown, as_json=args.json).run()

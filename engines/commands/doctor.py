@@ -46,7 +46,8 @@ def _lines(diagnosis) -> list[str]:
         lines.append(f"  {package.name:<{width}}  {mark:<14} {package.purpose}")
     lines += ["what would run", f"  vision tower    {diagnosis.vision or 'nothing can'}"]
     lines += [f"    passed over: {reason}" for reason in diagnosis.passed_over]
-    lines.append(f"  language model  {diagnosis.language or 'nothing can: ONNX Runtime is not installed'}")
+    language = f"{diagnosis.text_runtime} on {diagnosis.language}" if diagnosis.language else None
+    lines.append(f"  language model  {language or 'nothing can: ONNX Runtime is not installed'}")
     if diagnosis.fit is not None:
         lines += _fit(diagnosis.fit)
     if diagnosis.todo:
@@ -67,12 +68,12 @@ def _board(board: dict | None) -> list[str]:
 
 
 def _fit(fit) -> list[str]:
-    from ..doctor import CACHE_POSITIONS, PROCESS_BYTES
+    from ..doctor import CACHE_POSITIONS
 
     mib = lambda count: f"{count / (1 << 20):,.0f} MiB"
     parts = (
         f"vision tower {mib(fit.vision_bytes)}, language model {mib(fit.decoder_bytes)}, KV cache of {CACHE_POSITIONS} "
-        f"positions {mib(fit.cache_bytes)}, process {mib(PROCESS_BYTES)}"
+        f"positions {mib(fit.cache_bytes)}, process {mib(fit.process_bytes)}"
     )
     verdict = {True: "fits", False: "DOES NOT FIT", None: "free memory is unknown"}[fit.fits]
     free = f" of {mib(fit.free_bytes)} free" if fit.free_bytes is not None else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from laco_export.standard_streams import print_json
 from laco_export.utf8 import standard_input_lines, text_argument
 
-from .answer_arguments import add_answer_arguments, check_provider_name, generation_options
+from .answer_arguments import add_answer_arguments, check_runtime_names, generation_options
 from .answer_output import answer_fields, show, show_timings
 from .command import Command, positive
 
@@ -42,7 +42,7 @@ def _run(args: argparse.Namespace) -> int:
 
     # The cheap checks first: a wrong option, path or question is reported before a model is loaded.
     options, questions = generation_options(args), _questions(args)
-    check_provider_name(args)
+    check_runtime_names(args)
     start = time.perf_counter()
     with progress("verifying the bundle", transient=True):
         bundle = open_bundle(args.bundle)
@@ -51,7 +51,12 @@ def _run(args: argparse.Namespace) -> int:
     prompts = _prepare(prompter, args, questions, options)
     with progress("loading the models", transient=True):
         answerer = Answerer(
-            bundle, prompter=prompter, runtime=args.runtime, threads=args.threads, provider=args.provider
+            bundle,
+            prompter=prompter,
+            runtime=args.runtime,
+            text_runtime=args.text_runtime,
+            threads=args.threads,
+            provider=args.provider,
         )
     about = {
         "bundle": str(args.bundle),

@@ -8,7 +8,7 @@ import os
 from laco_export.utf8 import path_argument
 
 from ..serving.settings import ServeSettings
-from .answer_arguments import add_machine_arguments, check_provider_name
+from .answer_arguments import add_machine_arguments, check_runtime_names
 from .command import Command, positive
 
 KEY_VARIABLE = "LACO_API_KEY"
@@ -76,10 +76,14 @@ def _run(args: argparse.Namespace) -> int:
         allowed_hosts=tuple(args.allow_host),
         allowed_origins=tuple(args.allow_origin),
     )
-    check_provider_name(args)
+    check_runtime_names(args)
 
-    from laco_export.bundle import open_bundle
+    from laco_export.bundle import open_bundle, read_manifest
     from laco_export.console import progress
+    from laco_export.required_packages import SERVER_PACKAGES, require_packages
+
+    require_packages(*SERVER_PACKAGES)
+    read_manifest(args.bundle)  # no bundle is told at once; its files are verified when the port is ours
 
     from ..prompts.prompter import Prompter
     from ..serving.server import bind, serve
@@ -93,7 +97,12 @@ def _run(args: argparse.Namespace) -> int:
             from ..answering import Answerer
 
             return Answerer(
-                bundle, prompter=prompter, runtime=args.runtime, threads=args.threads, provider=args.provider
+                bundle,
+                prompter=prompter,
+                runtime=args.runtime,
+                text_runtime=args.text_runtime,
+                threads=args.threads,
+                provider=args.provider,
             )
 
         name = args.name or bundle.path.resolve().name

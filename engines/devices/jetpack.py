@@ -27,7 +27,7 @@ class JetPack:
         return (
             "sudo apt install python3-venv python3-libnvinfer tensorrt",
             "python3 -m venv --system-site-packages ~/laco && . ~/laco/bin/activate",
-            f"pip install torch onnxruntime-gpu --index-url {self.index}",
+            f"pip install onnxruntime-gpu --index-url {self.index}",
             f"pip install {self.constraints}'laco-export[jetson]'",
         )
 

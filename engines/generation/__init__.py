@@ -1,11 +1,19 @@
-"""From a prompt's embeddings to text, by Optimum ONNX Runtime and transformers' ``generate``.
+"""From a prompt's embeddings to text, by a text runtime: Optimum ONNX Runtime, or ONNX Runtime alone.
 
-Only :mod:`.options` and :mod:`.prefix_cache` can be imported without torch. In reading order:
+Only :mod:`.optimum_runtime`, :mod:`.decoder` and :mod:`.kv_cache` import torch and transformers. In reading order:
 
 - :mod:`.options`: how an answer is generated;
+- :mod:`.text_runtime`: what every text runtime offers, and which is taken;
+- :mod:`.language_files`: what both read of a bundle beside the graph;
+- :mod:`.logits_processors`: what looks at a step's logits;
+- :mod:`.streaming`: text while it is generated, and where it ends;
+- :mod:`.optimum_runtime`: transformers' ``generate`` on Optimum;
 - :mod:`.decoder`: the language model on Optimum ONNX Runtime, fed with embeddings;
 - :mod:`.kv_cache`: keys and values in buffers that ONNX Runtime writes into;
+- :mod:`.lean_runtime`: a decoding loop without PyTorch;
+- :mod:`.lean_decoder`: the language model in ONNX Runtime alone;
+- :mod:`.lean_cache`: its keys and values;
+- :mod:`.sampling`: its choice of the next token;
 - :mod:`.prefix_cache`: KV caches of earlier prompts;
-- :mod:`.streaming`: text while it is generated, and where it ends;
 - :mod:`.generator`: answers to prompts whose pictures are encoded.
 """

@@ -7,7 +7,6 @@ where text is generated.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -20,14 +19,13 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from laco_export.bundle import Bundle
 from laco_export.embedding_table import EmbeddingTable
 from laco_export.errors import BundleError, telling_line
-from laco_export.field_types import FieldError
-from laco_export.generation_fields import check_generation_fields
 from laco_export.onnx_session import session_options
 from laco_export.quiet import quiet_libraries
 from laco_export.verified_files import BundleChangedError
 
-from ..providers import Provider, ProviderMissingError, check_provider, choose_provider
+from ..providers import Provider, ProviderMissingError, check_provider, choose_provider, on_gpu
 from .kv_cache import KVCache
+from .language_files import open_embedding, read_generation_fields
 
 
 class EmbedsDecoder(ORTModelForCausalLM):
@@ -217,11 +215,10 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
         UsageError, ProviderMissingError: the provider is unknown or does not start.
     """
     entry = bundle.manifest.decoder
-    _check_generation_config(bundle)
+    read_generation_fields(bundle)  # which transformers reads too: a field that is not allowed is refused first
     chosen = _choose(provider)
     graph, files = bundle.file(entry.graph), bundle.decoder_files()
-    with bundle.unchanged(*files):
-        table = EmbeddingTable(bundle.path, entry.embedding)
+    table = open_embedding(bundle)
     try:
         with bundle.unchanged(*files), quiet_libraries():
             decoder = EmbedsDecoder.from_pretrained(
@@ -242,38 +239,13 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
         ) from error
     if provider is not None:
         check_provider(decoder.session, chosen)
-    if table.shape != (entry.vocab_size, entry.hidden_size):
-        raise BundleError(
-            "the embedding has another shape than the manifest states",
-            given=table.shape,
-            allowed=(entry.vocab_size, entry.hidden_size),
-        )
     decoder.embedding_table = table
     return decoder
 
 
-def _check_generation_config(bundle: Bundle) -> None:
-    name = f"{bundle.manifest.decoder.folder}/generation_config.json"
-    if name not in bundle.manifest.files:
-        return
-    try:
-        check_generation_fields(json.loads(bundle.read(name)))
-    except FieldError as error:
-        raise error.as_error(
-            BundleError,
-            f"'{bundle.file(name)}' has a field that no answer is generated with",
-            "take it out of the checkpoint's generation_config.json, and export it again",
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise BundleError(
-            f"'{bundle.file(name)}' cannot be read: {type(error).__name__}", todo="export the bundle again"
-        ) from None
-
-
 def _choose(name: str | None) -> Provider:
     provider = choose_provider(name)
-    on_gpu = provider.execution_provider in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
-    if not on_gpu or torch.cuda.is_available():
+    if not on_gpu(provider.execution_provider) or torch.cuda.is_available():
         return provider
     if name is not None:  # the cache and the embeddings are tensors of that device
         raise ProviderMissingError(

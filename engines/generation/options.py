@@ -21,7 +21,10 @@ class GenerationOptions:
         temperature: above 0: tokens are sampled; 0: the best is taken, whatever the checkpoint says.
         top_p: sample from the likeliest tokens that together reach this probability; 1: from all.
         top_k: sample from so many of the likeliest tokens; 0: from all.
+        min_p: sample from tokens at least this share as likely as the likeliest; 0: from all.
         repetition_penalty: above 1: tokens of the prompt and the answer become less likely; 1: none.
+        presence_penalty: taken off the logit of each token that the answer holds, as OpenAI's; 0: none.
+        frequency_penalty: taken off it once for each time that the answer holds it; 0: none.
         seed: of the sampling; None draws one, which :attr:`~laco_engines.answering.Answer.seed` then states.
         stop: texts that end the answer and are not part of it.
 
@@ -33,7 +36,10 @@ class GenerationOptions:
     temperature: float = 0.0
     top_p: float | None = None
     top_k: int | None = None
+    min_p: float | None = None
     repetition_penalty: float | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
 
@@ -45,6 +51,11 @@ class GenerationOptions:
             _number("--top-p", self.top_p, "above 0 and at most 1", lambda p: 0 < p <= 1)
         if self.top_k is not None:
             _whole("--top-k", self.top_k, least=0)
+        if self.min_p is not None:
+            _number("--min-p", self.min_p, "at least 0 and at most 1", lambda p: 0 <= p <= 1)
+        for name in ("presence_penalty", "frequency_penalty"):
+            flag = f"--{name.replace('_', '-')}"
+            _number(flag, getattr(self, name), "in -2 … 2, where 0 is none", lambda p: -2 <= p <= 2)
         if self.repetition_penalty is not None:
             _number("--repetition-penalty", self.repetition_penalty, "above 0, where 1 is none", lambda r: r > 0)
         if self.seed is not None:
@@ -55,9 +66,9 @@ class GenerationOptions:
             raise UsageError(
                 "--stop is empty, which every answer holds at once", given=list(self.stop), allowed="a text"
             )
-        if not self.sampled and (self.top_p is not None or self.top_k is not None):
+        if not self.sampled and any(value is not None for value in (self.top_p, self.top_k, self.min_p)):
             raise UsageError(
-                "--top-p and --top-k choose what is sampled from, and without a temperature nothing is sampled",
+                "--top-p, --top-k and --min-p choose what is sampled from; without a temperature nothing is sampled",
                 todo="give --temperature too, 0.7 for instance",
             )
 
@@ -76,12 +87,14 @@ class GenerationOptions:
         if self.repetition_penalty is not None:
             arguments["repetition_penalty"] = float(self.repetition_penalty)
         if not self.sampled:
-            return arguments | {"temperature": None, "top_p": None, "top_k": None}
+            return arguments | {"temperature": None, "top_p": None, "top_k": None, "min_p": None}
         arguments["temperature"] = float(self.temperature)
         if self.top_p is not None:
             arguments["top_p"] = float(self.top_p)
         if self.top_k is not None:
             arguments["top_k"] = self.top_k
+        if self.min_p is not None:
+            arguments["min_p"] = float(self.min_p)
         return arguments
 
 

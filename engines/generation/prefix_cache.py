@@ -14,12 +14,9 @@ system line and the pictures. Keys tell pictures apart
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
-
-if TYPE_CHECKING:  # it imports torch, and a command's cheap checks come before that
-    from .kv_cache import KVCache
 
 MAX_ENTRIES = 4
 """Conversations that can take turns on one model without computing each other's beginnings again."""
@@ -30,10 +27,27 @@ MAX_CACHE_BYTES = 512 << 20
 _LEAST_NEW = 1  # a cache holds no logits: the last position is computed again
 
 
+class PastKeyValues(Protocol):
+    """A text runtime's KV cache of a single prompt, as far as it is looked at from outside."""
+
+    @property
+    def nbytes(self) -> int:
+        """Of the buffers, what is free included."""
+        ...
+
+    def get_seq_length(self) -> int:
+        """Positions held."""
+        ...
+
+    def copy(self, length: int, capacity: int) -> PastKeyValues:
+        """An independent one of the first ``length`` positions, with room for ``capacity``."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class _Entry:
     keys: np.ndarray  # int64 [positions of the cache]
-    past_key_values: KVCache
+    past_key_values: PastKeyValues
 
 
 class PrefixCache:
@@ -50,7 +64,7 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def take(self, keys: np.ndarray) -> KVCache | None:
+    def take(self, keys: np.ndarray) -> PastKeyValues | None:
         """A KV cache of the longest beginning that is known of a prompt, to be written into; None without one.
 
         At least one position is left to compute. An entry that the prompt continues is handed out itself; of one
@@ -66,7 +80,7 @@ class PrefixCache:
         self._entries.append(entry)
         return entry.past_key_values.copy(length, capacity=len(keys))
 
-    def put(self, keys: np.ndarray, past_key_values: KVCache) -> None:
+    def put(self, keys: np.ndarray, past_key_values: PastKeyValues) -> None:
         """Keep a KV cache; ``keys`` are those of its positions. Entries that it continues are dropped."""
         keys = keys[: past_key_values.get_seq_length()]
         self._entries = [entry for entry in self._entries if _common(entry.keys, keys) < len(entry.keys)]

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Sequence
 
-import numpy as np
 from tokenizers import Tokenizer
-from transformers import LogitsProcessor, StoppingCriteria
-from transformers.generation.streamers import BaseStreamer
-
-from laco_export.errors import NotFiniteError
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 """What a decoder writes for bytes that are no character, perhaps because the last of them is still to come."""
@@ -122,110 +116,3 @@ class RowText:
 def _overlap(text: str, stop: str) -> int:
     """Length of the longest end of ``text`` that ``stop`` begins with."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
-
-
-class RowStreamer(BaseStreamer):
-    """A transformers streamer that deals a batch's tokens out to its rows."""
-
-    def __init__(self, rows: Sequence[RowText]):
-        self._rows = rows
-        self._prompt_seen = False
-
-    def put(self, value) -> None:
-        """Take the prompts (the first call, skipped) or the rows' next tokens ``[B]``; transformers calls this."""
-        if not self._prompt_seen:
-            self._prompt_seen = True
-            return
-        now = time.perf_counter()
-        for row, token in zip(self._rows, value.reshape(-1).tolist(), strict=True):
-            row.add(token, now)
-
-    def end(self) -> None:
-        for row in self._rows:
-            row.close()
-
-
-class RowsEnded(StoppingCriteria):
-    """Ends each row with its :class:`RowText`, and all of them when ``cancelled()`` says so.
-
-    transformers' own ``StopStringCriteria`` is not used for stop strings: it indexes the whole vocabulary first, which
-    took 1.6 to 2.2 s of Qwen2.5's 151,643 tokens on two x86-64 cores, before the first token.
-    """
-
-    def __init__(self, rows: Sequence[RowText], cancelled: Callable[[], bool] | None = None):
-        self._rows, self._cancelled = rows, cancelled
-
-    def __call__(self, input_ids, scores, **kwargs):
-        import torch
-
-        cancelled = self._cancelled is not None and self._cancelled()
-        return torch.tensor([cancelled or row.finish is not None for row in self._rows], device=input_ids.device)
-
-
-class BestTwo(LogitsProcessor):
-    """Records the two best tokens of each step and changes nothing.
-
-    Attributes:
-        steps: ``[(token, logit), (token, logit)]`` per step, the better first; of a batch of one.
-    """
-
-    def __init__(self):
-        self.steps: list[list[tuple[int, float]]] = []
-
-    def __call__(self, input_ids, scores):
-        values, tokens = scores[0].topk(2)
-        self.steps.append(list(zip(tokens.tolist(), values.tolist())))
-        return scores
-
-
-class FiniteLogits(LogitsProcessor):
-    """Ends an answer whose logits are inf or NaN, which any choice of a token would hide.
-
-    Looks at the first token's logits, which the whole prompt takes part in, and at each :attr:`EVERY`-th token's after
-    it. Where the keys or values of a token in between are inf or NaN, so are the logits of all tokens behind it.
-    """
-
-    EVERY = 16
-
-    def __init__(self):
-        self._tokens = 0
-
-    def __call__(self, input_ids, scores):
-        # The largest is NaN where one is, -inf where all are; transformers forbids single tokens by -inf.
-        if self._tokens % self.EVERY == 0 and not scores.amax(-1).isfinite().all():
-            raise NotFiniteError(
-                "the language model's logits are inf or NaN",
-                given=f"at token {self._tokens + 1} of the answer",
-                todo="laco-engine diff BUNDLE compares its parts with PyTorch; a language model in fp16 may overflow: "
-                "export with --llm fp32",
-            )
-        self._tokens += 1
-        return scores
-
-
-class ForcedAnswer(LogitsProcessor):
-    """Has a given answer generated, whatever the logits say, and records what they say: each step is judged after the
-    right tokens, so that one other choice does not spoil the rest. Of a batch of one.
-
-    Args:
-        token_ids: int64 ``[A]``, the answer.
-        logit_ids: int64 ``[A, N]``, whose logits are recorded.
-
-    Attributes:
-        chosen: the best token of each step.
-        logits: float32 ``[N]`` of each step.
-    """
-
-    def __init__(self, token_ids: np.ndarray, logit_ids: np.ndarray):
-        self._token_ids, self._logit_ids = token_ids, logit_ids
-        self.chosen: list[int] = []
-        self.logits: list[np.ndarray] = []
-
-    def __call__(self, input_ids, scores):
-        step = len(self.chosen)
-        row = scores[0].float().numpy(force=True)
-        self.chosen.append(int(row.argmax()))
-        self.logits.append(row[self._logit_ids[step]])
-        forced = scores.new_full(scores.shape, float("-inf"))
-        forced[0, int(self._token_ids[step])] = 0.0
-        return forced

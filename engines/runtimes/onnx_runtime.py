@@ -10,7 +10,14 @@ from laco_export.machine import default_threads
 from laco_export.onnx_session import open_session
 from laco_export.verified_files import BundleChangedError
 
-from ..providers import PROVIDERS, Provider, ProviderMissingError, check_provider, choose_provider
+from ..providers import (
+    PROVIDERS,
+    ProviderMissingError,
+    check_provider,
+    choose_provider,
+    load_libraries,
+    runtime_title,
+)
 from ..store.processor_form import form_for_processor, multiplies_exactly
 from .protocol import RuntimeMissingError, check_pictures, encode_in_batches, split_batch
 
@@ -58,7 +65,7 @@ class OnnxRuntimeVision:
         self.on_cpu = running in _ON_CPU
         if running != self._provider.execution_provider:
             self.passed_over += (f"ONNX Runtime's {self._provider.execution_provider} does not start here",)
-        self.name = f"onnxruntime {onnxruntime.__version__} {running.removesuffix('ExecutionProvider')}"
+        self.name = runtime_title(running)
         if self._bundle.manifest.vision.products != bundle.manifest.vision.products:
             self.name += ", weights of seven bits"
 
@@ -119,7 +126,7 @@ class OnnxRuntimeVision:
             config = {"session.disable_quant_qdq": "1"} if self.precision == "fp8" else {}
             graph = self._graphs[batch]
             try:
-                _load_cuda_libraries(self._onnxruntime, self._provider)
+                load_libraries(self._provider)
                 with self._bundle.unchanged(graph.file, self._bundle.manifest.vision.weights):
                     session = open_session(
                         self._bundle.file(graph.file),
@@ -139,14 +146,6 @@ class OnnxRuntimeVision:
             _check(session, graph)
             self._sessions[batch] = session
         return self._sessions[batch]
-
-
-def _load_cuda_libraries(onnxruntime, provider: Provider) -> None:
-    """Let ONNX Runtime find CUDA and cuDNN where pip put them (1.21 and newer); on the system's path it finds them."""
-    if provider.execution_provider in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
-        preload = getattr(onnxruntime, "preload_dlls", None)
-        if preload is not None:
-            preload()
 
 
 def _check(session, graph: VisionGraph) -> None:

@@ -21,8 +21,6 @@ _NEUTRAL: dict[str, tuple] = {
     "n": (1,),
     "logprobs": (False,),
     "top_logprobs": (0,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
     "logit_bias": ({},),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
@@ -47,8 +45,6 @@ _IGNORED = (
 
 _INSTEAD = {
     "n": "send the request several times, each with its own seed",
-    "frequency_penalty": "repetition_penalty is honoured",
-    "presence_penalty": "repetition_penalty is honoured",
 }
 
 
@@ -121,7 +117,10 @@ class ChatRequest(_Strict):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     stop: Annotated[
         Annotated[str, Tag("words"), Field(min_length=1)]
@@ -159,7 +158,10 @@ class ChatRequest(_Strict):
             # Of the best token alone there is nothing to choose from: OpenAI's clients send top_p all the same.
             top_p=self.top_p if sampled else None,
             top_k=self.top_k if sampled else None,
+            min_p=self.min_p if sampled else None,
             repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
             seed=self.seed,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
         )

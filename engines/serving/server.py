@@ -149,7 +149,7 @@ def _announce(settings: ServeSettings, model: str, listener: socket.socket, answ
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listener.getsockname()[1]}"
     say(
-        f"serving {model} on {answerer.vision.name} and {answerer.decoder.provider}\n"
+        f"serving {model} on {answerer.vision.name} and {answerer.text.name}\n"
         f"  page  {url}/\n  API   {url}/v1   (OpenAI's chat completions)\n"
         f"  key   {'needed' if settings.api_key else 'none: only this machine can ask'}",
     )

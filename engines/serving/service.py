@@ -208,11 +208,11 @@ class Service:
     def _fingerprint(self) -> str:
         answerer = self.worker.answerer
         digest = self._bundle.manifest_entry["sha256"][:12]
-        return f"{digest}-{__version__}-{answerer.vision.name}-{answerer.decoder.provider}".replace(" ", "_")
+        return f"{digest}-{__version__}-{answerer.vision.name}-{answerer.text.name}".replace(" ", "_")
 
     def _loaded(self, answerer: Answerer | BaseException) -> None:
         if isinstance(answerer, Answerer):
-            self.metrics.loaded(self.model, __version__, answerer.vision.name, answerer.decoder.provider)
+            self.metrics.loaded(self.model, __version__, answerer.vision.name, answerer.text.provider)
         self._told_loaded(answerer)
 
     def _answered(self, job: Job, answer: Answer) -> None:

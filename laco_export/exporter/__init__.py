@@ -1,6 +1,7 @@
 """The exporter: a checkpoint in, a proven bundle out.
 
 - :mod:`.options`: what an export is asked to do;
+- :mod:`.refusals`: what is refused before PyTorch is imported;
 - :mod:`.targets`: who reads the graph, and what it may look like for them;
 - :mod:`.operator_support`: the ONNX operators that TensorRT reads, by version;
 - :mod:`.pipeline`: the steps in order, what each needs and gives;

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import CheckpointError, UsageError
 from ..picture_files import picture_files
-from ..preprocessing import ImagePreprocessing, load_image
+from ..preprocessing import ImagePreprocessing, load_image, open_picture
 
 MAX_PICTURES = 16
 """Every picture costs a few passes of the encoder and its expected features in the bundle."""
@@ -70,6 +70,16 @@ def golden_pictures(images: list[Path], size: int) -> list[tuple[str, Image.Imag
     """
     if not images:
         return [(f"drawn: {name}", draw(max(size, 32))) for name, draw in _DRAWN.items()]
+    return [(file.name, load_image(file)) for file in golden_files(images)]
+
+
+def golden_files(images: list[Path]) -> list[Path]:
+    """The files that ``--images`` names, each a picture by its header.
+
+    Raises:
+        UsageError: a folder without pictures, or more than :data:`MAX_PICTURES`; ImageError: a file is not there, or no
+            picture.
+    """
     files = picture_files(images)
     if len(files) > MAX_PICTURES:
         raise UsageError(
@@ -78,7 +88,10 @@ def golden_pictures(images: list[Path], size: int) -> list[tuple[str, Image.Imag
             allowed=f"at most {MAX_PICTURES}",
             todo="choose a few that are like those the model will see",
         )
-    return [(file.name, load_image(file)) for file in files]
+    for file in files:
+        with open_picture(file):
+            pass
+    return files
 
 
 def _gradient(size: int) -> Image.Image:

@@ -74,8 +74,8 @@ def export_bundle(options: ExportOptions, trial: Trial | None = None) -> ExportR
 def _depth_and_output(options: ExportOptions) -> tuple[str | None, Path]:
     """The carried depth that ``--at`` names and the output's name, by the configuration alone; refuses what it can."""
     with quiet():
+        from ..exportable import require_exportable
         from ..models import checkpoint
-        from ..models.exportable import require_exportable
 
         config = checkpoint.read_config(options.model)
     if options.llm:

@@ -13,7 +13,6 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.chat_template`: a chat format from a published folder's chat template;
 - :mod:`.written_template`: a chat template from a chat format;
 - :mod:`.language_models`: a language model's folder, read and made ready;
-- :mod:`.exportable`: which of them can be exported;
 - :mod:`.vocabulary`: its tokenizer made ready for pictures, and the rows for it;
 - :mod:`.own_vocabulary`: a tokenizer that is kept as it is, but for a picture's token;
 - :mod:`.own_chat_format`: the chat format of a language model that is not ChatML;
@@ -24,10 +23,9 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.tower_weights`: its tower without its language model;
 - :mod:`.stated_pixels`: are pictures prepared as the encoder's folder states;
 - :mod:`.stated_config`: a published ``config.json`` as it was meant, whichever transformers wrote it;
+- :mod:`.tensor_audit`: whether its tensors are those of its configuration, and finite;
 - :mod:`.transformers_versions`: where transformers 4.57 and 5 differ;
 - :mod:`.unallocated`: modules that are built before their weights are there;
-- :mod:`.weight_files`: the weight files of a folder;
-- :mod:`.checksums`: their SHA-256;
 - :mod:`.flops`: what a picture costs by layer arithmetic.
 """
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..chat_format import ChatFormat, RoleFormat
 from ..conversation import IMAGE_MARK, Turn, render
 from ..errors import CheckpointError, telling_line
-from .weight_files import read_json
+from ..weight_files import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

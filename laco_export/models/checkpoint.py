@@ -7,37 +7,23 @@ index), processor and tokenizer files, and ``checksums.json``. Pickled weights a
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from .. import checksums, weight_files
 from ..atomic import new_directory
-from ..errors import CheckpointError, LacoError, OutputExistsError, telling_line
-from . import checksums, weight_files
+from ..checkpoint_files import refuse_to_replace_non_checkpoint
+from ..errors import CheckpointError, LacoError, telling_line
+from ..stated_checkpoint import read_stated_checkpoint
 from .configuration import LacoConfig
 from .modeling import LacoForConditionalGeneration
 from .processing import LacoProcessor
+from .tensor_audit import TensorAudit
 from .tower_weights import load_tower
-
-_NAMED_TENSORS = 3  # in an error, of those that do not fit
-
-TRAINING_RECORDS = ("recipe.yaml", "started_from.json", "looks.json", "distillation.json")
-"""What training writes into a checkpoint's folder beside the model: how it was made, whether it looks, and how near its
-features are to its teacher's."""
-
-_OWN_FILES = (
-    *("config.json", "generation_config.json", checksums.CHECKSUMS_NAME, *TRAINING_RECORDS),
-    *("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"),
-    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
-    *("vocab.txt", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json"),
-)
-"""Patterns of the files that a checkpoint consists of, as transformers names them."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +67,7 @@ def save(
 
     Args:
         state_dict: the weights, where they were gathered from several processes; None takes the model's.
-        files: further text files by name, of :data:`TRAINING_RECORDS`.
+        files: further text files by name, of :data:`~laco_export.checkpoint_files.TRAINING_RECORDS`.
 
     Raises:
         OutputExistsError: ``folder`` stands already, and ``force`` is False or it is no checkpoint of LaCo's.
@@ -106,43 +92,6 @@ def _open_to_others(folder: Path) -> None:
     usual.unlink()
     for path in folder.glob("*.safetensors"):
         path.chmod(mode)
-
-
-def refuse_to_replace_non_checkpoint(folder: Path | str) -> None:
-    """Let ``force`` replace a LaCo checkpoint (its weights whole or damaged) and an empty folder, and nothing else that
-    a person may have.
-
-    Raises:
-        OutputExistsError: a file, a folder that holds something else (another model, say), or a checkpoint with files
-            in it that are none of a checkpoint's, stands at ``folder``.
-    """
-    folder = Path(folder)
-    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    try:
-        ours = weight_files.read_json(folder / "config.json").get("model_type") == LacoConfig.model_type
-    except LacoError:
-        ours = False
-    if not ours:
-        raise OutputExistsError(
-            f"the output '{folder}' exists already and is no LaCo checkpoint, so that it is not replaced",
-            allowed="a name that is free; --force replaces a folder whose config.json says model_type 'laco'",
-            todo="choose another --output, or remove what stands there yourself",
-        )
-    if folder.is_symlink():  # which alone is replaced
-        return
-    others = [path.name for path in sorted(folder.iterdir()) if path.is_dir() or not _is_own(path.name)]
-    if others:
-        raise OutputExistsError(
-            f"the output '{folder}' holds files that are not the checkpoint's, so that it is not replaced",
-            given=_some([ascii(name)[1:-1] for name in others]),
-            allowed="a folder of the files that a checkpoint consists of",
-            todo="move them, or choose another --output",
-        )
-
-
-def _is_own(name: str) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in _OWN_FILES)
 
 
 def load(folder: Path | str, *, dtype: torch.dtype = torch.float32, without_language_model: bool = False) -> Checkpoint:
@@ -205,19 +154,13 @@ def _digest(folder: Path, digests: Mapping[str, str]) -> str:
 
 def read_config(folder: Path) -> LacoConfig:
     """``config.json`` of a LaCo checkpoint, validated."""
-    path = folder / "config.json"
-    values = weight_files.read_json(path)
-    if values.get("model_type") != LacoConfig.model_type:
-        model_type = values.get("model_type")
-        raise CheckpointError(
-            f"'{folder}' is not a LaCo checkpoint", given=f"model_type {model_type!r}", allowed="model_type 'laco'"
-        )
-    weight_files.refuse_many_layers(folder, values)
+    values = read_stated_checkpoint(folder).values
     try:
         return LacoConfig.from_dict(values)
     except LacoError:
         raise
     except Exception as error:
+        path = folder / "config.json"
         raise CheckpointError(f"'{path}' is not a valid configuration: {telling_line(error)}") from error
 
 
@@ -243,26 +186,10 @@ def audit_tensors(folder: Path, weights: list[Path], config: LacoConfig) -> None
         raise CheckpointError(
             f"'{folder / 'config.json'}' describes a model that cannot be built: {telling_line(error)}"
         ) from error
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    audit, expected = TensorAudit(folder), {name: tensor.shape for name, tensor in model.state_dict().items()}
     tied = set(model._tied_weights_keys) if config.text_config.tie_word_embeddings else set()
-    missing = sorted(set(expected) - set(stored) - tied)
-    unexpected = sorted(set(stored) - set(expected))
-    reshaped = sorted(name for name in stored.keys() & expected.keys() if stored[name] != expected[name])
-    problems = []
-    if missing:
-        problems.append(f"missing: {_some(missing)}")
-    if unexpected:
-        problems.append(f"unexpected: {_some(unexpected)}")
-    if reshaped:
-        problems.append("of another shape: " + _some([f"{n} {stored[n]} for {expected[n]}" for n in reshaped]))
-    if problems:
-        raise CheckpointError(
-            f"the tensors of '{folder}' are not those that its config.json describes",
-            given="; ".join(problems),
-            todo="the weights and config.json belong to different models, or the file was edited; get both again",
-        )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED_TENSORS} more" if len(names) > _NAMED_TENSORS else ""
-    return ", ".join(names[:_NAMED_TENSORS]) + more
+    audit.missing += expected.keys() - stored.keys() - tied
+    audit.unexpected += stored.keys() - expected.keys()
+    for name in stored.keys() & expected.keys():
+        audit.fits(name, stored[name], expected[name])
+    audit.close("the weights and config.json belong to different models, or the file was edited; get both again")

@@ -16,14 +16,15 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from .. import weight_files
 from ..errors import CheckpointError, LacoError, telling_line
+from ..exportable import require_exportable, require_family
 from ..field_types import FieldError
 from ..generation_fields import SAMPLING_FIELDS, check_generation_field
-from . import weight_files
-from .exportable import require_exportable, require_family
 from .own_chat_format import own_chat_format
 from .own_vocabulary import own_vocabulary
 from .stated_config import config_as_stated, modeling_of
+from .tensor_audit import refuse_not_finite
 from .transformers_versions import extra_special_tokens
 from .vocabulary import ReadyVocabulary, grow_vocabulary, lacks_chatml, prepare_vocabulary
 
@@ -39,7 +40,8 @@ def read_language_config(folder: Path) -> PretrainedConfig:
 
     Raises:
         CheckpointError: it is damaged, says what the installed transformers would not do, or is of a model that cannot
-            be exported: of another family (:mod:`.exportable`), with quantised weights, over a sliding window.
+            be exported (:mod:`laco_export.exportable`): of another family, with quantised weights, over a sliding
+            window.
     """
     stated = weight_files.read_json(folder / "config.json")
     weight_files.refuse_quantised(folder, stated)
@@ -102,7 +104,7 @@ def load_language_model(folder: Path, dtype: torch.dtype | None):
 
     Raises:
         CheckpointError: see :func:`read_language_config` and :func:`read_vocabulary`; or the weights are not those that
-            its config.json describes.
+            its config.json describes, or hold inf or NaN.
     """
     config = read_language_config(folder)
     weight_files.find(folder)
@@ -115,11 +117,11 @@ def load_language_model(folder: Path, dtype: torch.dtype | None):
         raise CheckpointError(f"the language model of '{folder}' cannot be loaded: {telling_line(error)}") from error
     wrong = {kind: names for kind, names in info.items() if names}
     if wrong:
-        kind, names = next(iter(wrong.items()))
         raise CheckpointError(
             f"the tensors of '{folder}' are not those that its config.json describes",
-            given=f"{kind}: {', '.join(map(str, list(names)[:3]))}",
+            given="; ".join(f"{kind}: {', '.join(map(str, list(names)[:3]))}" for kind, names in wrong.items()),
         )
+    refuse_not_finite(folder, model.named_parameters())
     remarks = settle_generation(model)
     grow_vocabulary(model, vocabulary)
     return model.eval(), replace(vocabulary, changes=(*vocabulary.changes, *remarks))

@@ -44,14 +44,7 @@ def merge_inside(
         ConfigError: the model merges already, or a path's merges do not make up whole windows of the projector's.
         DepthError: a depth that the encoder does not have.
     """
-    if model.config.compression_config.method is not None:
-        raise ConfigError(
-            "the model has merges inside already",
-            given=f"compression method {model.config.compression_config.method}, "
-            f"depths {', '.join(model.config.compression_config.depths)}",
-            allowed="a model with compression off",
-            todo="start from the model as it was before: laco-train init --from-vlm without --at",
-        )
+    model.config.compression_config.refuse_merges()
     depths = (at,) if isinstance(at, str) else tuple(at)
     merges = CompressionConfig(depths=depths, **compression)
     config = _with_merges(model.config, merges)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from .. import checksums
 from ..depth import Depth
 from ..errors import ConfigError
 from ..layout_rules import DEFAULT_TOKEN_LAYOUT, SINGLE_TILE, ImageSize
@@ -17,7 +18,6 @@ from ..merge_path import DepthPath, MergePath
 from ..tiling import Tiling
 from ..token_grid import merged_grid
 from ..token_layouts import TokenLayout, check_token_layout, layouts
-from . import checksums
 from .configuration import CompressionConfig, LacoConfig
 from .projector import LacoProjector
 from .transformers_versions import CACHE, tied_weights_keys

@@ -28,11 +28,15 @@ class LacoProjector(nn.Module):
 
     def forward(self, features: Tensor, grid: tuple[int, int]) -> Tensor:
         """``[B, H·W, C]`` -> ``[B, H·W / window², D]`` for a token grid of H×W."""
+        return self.linear_2(self.hidden(features, grid))
+
+    def hidden(self, features: Tensor, grid: tuple[int, int]) -> Tensor:
+        """What the last layer reads: ``[B, H·W, C]`` -> ``[B, H·W / window², hidden]``."""
         if self.window > 1:
             features = side_by_side(features, grid, self.window)  # [B, H·W / window², C·window²]
         if self.norm is not None:
             features = self.norm(features)
-        return self.linear_2(self.act(self.linear_1(features)))
+        return self.act(self.linear_1(features))
 
 
 def side_by_side(features: Tensor, grid: tuple[int, int], window: int) -> Tensor:

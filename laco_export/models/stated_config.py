@@ -49,6 +49,7 @@ _HARMLESS = {
     *(
         "initializer_range",
         "initializer_factor",
+        "layer_scale_init_value",
         "logit_scale_init_value",
         "dropout",
         "hidden_dropout",
@@ -121,6 +122,13 @@ def refuse_unread(values: Mapping, named: Path | str, *, read: Collection[str], 
     unread = {name: value for name, value in values.items() if value is not None and name not in answered}
     if unread:
         raise _unread_fields(named, "this project", unread, ", ".join(sorted(read)))
+
+
+def computing_fields(config: PretrainedConfig) -> dict[str, object]:
+    """The fields that shape a model or say what it computes: without notes of how it was written, started and
+    trained, and without what every configuration of transformers holds."""
+    others = _HARMLESS | _read_by_class(PretrainedConfig)
+    return {name: value for name, value in config.to_dict().items() if name not in others}
 
 
 def _unread_fields(named: Path | str, reader: str, unread: Mapping, allowed: str) -> CheckpointError:

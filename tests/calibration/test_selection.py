@@ -40,8 +40,9 @@ def test_a_model_that_no_int8_can_save_leaves_no_bundle(hopeless, photographs, t
     """The command says so and by how much, exits 1, and leaves nothing but what --resume would use."""
     output = tmp_path / "none"
     arguments = [str(hopeless), "--images", str(photographs), "--target", "trt10.3", "--output", str(output)]
-    assert main(arguments) == 1
+    assert main([*arguments, "--resume"]) == 1
     said = " ".join(capsys.readouterr().err.split())
+    assert "--resume: there are no statistics of an interrupted run" in said
     assert "there is no INT8 graph of this model that is worth having" in said
     assert "the worst block alone is" in said and "points" in said
     assert not output.exists()

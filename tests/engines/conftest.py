@@ -4,6 +4,7 @@ from .fixtures import (  # noqa: F401 - fixtures
     bundle,
     bundle_folder,
     engine_cache,
+    lean_answerer,
     make_picture,
     one_graph,
     picture_file,

@@ -97,6 +97,14 @@ def answerer(bundle):
     return Answerer(bundle, threads=1)
 
 
+@pytest.fixture(scope="session")
+def lean_answerer(bundle):
+    """The same bundle on the text runtime without PyTorch."""
+    from laco_engines.answering import Answerer
+
+    return Answerer(bundle, text_runtime="lean", threads=1)
+
+
 @pytest.fixture
 def rewritten(bundle_folder, tmp_path):
     """``rewritten(newline=False, **changes)``: a copy of the bundle whose manifest has other fields, with a valid

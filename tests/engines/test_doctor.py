@@ -18,7 +18,7 @@ def run(capsys, *arguments):
 def test_what_is_here(capsys):
     code, out = run(capsys)
     assert code == 0
-    assert "CPUExecutionProvider" in out
+    assert "language model  optimum on CPUExecutionProvider" in out
     assert "passed over: TensorRT is not installed" in out
     assert out.rstrip().endswith("ready")
 
@@ -29,7 +29,8 @@ def test_with_a_bundle(bundle_folder, capsys):
     assert code == 0
     assert document["vision"].startswith("onnxruntime ")
     assert document["fit"]["fits"] is True
-    assert document["fit"]["needed_bytes"] > doctor.PROCESS_BYTES
+    assert document["text_runtime"] == "optimum"
+    assert document["fit"]["needed_bytes"] > document["fit"]["process_bytes"] == doctor.PROCESS_BYTES["optimum"]
     # 2 (keys, values) x 4 bytes x 2 layers x 1 head of 16 x the context of 512
     assert document["fit"]["cache_bytes"] == 2 * 4 * 2 * 1 * 16 * 512
     assert document["packages"]["numpy" if "numpy" in document["packages"] else "torch"]

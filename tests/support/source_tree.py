@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +51,7 @@ class Module:
     def docstring(self) -> str:
         return ast.get_docstring(self.tree) or ""
 
-    @property
+    @cached_property
     def imports(self) -> list[str]:
         """Absolute names of what it imports, wherever in the file; ``from a import b`` gives ``a.b``."""
         names = []
@@ -83,16 +84,17 @@ def module_of(path: Path, folder: Path, package: str) -> Module:
     return Module(".".join((package, *(part for part in parts if part != "__init__"))), path)
 
 
-def modules(root: Path = ROOT) -> list[Module]:
-    """Every module of the four packages, by path."""
-    return [
-        module_of(path, root / folder, package)
+@cache
+def modules() -> tuple[Module, ...]:
+    """Every module of the four packages, by path; each is read and parsed once."""
+    return tuple(
+        module_of(path, ROOT / folder, package)
         for folder, package in PACKAGES.items()
-        for path in sorted((root / folder).rglob("*.py"))
-    ]
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    )
 
 
-def members(package: Module, every: list[Module]) -> list[str]:
+def members(package: Module, every: Sequence[Module]) -> list[str]:
     """The names of a package's own modules and sub-packages."""
     prefix = f"{package.name}."
     return sorted(

@@ -46,8 +46,10 @@ def test_it_writes_a_student_and_says_what_it_costs(data, tmp_path, capsys):
     assert "merge_first: 0.5" in record and "max_steps: 3" in record
     assert distil(data, tmp_path / "out") == 2
     assert "exists already" in capsys.readouterr().err
-    assert distil(data, tmp_path / "two", "--student", str(tmp_path / "out"), "--json") == 0
-    described = json.loads(capsys.readouterr().out)
+    assert distil(data, tmp_path / "two", "--student", str(tmp_path / "out"), "--json", "--resume") == 0
+    said = capsys.readouterr()
+    assert "two-progress' holds no checkpoint to go on from" in " ".join(said.err.split())
+    described = json.loads(said.out)
     assert len(described["losses"]) == 3 and described["before"].keys() == {"1/2"}
 
 
@@ -94,7 +96,7 @@ name: heal
 data_folder: {data}
 model: {{checkpoint: {data / "teacher"}}}
 compression: {{at: 1/2}}
-all_stages: {{global_batch_size: 6, per_device_batch_size: 6, precision: fp32, max_length: 256}}
+all_stages: {{global_batch_size: 6, precision: fp32, max_length: 256}}
 stages:
   distil: {{data: pictures, learning_rates: {{compressor: 1e-3, encoder: 1e-4}}, max_steps: 3}}
   "1": {{data: data.json, learning_rates: {{projector: 1e-3}}, plain: true}}
@@ -103,8 +105,11 @@ stages:
     arguments = ["--recipe", str(tmp_path / "heal.yaml"), "--output", str(tmp_path / "run")]
     assert main([*arguments, "--dry-run", "--json"]) == 0
     assert [part["part"] for part in json.loads(capsys.readouterr().out)["parts"]] == ["stage-distil", "stage-1"]
-    assert main(arguments) == 0
-    assert "merged at 1/2: relative error" in " ".join(capsys.readouterr().err.split())
+    assert main([*arguments, "--resume"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "merged at 1/2: relative error" in said
+    assert f"--resume: no run was begun in '{tmp_path / 'run'}'" in said
+    assert said.count("--resume:") == 1, "a stage that was not begun is no news then"
     prices = json.loads((tmp_path / "run" / "training.json").read_text())["parts"]["stage-distil"]["prices"]
     assert [price["step"] for price in prices] == [0, 3] and "cosine" in prices[1]["1/2"]
     assert not (tmp_path / "run" / "stage-0").exists() and (tmp_path / "run" / "losses.png").is_file()

@@ -7,6 +7,8 @@ from PIL import Image
 
 from laco_training.cli import main
 
+_LONGEST = 435  # characters, each a token: with the turns around them, 16 tokens of a picture and 3 of an answer 512
+
 
 @pytest.fixture(scope="module")
 def price_checkpoint(make_tiny_model, make_tiny_checkpoint, tmp_path_factory):
@@ -67,7 +69,7 @@ def test_only_a_report_is_replaced(report, price_checkpoint, price_pictures, tmp
         (["--max-broken", "2"], "--max-broken is a share"),
         (["--ratio", "5"], "compression.ratio is not supported"),
         (["--at", "2"], "depth 2 lies outside (0, 1]"),
-        (["--images", "nowhere"], "there is no folder of pictures 'nowhere'"),
+        (["--images", "nowhere"], "there are no pictures at 'nowhere'"),
         (["--questions", "nowhere.json"], "nowhere.json"),
         (["--reference", "nowhere"], "merges nothing"),
     ],
@@ -92,3 +94,27 @@ def test_a_broken_picture_is_named(price_checkpoint, price_pictures, tmp_path, c
     said = capsys.readouterr()
     assert "1 samples cannot be used: broken.png" in " ".join(said.err.split())
     assert list(json.loads(said.out)["broken"]) == ["broken.png"]
+
+
+def test_a_question_beyond_the_context_is_named(price_checkpoint, price_pictures, tmp_path, capsys):
+    """The longest question that is asked takes all 512 positions with its picture and its answer."""
+    entries = [_asked(number, "What?") for number in range(3)]
+    entries.append(_asked("whole context", "x" * _LONGEST))
+    entries.append(_asked("beyond", "x" * (_LONGEST + 1)))
+    (tmp_path / "questions.json").write_text(json.dumps(entries))
+    arguments = ["price", str(price_checkpoint), "--images", str(price_pictures), "--at", "1/2", "--tokens", "3"]
+    arguments += ["--questions", str(tmp_path / "questions.json"), "--json"]
+    assert main(arguments) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of 5 samples cannot be used" in said and "beyond: the question, its pictures and an answer" in said
+    assert main([*arguments, "--max-broken", "0.2"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["samples"] == 4
+    assert document["broken"] == {
+        "beyond": "the question, its pictures and an answer take 513 tokens of a context of 512"
+    }
+
+
+def _asked(name, text):
+    turn = {"from": "human", "value": f"<image>\n{text}"}
+    return {"id": str(name), "image": "0.png", "conversations": [turn]}

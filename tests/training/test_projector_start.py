@@ -75,6 +75,21 @@ def test_answers_that_are_all_alike_are_refused(loaded, tmp_path):
         start_from_captions(loaded.model, dataset)
 
 
+def test_samples_that_do_not_fit_are_told(loaded, tmp_path):
+    path = write_captions(tmp_path, lambda index: COLOURS[index % 4])
+    dataset = open_dataset(path, LacoProcessor.from_pretrained(loaded.path), plain=True, max_length=3)
+    with pytest.raises(ConfigError, match="cannot be used, such as 0: no answer fits into max_length"):
+        start_from_captions(loaded.model, dataset)
+
+
+def test_a_window_outside_the_encoder_is_read_as_the_projector_reads_it(make_tiny_model, tmp_path, loaded):
+    torch.manual_seed(0)
+    model = make_tiny_model(method=None, projector={"window": 2, "norm": True}).eval()
+    path = write_captions(tmp_path, lambda index: COLOURS[index % 4])
+    dataset = open_dataset(path, LacoProcessor.from_pretrained(loaded.path).fitted_to(model), plain=True)
+    assert start_from_captions(model, dataset) > 0.5
+
+
 def test_every_depth_counts(make_tiny_model, tmp_path, loaded):
     """The depth that was set stays set."""
     model = make_tiny_model(at=["1", "1/2"]).eval()

@@ -238,6 +238,12 @@ def test_batches_and_steps():
     assert tenth.steps(240) == 3  # 30 · 0.1 is 3.0000000000000004
 
 
+@pytest.mark.parametrize(("batch", "forward"), [(512, 8), (64, 8), (12, 6), (7, 7), (6, 6), (11, 1), (1, 1)])
+def test_a_forward_pass_that_nobody_sized_fits_the_batch(batch, forward):
+    stage = StageRecipe("d", {"projector": 1e-3}, global_batch_size=batch)
+    assert stage.per_device_batch_size == forward and stage.accumulation(1) == batch // forward
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

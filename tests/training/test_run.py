@@ -226,7 +226,7 @@ def test_another_folder_of_that_name_is_not_touched(short, tmp_path, capsys):
 
 
 def test_a_batch_that_the_processes_cannot_share(recipe, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(processes, "join", lambda: type("Three", (), {"num_processes": 3}))
+    monkeypatch.setattr(processes, "count", lambda: 3)
     assert main(["--recipe", recipe, "--output", str(tmp_path / "run")]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "stages.1: global_batch_size is no multiple" in said

@@ -17,7 +17,7 @@ from laco_training import processes
 from laco_training.look import joined_look
 from laco_training.recipe import StageRecipe, TilingRecipe
 from laco_training.stage_data import load_position, open_stage_data
-from laco_training.stages import train_stage
+from laco_training.stages import decide_resumption, train_stage
 from laco_training.step_callbacks import DepthSampler, step_note
 from laco_training.trainer import StageTrainer
 
@@ -161,6 +161,14 @@ def test_a_resumed_stage_is_the_uninterrupted_one(elastic, stage_data, tmp_path,
     assert resumed == whole  # bit for bit
     assert changed(tmp_path / "whole", tmp_path / "killed") == set()
     assert not (tmp_path / "killed-progress").exists()
+
+
+def test_a_stage_that_has_nothing_to_resume_says_so(tmp_path, capsys):
+    (tmp_path / "out-progress" / "checkpoint-3").mkdir(parents=True)  # killed while it was written
+    assert decide_resumption(tmp_path / "out-progress", resume=False, force=False) is None
+    assert capsys.readouterr().err == ""
+    assert decide_resumption(tmp_path / "out-progress", resume=True, force=False) is None
+    assert "out-progress' holds no checkpoint to go on from" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_resumed_stage_keeps_its_global_batch_with_other_machine_keys(

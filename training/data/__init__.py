@@ -29,18 +29,35 @@ as it comes. In reading order:
 - :mod:`.errors`: what goes wrong with training data.
 """
 
-from .batches import Collator
-from .broken import BatchNotes, BrokenSample, BrokenSamples
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .conversations import image_names, plain_pieces, turns_of
-from .dataset import ConversationDataset, count_samples, open_dataset
 from .errors import DataError
 from .json_files import read_entries
-from .picture_dataset import DrawSampler, PictureCollator, PictureDataset, PixelEncoder
-from .picture_sources import hold_out, open_pictures, with_one_picture
-from .preview import preview
-from .sampler import GroupedSampler
-from .samples import IGNORED, SampleEncoder
-from .stream import ConversationStream
+from .mixture import MixturePart, pictures_of_parts
+from .picture_sources import hold_out, open_pictures, with_one_picture, with_pictures
+
+if TYPE_CHECKING:
+    from .batches import Collator
+    from .broken import BatchNotes, BrokenSample, BrokenSamples
+    from .dataset import ConversationDataset, count_samples, open_dataset
+    from .picture_dataset import DrawSampler, PictureCollator, PictureDataset, PixelEncoder
+    from .sampler import GroupedSampler
+    from .samples import IGNORED, SampleEncoder
+    from .stream import ConversationStream
+
+_WITH_TORCH = {
+    "batches": ("Collator",),
+    "broken": ("BatchNotes", "BrokenSample", "BrokenSamples"),
+    "dataset": ("ConversationDataset", "count_samples", "open_dataset"),
+    "picture_dataset": ("DrawSampler", "PictureCollator", "PictureDataset", "PixelEncoder"),
+    "sampler": ("GroupedSampler",),
+    "samples": ("IGNORED", "SampleEncoder"),
+    "stream": ("ConversationStream",),
+}
+"""Module → the names that are taken from it when they are asked for: it makes tensors, and who only looks whether data
+is there need not wait for PyTorch."""
 
 __all__ = [
     "IGNORED",
@@ -53,6 +70,7 @@ __all__ = [
     "DataError",
     "DrawSampler",
     "GroupedSampler",
+    "MixturePart",
     "PictureCollator",
     "PictureDataset",
     "PixelEncoder",
@@ -62,9 +80,17 @@ __all__ = [
     "image_names",
     "open_dataset",
     "open_pictures",
+    "pictures_of_parts",
     "plain_pieces",
-    "preview",
     "read_entries",
     "turns_of",
     "with_one_picture",
+    "with_pictures",
 ]
+
+
+def __getattr__(name: str):
+    for module, names in _WITH_TORCH.items():
+        if name in names:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,9 @@ from laco_export.errors import LacoError
 
 from .broken import BatchNotes, BrokenSample
 from .conversations import KINDS, kinds_of
-from .mixture import MixturePart, open_parts
+from .mixture import MixturePart, open_parts, pictures_of_parts
 from .parquet_files import HANDFUL_BYTES, ParquetSource
-from .pictures import Pictures, PicturesInRows
+from .pictures import Pictures
 from .samples import SampleEncoder
 
 if TYPE_CHECKING:
@@ -71,11 +70,7 @@ class ConversationDataset(torch.utils.data.Dataset):
         self.parts, self.encoder = parts, encoder
         self.tokenizer = encoder.tokenizer
         self._starts = np.cumsum([0, *(len(part.rows) for part in parts)])
-        opened = cache(Pictures)
-        self._pictures = [
-            PicturesInRows(root) if part.source.holds_pictures and not root.exists() else opened(root)
-            for part, root in ((part, part.images or images) for part in parts)
-        ]
+        self._pictures = pictures_of_parts(parts, images)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -104,10 +99,8 @@ class ConversationDataset(torch.utils.data.Dataset):
 
     def _id(self, index: int, entry: object) -> str:
         """The sample's own id, or its file and row."""
-        name = entry.get("id") if isinstance(entry, dict) else None
         part = self._part(index)
-        row = int(self.parts[part].rows[index - self._starts[part]])
-        return str(name) if name not in (None, "") else f"{self.parts[part].name}:{row}"
+        return self.parts[part].sample_name(int(self.parts[part].rows[index - self._starts[part]]), entry)
 
     def _candidates(self, index: int, broken: list[BrokenSample]) -> Iterator[int]:
         """A sample, then those to try in its place: its own kind first, judged by their texts, without a picture."""

@@ -14,8 +14,10 @@ alike.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from math import ceil
 from pathlib import Path
 
@@ -23,6 +25,7 @@ import numpy as np
 import yaml
 
 from .errors import DataError, NoSamplesError
+from .pictures import Pictures, PicturesInRows
 from .sources import Source, open_source
 
 STRATEGIES = ("all", "first", "end", "random")
@@ -45,6 +48,11 @@ class MixturePart:
     rows: np.ndarray
     images: Path | None
     name: str
+
+    def sample_name(self, row: int, entry: object) -> str:
+        """What a sample is called in messages: its own id, or its file and row."""
+        name = entry.get("id") if isinstance(entry, dict) else None
+        return str(name) if name not in (None, "") else f"{self.name}:{row}"
 
 
 def open_parts(path: Path, *, seed: int = 0) -> list[MixturePart]:
@@ -81,6 +89,22 @@ def open_parts(path: Path, *, seed: int = 0) -> list[MixturePart]:
             todo="take more with sampling_strategy",
         )
     return parts
+
+
+def pictures_of_parts(parts: Sequence[MixturePart], images: Path) -> list[Pictures]:
+    """What reads the pictures of each part; parts of one folder share it.
+
+    Args:
+        images: where pictures lie, for parts that do not say.
+
+    Raises:
+        DataError: there is no such folder or archive, and the part's own rows hold no pictures.
+    """
+    opened = cache(Pictures)
+    return [
+        PicturesInRows(root) if part.source.holds_pictures and not root.exists() else opened(root)
+        for part, root in ((part, part.images or images) for part in parts)
+    ]
 
 
 def read_mixture(path: Path) -> list[dict]:

@@ -106,10 +106,22 @@ def open_pictures(path: Path, *, seed: int = 0) -> tuple[list[MixturePart], Path
             source = reader(path)
             root = path.parent if isinstance(source, ParquetSource) and path.suffix else path
             return [MixturePart(source, np.arange(len(source)), None, str(path))], root
-    kinds = ", ".join([*(name for name, _, _ in PICTURE_SOURCES), *_CONVERSATIONS])
+    require_pictures(path)
+    raise DataError(f"'{path}' is of no known kind", allowed=_kinds())
+
+
+def require_pictures(path: Path) -> None:
+    """A path of pictures leads somewhere; nothing is opened.
+
+    Raises:
+        DataError: it does not.
+    """
     if not path.exists():
-        raise DataError(f"there are no pictures at '{path}'", allowed=kinds, todo="check the path")
-    raise DataError(f"'{path}' is of no known kind", allowed=kinds)
+        raise DataError(f"there are no pictures at '{path}'", allowed=_kinds(), todo="check the path")
+
+
+def _kinds() -> str:
+    return ", ".join([*(name for name, _, _ in PICTURE_SOURCES), *_CONVERSATIONS])
 
 
 def hold_out(parts: Sequence[MixturePart], count: int, *, seed: int) -> tuple[list[MixturePart], list[MixturePart]]:
@@ -176,14 +188,32 @@ def with_one_picture(path: Path, *, seed: int = 0) -> tuple[list[MixturePart], P
     Raises:
         DataError: the data cannot be read, or holds no such sample.
     """
-    if (path.is_dir() and not any(path.rglob("*.parquet"))) or path.suffix in ARCHIVES:
+    _check_conversations(path, "give these, or set distillation.language_model to 0")
+    return _chosen(path, seed, lambda pictures: pictures == 1, "is a conversation about one picture"), path.parent
+
+
+def with_pictures(path: Path, *, seed: int = 0) -> list[MixturePart]:
+    """The conversations of a data path that are about pictures, and no videos.
+
+    Raises:
+        DataError: the data cannot be read, or holds no such sample.
+    """
+    _check_conversations(path, "give these")
+    return _chosen(path, seed, lambda pictures: pictures > 0, "asks about a picture")
+
+
+def _check_conversations(path: Path, todo: str) -> None:
+    """Refuse what holds pictures alone."""
+    is_folder_of_pictures = path.is_dir() and not (
+        any(path.rglob("*.parquet")) or (path / "dataset_info.json").is_file()
+    )
+    if is_folder_of_pictures or path.suffix in ARCHIVES:
         raise DataError(
             f"'{path}' holds no conversations",
             given="pictures alone",
             allowed=f"conversations about pictures ({', '.join(_CONVERSATIONS)}, parquet)",
-            todo="give these, or set distillation.language_model to 0",
+            todo=todo,
         )
-    return _chosen(path, seed, lambda pictures: pictures == 1, "is a conversation about one picture"), path.parent
 
 
 def _chosen(path: Path, seed: int, wanted: Callable[[np.ndarray], np.ndarray], kind: str) -> list[MixturePart]:

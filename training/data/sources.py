@@ -40,6 +40,9 @@ SOURCES: tuple[tuple[str, Callable[[Path], bool], Callable[[Path], Source]], ...
 )
 
 
+_KINDS = ", ".join(name for name, _, _ in SOURCES)
+
+
 def open_source(path: Path) -> Source:
     """The samples of a data path.
 
@@ -49,10 +52,20 @@ def open_source(path: Path) -> Source:
     for _, matches, reader in SOURCES:
         if matches(path):
             return reader(path)
-    kinds = ", ".join(name for name, _, _ in SOURCES)
-    if not path.exists():
-        raise DataError(f"there is no data file '{path}'", allowed=kinds, todo="check data_folder and stages.*.data")
-    raise DataError(f"data file '{path}' is of no known kind", allowed=f"{kinds}; .yaml for a mixture of them")
+    require_data(path)
+    raise DataError(f"data file '{path}' is of no known kind", allowed=f"{_KINDS}; .yaml for a mixture of them")
+
+
+def require_data(path: Path) -> None:
+    """A data path leads somewhere; nothing is opened.
+
+    Raises:
+        DataError: it does not.
+    """
+    if _is_pattern(path):
+        parquet_files(path)
+    elif not path.exists():
+        raise DataError(f"there is no data file '{path}'", allowed=_KINDS, todo="check data_folder and stages.*.data")
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -61,10 +74,14 @@ def parquet_files(path: Path) -> list[Path]:
     Raises:
         DataError: the folder or the pattern has none.
     """
-    if any(character in path.name for character in "*?["):
+    if _is_pattern(path):
         files = sorted(path.parent.glob(path.name))
     else:
         files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise DataError(f"there are no parquet files in '{path}'", todo="check data_folder and stages.*.data")
     return files
+
+
+def _is_pattern(path: Path) -> bool:
+    return any(character in path.name for character in "*?[")

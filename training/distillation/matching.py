@@ -79,9 +79,9 @@ def _facts(teacher, student) -> Iterator[tuple[str, object, object]]:
 
 
 def _differing_fields(teacher: PretrainedConfig, student: PretrainedConfig) -> list[dict]:
-    """The fields in which two configurations differ, with each one's values; how they are stored apart."""
-    pair = [
-        {**config.to_dict(), "dtype": None, "torch_dtype": None, "_name_or_path": None} for config in (teacher, student)
-    ]
+    """The fields in which two models would differ, with each one's values."""
+    from laco_export.models.stated_config import computing_fields
+
+    pair = [{"model_type": config.model_type, **computing_fields(config)} for config in (teacher, student)]
     names = [name for name in pair[0].keys() | pair[1].keys() if pair[0].get(name) != pair[1].get(name)]
     return [{name: values.get(name) for name in sorted(names)} for values in pair]

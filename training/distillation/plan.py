@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import processes
-from ..data import preview
+from ..data.preview import preview
 from ..memory import ForwardShape, MemoryEstimate, kept_activations, kept_bytes
 from ..parameter_groups import parameters_by_group
 from ..plan import longest_forward

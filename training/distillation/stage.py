@@ -13,7 +13,16 @@ from laco_export.errors import UsageError
 
 from .. import processes
 from ..recipe import CompressionRecipe, StageRecipe
-from ..stages import STARTED_FROM, Shown, broken_log, decide_resumption, keep_checkpoints, trains, unshown
+from ..stages import (
+    STARTED_FROM,
+    Shown,
+    broken_log,
+    decide_resumption,
+    keep_checkpoints,
+    progress_folder,
+    trains,
+    unshown,
+)
 
 if TYPE_CHECKING:
     from laco_export.models import LacoForConditionalGeneration
@@ -65,14 +74,14 @@ def distil_stage(
     """
     import transformers
 
-    from laco_export.models import checkpoint
+    from laco_export.checkpoint_files import refuse_to_replace_non_checkpoint
 
     from ..step_callbacks import StepProgress
     from .student import open_pair
 
     _check_launcher()
-    processes.run_on_main(lambda: checkpoint.refuse_to_replace_non_checkpoint(output))
-    folder = output.parent / f"{output.name}-progress"
+    processes.run_on_main(lambda: refuse_to_replace_non_checkpoint(output))
+    folder = progress_folder(output)
     resumed = decide_resumption(folder, resume=resume, force=force)
     transformers.set_seed(seed)  # of the merges' first layers
     needs_language_model = bool(stage.distillation.language_model)

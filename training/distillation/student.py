@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from laco_export import weight_files
 from laco_export.errors import ConfigError
-from laco_export.models import checkpoint, weight_files
+from laco_export.models import checkpoint
 from laco_export.models.merging import merge_inside
+from laco_export.models.tensor_audit import refuse_not_finite
 from laco_export.models.tower_weights import updated_tensors
 
 if TYPE_CHECKING:
@@ -54,13 +56,13 @@ def open_pair(
         language_model: load it too.
 
     Raises:
-        CheckpointError: a folder is no checkpoint, or damaged.
+        CheckpointError: a folder is no checkpoint, or damaged, or what is loaded of it holds inf or NaN.
         ConfigError: the teacher merges inside already; ``compression`` names no merge that starts as an average.
     """
-    loaded = checkpoint.load(teacher, without_language_model=not language_model)
+    loaded = _load(teacher, language_model)
     if student is None:
         return loaded.model, _made(loaded, compression)
-    taught = checkpoint.load(student, without_language_model=not language_model)
+    taught = _load(student, language_model)
     return loaded.model, LoadedStudent(taught.model, taught.processor, student, loaded.sha256, taught.sha256)
 
 
@@ -72,6 +74,13 @@ def write_student(student: LoadedStudent, output: Path, *, files: Mapping[str, s
     """
     tensors = updated_tensors(weight_files.find(student.start), student.model)
     checkpoint.save(student.model.eval(), student.processor, output, force=force, state_dict=tensors, files=files)
+
+
+def _load(folder: Path, language_model: bool) -> checkpoint.Checkpoint:
+    """A checkpoint, refused where what is loaded of it holds inf or NaN: every loss would."""
+    loaded = checkpoint.load(folder, without_language_model=not language_model)
+    refuse_not_finite(folder, loaded.model.named_parameters())
+    return loaded
 
 
 def _made(loaded: checkpoint.Checkpoint, compression: CompressionRecipe) -> LoadedStudent:

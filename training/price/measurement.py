@@ -13,9 +13,10 @@ from statistics import fmean
 
 import torch
 from torch import Tensor
+from transformers import BatchFeature
 
 from laco_export.conversation import render
-from laco_export.errors import NotFiniteError
+from laco_export.errors import NotFiniteError, UsageError
 from laco_export.merge_path import MergePath
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor
 from laco_export.models.flops import vision_flops
@@ -142,6 +143,22 @@ def measure_prices(
     return rows
 
 
+def check_question_fits(subjects: Subjects, sample: PriceSample, max_new_tokens: int) -> None:
+    """The language model has positions for the sample and its answer without merges, which leave at most as many
+    tokens.
+
+    Raises:
+        UsageError: it has fewer.
+    """
+    context = subjects.reference.config.text_config.max_position_embeddings
+    tokens = _inputs(subjects.reference_processor, sample)["input_ids"].shape[1] + max_new_tokens
+    if tokens > context:
+        raise UsageError(
+            f"the question, its pictures and an answer take {tokens:,} tokens of a context of {context:,}",
+            todo="ask less, show fewer pictures, or lower --tokens",
+        )
+
+
 def steps_of(subjects: Subjects, samples: PriceSamples) -> int:
     """How often :func:`measure_prices` advances."""
     return (1 + len(subjects.depths)) * len(samples) + 1
@@ -152,8 +169,7 @@ def answer(
     model: LacoForConditionalGeneration, processor: LacoProcessor, sample: PriceSample, max_new_tokens: int
 ) -> SeenAnswer:
     """The model's greedy answer to one sample."""
-    prompt = render(sample.turns, add_generation_prompt=True, chat_format=processor.chat_format)
-    inputs = processor(images=sample.pictures, text=prompt, return_tensors="pt").to(model.device)
+    inputs = _inputs(processor, sample).to(model.device)
     with _features_of(model) as seen:
         tokens = model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)[0].tolist()
     prompt_ids = inputs["input_ids"][0].tolist()
@@ -161,6 +177,11 @@ def answer(
         tokens = tokens[len(prompt_ids) :]
     text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
     return SeenAnswer(tokens, text, torch.cat(seen).float())
+
+
+def _inputs(processor: LacoProcessor, sample: PriceSample) -> BatchFeature:
+    prompt = render(sample.turns, add_generation_prompt=True, chat_format=processor.chat_format)
+    return processor(images=sample.pictures, text=prompt, return_tensors="pt")
 
 
 @contextmanager

@@ -102,9 +102,9 @@ def sheet_name(row: DepthPrice) -> str:
 
 def worst_sheet(row: DepthPrice, samples: PriceSamples, subjects: Subjects) -> Image.Image:
     """The samples with the largest feature errors: the tile, where in it the error lies, and both answers."""
-    by_name = {sample.name: place for place, sample in enumerate(row.samples)}
+    places = {id(priced): place for place, priced in enumerate(row.samples)}  # names may occur twice
     subjects.at_depth(row.at)
-    cells = [_cell(priced, samples[by_name[priced.name]], subjects) for priced in row.worst(WORST)]
+    cells = [_cell(priced, samples[places[id(priced)]], subjects) for priced in row.worst(WORST)]
     return draw_sheet(cells, columns=_COLUMNS)
 
 

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import torch
 
-from laco_export.errors import ConfigError, UsageError
+from laco_export.errors import ConfigError
 from laco_export.merge_path import DepthPath, MergePath, Ratio
 from laco_export.models import LacoForConditionalGeneration, LacoProcessor, checkpoint
 from laco_export.models.merging import merge_inside
 
 from ..distillation.matching import check_pair
-
-DEFAULT_DEPTHS = ("1", "1/2", "1/4")
-"""Tried where a checkpoint merges nothing yet."""
+from .refusals import DEFAULT_DEPTHS, check_subjects
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def open_subjects(
     Args:
         folder: a checkpoint with compression off, in which averaging merges are put, or one that carries merges.
         reference: for the latter, the checkpoint with compression off that it was made from.
-        at: depths; empty takes :data:`DEFAULT_DEPTHS`, or all that the checkpoint carries.
+        at: depths; empty takes :data:`~.refusals.DEFAULT_DEPTHS`, or all that the checkpoint carries.
         ratio: of the merges that are put in; None takes 2.
 
     Raises:
@@ -66,28 +64,16 @@ def open_subjects(
         UsageError: ``reference`` is missing, or has merges itself, or is not wanted; a depth does not exist.
         ConfigError: the two do not see pictures alike.
     """
+    check_subjects(folder, reference, at, ratio)
     loaded = checkpoint.load(folder)
     merges = loaded.model.config.compression_config
     if merges.method is None:
-        if reference is not None:
-            raise UsageError(
-                f"'{folder}' merges nothing: it is its own reference", todo="leave --reference out, or name both"
-            )
         merged = merge_inside(loaded.model, at or _different(DEFAULT_DEPTHS, loaded.model), ratio=ratio or 2)
         put_in = merged.config.compression_config
         depths = dict(zip(put_in.depths, put_in.paths, strict=True))
         return Subjects(loaded.model, loaded.processor, merged, depths, False, {"checkpoint": loaded.sha256})
-    if ratio is not None:
-        raise UsageError(f"'{folder}' carries merges, whose ratio is settled", todo="leave --ratio out")
-    if reference is None:
-        raise UsageError(
-            f"'{folder}' carries merges, and nothing says what its features were without them",
-            given=f"depths {', '.join(merges.depths)}",
-            todo="name the checkpoint that it was made from: --reference CKPT",
-        )
     depths = dict(merges.find(depth) for depth in at or merges.depths)
     original = checkpoint.load(reference)
-    _check_reference(reference, original)
     _check_alike(loaded, original)
     digests = {"checkpoint": loaded.sha256, "reference": original.sha256}
     return Subjects(original.model, original.processor, loaded.model, depths, True, digests)
@@ -97,15 +83,6 @@ def _different(at: Sequence[str], model: LacoForConditionalGeneration) -> list[s
     """Without depths that stand behind the same block in a small encoder."""
     by_block = {DepthPath.parse(depth).resolve(model.config.num_encoder_blocks): depth for depth in reversed(at)}
     return [depth for depth in at if depth in by_block.values()]
-
-
-def _check_reference(folder: Path, original: checkpoint.Checkpoint) -> None:
-    if original.model.config.compression_config.method is not None:
-        raise UsageError(
-            f"the reference '{folder}' carries merges itself",
-            given=f"depths {', '.join(original.model.config.compression_config.depths)}",
-            allowed="a checkpoint with compression off",
-        )
 
 
 def _check_alike(loaded: checkpoint.Checkpoint, original: checkpoint.Checkpoint) -> None:

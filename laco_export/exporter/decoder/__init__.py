@@ -40,7 +40,6 @@ import numpy as np
 from ...bundle import Decoder
 from .precision import DECODER_PRECISIONS, DecoderPrecision
 from .prompts import DecoderPrompts, check_texts, prompts_of
-from .proof import verify_decoder
 
 __all__ = [
     "DECODER_PRECISIONS",
@@ -54,6 +53,15 @@ __all__ = [
 
 FOLDER = "llm"
 _SCALE_BYTES = 4  # a float32 a block
+
+
+def __getattr__(name: str):
+    """:func:`verify_decoder`, whose module imports PyTorch and onnx: the choices of ``--llm`` are read without."""
+    if name == "verify_decoder":
+        from .proof import verify_decoder
+
+        return verify_decoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def export_decoder(

@@ -12,7 +12,7 @@ from optimum.exporters.onnx import onnx_export_from_model
 from optimum.exporters.tasks import TasksManager
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from ...models.exportable import head_dim
+from ...exportable import head_dim
 from .skeleton import skeleton
 
 TASK = "text-generation-with-past"

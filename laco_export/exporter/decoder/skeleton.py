@@ -16,7 +16,7 @@ right, and each row continues at its own length. A past that is longer than need
 
 What makes a family: ``self_attn`` with ``q_proj``, ``k_proj``, ``v_proj``, ``o_proj`` and perhaps ``q_norm`` and
 ``k_norm``; RMSNorm; rotary embedding of halves. Another layout is refused by
-:func:`~laco_export.models.exportable.require_exportable`.
+:func:`~laco_export.exportable.require_exportable`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from ...models.exportable import head_dim
+from ...exportable import head_dim
 from ...models.transformers_versions import CACHE
 from .placeholders import GatherPositions, GroupQueryAttention, PlaceholderLinear, RMSNorm, Weight
 

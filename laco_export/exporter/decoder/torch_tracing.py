@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import torch
 
-from ...models.exportable import head_dim
+from ...exportable import head_dim
 from ...models.transformers_versions import settle_generation_fields
 from .skeleton import skeleton
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import ExportError, telling_line
-from ...models.exportable import require_exportable
+from ...exportable import require_exportable
 from ...quiet import quiet_libraries
 
 GRAPH = "model.onnx"

@@ -17,10 +17,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
 
+from ... import weight_files
 from ...errors import CheckpointError, ConfigError, telling_line
 from ...preprocessing import ImagePreprocessing
-from .. import weight_files
 from ..stated_config import config_as_stated, modeling_of
+from ..tensor_audit import TensorAudit
 from ..unallocated import parameters_without_memory
 from . import ENCODERS, EncoderSpec
 from .specification import OriginalLayout
@@ -38,7 +39,7 @@ def load_encoder(folder: Path | str, *, dtype: torch.dtype | None = None) -> Pre
 
     Raises:
         CheckpointError: not such a folder, of an unknown architecture, damaged, with fields that the installed
-            transformers does not read, or with tensors that do not fit.
+            transformers does not read, or with tensors that do not fit or hold inf or NaN.
     """
     folder = Path(folder)
     values = weight_files.read_json(folder / "config.json")
@@ -50,16 +51,17 @@ def load_encoder(folder: Path | str, *, dtype: torch.dtype | None = None) -> Pre
         raise CheckpointError(
             f"'{folder / 'config.json'}' describes an encoder that cannot be built: {telling_line(error)}"
         ) from error
-    expected = dict(model.named_parameters())
+    audit, expected = TensorAudit(folder), dict(model.named_parameters())
     loaded: dict[str, Tensor] = {}
     for name, tensor in _stored_tensors(folder, spec, layout):
         if name not in expected:
-            raise _unfit(folder, f"unexpected: {name}")
-        if tensor.shape != expected[name].shape:
-            raise _unfit(folder, f"{name} is {tuple(tensor.shape)} for {tuple(expected[name].shape)}")
+            audit.unexpected.append(name)
+            continue
         loaded[name] = tensor.to(dtype) if dtype else tensor
-    if missing := sorted(set(expected) - set(loaded)):
-        raise _unfit(folder, f"missing: {', '.join(missing[:3])}" + (" …" if len(missing) > 3 else ""))
+        if audit.fits(name, tensor.shape, expected[name].shape):
+            audit.check_finite(name, loaded[name])
+    audit.missing += expected.keys() - loaded.keys()
+    audit.close("check that config.json and the weights belong together and are of the same resolution")
     model.load_state_dict(loaded, assign=True, strict=False)
     config.dtype = next(iter(loaded.values())).dtype
     return model.eval()
@@ -194,14 +196,6 @@ def split(name: str, tensor: Tensor, layout: OriginalLayout | None) -> Iterator[
         yield name, tensor.squeeze(0)
     else:
         yield name, tensor
-
-
-def _unfit(folder: Path, problem: str) -> CheckpointError:
-    return CheckpointError(
-        f"the tensors of '{folder}' are not those that its config.json describes",
-        given=problem,
-        todo="check that config.json and the weights belong together and are of the same resolution",
-    )
 
 
 __all__ = ["load_encoder", "recognise", "rename", "split", "stated_preprocessing"]

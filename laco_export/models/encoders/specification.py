@@ -13,13 +13,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ...errors import ConfigError
+from ...exportable import ACTIVATIONS
 from ...preprocessing import ImagePreprocessing
-
-ACTIVATIONS = (
-    *("gelu", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh", "gelu_pytorch_tanh"),
-    *("laplace", "linear", "quick_gelu", "relu", "relu2", "sigmoid", "silu", "swish", "tanh"),
-)
-"""transformers' activations for which the exporter knows every operator that they trace to."""
 
 PICTURE_CHANNELS = 3
 """RGB: what a picture is decoded to."""

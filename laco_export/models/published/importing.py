@@ -9,9 +9,11 @@ from typing import NamedTuple
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
+from ... import weight_files
 from ...chat_format import ChatFormat
 from ...errors import CheckpointError, LacoError, telling_line
-from .. import checkpoint, weight_files
+from ...published_families import read_published_config
+from .. import checkpoint
 from ..chat_template import chat_format_of, stated_chat_template
 from ..configuration import CompressionConfig, LacoConfig
 from ..language_models import read_tokenizer, settle_generation
@@ -24,7 +26,6 @@ from ..vocabulary import grow_vocabulary
 from .internvl import INTERNVL, INTERNVL_CHAT
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
 from .llava_qwen import LLAVA_QWEN
-from .refusals import refuse_adapters, unknown_family
 from .specification import PublishedLayout, PublishedModel
 from .tensors import load_tensors
 
@@ -130,15 +131,8 @@ def described_model(folder: Path) -> PublishedModel:
     Raises:
         CheckpointError: no model of a known family, or a form of one that is not supported.
     """
-    refuse_adapters(folder)
-    values = weight_files.read_json(folder / "config.json")
-    weight_files.refuse_quantised(folder, values)
-    weight_files.refuse_many_layers(folder, values)
-    model_type = values.get("model_type")
-    if not isinstance(model_type, str) or model_type not in LAYOUTS:
-        raise unknown_family(folder, model_type, (f"{layout.name}: {name}" for name, layout in LAYOUTS.items()))
-    weight_files.find(folder)
-    return LAYOUTS[model_type].describe(values, folder)
+    values = read_published_config(folder)
+    return LAYOUTS[values["model_type"]].describe(values, folder)
 
 
 def _empty_model(folder: Path, published: PublishedModel, image_token_id: int) -> LacoForConditionalGeneration:

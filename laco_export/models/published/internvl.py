@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ... import weight_files
 from ...chat_format import ChatFormat
 from ...errors import CheckpointError
-from .. import weight_files
 from ..encoders.loading import recognise
 from ..stated_config import refuse_unread
 from .llava import TRANSFORMERS_KEYS, image_token_id_of
@@ -174,5 +174,5 @@ def _original_format(values: dict, folder: Path) -> ChatFormat:
     return ChatFormat(default_system=system, image_token=_IMAGE_TOKEN, **_WRAPPERS, **_FRAMES)
 
 
-INTERNVL = PublishedLayout("internvl", "InternVL 2.5, 3 (transformers)", _describe)
-INTERNVL_CHAT = PublishedLayout("internvl_chat", "InternVL 2.5, 3 (OpenGVLab)", _describe_original)
+INTERNVL = PublishedLayout("internvl", _describe)
+INTERNVL_CHAT = PublishedLayout("internvl_chat", _describe_original)

@@ -142,6 +142,6 @@ def _tiling(values: Mapping, folder: Path, tile: int) -> dict:
     return anyres_tiling(folder, tile, pinpoints, int(match[1]))
 
 
-LLAVA = PublishedLayout("llava", "LLaVA 1.5 (transformers)", _describe_llava)
-LLAVA_NEXT = PublishedLayout("llava_next", "LLaVA-NeXT 1.6 (transformers)", _describe_llava_next)
-LLAVA_ONEVISION = PublishedLayout("llava_onevision", "LLaVA-OneVision (transformers)", _describe_llava_onevision)
+LLAVA = PublishedLayout("llava", _describe_llava)
+LLAVA_NEXT = PublishedLayout("llava_next", _describe_llava_next)
+LLAVA_ONEVISION = PublishedLayout("llava_onevision", _describe_llava_onevision)

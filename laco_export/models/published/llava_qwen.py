@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ... import weight_files
 from ...chat_format import ChatFormat
 from ...errors import CheckpointError
-from .. import weight_files
 from ..encoders.loading import recognise
 from .specification import (
     KeyMap,
@@ -152,4 +152,4 @@ def _tiling(values: Mapping, folder: Path, tile: int) -> dict:
     return anyres_tiling(folder, tile, sizes, int(match[1]) if match[1] else None)
 
 
-LLAVA_QWEN = PublishedLayout("llava_qwen", "LLaVA-OneVision (LLaVA-NeXT's own)", _describe)
+LLAVA_QWEN = PublishedLayout("llava_qwen", _describe)

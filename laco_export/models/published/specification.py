@@ -9,10 +9,10 @@ from pathlib import Path
 
 from transformers import PretrainedConfig
 
+from ... import weight_files
 from ...chat_format import ChatFormat
 from ...errors import CheckpointError, ConfigError, telling_line
 from ...preprocessing import ImagePreprocessing
-from .. import weight_files
 from ..encoders import EncoderSpec
 from ..encoders.specification import OriginalLayout
 from ..language_models import language_config_as_stated
@@ -84,13 +84,11 @@ class PublishedLayout:
     """One way in which folders are laid out.
 
     Attributes:
-        model_type: of its ``config.json``.
-        name: family and layout, as a list of what is known shows it.
+        model_type: of its ``config.json``, one of :data:`~laco_export.published_families.PUBLISHED_FAMILIES`.
         describe: ``(values of config.json, folder) -> PublishedModel``.
     """
 
     model_type: str
-    name: str
     describe: Callable[[dict, Path], PublishedModel]
 
 

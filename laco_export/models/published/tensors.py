@@ -10,13 +10,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ... import weight_files
 from ...errors import CheckpointError
-from .. import weight_files
 from ..encoders.loading import rename, split
 from ..modeling import LacoForConditionalGeneration
+from ..tensor_audit import TensorAudit
 from .specification import PublishedModel
-
-_NAMED = 3  # tensors in an error
 
 _TOWER = "vision_model.encoder."
 
@@ -34,9 +33,9 @@ def load_tensors(
         the stored names that were skipped.
 
     Raises:
-        CheckpointError: a file is damaged; a tensor is missing, left over or of another shape.
+        CheckpointError: a file is damaged; a tensor is missing, left over, of another shape, or holds inf or NaN.
     """
-    expected = dict(model.named_parameters())
+    audit, expected = TensorAudit(folder), dict(model.named_parameters())
     tied = set(model._tied_weights_keys) if model.config.text_config.tie_word_embeddings else set()
     loaded: dict[str, Tensor] = {}
     skipped = []
@@ -46,13 +45,13 @@ def load_tensors(
             continue
         for name, tensor in named:
             if name not in expected:
-                raise _unfit(folder, f"unexpected: {stored}")
-            if tensor.shape != expected[name].shape:
-                raise _unfit(folder, f"{stored} is {tuple(tensor.shape)} for {tuple(expected[name].shape)}")
+                audit.unexpected.append(stored)
+                continue
             loaded[name] = tensor.to(dtype) if dtype else tensor
-    if missing := sorted(expected.keys() - loaded.keys() - tied):
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        raise _unfit(folder, f"missing: {', '.join(missing[:_NAMED])}{more}")
+            if audit.fits(stored, tensor.shape, expected[name].shape):
+                audit.check_finite(stored, loaded[name])
+    audit.missing += expected.keys() - loaded.keys() - tied
+    audit.close()
     model.load_state_dict(loaded, assign=True, strict=False)
     model.language_model.tie_weights()
     return skipped
@@ -80,11 +79,3 @@ def _placed(stored: str, file: safe_open, published: PublishedModel) -> list[tup
     if any(re.search(pattern, name) for pattern in spec.skipped):
         return []
     return [(_TOWER + part, tensor) for part, tensor in split(name, file.get_tensor(stored), key_map.encoder)]
-
-
-def _unfit(folder: Path, problem: str) -> CheckpointError:
-    return CheckpointError(
-        f"the tensors of '{folder}' are not those that its config.json describes",
-        given=problem,
-        todo="check that config.json and the weights belong together",
-    )

@@ -19,7 +19,11 @@ from laco_export.errors import UsageError
         ({"temperature": 1.0, "top_p": 0.0}, "--top-p"),
         ({"temperature": 1.0, "top_p": 1.01}, "--top-p"),
         ({"temperature": 1.0, "top_k": -1}, "--top-k"),
+        ({"temperature": 1.0, "min_p": 1.5}, "--min-p"),
+        ({"min_p": 0.1}, "--min-p"),
         ({"repetition_penalty": 0}, "--repetition-penalty"),
+        ({"presence_penalty": 2.1}, "--presence-penalty"),
+        ({"frequency_penalty": float("nan")}, "--frequency-penalty"),
         ({"seed": -1}, "--seed"),
         ({"seed": 2**63}, "--seed"),
         ({"stop": ("end", "")}, "--stop"),
@@ -35,7 +39,9 @@ def test_a_wrong_value_names_its_flag(fields, flag):
 
 def test_greedy_takes_the_checkpoints_sampling_away_and_leaves_its_penalty():
     arguments = GenerationOptions().to_generate()
-    assert arguments == {"num_beams": 1, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    assert arguments == {
+        "num_beams": 1, "do_sample": False, "temperature": None, "top_p": None, "top_k": None, "min_p": None,
+    }  # fmt: skip
 
 
 def test_what_is_not_given_is_left_to_the_checkpoint():

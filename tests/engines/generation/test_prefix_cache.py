@@ -95,14 +95,14 @@ def fresh(bundle):
 
 
 def counted(monkeypatch, answerer):
-    """Positions that each call of the decoder embeds."""
-    lengths, embed = [], answerer.decoder.embed
+    """Positions of each prompt that are embedded."""
+    lengths, embed = [], answerer.text.embed
 
-    def counting(input_ids):
-        lengths.append(input_ids.shape[1])
-        return embed(input_ids)
+    def counting(token_ids):
+        lengths.append(token_ids.size)
+        return embed(token_ids)
 
-    monkeypatch.setattr(answerer.decoder, "embed", counting)
+    monkeypatch.setattr(answerer.text, "embed", counting)
     return lengths
 
 

@@ -33,6 +33,12 @@ def test_openai_s_names_become_the_generation_s():
     assert parse(stop="x").generation_options(64).stop == ("x",)
 
 
+def test_penalties_and_min_p_are_honoured():
+    options = parse(temperature=1, min_p=0.1, presence_penalty=1, frequency_penalty=-0.5).generation_options(64)
+    assert (options.min_p, options.presence_penalty, options.frequency_penalty) == (0.1, 1, -0.5)
+    assert parse(min_p=0.1).generation_options(64).min_p is None  # nothing is sampled
+
+
 def test_more_tokens_than_the_server_gives_are_cut_to_what_it_gives():
     assert parse(max_tokens=100_000).generation_options(64).max_new_tokens == 64
 
@@ -45,7 +51,9 @@ def test_more_tokens_than_the_server_gives_are_cut_to_what_it_gives():
         ({"logprobs": True}, "logprobs", "unsupported_parameter"),
         ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
         ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty", "unsupported_parameter"),
+        ({"frequency_penalty": 2.5}, "frequency_penalty", "invalid_value"),
+        ({"presence_penalty": -2.5}, "presence_penalty", "invalid_value"),
+        ({"min_p": 1.5}, "min_p", "invalid_value"),
         ({"frobnicate": 1}, "frobnicate", "unknown_parameter"),
         ({"temperature": -0.1}, "temperature", "invalid_value"),
         ({"temperature": "hot"}, "temperature", "invalid_value"),

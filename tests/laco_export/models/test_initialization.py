@@ -113,6 +113,18 @@ def test_a_language_model_that_lacks_a_tensor(make_encoder, tmp_path):
     assert not (tmp_path / "ckpt").exists()
 
 
+def test_a_language_model_whose_weights_are_no_numbers(make_encoder, tmp_path):
+    make_encoder("aimv2").save_pretrained(tmp_path / "encoder")
+    write_language_model(tmp_path / "llm")
+    path = tmp_path / "llm" / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.layers.1.mlp.up_proj.weight"][7, 3] = float("nan")
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"llm' are not all(.|\n)*in model\.layers\.1\.mlp\.up_proj\.weight"):
+        initialize(tmp_path / "encoder", tmp_path / "llm", tmp_path / "ckpt")
+    assert not (tmp_path / "ckpt").exists()
+
+
 def test_without_compression_only_the_projector_is_untrained(make_model):
     assert make_model(method=None).config.untrained == ["projector"]
 

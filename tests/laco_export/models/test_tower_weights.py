@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from laco_export.models import checkpoint, weight_files
+from laco_export import weight_files
+from laco_export.models import checkpoint
 from laco_export.models.tower_weights import updated_tensors
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from laco_training.data import DataError, open_dataset, preview
-from laco_training.data.preview import COUNTED_STYLE, PICTURE_STYLE
+from laco_training.data import DataError, open_dataset
+from laco_training.data.preview import COUNTED_STYLE, PICTURE_STYLE, preview
 
 
 def styled(text, style):

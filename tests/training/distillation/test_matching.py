@@ -1,5 +1,7 @@
 """Which models can teach which."""
 
+from copy import deepcopy
+
 import pytest
 
 from laco_export.errors import ConfigError
@@ -18,6 +20,18 @@ def test_what_is_left_to_average(ratios, window, rest):
 def test_merges_across_the_teachers_windows_are_refused():
     with pytest.raises(ConfigError, match="whole windows"):
         remaining_ratios((3, 2), 2)
+
+
+def test_what_changes_nothing_of_a_tower_is_not_compared(make_pair):
+    """How weights started and what training leaves out are no difference; what is computed is, and alone is named."""
+    teacher, student = make_pair()
+    vision = student.config.vision_config = deepcopy(teacher.config.vision_config)
+    vision.initializer_range, vision.attention_dropout, vision.architectures = 0.5, 0.25, ["Another"]
+    check_pair(teacher, student)
+    vision.rms_norm_eps = 0.125
+    with pytest.raises(ConfigError, match="different towers") as caught:
+        check_pair(teacher, student)
+    assert caught.value.given == "{'rms_norm_eps': 0.125}"
 
 
 def test_a_teacher_that_merges_is_refused(make_pair):

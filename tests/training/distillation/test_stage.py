@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from laco_export.errors import ConfigError, LacoError, UsageError
+from laco_export.errors import CheckpointError, ConfigError, LacoError, UsageError
 from laco_export.models import checkpoint
 from laco_training import processes
 from laco_training.data import DataError
@@ -218,9 +218,11 @@ def test_pictures_that_are_not_enough(teacher_folder, pictures, make_stage, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_teachers_that_cannot_teach(tiny_checkpoint, teacher_folder, pictures, make_stage, tmp_path, monkeypatch):
+def test_teachers_that_cannot_teach(
+    tiny_checkpoint, teacher_folder, make_tiny_model, make_tiny_checkpoint, pictures, make_stage, tmp_path, monkeypatch
+):
     def refused(teacher, compression=HALF, **options):
-        with pytest.raises((ConfigError, UsageError)) as refusal:
+        with pytest.raises((CheckpointError, ConfigError, UsageError)) as refusal:
             distil_stage(teacher, compression, make_stage(max_steps=1), pictures, tmp_path / "out", seed=0, **options)
         return str(refusal.value)
 
@@ -228,5 +230,8 @@ def test_teachers_that_cannot_teach(tiny_checkpoint, teacher_folder, pictures, m
     assert "different towers" in refused(teacher_folder, student=tiny_checkpoint)
     assert "no merge to be taught" in refused(teacher_folder, student=teacher_folder)
     assert "starts as the average" in refused(teacher_folder, CompressionRecipe(method="ldpv2"))
+    broken = make_tiny_model(blocks=4, method=None)
+    broken.projector.linear_2.bias.data[5] = float("nan")
+    assert "inf or NaN in projector.linear_2.bias" in refused(make_tiny_checkpoint(broken, tmp_path / "broken"))
     monkeypatch.setattr(processes, "shards_weights", lambda: True)
     assert "does not go with FSDP or DeepSpeed" in refused(teacher_folder)

@@ -1,11 +1,16 @@
 """Pictures with questions: from a folder, from conversations, and those that cannot be used."""
 
 import json
+import tarfile
+import zipfile
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from laco_export.conversation import DEFAULT_QUESTION
 from laco_export.errors import UsageError
+from laco_training.data import DataError
 from laco_training.price.samples import find_samples
 
 
@@ -93,9 +98,77 @@ def test_conversations_that_cannot_be_used(photos, write_questions, broken):
 
 
 def test_no_pictures(tmp_path, write_questions):
-    with pytest.raises(UsageError, match="there are no pictures in"):
-        find_samples(tmp_path, None, 8)
-    with pytest.raises(UsageError, match="there is no folder of pictures"):
-        find_samples(tmp_path / "nowhere", None, 8)
-    with pytest.raises(UsageError, match="asks nothing about pictures"):
-        find_samples(tmp_path, write_questions([{"id": "a", "conversations": []}]), 8)
+    for images, questions, said in (
+        (tmp_path, None, "there are no pictures in"),
+        (tmp_path / "nowhere", None, "there are no pictures at"),
+        (tmp_path, write_questions([{"id": "a", "conversations": []}]), "no sample of .* asks about a picture"),
+        (tmp_path, tmp_path, "holds no conversations"),
+    ):
+        with pytest.raises(DataError, match=said):
+            find_samples(images, questions, 8)
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "parquet", "conversations", "mixture"])
+def test_pictures_lie_in_whatever_training_reads(photos, write_questions, tmp_path, form):
+    path = tmp_path / f"all.{form}"
+    files = sorted(photos.glob("[0-9].png"))
+    if form == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in files:
+                archive.write(file, file.name)
+    elif form == "tar":
+        with tarfile.open(path, "w") as archive:
+            for file in files:
+                archive.add(file, file.name)
+    elif form == "parquet":
+        rows = [{"image": {"bytes": file.read_bytes(), "path": None}} for file in files]
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=4)
+    else:
+        path = write_questions([entry(file.name, "<image>\nWhat?", images=file.name) for file in files])
+        for file in files:
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    if form == "mixture":
+        path = tmp_path / "mixture.yaml"
+        path.write_text("datasets: [{json_path: questions.json, sampling_strategy: all}]")
+    samples = find_samples(path, None, 100)
+    samples.drop_broken(0.0)
+    expected = find_samples(photos, None, 100)
+    assert len(samples) == len(files)
+    for place in range(len(samples)):
+        assert samples[place].pictures[0].tobytes() == expected[place].pictures[0].tobytes()
+        assert samples[place].question == DEFAULT_QUESTION
+    if form == "parquet":
+        assert samples[5].name == f"{path}:5", "rows without an id are named by their place"
+
+
+def test_questions_beside_pictures_in_parquet(photos, tmp_path):
+    rows = [{"image": {"bytes": (photos / "3.png").read_bytes(), "path": None}, **_asks("<image>\nWhat?")}]
+    rows.append({"image": None, **_asks("Hello")})
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "all.parquet")
+    samples = find_samples(tmp_path / "all.parquet", tmp_path / "all.parquet", 100)
+    assert [samples[place].question for place in range(len(samples))] == ["What?"]
+
+
+def _asks(text):
+    return {"conversations": [{"from": "human", "value": text}]}
+
+
+def test_samples_that_are_found_unusable_later(photos):
+    """They count beside those that cannot be read, also where two have one name."""
+    samples = find_samples(photos, None, 100)
+    samples.drop_broken(0.2)
+
+    def refuse(sample):
+        if sample.name in ("1.png", "4.png"):
+            raise UsageError("too long", given="more")
+
+    with pytest.raises(UsageError, match="3 of 7 samples cannot be used"):
+        samples.drop_broken(0.3, refuse)
+    assert samples.broken["4.png"] == "too long" and samples.dropped == 3 and len(samples) == 4
+
+
+def test_broken_samples_of_one_name_are_counted_each(photos, write_questions):
+    lost = entry("same", "<image>\nWhat?", images="nowhere.png")
+    samples = find_samples(photos, write_questions([entry("a", "<image>\nWhat?"), lost, lost]), 100)
+    with pytest.raises(UsageError, match="2 of 3 samples cannot be used"):
+        samples.drop_broken(0.5)

@@ -65,6 +65,6 @@ def test_calibration_judges_a_picture_as_one_tile_and_its_newline(answerer, tmp_
     prompt = answerer.prompter.prepare([tile], "what is it?")
     answer = answerer.generate(prompt, max_new_tokens=32, repetition_penalty=1.0)
     (reference,) = judge.references
-    assert reference.ids[0, : len(prompt.input_ids)].tolist() == prompt.input_ids.tolist()
+    assert reference.ids[: len(prompt.input_ids)].tolist() == prompt.input_ids.tolist()
     assert reference.answer.tolist()[: len(answer.token_ids)] == answer.token_ids
     assert judge.share_kept(0, features) == 1.0

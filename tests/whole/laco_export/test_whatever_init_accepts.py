@@ -13,10 +13,10 @@ from PIL import Image
 
 from laco_engines.cli import main as engine
 from laco_export.cli import main as export
+from laco_export.exportable import SUPPORTED_FAMILIES
 from laco_export.merge_path import RATIOS
 from laco_export.models.compressors import COMPRESSORS
 from laco_export.models.encoders import ENCODERS
-from laco_export.models.exportable import SUPPORTED_FAMILIES
 from laco_training.init_command import main as init
 
 CHOICES = (tuple(ENCODERS), tuple(COMPRESSORS), RATIOS, SUPPORTED_FAMILIES)
@@ -120,6 +120,8 @@ def test_it_is_exported_and_answers(
         ("gemma2", {}, "model_type 'gemma2'"),
         ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}, "sliding_window 8"),
         ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type dynamic"),
+        ("llama", {"hidden_act": "xielu"}, "hidden_act 'xielu'"),
+        ("qwen3", {"hidden_act": "prelu"}, "hidden_act 'prelu'"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_before_it_is_trained(

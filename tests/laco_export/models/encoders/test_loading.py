@@ -149,7 +149,7 @@ def test_an_unknown_architecture_lists_the_known(folder):
 def test_weights_for_another_resolution(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"image_size": 70}))
-    with pytest.raises(CheckpointError, match=r"position_embedding\.weight is \(16, 32\) for \(25, 32\)"):
+    with pytest.raises(CheckpointError, match=r"position_embedding\.weight \(16, 32\) for \(25, 32\)"):
         load_encoder(folder)
 
 
@@ -159,9 +159,24 @@ def test_missing_and_unexpected_tensors(folder):
     save_file(tensors | {"surprise": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="unexpected: surprise"):
         load_encoder(folder)
-    tensors.pop("rms_norm.weight")
+    tensors["norm.weight"] = tensors.pop("rms_norm.weight")
     save_file(tensors, path)
-    with pytest.raises(CheckpointError, match=r"missing: rms_norm\.weight"):
+    with pytest.raises(CheckpointError, match=r"missing: rms_norm\.weight; unexpected: norm\.weight"):
+        load_encoder(folder)
+
+
+def test_weights_that_are_inf_are_named(folder):
+    """Those that the folder holds, and those that a narrower dtype makes."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["rms_norm.weight"][3] = 1e30
+    save_file(tensors, path)
+    assert load_encoder(folder, dtype=torch.bfloat16).dtype == torch.bfloat16
+    with pytest.raises(CheckpointError, match=r"inf or NaN in rms_norm\.weight"):
+        load_encoder(folder, dtype=torch.float16)
+    tensors["rms_norm.weight"][3] = float("inf")
+    save_file(tensors, path)
+    with pytest.raises(CheckpointError, match=r"inf or NaN in rms_norm\.weight"):
         load_encoder(folder)
 
 

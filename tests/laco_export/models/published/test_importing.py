@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from laco_export.errors import CheckpointError, ConfigError
 from laco_export.models import checkpoint
 from laco_export.models.published import LAYOUTS, import_published, read_published
+from laco_export.published_families import PUBLISHED_FAMILIES
 
 
 @pytest.mark.parametrize("family", ["llava_onevision", "internvl"])
@@ -123,6 +124,20 @@ def with_tensor(name, *shape):
     return add
 
 
+def renamed(name, other):
+    return lambda folder: rename_tensors(folder, lambda n, tensor: {other if n == name else n: tensor})
+
+
+def spoiled(*names):
+    def spoil(folder):
+        tensors = load_file(folder / "model.safetensors")
+        for name, value in zip(names, (float("nan"), float("-inf")), strict=True):
+            tensors[name].view(-1)[-1] = value
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+    return spoil
+
+
 def pickled(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -159,7 +174,13 @@ REFUSED = {
     ),
     "a lost tensor": (without("image_newline"), "missing: image_newline"),
     "a tensor too many": (with_tensor("multi_modal_projector.linear_3.weight", 4), "unexpected: multi_modal"),
-    "a tensor of another shape": (with_tensor("image_newline", 4), r"image_newline is \(4,\) for \(48,\)"),
+    "a tensor of another shape": (with_tensor("image_newline", 4), r"image_newline \(4,\) for \(48,\)"),
+    "tensors of other names": (renamed("image_newline", "newline"), "missing: image_newline; unexpected: newline"),
+    "weights that are no numbers": (
+        spoiled("vision_tower.vision_model.encoder.layers.1.mlp.fc1.bias", "language_model.model.norm.weight"),
+        r"inf or NaN in language_model\.model\.norm\.weight, vision_tower\.vision_model\.encoder\.layers\.1\.mlp\.fc1",
+    ),
+    "an activation with weights of its own": (of_text(hidden_act="xielu"), r"cannot be exported(.|\n)*'xielu'"),
     "a damaged file": (cut_off, "damaged or cut off"),
     "another model's tokenizer": (of_text(vocab_size=200), "tokens for which the model has no row"),
     "a far smaller tokenizer": (of_text(vocab_size=9000), "far fewer tokens"),
@@ -189,4 +210,4 @@ def test_what_is_no_such_folder_is_refused_with_the_reason(copied, tmp_path, cas
 
 
 def test_the_families_are_named_once():
-    assert len({layout.name for layout in LAYOUTS.values()}) == len(LAYOUTS)
+    assert set(LAYOUTS) == set(PUBLISHED_FAMILIES)

@@ -7,7 +7,7 @@ from transformers import CONFIG_MAPPING, Qwen2Config
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from laco_export.errors import CheckpointError, ExportError
-from laco_export.models.exportable import SUPPORTED_FAMILIES, require_exportable
+from laco_export.exportable import SUPPORTED_FAMILIES, require_exportable
 from laco_export.models.language_models import read_language_config
 
 SIZES = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 2}

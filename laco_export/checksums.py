@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..atomic import write_json
-from ..errors import CheckpointError
-from ..verified_files import sha256_of
+from .atomic import write_json
+from .errors import CheckpointError
+from .verified_files import sha256_of
 
 CHECKSUMS_NAME = "checksums.json"
 

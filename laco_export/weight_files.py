@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import CheckpointError
+from .errors import CheckpointError
 
 _GGUF_TODO = (
     "get the model's own folder: a GGUF file is not read (transformers makes a folder of one: "

@@ -1,11 +1,21 @@
-"""Folders that are no published model of a known family: which they are, and why they cannot be taken."""
+"""The families of published models that can be imported; of other folders, which they are and why they cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
-from ...errors import CheckpointError
+from . import weight_files
+from .errors import CheckpointError
+
+PUBLISHED_FAMILIES = {
+    "llava": "LLaVA 1.5 (transformers)",
+    "llava_next": "LLaVA-NeXT 1.6 (transformers)",
+    "llava_onevision": "LLaVA-OneVision (transformers)",
+    "llava_qwen": "LLaVA-OneVision (LLaVA-NeXT's own)",
+    "internvl": "InternVL 2.5, 3 (transformers)",
+    "internvl_chat": "InternVL 2.5, 3 (OpenGVLab)",
+}
+"""``model_type`` of a ``config.json`` → family and layout."""
 
 _NATIVE_RESOLUTION = (
     *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen2_5_omni", "glm4v", "glm4v_moe", "kimi_vl"),
@@ -19,7 +29,24 @@ _OUTSIDE = {
 }
 
 
-def refuse_adapters(folder: Path) -> None:
+def read_published_config(folder: Path) -> dict:
+    """``config.json`` of a published model's folder with whole weight files by their headers.
+
+    Raises:
+        CheckpointError: no model of a known family, one of quantised weights, or without whole weight files.
+    """
+    _refuse_adapters(folder)
+    values = weight_files.read_json(folder / "config.json")
+    weight_files.refuse_quantised(folder, values)
+    weight_files.refuse_many_layers(folder, values)
+    model_type = values.get("model_type")
+    if not isinstance(model_type, str) or model_type not in PUBLISHED_FAMILIES:
+        raise _unknown_family(folder, model_type)
+    weight_files.find(folder)
+    return values
+
+
+def _refuse_adapters(folder: Path) -> None:
     """Refuse the layers of a LoRA run without the model that they belong to.
 
     Raises:
@@ -35,7 +62,7 @@ def refuse_adapters(folder: Path) -> None:
         )
 
 
-def unknown_family(folder: Path, model_type: object, families: Iterable[str]) -> CheckpointError:
+def _unknown_family(folder: Path, model_type: object) -> CheckpointError:
     """The error about a folder whose ``model_type`` is none of those that can be imported."""
     reason, todo = "holds a model of a family that is not known", None
     if not isinstance(model_type, str):
@@ -49,6 +76,5 @@ def unknown_family(folder: Path, model_type: object, families: Iterable[str]) ->
         reason, todo = "is a LaCo checkpoint already", "give it to laco-train, laco-export or laco-train price"
     elif model_type in ("llava_llama", "llava_mistral", "llava_mixtral"):
         todo = "take the folder that transformers reads (llava-hf): its config.json says llava or llava_next"
-    return CheckpointError(
-        f"'{folder}' {reason}", given=f"model_type {model_type!r}", allowed="; ".join(families), todo=todo
-    )
+    families = "; ".join(f"{title}: {name}" for name, title in PUBLISHED_FAMILIES.items())
+    return CheckpointError(f"'{folder}' {reason}", given=f"model_type {model_type!r}", allowed=families, todo=todo)

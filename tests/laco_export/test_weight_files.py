@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from laco_export import weight_files
 from laco_export.errors import CheckpointError
-from laco_export.models import weight_files
 
 
 def stored(folder, header: bytes, data: bytes = b""):

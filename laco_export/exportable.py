@@ -8,9 +8,9 @@ attention over the whole context by ONNX Runtime's ``GroupQueryAttention``. ``la
 
 from __future__ import annotations
 
-from transformers import PretrainedConfig
+from typing import Any
 
-from ..errors import ExportError, LacoError
+from .errors import ExportError, LacoError
 
 SUPPORTED_FAMILIES = ("qwen2", "qwen3", "llama")
 """The ``model_type`` of the language models whose export is tested."""
@@ -18,22 +18,31 @@ SUPPORTED_FAMILIES = ("qwen2", "qwen3", "llama")
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary embeddings whose frequencies do not depend on the prompt's length: one table serves all."""
 
+ACTIVATIONS = (
+    *("gelu", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh", "gelu_pytorch_tanh"),
+    *("laplace", "linear", "quick_gelu", "relu", "relu2", "sigmoid", "silu", "swish", "tanh"),
+)
+"""transformers' activations for which the exporter knows every operator that they trace to."""
+
+LANGUAGE_ACTIVATIONS = (*ACTIVATIONS, "gelu_10", "leaky_relu", "mish", "relu6")
+"""transformers' activations without weights of their own, which the decoder's graph has no place for (``prelu``,
+``xielu``)."""
+
 HEAD_STEP = 16
 """GroupQueryAttention with rotary embedding takes heads of a multiple of 16."""
 
 
-def require_exportable(
-    config: PretrainedConfig, named: str = "the language model", *, error: type[LacoError] = ExportError
-) -> None:
+def require_exportable(config: Any, named: str = "the language model", *, error: type[LacoError] = ExportError) -> None:
     """Refuse a language model that the exporter's graph would get wrong.
 
     Args:
-        config: of transformers' class.
+        config: of transformers' class, or its fields as attributes.
         named: how an error calls the model.
         error: the class of what is raised.
 
     Raises:
-        ExportError, or ``error``: a family, a rotary embedding, a head size or a sliding window that is not supported.
+        ExportError, or ``error``: a family, a rotary embedding, an activation, a head size or a sliding window that is
+            not supported.
     """
     require_family(config.model_type, named, error=error)
     rope = (getattr(config, "rope_scaling", None) or {}).get("rope_type", "default")
@@ -43,6 +52,13 @@ def require_exportable(
             given=f"rope_type {rope}",
             allowed=", ".join(STATIC_ROPE),
             todo="choose a model whose rotary embedding is one of these",
+        )
+    if config.hidden_act not in LANGUAGE_ACTIVATIONS:
+        raise error(
+            f"{named} has an activation that cannot be exported",
+            given=f"hidden_act {config.hidden_act!r}",
+            allowed=", ".join(LANGUAGE_ACTIVATIONS),
+            todo="choose a model whose activation is one of these",
         )
     if head_dim(config) % HEAD_STEP:
         raise error(
@@ -77,6 +93,6 @@ def require_family(
         )
 
 
-def head_dim(config: PretrainedConfig) -> int:
+def head_dim(config: Any) -> int:
     """The width of an attention head."""
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
