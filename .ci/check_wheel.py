@@ -71,7 +71,11 @@ def main() -> int:
         for command in COMMANDS:
             assert "usage" in run(base / command, "--help", **options).lower()
         missing = subprocess.run(
-            [base / "laco-export", "--model", "tiny"], capture_output=True, text=True, check=False, **options
+            [base / "laco-export", "--model", "tiny", "--output", "other"],
+            capture_output=True,
+            text=True,
+            check=False,
+            **options,
         )
         assert missing.returncode == 1, missing
         assert "laco-export[cpu]" in missing.stderr, missing.stderr

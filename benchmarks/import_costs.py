@@ -39,10 +39,10 @@ PARTS = {
     "torch": "import torch",
     "transformers' generation": "from transformers import GenerationMixin, PreTrainedModel",
     "Optimum": "from optimum.onnxruntime import ORTModelForCausalLM",
-    "the exporter": "import laco_export.exporter.pipeline",
+    "the exporter": "import laco_export.models, laco_export.exporter.pipeline",
     "the exporter, as the command imports it": (
         "from laco_export.unneeded_packages import without_unneeded_packages\n"
-        "with without_unneeded_packages():\n    import laco_export.exporter.pipeline"
+        "with without_unneeded_packages():\n    import laco_export.models, laco_export.exporter.pipeline"
     ),
 }
 """What is imported → the program."""

@@ -7,7 +7,7 @@
 - **speed**: prefills of 174 positions and decode steps behind them, in turn on one loaded pair. With one thread a
   step's CPU time is its work and says the same on a busy machine as on a free one; wall time stands beside it.
 - **start**: ``laco-engine run`` on one picture in a process of its own, in turn: CPU time to the end of a one-token
-  answer, peak memory, and of each the part that the imports of the text runtime alone take.
+  answer, peak memory, and of each the part that the imports of the text runtime alone take (``--starts 0``: not).
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def main() -> None:
 
     bundle = open_bundle(arguments.bundle)
     row = {"threads": arguments.threads, "precision": bundle.manifest.decoder.precision}
-    row["start"] = starts(arguments.bundle, arguments.starts, arguments.threads)
+    if arguments.starts:
+        row["start"] = starts(arguments.bundle, arguments.starts, arguments.threads)
     pair = loaded(bundle, arguments.threads)
     row["speed"] = speed(pair, arguments.rounds)
     row["tokens"] = {

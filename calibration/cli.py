@@ -12,7 +12,6 @@ from pathlib import Path
 from laco_export import __version__
 from laco_export.console import console, progress, run_command
 from laco_export.standard_streams import print_json
-from laco_export.unneeded_packages import without_unneeded_packages
 from laco_export.utf8 import path_argument, restart_in_utf8
 
 
@@ -168,7 +167,7 @@ def _run(args: argparse.Namespace) -> None:
         resume=args.resume,
     )
     check_calibration(options)
-    with progress("loading PyTorch", transient=True), without_unneeded_packages():
+    with progress("loading PyTorch", transient=True):
         from .pipeline import calibrate
     report = calibrate(options)
     report.show(console())

@@ -115,6 +115,7 @@ def _run(args: argparse.Namespace) -> None:
     )
     check_export(options)
     with progress("loading PyTorch and transformers", transient=True), without_unneeded_packages():
+        from . import models  # noqa: F401 - brings transformers, which looks for them
         from .exporter.pipeline import export_bundle
     try:
         report = export_bundle(options, _try_bundle)

@@ -55,6 +55,20 @@ def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON on stdout instead of the text")
 
 
+def open_answerer(bundle, prompter, args: argparse.Namespace):
+    """The :class:`~laco_engines.answering.Answerer` on the runtimes and the machine that the arguments name."""
+    from ..answering import Answerer
+
+    return Answerer(
+        bundle,
+        prompter=prompter,
+        runtime=args.runtime,
+        text_runtime=args.text_runtime,
+        threads=args.threads,
+        provider=args.provider,
+    )
+
+
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     """What runs the models; ``serve`` takes these too."""
     machine = parser.add_argument_group("machine")

@@ -16,7 +16,7 @@ from pathlib import Path
 from laco_export.standard_streams import print_json
 from laco_export.utf8 import standard_input_lines
 
-from .answer_arguments import add_answer_arguments, check_runtime_names, generation_options
+from .answer_arguments import add_answer_arguments, check_runtime_names, generation_options, open_answerer
 from .answer_output import answer_fields, show, show_note, show_timings
 from .command import Command
 
@@ -33,7 +33,6 @@ def _run(args: argparse.Namespace) -> int:
     from laco_export.console import progress
     from laco_export.preprocessing import MAX_PIXELS
 
-    from ..answering import Answerer
     from ..chat import Chat
     from ..prompts.prompter import Prompter
 
@@ -50,14 +49,7 @@ def _run(args: argparse.Namespace) -> int:
         shown.add_video(path)
     prompter.system_turn(args.system)  # refused, if it is, before the models are loaded
     with progress("loading the models", transient=True):
-        answerer = Answerer(
-            bundle,
-            prompter=prompter,
-            runtime=args.runtime,
-            text_runtime=args.text_runtime,
-            threads=args.threads,
-            provider=args.provider,
-        )
+        answerer = open_answerer(bundle, prompter, args)
     chat = Chat(answerer, system=args.system, options=options, on_overflow=args.on_overflow, **limits)
     return _Conversation(chat, shown, as_json=args.json).run()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from laco_export.standard_streams import print_json
 from laco_export.utf8 import standard_input_lines, text_argument
 
-from .answer_arguments import add_answer_arguments, check_runtime_names, generation_options
+from .answer_arguments import add_answer_arguments, check_runtime_names, generation_options, open_answerer
 from .answer_output import answer_fields, show, show_timings
 from .command import Command, positive
 
@@ -37,7 +37,6 @@ def _run(args: argparse.Namespace) -> int:
     from laco_export.bundle import open_bundle
     from laco_export.console import progress
 
-    from ..answering import Answerer
     from ..prompts.prompter import Prompter
 
     # The cheap checks first: a wrong option, path or question is reported before a model is loaded.
@@ -50,14 +49,7 @@ def _run(args: argparse.Namespace) -> int:
         prompter = Prompter(bundle)
     prompts = _prepare(prompter, args, questions, options)
     with progress("loading the models", transient=True):
-        answerer = Answerer(
-            bundle,
-            prompter=prompter,
-            runtime=args.runtime,
-            text_runtime=args.text_runtime,
-            threads=args.threads,
-            provider=args.provider,
-        )
+        answerer = open_answerer(bundle, prompter, args)
     about = {
         "bundle": str(args.bundle),
         "source": bundle.manifest.source,

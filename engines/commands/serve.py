@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 
 from laco_export.utf8 import path_argument
 
 from ..serving.settings import ServeSettings
-from .answer_arguments import add_machine_arguments, check_runtime_names
+from .answer_arguments import add_machine_arguments, check_runtime_names, open_answerer
 from .command import Command, positive
 
 KEY_VARIABLE = "LACO_API_KEY"
@@ -93,18 +94,7 @@ def _run(args: argparse.Namespace) -> int:
             bundle = open_bundle(args.bundle)
             prompter = Prompter(bundle)
 
-        def load():
-            from ..answering import Answerer
-
-            return Answerer(
-                bundle,
-                prompter=prompter,
-                runtime=args.runtime,
-                text_runtime=args.text_runtime,
-                threads=args.threads,
-                provider=args.provider,
-            )
-
+        load = partial(open_answerer, bundle, prompter, args)
         name = args.name or bundle.path.resolve().name
         serve(bundle, prompter, settings, load=load, model=name, listener=listener)
     return 0

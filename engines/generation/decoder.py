@@ -11,21 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
-import onnxruntime
 import torch
 from optimum.onnxruntime import ORTModelForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from laco_export.bundle import Bundle
 from laco_export.embedding_table import EmbeddingTable
-from laco_export.errors import BundleError, telling_line
 from laco_export.onnx_session import session_options
 from laco_export.quiet import quiet_libraries
-from laco_export.verified_files import BundleChangedError
 
 from ..providers import Provider, ProviderMissingError, check_provider, choose_provider, on_gpu
 from .kv_cache import KVCache
-from .language_files import open_embedding, read_generation_fields
+from .language_files import loading_decoder, open_embedding, read_generation_fields
 
 
 class EmbedsDecoder(ORTModelForCausalLM):
@@ -217,26 +214,16 @@ def open_decoder(bundle: Bundle, *, threads: int | None = None, provider: str | 
     entry = bundle.manifest.decoder
     read_generation_fields(bundle)  # which transformers reads too: a field that is not allowed is refused first
     chosen = _choose(provider)
-    graph, files = bundle.file(entry.graph), bundle.decoder_files()
     table = open_embedding(bundle)
-    try:
-        with bundle.unchanged(*files), quiet_libraries():
-            decoder = EmbedsDecoder.from_pretrained(
-                str(bundle.file(entry.folder)),
-                file_name=graph.name,
-                session_options=session_options(threads=threads),
-                providers=[name for name, _ in chosen.session_providers()],
-                provider_options=[options for _, options in chosen.session_providers()],
-                local_files_only=True,
-            )
-    except BundleChangedError:
-        raise
-    except Exception as error:  # onnxruntime and transformers raise many kinds
-        raise BundleError(
-            f"the language model '{graph}' cannot be loaded: {telling_line(error)}",
-            given=f"onnxruntime {onnxruntime.__version__}",
-            todo="update onnxruntime and optimum-onnx, or export the bundle again",
-        ) from error
+    with loading_decoder(bundle, "onnxruntime and optimum-onnx"), quiet_libraries():
+        decoder = EmbedsDecoder.from_pretrained(
+            str(bundle.file(entry.folder)),
+            file_name=bundle.file(entry.graph).name,
+            session_options=session_options(threads=threads),
+            providers=[name for name, _ in chosen.session_providers()],
+            provider_options=[options for _, options in chosen.session_providers()],
+            local_files_only=True,
+        )
     if provider is not None:
         check_provider(decoder.session, chosen)
     decoder.embedding_table = table

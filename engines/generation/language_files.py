@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from laco_export.bundle import Bundle
 from laco_export.embedding_table import EmbeddingTable
-from laco_export.errors import BundleError
+from laco_export.errors import BundleError, telling_line
 from laco_export.field_types import FieldError
 from laco_export.generation_fields import check_generation_fields
+from laco_export.verified_files import BundleChangedError
+
+
+@contextmanager
+def loading_decoder(bundle: Bundle, packages: str) -> Iterator[None]:
+    """While a decoder graph is loaded: its files stay those that were verified, and whatever fails is said.
+
+    Args:
+        packages: what to update where it fails.
+
+    Raises:
+        BundleError: it cannot be loaded, or the bundle was replaced.
+    """
+    try:
+        with bundle.unchanged(*bundle.decoder_files()):
+            yield
+    except BundleChangedError:
+        raise
+    except Exception as error:  # onnxruntime and transformers raise many kinds
+        import onnxruntime
+
+        graph = bundle.file(bundle.manifest.decoder.graph)
+        raise BundleError(
+            f"the language model '{graph}' cannot be loaded: {telling_line(error)}",
+            given=f"onnxruntime {onnxruntime.__version__}",
+            todo=f"update {packages}, or export the bundle again",
+        ) from error
 
 
 def open_embedding(bundle: Bundle) -> EmbeddingTable:

@@ -12,12 +12,11 @@ import numpy as np
 
 from laco_export.bundle import Bundle
 from laco_export.embedding_table import EmbeddingTable
-from laco_export.errors import BundleError, UsageError, telling_line
+from laco_export.errors import UsageError
 from laco_export.onnx_session import open_session
-from laco_export.verified_files import BundleChangedError
 
 from ..providers import check_provider, choose_provider, load_libraries, on_gpu
-from .language_files import open_embedding
+from .language_files import loading_decoder, open_embedding
 from .lean_cache import OrtKVCache
 
 
@@ -162,19 +161,8 @@ def open_lean_decoder(bundle: Bundle, *, threads: int | None = None, provider: s
     chosen = choose_provider(provider)
     table, graph = open_embedding(bundle), bundle.file(bundle.manifest.decoder.graph)
     load_libraries(chosen)
-    try:
-        with bundle.unchanged(*bundle.decoder_files()):
-            session = open_session(graph, providers=chosen.session_providers(), threads=threads)
-    except BundleChangedError:
-        raise
-    except Exception as error:  # onnxruntime raises many kinds
-        import onnxruntime
-
-        raise BundleError(
-            f"the language model '{graph}' cannot be loaded: {telling_line(error)}",
-            given=f"onnxruntime {onnxruntime.__version__}",
-            todo="update onnxruntime, or export the bundle again",
-        ) from error
+    with loading_decoder(bundle, "onnxruntime"):
+        session = open_session(graph, providers=chosen.session_providers(), threads=threads)
     if provider is not None:
         check_provider(session, chosen)
     return LeanDecoder(session, table)

@@ -188,15 +188,28 @@ def test_without_a_language_model_there_is_nothing_else_to_compare(rewritten, ru
     assert "not compared: a language model: the bundle has none" in out
 
 
-def test_without_optimum_the_decoder_is_compared_all_the_same(bundle_folder, run, monkeypatch):
+def test_without_optimum_the_golden_answers_are_asked_all_the_same(bundle_folder, run, monkeypatch):
+    from laco_engines.generation import text_runtime
+    from laco_engines.generation.optimum_runtime import OptimumText
+
+    monkeypatch.setattr(text_runtime, "_installed", lambda module: module != "torch")
+    monkeypatch.setattr(OptimumText, "generate", None)
+    code, out, _ = run("diff", bundle_folder)
+    assert code == 0
+    assert out.count("ok   answer, ") == 3
+    assert "not compared" not in out
+
+
+def test_without_tokenizers_the_decoder_is_compared_all_the_same(bundle_folder, run, monkeypatch):
     from laco_engines import bundle_check
 
-    monkeypatch.setattr(bundle_check, "installed_version", lambda package: None if package.name == "torch" else "1")
+    missing = "tokenizers"
+    monkeypatch.setattr(bundle_check, "installed_version", lambda package: None if package.name == missing else "1")
     code, out, _ = run("diff", bundle_folder)
     assert code == 0
     assert "ok   decoder's prefill, 2 pictures" in out
     assert "answer, " not in out
-    assert "not compared: the golden answers: torch is not installed to answer with" in out
+    assert "not compared: the golden answers: tokenizers is not installed to answer with" in out
 
 
 def put_nan_into_block_2(folder):

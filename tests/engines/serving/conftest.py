@@ -90,7 +90,7 @@ def gated(answerer):
     class Gated(Answerer):
         def __init__(self):
             self.bundle, self.prompter = answerer.bundle, answerer.prompter
-            self.vision, self.decoder = answerer.vision, answerer.decoder
+            self.vision, self.text = answerer.vision, answerer.text
             self.gate = threading.Event()
             self.begun = threading.Semaphore(0)
             self.asked = []

@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +30,8 @@ TWO_STEPS = ["--set", "stages.1.epochs=0.02"]
 
 @pytest.fixture(scope="module", params=["smollm2", "qwen2.5-coder"])
 def walked(request, real_part, tmp_path_factory):
-    """The commands up to the questions, run for a language model: a checkpoint and its bundle, and what to ask."""
+    """The commands up to the questions, run for a language model: a checkpoint and its bundle, what to ask, and what
+    the export said of the bundle's own answers."""
     words = {
         "$PARTS/encoder": str(real_part("encoder")),
         "$PARTS/pictures": str(real_part("pictures")),
@@ -44,9 +47,13 @@ def walked(request, real_part, tmp_path_factory):
     trained, exported, *questions = ([here(word) for word in command] for command in SHOWN)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp(request.param))
-        for command in ([*trained, *TWO_STEPS], [*exported, "--no-compile"]):
-            assert COMMANDS[command[0]](command[1:]) == 0
-        yield SimpleNamespace(run=Path("run").absolute(), bundle=Path("bundle").absolute(), questions=questions)
+        assert train([*trained[1:], *TWO_STEPS]) == 0
+        with redirect_stdout(StringIO()) as printed:
+            assert export([*exported[1:], "--no-compile", "--json"]) == 0
+        trial = json.loads(printed.getvalue())["trial"]
+        yield SimpleNamespace(
+            run=Path("run").absolute(), bundle=Path("bundle").absolute(), questions=questions, trial=trial
+        )
 
 
 def test_the_page_shows_the_way():
@@ -71,6 +78,20 @@ def test_what_the_bundle_relies_on(walked):
     written = json.loads((walked.bundle / "llm" / "generation_config.json").read_text())
     assert written["pad_token_id"] == tokenizer.pad_token_id
     assert written["eos_token_id"] == decoder["eos_token_ids"]
+
+
+def test_the_bundle_answers_its_golden_questions_as_pytorch(walked):
+    """Without a picture, about one, about two. Merge and projector learnt nothing, so that answers about pictures say
+    nothing, and must be PyTorch's all the same."""
+    assert all(part["passed"] for part in walked.trial["parts"])
+    answers = [part for part in walked.trial["parts"] if part["part"].startswith("answer")]
+    assert [part["part"].partition(" (")[0] for part in answers] == [
+        "answer, without a picture",
+        "answer, a picture",
+        "answer, 2 pictures",
+    ]
+    assert "Paris" in answers[0]["part"]
+    assert sum(part["numbers"]["same"] for part in answers) >= 12
 
 
 def test_int8_costs_next_to_nothing(walked):
