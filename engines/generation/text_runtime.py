@@ -19,6 +19,7 @@ import numpy as np
 
 from laco_export.bundle import Bundle
 from laco_export.errors import LacoError, UsageError, telling_line
+from laco_export.optimum_conflict import optimum_conflict
 
 from .logits_processors import LogitsProcessor
 from .options import GenerationOptions
@@ -135,9 +136,12 @@ def choose_text_runtime(name: str | None = None) -> tuple[str, tuple[str, ...]]:
     passed_over = []
     for candidate in TEXT_RUNTIMES if name is None else [name]:
         missing = [package for package in _NEEDS[candidate] if not _installed(package)]
-        if not missing:
+        conflict = optimum_conflict() if candidate == "optimum" and not missing else None
+        if not missing and not conflict:
             return candidate, tuple(passed_over)
-        passed_over.append(f"the text runtime '{candidate}' needs {', '.join(missing)}, which is not installed")
+        reason = conflict and f"cannot be used: {conflict}"
+        reason = reason or f"needs {', '.join(missing)}, which is not installed"
+        passed_over.append(f"the text runtime '{candidate}' {reason}")
     raise TextRuntimeMissingError(passed_over[0], given=f"--text-runtime {name}", todo=_INSTALL)
 
 

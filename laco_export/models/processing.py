@@ -23,7 +23,7 @@ from ..preprocessing import ImagePreprocessing
 from ..scaled_decoding import full_size
 from ..tiling import Tiling, sample_frames
 from ..token_layouts import TokenLayout, layouts, prepare_tiles
-from .transformers_versions import IS_5
+from .transformers_versions import made_of
 from .written_template import chat_template_of
 
 
@@ -64,6 +64,7 @@ class PlacedPrompt(NamedTuple):
     tokens: list[int]
 
 
+@made_of(image_processor="AutoImageProcessor", tokenizer="AutoTokenizer")
 class LacoProcessor(ProcessorMixin):
     """Tokenizer and image processor together; each ``<image>`` of the text becomes that picture's image tokens.
 
@@ -80,11 +81,6 @@ class LacoProcessor(ProcessorMixin):
         token_layout: as in the model's configuration; stored where it is not ``laco``.
         chat_format: a :class:`~laco_export.chat_format.ChatFormat` or its fields; None is ChatML.
     """
-
-    if not IS_5:  # which takes them from the arguments of __init__
-        attributes = ["image_processor", "tokenizer"]
-        image_processor_class = "AutoImageProcessor"
-        tokenizer_class = "AutoTokenizer"
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import transformers
@@ -34,6 +34,20 @@ def tied_weights_keys(sources: Mapping[str, str]) -> dict[str, str] | list[str]:
         sources: by the name of each tied tensor the one whose memory it takes.
     """
     return dict(sources) if IS_5 else list(sources)
+
+
+def made_of(**parts: str) -> Callable[[type], type]:
+    """A class decorator that tells a ``ProcessorMixin`` the class of each of its parts; 5 takes them from the arguments
+    of its ``__init__``."""
+
+    def tell(processor_class: type) -> type:
+        if not IS_5:
+            processor_class.attributes = list(parts)
+            for part, class_name in parts.items():
+                setattr(processor_class, f"{part}_class", class_name)
+        return processor_class
+
+    return tell
 
 
 def extra_special_tokens(tokens: Sequence) -> dict:
@@ -74,6 +88,13 @@ _OF_EVERY_CONFIGURATION = frozenset(
 )
 """What 4.57's ``PretrainedConfig`` takes and the dataclass of 5 no longer names: none changes what a decoder or an
 encoder of this project computes."""
+
+
+def rotary_parameters(config: PretrainedConfig) -> dict:
+    """A language model's rotary embedding in the form of 5: ``rope_theta``, ``rope_type`` and what that kind takes."""
+    if IS_5:
+        return dict(config.rope_parameters)
+    return {"rope_type": "default", **(config.rope_scaling or {}), "rope_theta": config.rope_theta}
 
 
 def settle_generation_fields(language_model: PreTrainedModel) -> None:

@@ -1,6 +1,6 @@
 """The decoder's graph without its weights: written by Optimum, or by torch's exporter alone where Optimum is not there.
 
-Optimum 2 does not import beside transformers 5. The two write the same bytes (``tests/…/decoder/test_tracing.py``): the
+optimum-onnx 0.1.0 allows no transformers 5. The two write the same bytes (``tests/…/decoder/test_tracing.py``): the
 nodes are :mod:`.skeleton`'s. A trace takes a second and a few megabytes whatever the model's size: its nodes name the
 weights, and :mod:`.realize` writes them.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...errors import ExportError, telling_line
 from ...exportable import require_exportable
+from ...optimum_conflict import optimum_conflict
 from ...quiet import quiet_libraries
 
 GRAPH = "model.onnx"
@@ -53,7 +54,9 @@ def trace(language_model, folder: Path, *, by_optimum: bool | None = None) -> Pa
 
 
 def has_optimum() -> bool:
-    """Whether Optimum's exporter is installed beside a transformers that it imports with."""
+    """Whether Optimum's exporter is installed beside versions that it allows, and can be imported."""
+    if optimum_conflict():
+        return False
     try:
         import optimum.exporters.onnx  # noqa: F401
     except ImportError:

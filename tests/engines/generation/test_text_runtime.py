@@ -1,6 +1,7 @@
 """Which text runtime is taken, and what is said where it cannot be."""
 
 import json
+from importlib.metadata import version
 
 import pytest
 
@@ -12,6 +13,7 @@ from laco_engines.generation.text_runtime import (
     choose_text_runtime,
     open_text_runtime,
 )
+from laco_export import optimum_conflict
 from laco_export.errors import UsageError
 
 
@@ -37,6 +39,20 @@ def test_one_that_is_asked_for_and_missing_says_what_to_install(without_optimum)
     with pytest.raises(TextRuntimeMissingError, match=r"needs optimum\.onnxruntime") as refused:
         choose_text_runtime("optimum")
     assert "pip install 'laco-export[llm]'" in refused.value.todo
+
+
+def test_optimum_beside_a_transformers_that_it_does_not_allow(monkeypatch):
+    """Installed by force it imports, and is passed over all the same."""
+    stated = {"optimum-onnx": "0.1.0", "transformers": "5.24.0"}
+    monkeypatch.setattr(optimum_conflict, "version", lambda name: stated.get(name) or version(name))
+    monkeypatch.setattr(optimum_conflict, "requires", lambda name: ["transformers<4.58.0,>=4.36", "x; extra == 'y'"])
+    monkeypatch.setattr(text_runtime, "_installed", lambda module: True)
+    reason = "cannot be used: optimum-onnx 0.1.0 needs transformers<4.58.0,>=4.36, not 5.24.0"
+    assert choose_text_runtime() == ("lean", (f"the text runtime 'optimum' {reason}",))
+    with pytest.raises(TextRuntimeMissingError, match="needs transformers"):
+        choose_text_runtime("optimum")
+    stated["transformers"] = "4.57.6"
+    assert choose_text_runtime() == ("optimum", ())
 
 
 def test_a_name_that_is_none():

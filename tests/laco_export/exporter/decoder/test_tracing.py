@@ -1,10 +1,13 @@
 """Every published size of the families is traced, without a weight being there."""
 
+import sys
+
 import onnx
 import pytest
 from onnx import helper
 
-from laco_export.exporter.decoder.tracing import trace
+from laco_export.exporter.decoder import tracing
+from laco_export.exporter.decoder.tracing import has_optimum, trace
 
 QWEN = {"model_type": "qwen2", "vocab_size": 151936, "max_position_embeddings": 32768, "rope_theta": 1e6}
 SHAPES = {
@@ -35,6 +38,15 @@ def model_without_weights(fields: dict, sizes: tuple[int, ...]):
         model = AutoModelForCausalLM.from_config(config)
     model.model.rotary_emb = type(model.model.rotary_emb)(config)  # computed, not loaded
     return model.eval()
+
+
+def test_optimum_that_allows_no_such_transformers_is_left_alone(monkeypatch):
+    """Though it can be imported."""
+    monkeypatch.setitem(sys.modules, "optimum.exporters.onnx", sys)
+    monkeypatch.setattr(tracing, "optimum_conflict", lambda: None)
+    assert has_optimum()
+    monkeypatch.setattr(tracing, "optimum_conflict", lambda: "optimum-onnx 0.1.0 needs transformers<4.58.0, not 5.24.0")
+    assert not has_optimum()
 
 
 @pytest.mark.parametrize("name", SHAPES)
