@@ -9,11 +9,14 @@ import os
 import runpy
 import sys
 import traceback
+from contextlib import suppress
 
 import onnx_graphsurgeon  # noqa: F401
-import optimum.onnxruntime  # noqa: F401
 import polygraphy.comparator  # noqa: F401
 from transformers import AutoModelForCausalLM, CLIPImageProcessor, LlavaOnevisionImageProcessor  # noqa: F401
+
+with suppress(ImportError):
+    import optimum.onnxruntime  # noqa: F401
 
 
 def run(module: str, arguments: list[str], folder: str, output: str) -> None:

@@ -24,6 +24,7 @@ def without_optimum(monkeypatch):
     monkeypatch.setattr(text_runtime, "_installed", lambda name: name != "optimum.onnxruntime" and installed(name))
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_optimum_is_taken_where_it_is_installed():
     assert choose_text_runtime() == ("optimum", ())
     assert [choose_text_runtime(name)[0] for name in TEXT_RUNTIMES] == list(TEXT_RUNTIMES)

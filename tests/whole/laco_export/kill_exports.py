@@ -11,6 +11,7 @@ while that is done, and most of the moments fall where files are.
 """
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def trace(options: ExportOptions) -> vision_graph.TracedGraph:
 def main(model: str, place: str, kills: str, asked: str | None = None) -> None:
     output, trial = Path(place), None
     if asked:
-        import optimum.onnxruntime  # noqa: F401
+        with suppress(ImportError):
+            import optimum.onnxruntime  # noqa: F401
 
         from laco_engines.trial import try_bundle as trial
 

@@ -42,7 +42,8 @@ def model_without_weights(fields: dict, sizes: tuple[int, ...]):
 
 def test_optimum_that_allows_no_such_transformers_is_left_alone(monkeypatch):
     """Though it can be imported."""
-    monkeypatch.setitem(sys.modules, "optimum.exporters.onnx", sys)
+    for name in ("optimum", "optimum.exporters", "optimum.exporters.onnx"):
+        monkeypatch.setitem(sys.modules, name, sys)
     monkeypatch.setattr(tracing, "optimum_conflict", lambda: None)
     assert has_optimum()
     monkeypatch.setattr(tracing, "optimum_conflict", lambda: "optimum-onnx 0.1.0 needs transformers<4.58.0, not 5.24.0")
