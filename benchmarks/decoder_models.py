@@ -19,6 +19,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -72,10 +73,18 @@ class DecoderFolder:
         entry = json.loads((path / "decoder.json").read_text())
         self.path = path
         self.manifest = self
+        self.files: dict[str, dict] = {}
         self.decoder = Decoder(**{**entry, "embedding": EmbeddingStorage.from_dict(entry["embedding"])})
 
     def file(self, name: str) -> Path:
         return self.path / name
+
+    def decoder_files(self) -> list[str]:
+        """None: nothing was hashed that could have changed."""
+        return []
+
+    def unchanged(self, *names: str):
+        return nullcontext()
 
 
 def machine() -> dict:
@@ -88,11 +97,17 @@ def machine() -> dict:
     return {**measured_on(*libraries), "python": platform.python_version()}
 
 
-def write(model, folder: Path, precision: str) -> None:
+def write(model, folder: Path, precision: str, prompts=None) -> None:
+    """A decoder and its manifest's entry; ``prompts`` to round over, as of ``export_decoder``."""
     from laco_export.exporter.decoder import export_decoder
 
     entry = export_decoder(
-        model, image_token_id=IMAGE_TOKEN_ID, eos_token_ids=[EOS_TOKEN_ID], output_folder=folder, precision=precision
+        model,
+        image_token_id=IMAGE_TOKEN_ID,
+        eos_token_ids=[EOS_TOKEN_ID],
+        output_folder=folder,
+        precision=precision,
+        prompts=prompts,
     )
     (folder / "decoder.json").write_text(json.dumps(asdict(entry), indent=1))
     print(folder.name, sum(path.stat().st_size for path in (folder / "llm").iterdir()) / 1e9, "GB", flush=True)
