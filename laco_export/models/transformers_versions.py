@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import transformers
@@ -95,6 +97,17 @@ def rotary_parameters(config: PretrainedConfig) -> dict:
     if IS_5:
         return dict(config.rope_parameters)
     return {"rope_type": "default", **(config.rope_scaling or {}), "rope_theta": config.rope_theta}
+
+
+def event_folder(folder: Path | None) -> dict[str, str]:
+    """Arguments of ``TrainingArguments`` for TensorBoard's event files in ``folder``; 5 looks for it in the environment
+    when a ``Trainer`` is built."""
+    if folder is None:
+        return {}
+    if IS_5:
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder)
+        return {}
+    return {"logging_dir": str(folder)}
 
 
 def settle_generation_fields(language_model: PreTrainedModel) -> None:

@@ -72,6 +72,7 @@ def test_streamed_text_is_the_answer(answerer, make_picture):
         assert answer.text
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_timings_count_what_they_name(answerer, make_picture, monkeypatch):
     clock, steps = [100.0], []
 

@@ -68,6 +68,8 @@ def test_optimum_that_cannot_be_imported_is_passed_over_unless_it_was_asked_for(
         raise ImportError("cannot import name 'is_offline_mode' from 'transformers.utils'")
 
     monkeypatch.setitem(TEXT_RUNTIMES, "optimum", broken)
+    monkeypatch.setattr(text_runtime, "_installed", lambda module: True)
+    monkeypatch.setattr(text_runtime, "optimum_conflict", lambda: None)
     text = open_text_runtime(bundle, threads=1)
     assert text.name.split()[0] == "lean"
     assert "'is_offline_mode'" in text.passed_over[0]
@@ -83,7 +85,9 @@ def test_commands_refuse_one_that_is_missing_before_they_load(command, without_o
 
 
 @pytest.mark.parametrize("name", TEXT_RUNTIMES)
-def test_json_says_which_ran(name, bundle_folder, capfd):
+def test_json_says_which_ran(name, bundle_folder, capfd, request):
+    if name == "optimum":
+        request.getfixturevalue("needs_optimum")
     options = ["--question", "What?", "--text-runtime", name, "--max-new-tokens", "2", "--threads", "1", "--json"]
     assert main(["run", str(bundle_folder), *options]) == 0
     document = json.loads(capfd.readouterr().out)

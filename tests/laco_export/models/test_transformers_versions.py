@@ -15,7 +15,7 @@ OF_ONE_VERSION = {
     *("_get_no_split_modules", "_get_initial_cache_position", "get_max_cache_shape", "cache_position"),
     *("_get_global_generation_defaults", "_get_non_default_generation_parameters", "init_empty_weights"),
     *("rope_parameters", "extra_special_tokens", "is_first_iteration", "build_2d_sinusoidal_position_embedding"),
-    *("_get_default_generation_params", "get_max_length", "IS_5"),
+    *("_get_default_generation_params", "get_max_length", "logging_dir", "IS_5"),
 }
 """Attributes, arguments and methods that transformers has in one of the two, and who says which one it is."""
 TAKEN_BY_BOTH = {
