@@ -19,9 +19,9 @@ import json
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ VARIANTS = {
 }
 """Fields of a DecoderPrecision by name."""
 
+ENTRY_NAME = "decoder.json"
 IMAGE_TOKEN_ID, EOS_TOKEN_ID = 151655, 151645
 TOKENS_PER_IMAGE = 144  # AIMv2-L/336 merged two by two
 PROMPT = 174  # one picture and 30 tokens of text
@@ -60,31 +61,23 @@ def open_decoder_at(folder: Path, threads: int = 2):
     """The decoder that :func:`main` wrote into ``folder``, as ``laco-engine`` opens it."""
     from laco_engines.generation.decoder import open_decoder
 
-    return open_decoder(DecoderFolder(folder), threads=threads, provider="cpu")
+    return open_decoder(decoder_bundle(folder), threads=threads, provider="cpu")
 
 
-class DecoderFolder:
-    """As much of a bundle as :func:`laco_engines.generation.decoder.open_decoder` reads."""
+def decoder_bundle(folder: Path):
+    """A bundle of a language model and nothing else: the files that :func:`write` wrote."""
+    from laco_export.bundle import Bundle, Decoder
+    from laco_export.embedding_table import EmbeddingStorage
+    from laco_export.verified_files import sha256_of
 
-    def __init__(self, path: Path):
-        from laco_export.bundle import Decoder
-        from laco_export.embedding_table import EmbeddingStorage
-
-        entry = json.loads((path / "decoder.json").read_text())
-        self.path = path
-        self.manifest = self
-        self.files: dict[str, dict] = {}
-        self.decoder = Decoder(**{**entry, "embedding": EmbeddingStorage.from_dict(entry["embedding"])})
-
-    def file(self, name: str) -> Path:
-        return self.path / name
-
-    def decoder_files(self) -> list[str]:
-        """None: nothing was hashed that could have changed."""
-        return []
-
-    def unchanged(self, *names: str):
-        return nullcontext()
+    entry = json.loads((folder / ENTRY_NAME).read_text())
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ENTRY_NAME
+    }
+    decoder = Decoder(**{**entry, "embedding": EmbeddingStorage.from_dict(entry["embedding"])})
+    return Bundle(folder, SimpleNamespace(decoder=decoder, files=files))
 
 
 def machine() -> dict:
@@ -109,7 +102,7 @@ def write(model, folder: Path, precision: str, prompts=None) -> None:
         precision=precision,
         prompts=prompts,
     )
-    (folder / "decoder.json").write_text(json.dumps(asdict(entry), indent=1))
+    (folder / ENTRY_NAME).write_text(json.dumps(asdict(entry), indent=1))
     print(folder.name, sum(path.stat().st_size for path in (folder / "llm").iterdir()) / 1e9, "GB", flush=True)
 
 

@@ -127,12 +127,12 @@ def write_ours(name: str, folder: Path) -> None:
     from types import SimpleNamespace
 
     import torch
-    from decoder_models import write
+    from decoder_models import ENTRY_NAME, write
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from laco_export.exporter.decoder import prompts_of
 
-    missing = [width for width in OURS if not (folder / width / "decoder.json").exists()]
+    missing = [width for width in OURS if not (folder / width / ENTRY_NAME).exists()]
     if missing:
         model = AutoModelForCausalLM.from_pretrained(parts_of(name), dtype=torch.float32).eval()
         tokenizer = AutoTokenizer.from_pretrained(parts_of(name))

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from decoder_models import PROMPT, DecoderFolder
+from decoder_models import PROMPT, decoder_bundle
 from measured_on import measured_on
 
 from laco_engines.generation.lean_decoder import LeanDecoder
@@ -77,8 +77,8 @@ class ProfiledDecoder:
     """A decoder as it is run, and the same graph with a profile."""
 
     def __init__(self, path: Path):
-        folder = DecoderFolder(path)
-        graph, table = path / folder.decoder.graph, EmbeddingTable(path, folder.decoder.embedding)
+        decoder = decoder_bundle(path).manifest.decoder
+        graph, table = path / decoder.graph, EmbeddingTable(path, decoder.embedding)
         self._profiles = tempfile.TemporaryDirectory()
         self._kinds, self.weight_bytes = kinds_of_nodes(graph)
         self._plain = _at_prompt(LeanDecoder(_session(graph), table))

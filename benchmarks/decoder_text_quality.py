@@ -26,11 +26,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from decoder_models import DecoderFolder
+from decoder_models import ENTRY_NAME, open_decoder_at
 from decoder_quality import RESULTS, TRIED, scores
 from measured_on import device_title
 
-from laco_engines.generation.decoder import open_decoder
 from laco_export.exporter.decoder import DECODER_PRECISIONS, export_decoder
 from laco_export.machine import library_versions
 from laco_export.quiet import quiet_libraries
@@ -207,8 +206,8 @@ def exported(model, folder: Path, precision):
     target = folder / precision.name
     DECODER_PRECISIONS.setdefault(precision.name, precision)
     entry = export_decoder(model, image_token_id=0, eos_token_ids=[0], output_folder=target, precision=precision.name)
-    (target / "decoder.json").write_text(json.dumps(asdict(entry)))
-    return open_decoder(DecoderFolder(target), threads=1, provider="cpu")
+    (target / ENTRY_NAME).write_text(json.dumps(asdict(entry)))
+    return open_decoder_at(target, threads=1)
 
 
 @torch.inference_mode()

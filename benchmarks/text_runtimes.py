@@ -7,7 +7,9 @@
 - **speed**: prefills of 174 positions and decode steps behind them, in turn on one loaded pair. With one thread a
   step's CPU time is its work and says the same on a busy machine as on a free one; wall time stands beside it.
 - **start**: ``laco-engine run`` on one picture in a process of its own, in turn: CPU time to the end of a one-token
-  answer, peak memory, and of each the part that the imports of the text runtime alone take (``--starts 0``: not).
+  answer, peak memory, and of each the part that the imports of the text runtime alone take.
+
+``--rounds 0`` and ``--starts 0`` leave the last two out, and their figures as they are.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def main() -> None:
     if arguments.starts:
         row["start"] = starts(arguments.bundle, arguments.starts, arguments.threads)
     pair = loaded(bundle, arguments.threads)
-    row["speed"] = speed(pair, arguments.rounds)
+    if arguments.rounds:
+        row["speed"] = speed(pair, arguments.rounds)
     row["tokens"] = {
         "golden": compare(pair, golden_prompts(pair["lean"]), 32),
         "random": compare(pair, random_prompts(pair["lean"], arguments.prompts), arguments.tokens),
@@ -60,7 +63,7 @@ def main() -> None:
     libraries = ("onnxruntime", "optimum", "optimum-onnx", "transformers", "torch", "numpy")
     row = {**measured_on(*libraries), **row}
     document = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-    document[arguments.bundle.resolve().name] = row
+    document.setdefault(arguments.bundle.resolve().name, {}).update(row)
     arguments.output.write_text(json.dumps(document, indent=1) + "\n")
     print(json.dumps(row, indent=1))
 

@@ -51,6 +51,7 @@ class Timings:
         prefill_ms: the rest until the first token is chosen: looking up what a KV cache holds, and the decoder's pass
             over what it does not.
         decode_tokens_per_s: of the tokens after the first; None where there is none.
+        decode_tokens_per_pass: of the same tokens, of a pass of the language model; None without prompt lookup.
     """
 
     load_ms: float
@@ -58,6 +59,7 @@ class Timings:
     encode_ms: float
     prefill_ms: float
     decode_tokens_per_s: float | None
+    decode_tokens_per_pass: float | None = None
 
     @property
     def first_token_ms(self) -> float:
@@ -133,10 +135,13 @@ class Answerer:
             there.
         provider: a name of :data:`laco_engines.providers.PROVIDERS` for the language model, and for the vision tower
             too unless ``runtime`` says otherwise; default: the best that is there.
+        prompt_lookup: a mode of :attr:`GenerationOptions.prompt_lookup` that answers will ask for: what it needs to
+            know of this machine is measured now, and not with the first answer.
         threads: CPU threads; default: the cores that this process may use.
 
     Raises:
         BundleError: the bundle has no language model, or a part of it cannot be loaded.
+        UsageError: the language model has no prompt lookup in this mode.
         RuntimeMissingError: no runtime for the vision tower.
         TextRuntimeMissingError: the text runtime asked for is not installed.
         ProviderMissingError: the provider asked for is not installed or does not start.
@@ -151,6 +156,7 @@ class Answerer:
         text_runtime: str | None = None,
         provider: str | None = None,
         threads: int | None = None,
+        prompt_lookup: str | None = None,
     ):
         start = time.perf_counter()
         self.bundle = bundle
@@ -160,7 +166,9 @@ class Answerer:
             self.vision = open_runtime(
                 bundle, name=runtime, threads=threads, provider=provider if runtime in (None, WITH_PROVIDERS) else None
             )
-            self.text = open_text_runtime(bundle, name=text_runtime, threads=threads, provider=provider)
+            self.text = open_text_runtime(
+                bundle, name=text_runtime, threads=threads, provider=provider, prompt_lookup=prompt_lookup
+            )
         self.encoder = PictureEncoder(self.vision, read_newline(bundle))
         self.generator = TextGenerator(self.text, self.prompter, PrefixCache())
         self.load_ms = 1000 * (time.perf_counter() - start)
@@ -284,6 +292,7 @@ class Answerer:
             encode_ms=1000 * watch.encode_s,
             prefill_ms=1000 * (row.times[0] - watch.start - watch.load_s - watch.encode_s),
             decode_tokens_per_s=(len(row.times) - 1) / decode_s if len(row.times) > 1 else None,
+            decode_tokens_per_pass=(len(row.times) - 1) / row.passes if row.passes else None,
         )
         return Answer(
             text=row.text(),

@@ -5,7 +5,7 @@ no PyTorch.
     check.passed; check.tower.summary(); check.parts
 
 The vision tower with its projector is compared on the golden pictures, the embedding and the decoder each by itself,
-and the whole by the golden answers, where Optimum is installed to answer with.
+and the whole by the golden answers, on the text runtime that is asked for.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ class BundleCheck:
         tower: the vision tower with its projector.
         parts: the rest, each with its verdict.
         not_compared: what could not be compared, and why.
+        text_runtime: what the answers were asked of, for people; None where none were.
     """
 
     tower: GoldenCheck
     parts: list[PartCheck]
     not_compared: list[str]
+    text_runtime: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -59,6 +61,7 @@ class BundleCheck:
             "first_failing": self.first_failing,
             "parts": [part.to_dict() for part in self.parts],
             "not_compared": self.not_compared,
+            "text_runtime": self.text_runtime,
         }
 
 
@@ -66,6 +69,7 @@ def check_bundle(
     bundle: Bundle,
     *,
     runtime: str | None = None,
+    text_runtime: str | None = None,
     threads: int | None = None,
     checkpoint: Path | None = None,
     images: list[Path] | None = None,
@@ -75,6 +79,7 @@ def check_bundle(
 
     Args:
         runtime: of the vision tower, by name; default: the best that is there.
+        text_runtime: that answers, by name; default: the best that is there.
         threads: CPU threads; default: the cores that this process may use.
         checkpoint: compare the tower with PyTorch run now on this checkpoint, and not with the golden features.
         images: other pictures for that.
@@ -83,11 +88,14 @@ def check_bundle(
     Raises:
         BundleError, UsageError: the bundle or what was asked cannot be used.
         RuntimeMissingError: no runtime for the vision tower.
+        TextRuntimeMissingError: the text runtime asked for is not installed.
     """
     golden = read_golden(bundle)
     answers = read_golden_answers(bundle, len(golden.names))
     missing = [package.name for package in PACKAGES if package.needed and installed_version(package) is None]
-    answerer = None if answers is None or missing else Answerer(bundle, runtime=runtime, threads=threads)
+    answerer = None
+    if answers is not None and not missing:
+        answerer = Answerer(bundle, runtime=runtime, text_runtime=text_runtime, threads=threads)
     vision = answerer.vision if answerer else open_runtime(bundle, name=runtime, threads=threads)
     tower = _check_tower(bundle, vision, golden, checkpoint, images, blocks)
     if answers is None:
@@ -98,7 +106,7 @@ def check_bundle(
         parts += check_newline(bundle, answers)
         return BundleCheck(tower, parts, [f"the golden answers: {', '.join(missing)} is not installed to answer with"])
     here = FeaturesHere.computed(bundle, golden, pictures_asked_about(answers), vision)
-    return BundleCheck(tower, [*parts, *check_answers(answerer, golden, answers, here)], [])
+    return BundleCheck(tower, [*parts, *check_answers(answerer, golden, answers, here)], [], answerer.text.name)
 
 
 def _without_answers(bundle: Bundle) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from . import __version__
 from .console import console, progress, run_command
 from .standard_streams import print_json
-from .unneeded_packages import without_unneeded_packages
 from .utf8 import path_argument, restart_in_utf8
 
 
@@ -114,7 +113,7 @@ def _run(args: argparse.Namespace) -> None:
         opset=args.opset,
     )
     check_export(options)
-    with progress("loading PyTorch and transformers", transient=True), without_unneeded_packages():
+    with progress("loading PyTorch and transformers", transient=True):
         from . import models  # noqa: F401 - brings transformers, which looks for them
         from .exporter.pipeline import export_bundle
     try:

@@ -17,6 +17,7 @@ from .errors import LacoError, UsageError, is_panic
 from .progress_lines import ProgressLines
 from .required_packages import package_missing
 from .standard_streams import discard, standard_streams
+from .unneeded_packages import without_unneeded_packages
 
 
 @cache
@@ -103,12 +104,13 @@ class Steps:
 def run_command(main: Callable[[], int | None], *, debug: bool = False) -> int:
     """Run a command's body and turn whatever it raises into a message and an exit code.
 
-    Inside it a stderr that is closed or full costs no answer (:mod:`.standard_streams`).
+    Inside it a stderr that is closed or full costs no answer (:mod:`.standard_streams`), and packages that no command
+    needs are not imported by those that commands do need (:mod:`.unneeded_packages`).
 
     Returns:
         0 on success, 2 for wrong usage, 1 for a failure, 130 when interrupted. With ``debug`` the exception passes.
     """
-    with standard_streams():
+    with standard_streams(), without_unneeded_packages():
         try:
             _refuse_stripped_docstrings()
             code = main() or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import weight_files
@@ -32,6 +33,8 @@ _OUTSIDE = {
 def read_published_config(folder: Path) -> dict:
     """``config.json`` of a published model's folder with whole weight files by their headers.
 
+    Its ``model_type`` is one of :data:`PUBLISHED_FAMILIES`, also where the publisher's own names a relative.
+
     Raises:
         CheckpointError: no model of a known family, one of quantised weights, or without whole weight files.
     """
@@ -39,11 +42,29 @@ def read_published_config(folder: Path) -> dict:
     values = weight_files.read_json(folder / "config.json")
     weight_files.refuse_quantised(folder, values)
     weight_files.refuse_many_layers(folder, values)
-    model_type = values.get("model_type")
-    if not isinstance(model_type, str) or model_type not in PUBLISHED_FAMILIES:
+    model_type = family_of(values)
+    if not is_published(values):
         raise _unknown_family(folder, model_type)
     weight_files.find(folder)
-    return values
+    return {**values, "model_type": model_type}
+
+
+def is_published(values: Mapping) -> bool:
+    """Whether a ``config.json`` is of a family that can be imported."""
+    family = family_of(values)
+    return isinstance(family, str) and family in PUBLISHED_FAMILIES
+
+
+def family_of(values: Mapping) -> object:
+    """``model_type`` of a ``config.json``.
+
+    Published folders of LLaVA's own code say ``llava``, whatever their class: of those it is what the code calls it.
+    """
+    model_type = values.get("model_type")
+    if model_type != "llava" or "mm_vision_tower" not in values:
+        return model_type
+    architectures = values.get("architectures")
+    return "llava_qwen" if architectures == ["LlavaQwenForCausalLM"] else "llava_llama"
 
 
 def _refuse_adapters(folder: Path) -> None:
@@ -75,6 +96,7 @@ def _unknown_family(folder: Path, model_type: object) -> CheckpointError:
     elif model_type == "laco":
         reason, todo = "is a LaCo checkpoint already", "give it to laco-train, laco-export or laco-train price"
     elif model_type in ("llava_llama", "llava_mistral", "llava_mixtral"):
+        reason = "holds a model as LLaVA's own code saves it, of which only LLaVA-OneVision's are known"
         todo = "take the folder that transformers reads (llava-hf): its config.json says llava or llava_next"
     families = "; ".join(f"{title}: {name}" for name, title in PUBLISHED_FAMILIES.items())
     return CheckpointError(f"'{folder}' {reason}", given=f"model_type {model_type!r}", allowed=families, todo=todo)

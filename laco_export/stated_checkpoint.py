@@ -23,6 +23,7 @@ from .compression import CompressionConfig, blocks_up_to
 from .errors import CheckpointError, LacoError, telling_line
 from .exportable import require_exportable, require_family
 from .merge_path import Ratio
+from .published_families import is_published
 
 LACO_MODEL_TYPE = "laco"
 """``model_type`` of a LaCo checkpoint's ``config.json``."""
@@ -111,6 +112,7 @@ def read_stated_checkpoint(folder: Path | str) -> StatedCheckpoint:
             f"'{folder}' is not a LaCo checkpoint",
             given=f"model_type {values.get('model_type')!r}",
             allowed=f"model_type {LACO_MODEL_TYPE!r}",
+            todo=f"make one of it: laco-train init --from-vlm {folder} --output CKPT" if is_published(values) else None,
         )
     weight_files.refuse_many_layers(folder, values)
     try:

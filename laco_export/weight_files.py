@@ -105,7 +105,7 @@ def refuse_many_layers(folder: Path, values: Mapping) -> None:
 
 
 def _layer_counts(values: Mapping) -> list[int]:
-    parts = (values, values.get("text_config"), values.get("vision_config"))
+    parts = (values, *(values.get(name) for name in ("text_config", "llm_config", "vision_config")))
     counts = [part.get("num_hidden_layers") for part in parts if isinstance(part, dict)]
     return [layers for layers in counts if isinstance(layers, int)]
 

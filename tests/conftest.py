@@ -10,6 +10,7 @@ import pytest
 import laco_export  # noqa: F401 - ONNX Runtime's telemetry is off before a test imports it
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))  # real_parts
+pytest_plugins = ["process_costs"]
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before anything imports torch: a worker has one core, and threads on the others would wait for their workers.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from decoder_models import DecoderFolder
+from decoder_models import decoder_bundle
 
 from . import scoring
 
@@ -17,7 +17,7 @@ class Lean:
     def __init__(self, path: Path):
         from laco_engines.generation.lean_decoder import open_lean_decoder
 
-        self._decoder = open_lean_decoder(DecoderFolder(path), threads=1, provider="cpu")
+        self._decoder = open_lean_decoder(decoder_bundle(path), threads=1, provider="cpu")
 
     def generate(self, ids: list[int], count: int, note: Callable[[], None]) -> list[int]:
         cache, answer = self._decoder.new_cache(len(ids) + count), []
@@ -44,7 +44,7 @@ class Optimum:
         from laco_engines.generation.decoder import open_decoder
 
         torch.set_num_threads(1)
-        self._decoder = open_decoder(DecoderFolder(path), threads=1, provider="cpu")
+        self._decoder = open_decoder(decoder_bundle(path), threads=1, provider="cpu")
 
     def generate(self, ids: list[int], count: int, note: Callable[[], None]) -> list[int]:
         import torch

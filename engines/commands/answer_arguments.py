@@ -51,6 +51,7 @@ def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
         default="error",
         help="where the prompt outgrows the context: refuse it, or leave out its oldest part (error)",
     )
+    add_prompt_lookup_argument(decoding)
     add_machine_arguments(parser)
     parser.add_argument("--json", action="store_true", help="JSON on stdout instead of the text")
 
@@ -64,6 +65,7 @@ def open_answerer(bundle, prompter, args: argparse.Namespace):
         prompter=prompter,
         runtime=args.runtime,
         text_runtime=args.text_runtime,
+        prompt_lookup=args.prompt_lookup,
         threads=args.threads,
         provider=args.provider,
     )
@@ -86,11 +88,23 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_text_runtime_argument(group) -> None:
-    """What runs the language model; ``bench`` takes it too."""
+    """What runs the language model; ``bench`` and ``diff`` take it too."""
     group.add_argument(
         "--text-runtime",
         metavar="NAME",
         help="of the language model: optimum, or lean, without PyTorch (optimum, where it is installed)",
+    )
+
+
+def add_prompt_lookup_argument(group) -> None:
+    """``serve`` takes it too."""
+    group.add_argument(
+        "--prompt-lookup",
+        nargs="?",
+        const="exact",
+        metavar="MODE",
+        help="faster where answers copy from the conversation: exact (the default mode) gives the same tokens, close "
+        "the same but for rounding, for int8 and int4; takes the text runtime lean (off)",
     )
 
 
@@ -107,8 +121,8 @@ def check_runtime_names(args: argparse.Namespace) -> None:
     """Refuse a text runtime or a provider that is not there before anything is read or loaded."""
     from ..generation.text_runtime import choose_text_runtime
 
-    if args.text_runtime:
-        choose_text_runtime(args.text_runtime)
+    if args.text_runtime or args.prompt_lookup:
+        choose_text_runtime(args.text_runtime, prompt_lookup=args.prompt_lookup is not None)
     if args.provider:
         from ..providers import choose_provider
 

@@ -35,13 +35,15 @@ def timings_line(answer, pictures: int) -> str:
     """
     timings, speed = answer.timings, answer.timings.decode_tokens_per_s
     cached = f", {answer.cached_tokens} known" if answer.cached_tokens else ""
+    per_pass = timings.decode_tokens_per_pass
+    passes = "" if per_pass is None else f", {per_pass:.2f} a pass"
     ends = {"length": ["cut off at the longest answer"], "cancelled": ["stopped"]}
     return " · ".join(
         [
             f"first token {timings.first_token_ms:.1f} ms: preprocess {timings.preprocess_ms:.1f}"
             f" + encode {timings.encode_ms:.1f} ({pictures} picture{'s' * (pictures != 1)})"
             f" + prefill {timings.prefill_ms:.1f} ({answer.prompt_tokens} tokens{cached})",
-            f"decode {'-' if speed is None else f'{speed:.1f}'} tokens/s ({len(answer.token_ids)} tokens)",
+            f"decode {'-' if speed is None else f'{speed:.1f}'} tokens/s ({len(answer.token_ids)} tokens{passes})",
             f"load {timings.load_ms:.0f} ms",
             *([f"peak memory {peak / 2**20:,.0f} MiB"] if (peak := peak_memory()) else []),
             *([f"seed {answer.seed}"] if answer.seed is not None else []),

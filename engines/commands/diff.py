@@ -8,12 +8,14 @@ from pathlib import Path
 from laco_export.standard_streams import print_json
 from laco_export.utf8 import path_argument
 
+from .answer_arguments import add_text_runtime_argument
 from .command import Command, positive
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=path_argument, metavar="BUNDLE", help="a folder written by laco-export")
     parser.add_argument("--runtime", metavar="NAME", help="the vision runtime (default: the best that is installed)")
+    add_text_runtime_argument(parser)
     parser.add_argument(
         "--model", type=path_argument, metavar="CKPT", help="compare with PyTorch run now, not with its golden features"
     )
@@ -32,8 +34,12 @@ def _run(args: argparse.Namespace) -> int:
     from laco_export.console import progress
     from laco_export.errors import UsageError
 
+    from ..generation.text_runtime import choose_text_runtime
+
     if args.images and args.model is None:
         raise UsageError("--images needs --model: the bundle holds PyTorch's features of its golden pictures alone")
+    if args.text_runtime:
+        choose_text_runtime(args.text_runtime)
     with progress("verifying the bundle", transient=True):
         bundle = open_bundle(args.bundle)
     with progress("comparing", transient=True):
@@ -42,6 +48,7 @@ def _run(args: argparse.Namespace) -> int:
         check = check_bundle(
             bundle,
             runtime=args.runtime,
+            text_runtime=args.text_runtime,
             threads=args.threads,
             checkpoint=args.model,
             images=args.images,
@@ -74,7 +81,8 @@ def _lines(check) -> list[str]:
             "numbers can differ from the shipped graph's"
         )
     if check.parts:
-        lines += ["language model and answers", *(part.line() for part in check.parts)]
+        on = f" on {check.text_runtime}" if check.text_runtime else ""
+        lines += [f"language model and answers{on}", *(part.line() for part in check.parts)]
     lines += [f"not compared: {reason}" for reason in check.not_compared]
     lines.append(tower.summary())
     if not check.passed:

@@ -36,12 +36,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from laco_export.bundle import open_bundle
     from laco_export.console import progress
+    from laco_export.errors import UsageError
 
     from ..prompts.prompter import Prompter
 
     # The cheap checks first: a wrong option, path or question is reported before a model is loaded.
     options, questions = generation_options(args), _questions(args)
     check_runtime_names(args)
+    if options.prompt_lookup and args.batch > 1:
+        raise UsageError("--prompt-lookup answers one question at a time", given=f"--batch {args.batch}")
     start = time.perf_counter()
     with progress("verifying the bundle", transient=True):
         bundle = open_bundle(args.bundle)

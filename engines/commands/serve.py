@@ -9,7 +9,12 @@ from functools import partial
 from laco_export.utf8 import path_argument
 
 from ..serving.settings import ServeSettings
-from .answer_arguments import add_machine_arguments, check_runtime_names, open_answerer
+from .answer_arguments import (
+    add_machine_arguments,
+    add_prompt_lookup_argument,
+    check_runtime_names,
+    open_answerer,
+)
 from .command import Command, positive
 
 KEY_VARIABLE = "LACO_API_KEY"
@@ -57,6 +62,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--max-new-tokens", "N", positive, ServeSettings.max_new_tokens, "longest answer"),
     ):
         limits.add_argument(flag, metavar=metavar, type=type_, default=default, help=f"{meaning} ({default:,.0f})")
+    add_prompt_lookup_argument(parser)
     add_machine_arguments(parser)
 
 
@@ -76,6 +82,7 @@ def _run(args: argparse.Namespace) -> int:
         allow_fetch=args.allow_fetch,
         allowed_hosts=tuple(args.allow_host),
         allowed_origins=tuple(args.allow_origin),
+        prompt_lookup=args.prompt_lookup,
     )
     check_runtime_names(args)
 

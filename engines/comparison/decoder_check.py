@@ -15,8 +15,10 @@ from laco_export.errors import BundleError, telling_line
 from laco_export.golden import GoldenPictures
 from laco_export.golden_answers import EmbeddingSample, GoldenAnswer, GoldenAnswers
 from laco_export.onnx_session import open_session
+from laco_export.token_layouts import pack_tokens
 from laco_export.verified_files import BundleChangedError
 
+from ..prompts.visuals import VisualPreparer
 from ..providers import choose_provider
 from .logits_check import DECODER_ERROR, LogitsCheck, check_logits
 from .part_check import PartCheck
@@ -55,12 +57,13 @@ def check_decoder(bundle: Bundle, session, pictures: GoldenPictures, golden: Gol
     """
     with bundle.unchanged(*bundle.decoder_files()):
         table = EmbeddingTable(bundle.path, bundle.manifest.decoder.embedding)
-    allowed = DECODER_ERROR[bundle.manifest.decoder.precision]
+    allowed, preparer = DECODER_ERROR[bundle.manifest.decoder.precision], VisualPreparer(bundle)
     checks = [check_embedding(table, golden.embedding)]
     for answer in golden.answers:
-        if answer.question.as_one:  # the file does not hold its visual embeddings
+        embeds = _prompt_embeds(bundle, table, preparer, pictures, golden, answer)
+        if embeds is None:
             continue
-        prefill, cached = _both_passes(bundle, session, table, pictures, answer, allowed)
+        prefill, cached = _both_passes(session, table, embeds, answer, allowed)
         shown = answer.question.pictures_in_words()
         checks.append(prefill.as_part(f"decoder's prefill, {shown}"))
         if cached is not None:
@@ -84,22 +87,41 @@ def check_embedding(table: EmbeddingTable, sample: EmbeddingSample) -> PartCheck
     return PartCheck("embedding", not wrong, words, numbers)
 
 
+def _prompt_embeds(
+    bundle: Bundle,
+    table: EmbeddingTable,
+    preparer: VisualPreparer,
+    pictures: GoldenPictures,
+    golden: GoldenAnswers,
+    answer: GoldenAnswer,
+) -> np.ndarray | None:
+    """A question's prompt, float32 ``[T, D]``; None where it shows a picture in tiles, whose embeddings the file has
+    not."""
+    question = answer.question
+    embeds = table.rows(answer.prompt_ids)
+    if not question.pictures:
+        return embeds
+    shown = question.shown(pictures.pictures)
+    layouts = [preparer.picture(picture, alone=len(shown) == 1).layout for picture in shown]
+    if any(layout.tiles > 1 for layout in layouts):
+        return None
+    places = answer.prompt_ids == bundle.manifest.decoder.image_token_id
+    if int(places.sum()) != sum(map(len, layouts)):
+        raise BundleError(
+            f"the golden answers of '{bundle.path}' are not of its golden pictures",
+            given=f"{int(places.sum())} image tokens in the prompt of '{question.text}'",
+            allowed=sum(map(len, layouts)),
+            todo="copy the bundle again, or export it again",
+        )
+    features = pictures.image_features[list(question.pictures)]  # [p, tokens, D]
+    embeds[places] = pack_tokens(features, layouts, golden.newline)  # [n, D]
+    return embeds
+
+
 def _both_passes(
-    bundle: Bundle, session, table: EmbeddingTable, pictures: GoldenPictures, answer: GoldenAnswer, allowed: float
+    session, table: EmbeddingTable, embeds: np.ndarray, answer: GoldenAnswer, allowed: float
 ) -> tuple[LogitsCheck, LogitsCheck | None]:
     """The prompt in one pass, and the answer's first tokens through the cache; None for an answer of one token."""
-    embeds = table.rows(answer.prompt_ids)
-    if answer.question.pictures:
-        places = answer.prompt_ids == bundle.manifest.decoder.image_token_id
-        features = pictures.image_features[list(answer.question.pictures)]  # [p, tokens, D]
-        if int(places.sum()) != features.shape[0] * features.shape[1]:
-            raise BundleError(
-                f"the golden answers of '{bundle.path}' are not of its golden pictures",
-                given=f"{int(places.sum())} image tokens in the prompt of '{answer.question.text}'",
-                allowed=features.shape[0] * features.shape[1],
-                todo="copy the bundle again, or export it again",
-            )
-        embeds[places] = features.reshape(-1, features.shape[-1])
     logits, cache = run_decoder(session, embeds[None], None, np.array([len(embeds) - 1]))
     prefill = check_logits(answer, *_sampled(answer, [logits], 0), allowed, steps=slice(0, 1))
     steps = []

@@ -13,6 +13,10 @@ Only :mod:`.optimum_runtime`, :mod:`.decoder` and :mod:`.kv_cache` import torch 
 - :mod:`.lean_runtime`: a decoding loop without PyTorch;
 - :mod:`.lean_decoder`: the language model in ONNX Runtime alone;
 - :mod:`.lean_cache`: its keys and values;
+- :mod:`.prompt_lookup`: drafts of what comes next, copied from the conversation;
+- :mod:`.pass_costs`: what a pass over several positions takes and gives;
+- :mod:`.draft_width`: how many positions the next pass reads;
+- :mod:`.drafted_steps`: a decoder's steps, several at a time;
 - :mod:`.sampling`: its choice of the next token;
 - :mod:`.prefix_cache`: KV caches of earlier prompts;
 - :mod:`.generator`: answers to prompts whose pictures are encoded.

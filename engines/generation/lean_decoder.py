@@ -90,6 +90,22 @@ class LeanDecoder:
         cache.lengths = [held + bool(on) for held, on in zip(before, goes_on, strict=True)]
         return logits[:, 0]
 
+    def read(self, tokens: Sequence[int], cache: OrtKVCache) -> np.ndarray:
+        """Read several tokens more in a cache of one row.
+
+        Returns:
+            the logits behind each, float32 ``[T, V]``; valid until as many are read again.
+        """
+        if cache.batch > 1:
+            raise ValueError("ONNX Runtime's attention continues rows of a batch by one token at a time")
+        cache.reserve(max(cache.lengths) + len(tokens))
+        bound = cache.bindings.get(len(tokens))
+        if bound is None:
+            bound = cache.bindings[len(tokens)] = _BoundPass(self, cache, len(tokens), len(tokens))
+            bound.positions[0, :, 0] = np.arange(len(tokens))
+        bound.embeds[0] = self.embed(np.asarray(tokens))
+        return bound.run([len(tokens)])[0]
+
     def generate(self, *_, **arguments):
         """Not here: beams and whatever else is transformers' ``generate``'s are Optimum's.
 

@@ -26,7 +26,7 @@ from .kv_cache import KVCache
 from .logits_processors import FiniteLogits, LogitsProcessor, count_penalties
 from .options import GenerationOptions
 from .streaming import RowText
-from .text_runtime import EmbeddedPrompt
+from .text_runtime import EmbeddedPrompt, no_prompt_lookup
 
 
 class OptimumText:
@@ -46,6 +46,10 @@ class OptimumText:
     @property
     def session(self):
         return self.decoder.session
+
+    def prepare_prompt_lookup(self, mode: str) -> None:
+        """See :meth:`TextRuntime.prepare_prompt_lookup`."""
+        raise no_prompt_lookup("optimum")
 
     def embed(self, token_ids: np.ndarray) -> np.ndarray:
         """See :meth:`TextRuntime.embed`."""
@@ -68,6 +72,8 @@ class OptimumText:
         cancelled: Callable[[], bool] | None = None,
     ) -> KVCache:
         """See :meth:`TextRuntime.generate`; processors may be transformers' too."""
+        if options.prompt_lookup is not None:
+            self.prepare_prompt_lookup(options.prompt_lookup)
         tensors = {name: tensor.to(self.decoder.device) for name, tensor in _padded(prompts).items()}
         processors = (FiniteLogits(), *count_penalties(options), *processors)
         with torch.inference_mode(), quiet_libraries(), _seeded(options):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from laco_export.errors import UsageError
 
 _LONGEST_ANSWER = 128
+PROMPT_LOOKUPS = ("exact", "close")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class GenerationOptions:
         frequency_penalty: taken off it once for each time that the answer holds it; 0: none.
         seed: of the sampling; None draws one, which :attr:`~laco_engines.answering.Answer.seed` then states.
         stop: texts that end the answer and are not part of it.
+        prompt_lookup: read several positions at a time where the answer may be a copy of what was said before.
+            ``exact``: with the tokens of an answer without; ``close``: by logits that may differ from its in their
+            rounding. Of the lean text runtime, one prompt at a time.
 
     Raises:
         UsageError: a value outside what it may be; the message names the flag.
@@ -42,6 +46,7 @@ class GenerationOptions:
     frequency_penalty: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    prompt_lookup: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
@@ -70,6 +75,22 @@ class GenerationOptions:
             raise UsageError(
                 "--top-p, --top-k and --min-p choose what is sampled from; without a temperature nothing is sampled",
                 todo="give --temperature too, 0.7 for instance",
+            )
+
+        self._check_prompt_lookup()
+
+    def _check_prompt_lookup(self) -> None:
+        if self.prompt_lookup not in (None, *PROMPT_LOOKUPS):
+            raise UsageError(
+                "--prompt-lookup has no such mode", given=self.prompt_lookup, allowed=", ".join(PROMPT_LOOKUPS)
+            )
+        if self.prompt_lookup == "exact" and self.sampled:
+            raise UsageError(
+                "--prompt-lookup promises the tokens of an answer without it, and what is sampled can hang on the last "
+                "bit of a probability",
+                given=f"--temperature {self.temperature:g}",
+                todo="leave out the temperature, or take --prompt-lookup close: one seed gives the same tokens there, "
+                "but where a rounding decides",
             )
 
     @property

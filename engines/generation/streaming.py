@@ -45,6 +45,7 @@ class RowText:
         times: ``time.perf_counter()`` at each of them.
         stopped_by: the stop string that ended it.
         finish: why it ended: ``stop``, ``length``, or None while it goes on.
+        passes: of the decoder behind the first token, where they may have read several positions each; else None.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class RowText:
         self.times: list[float] = []
         self.stopped_by: str | None = None
         self.finish: str | None = None
+        self.passes: int | None = None
         self._tokenizer = tokenizer
         self.end_tokens, self.limit, self._stop = frozenset(end_tokens), limit, stop
         self._on_text = on_text

@@ -68,6 +68,14 @@ class TextRuntime(Protocol):
     @property
     def decoder(self): ...
 
+    def prepare_prompt_lookup(self, mode: str) -> None:
+        """Measure what :attr:`GenerationOptions.prompt_lookup` needs to know, once.
+
+        Raises:
+            UsageError: this runtime, or this language model on it, does not do it.
+        """
+        ...
+
     def embed(self, token_ids: np.ndarray) -> np.ndarray:
         """Token ids, int64 ``[T]``, to embeddings, float32 ``[T, D]``, that may be written into."""
         ...
@@ -117,36 +125,56 @@ TEXT_RUNTIMES: dict[str, Callable[[Bundle, int | None, str | None], TextRuntime]
 """By name, the preferred first: Optimum ONNX Runtime with transformers' ``generate`` where it is installed, then ONNX
 Runtime alone."""
 
+_LOOKS_UP = "lean"  # the one with prompt lookup
+
 _NEEDS = {"optimum": ("torch", "transformers", "optimum.onnxruntime"), "lean": ()}
 _INSTALL = "pip install 'laco-export[llm]', or take --text-runtime lean"
 
 
-def choose_text_runtime(name: str | None = None) -> tuple[str, tuple[str, ...]]:
+def choose_text_runtime(name: str | None = None, *, prompt_lookup: bool = False) -> tuple[str, tuple[str, ...]]:
     """The text runtime asked for, or the best whose packages are here; nothing of it is imported.
+
+    Args:
+        prompt_lookup: one that does it.
 
     Returns:
         its name, and why each better one was passed over.
 
     Raises:
-        UsageError: no such name.
+        UsageError: no such name, or one without prompt lookup.
         TextRuntimeMissingError: a package of the one that was asked for is missing.
     """
     if name is not None and name not in TEXT_RUNTIMES:
         raise UsageError("there is no such text runtime", given=name, allowed=", ".join(TEXT_RUNTIMES))
+    if prompt_lookup and name not in (None, _LOOKS_UP):
+        raise no_prompt_lookup(name)
     passed_over = []
     for candidate in TEXT_RUNTIMES if name is None else [name]:
-        missing = [package for package in _NEEDS[candidate] if not _installed(package)]
-        conflict = optimum_conflict() if candidate == "optimum" and not missing else None
-        if not missing and not conflict:
+        if prompt_lookup and candidate != _LOOKS_UP:
+            passed_over.append(f"the text runtime '{candidate}' has no prompt lookup")
+        elif (hindrance := _hindrance(candidate)) is None:
             return candidate, tuple(passed_over)
-        reason = conflict and f"cannot be used: {conflict}"
-        reason = reason or f"needs {', '.join(missing)}, which is not installed"
-        passed_over.append(f"the text runtime '{candidate}' {reason}")
+        else:
+            passed_over.append(f"the text runtime '{candidate}' {hindrance}")
     raise TextRuntimeMissingError(passed_over[0], given=f"--text-runtime {name}", todo=_INSTALL)
 
 
+def no_prompt_lookup(name: str) -> UsageError:
+    """The error for prompt lookup on a text runtime that does not do it."""
+    return UsageError(
+        f"the text runtime '{name}' has no prompt lookup",
+        allowed=_LOOKS_UP,
+        todo=f"take --text-runtime {_LOOKS_UP}, or leave out --prompt-lookup",
+    )
+
+
 def open_text_runtime(
-    bundle: Bundle, *, name: str | None = None, threads: int | None = None, provider: str | None = None
+    bundle: Bundle,
+    *,
+    name: str | None = None,
+    threads: int | None = None,
+    provider: str | None = None,
+    prompt_lookup: str | None = None,
 ) -> TextRuntime:
     """Load a bundle's language model.
 
@@ -154,12 +182,13 @@ def open_text_runtime(
         name: of :data:`TEXT_RUNTIMES`; default: the best that is here.
         threads: of the CPU; default: the cores that this process may use.
         provider: a name of :data:`laco_engines.providers.PROVIDERS`; default: the best that is there.
+        prompt_lookup: prepare it, in this mode of :attr:`GenerationOptions.prompt_lookup`.
 
     Raises:
         UsageError, TextRuntimeMissingError, ProviderMissingError: what was asked for is unknown or missing.
         BundleError: the language model cannot be loaded.
     """
-    chosen, passed_over = choose_text_runtime(name)
+    chosen, passed_over = choose_text_runtime(name, prompt_lookup=prompt_lookup is not None)
     try:
         text = TEXT_RUNTIMES[chosen](bundle, threads, provider)
     except ImportError as error:  # installed, and not with the versions of its packages that are here
@@ -169,7 +198,17 @@ def open_text_runtime(
         passed_over = (*passed_over, reason)
         text = TEXT_RUNTIMES["lean"](bundle, threads, provider)
     text.passed_over = passed_over
+    if prompt_lookup is not None:
+        text.prepare_prompt_lookup(prompt_lookup)
     return text
+
+
+def _hindrance(name: str) -> str | None:
+    """Why a text runtime cannot be used here."""
+    if missing := [package for package in _NEEDS[name] if not _installed(package)]:
+        return f"needs {', '.join(missing)}, which is not installed"
+    conflict = optimum_conflict() if name == "optimum" else None
+    return conflict and f"cannot be used: {conflict}"
 
 
 def _installed(module: str) -> bool:

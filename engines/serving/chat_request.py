@@ -144,8 +144,8 @@ class ChatRequest(_Strict):
     def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def generation_options(self, most: int) -> GenerationOptions:
-        """How to answer, with at most ``most`` new tokens.
+    def generation_options(self, most: int, prompt_lookup: str | None = None) -> GenerationOptions:
+        """How to answer, with at most ``most`` new tokens, and by the server's prompt lookup where it can be used.
 
         A request for more gets ``most``, and where that ends the answer its ``finish_reason`` says ``length``:
         clients send large numbers to say "no limit".
@@ -164,6 +164,7 @@ class ChatRequest(_Strict):
             frequency_penalty=self.frequency_penalty,
             seed=self.seed,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
+            prompt_lookup=None if sampled and prompt_lookup == "exact" else prompt_lookup,
         )
 
 

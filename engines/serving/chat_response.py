@@ -80,12 +80,13 @@ def usage(answer: Answer) -> dict:
 def timings(job: Job) -> dict:
     """Ours, beside OpenAI's fields: where the time went, and what repeats a sampled answer."""
     measured = job.answer.timings
-    speed = measured.decode_tokens_per_s
+    speed, per_pass = measured.decode_tokens_per_s, measured.decode_tokens_per_pass
     return {
         "queue_ms": round(1000 * (job.started - job.created), 1),  # receiving and preparing included
         "encode_ms": round(measured.encode_ms, 1),
         "prefill_ms": round(measured.prefill_ms, 1),
         "decode_tokens_per_s": None if speed is None else round(speed, 1),
+        **({} if per_pass is None else {"decode_tokens_per_pass": round(per_pass, 2)}),
         "seed": job.answer.seed,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -119,7 +120,7 @@ class Service:
             watcher = asyncio.ensure_future(_watch(request.receive, job))
             held.callback(watcher.cancel)
             fetched = await self._fetch(chat, job)
-            job.options = chat.generation_options(self.settings.max_new_tokens)
+            job.options = chat.generation_options(self.settings.max_new_tokens, self.settings.prompt_lookup)
             job.prompt = await self._prepare(
                 job,
                 build_prompt,
@@ -208,7 +209,10 @@ class Service:
     def _fingerprint(self) -> str:
         answerer = self.worker.answerer
         digest = self._bundle.manifest_entry["sha256"][:12]
-        return f"{digest}-{__version__}-{answerer.vision.name}-{answerer.text.name}".replace(" ", "_")
+        parts = [digest, __version__, answerer.vision.name, answerer.text.name]
+        if self.settings.prompt_lookup == "close":  # which positions are read at once, the measured costs decide
+            parts.append(f"{zlib.crc32(repr(answerer.text.pass_costs).encode()):08x}")
+        return "-".join(parts).replace(" ", "_")
 
     def _loaded(self, answerer: Answerer | BaseException) -> None:
         if isinstance(answerer, Answerer):

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from laco_export.errors import UsageError
 
+from ..generation.options import GenerationOptions
+
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 """Hosts by which a browser on this machine names this machine; no name service can give them to another site."""
 
@@ -30,6 +32,7 @@ class ServeSettings:
         allow_fetch: fetch ``http(s)`` pictures from public addresses. Without it no client's URL is ever opened.
         allowed_hosts: further values of the ``Host`` header that are answered without an API key.
         allowed_origins: web pages of other origins that may call the server (CORS).
+        prompt_lookup: of all answers, as :attr:`GenerationOptions.prompt_lookup`; ``exact`` leaves sampled ones alone.
 
     Raises:
         UsageError: a value outside what it may be; the message names the flag.
@@ -48,6 +51,7 @@ class ServeSettings:
     allow_fetch: bool = False
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    prompt_lookup: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -57,6 +61,7 @@ class ServeSettings:
         for flag, value in (("--timeout", self.timeout_s), ("--drain", self.drain_s)):
             if not 0 < value < float("inf"):
                 raise UsageError(f"{flag} must be a number of seconds above 0", given=value)
+        GenerationOptions(prompt_lookup=self.prompt_lookup)
         self._check_key()
         for origin in self.allowed_origins:
             parts = urlsplit(origin)

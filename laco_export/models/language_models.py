@@ -26,7 +26,7 @@ from .own_vocabulary import own_vocabulary
 from .stated_config import config_as_stated, modeling_of
 from .tensor_audit import refuse_not_finite
 from .transformers_versions import extra_special_tokens
-from .vocabulary import ReadyVocabulary, grow_vocabulary, lacks_chatml, prepare_vocabulary
+from .vocabulary import ReadyVocabulary, grow_vocabulary, lacks_chatml, prepare_vocabulary, stated_end_ids
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 """What a tokenizer's vocabulary is stored in: the library's own, SentencePiece's, BPE's, WordPiece's."""
@@ -63,13 +63,13 @@ def language_config_as_stated(stated: dict, folder: Path, *, stated_in: Path | s
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[model_type]]
     try:
         config = config_as_stated(stated, stated_in, modeling_of(model_class))
+        require_exportable(config, named, error=CheckpointError)
+        if (config.pad_token_id or 0) >= config.vocab_size:
+            config.pad_token_id = None
     except LacoError:
         raise
-    except Exception as error:  # transformers raises many kinds for a wrong field
+    except Exception as error:  # many kinds for a field of a wrong type, which transformers' class takes as it is
         raise CheckpointError(f"'{folder / 'config.json'}' cannot be read: {telling_line(error)}") from error
-    require_exportable(config, named, error=CheckpointError)
-    if (config.pad_token_id or 0) >= config.vocab_size:
-        config.pad_token_id = None
     return config
 
 
@@ -83,9 +83,7 @@ def read_vocabulary(folder: Path, config: PretrainedConfig) -> ReadyVocabulary:
     tokenizer = read_tokenizer(folder)
     generation = folder / "generation_config.json"
     stated = [weight_files.read_json(generation).get("eos_token_id")] if generation.is_file() else []
-    end_ids = []
-    for ids in (*stated, config.eos_token_id):
-        end_ids += ids if isinstance(ids, list) else [] if ids is None else [ids]
+    end_ids = stated_end_ids(folder, *stated, config.eos_token_id)
     ready = {"model_rows": config.vocab_size, "folder": folder, "end_ids": end_ids, "pad_id": config.pad_token_id}
     if not lacks_chatml(tokenizer):
         return prepare_vocabulary(tokenizer, **ready)
@@ -166,7 +164,9 @@ def read_tokenizer(folder: Path):
             todo="get these files from where the model was published",
         )
     try:
-        return _tokenizer_of(folder)
+        tokenizer = _tokenizer_of(folder)
+        tokenizer("a")  # fields of a wrong type are met only here
+        return tokenizer
     except LacoError:
         raise
     except Exception as error:  # transformers and tokenizers raise many kinds for a broken file

@@ -154,6 +154,27 @@ def check_rows(
         )
 
 
+def stated_end_ids(folder: Path, *stated: object) -> list[int]:
+    """The end tokens of a folder.
+
+    Args:
+        stated: each ``eos_token_id`` of its configurations: an id, a list of ids, or None.
+
+    Raises:
+        CheckpointError: one is neither.
+    """
+    ids = [index for ids in stated if ids is not None for index in (ids if isinstance(ids, list) else [ids])]
+    for index in ids:
+        if not isinstance(index, int):
+            raise CheckpointError(
+                f"an end token of '{folder}' is no token's id",
+                given=f"eos_token_id {index!r}",
+                allowed="whole numbers",
+                todo="get config.json and generation_config.json again from where the model was published",
+            )
+    return ids
+
+
 def lacks_chatml(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """ChatML's tokens that ``tokenizer`` has not: its model was not taught ChatML's turns."""
     vocabulary = tokenizer.get_vocab()

@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+from laco_export.console import run_command
 from laco_export.unneeded_packages import without_unneeded_packages
 
 CHECKPOINT = Path(__file__).resolve().parents[1] / "assets" / "tiny-checkpoint"
@@ -23,6 +25,14 @@ def test_an_export_does_without(tmp_path):
     arguments = ["--model", str(CHECKPOINT), "--output", str(tmp_path / "file" / "bundle")]
     done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_command_does_without(monkeypatch):
+    monkeypatch.delitem(sys.modules, "scipy", raising=False)
+    found = []
+    assert run_command(lambda: found.append(find_spec("scipy"))) == 0
+    assert found == [None]
+    assert find_spec("scipy") is not None
 
 
 def test_what_was_imported_before_stays(monkeypatch):

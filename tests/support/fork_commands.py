@@ -1,9 +1,11 @@
 """Runs Python modules as commands, each in a process forked from one that has imported the heavy packages already.
 
-Importing PyTorch and transformers is nine tenths of what a tiny export takes until its first refusal: 8 s of CPU time.
-Started by planted_source.py. A line of JSON on stdin names a job, a line on stdout its exit code.
+Importing PyTorch and transformers is nine tenths of what a tiny export takes until its first refusal: 8 s of CPU time;
+what a first trace imports and reads is much of the rest. Started by planted_source.py. A line of JSON on stdin names a
+job, a line on stdout its exit code.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -13,10 +15,14 @@ from contextlib import suppress
 
 import onnx_graphsurgeon  # noqa: F401
 import polygraphy.comparator  # noqa: F401
+import torch.onnx._internal.exporter._registration
+from process_costs import read_onnx_functions_once
 from transformers import AutoModelForCausalLM, CLIPImageProcessor, LlavaOnevisionImageProcessor  # noqa: F401
 
 with suppress(ImportError):
     import optimum.onnxruntime  # noqa: F401
+
+OPSET = 20  # an export's default, for which the functions are read
 
 
 def run(module: str, arguments: list[str], folder: str, output: str) -> None:
@@ -41,9 +47,18 @@ def run(module: str, arguments: list[str], folder: str, output: str) -> None:
         os._exit(code)
 
 
+def trace_once() -> None:
+    """Import and read what every trace does."""
+    read_onnx_functions_once()
+    module, pixels = torch.nn.Linear(2, 2), torch.zeros(1, 2)
+    torch.onnx.export(module, (pixels,), dynamo=True, opset_version=OPSET, verbose=False)
+
+
 def main() -> None:
     ours = [name for name in sys.modules if name.startswith("laco_")]
     assert not ours, f"imported before the copy could be: {ours}"
+    trace_once()
+    gc.freeze()  # a child's collections look at its own objects
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -4,6 +4,7 @@ The process that calls :func:`kill` has imported everything, forks a run at a ti
 which a fork would not survive.
 """
 
+import gc
 import os
 import random
 import signal
@@ -17,7 +18,8 @@ from laco_export.errors import BundleError
 
 
 def start(work: Callable[[], object]) -> int:
-    """Do it in a process of its own."""
+    """Do it in a process of its own, whose collections look at its own objects and leave what it shares unwritten."""
+    gc.freeze()
     child = os.fork()
     if child:
         return child

@@ -32,22 +32,26 @@ def rounded_weights(language_model, graph: Path, precision: DecoderPrecision, wi
         within: only those of this module; ``""`` for all.
     """
     with ExitStack() as undo:
-        for name, matrix in stored_matrices(language_model, graph, precision).items():
-            if within and name != within and not name.startswith(f"{within}."):
-                continue
+        for name, matrix in stored_matrices(language_model, graph, precision, within).items():
             module = language_model.get_submodule(name)
             module.forward = _forward(module, matrix)
             undo.callback(module.__dict__.pop, "forward")
         yield
 
 
-def stored_matrices(language_model, graph: Path, precision: DecoderPrecision) -> dict[str, RoundedMatrix]:
-    """What is stored beside ``graph`` of each linear layer, by its module's name; mapped, not read."""
+def stored_matrices(
+    language_model, graph: Path, precision: DecoderPrecision, within: str = ""
+) -> dict[str, RoundedMatrix]:
+    """What is stored beside ``graph`` of each linear layer, by its module's name; mapped, not read.
+
+    Args:
+        within: as in :func:`rounded_weights`.
+    """
     stored = _stored_tensors(graph)
     return {
         name: _of_module(stored, language_model, name, precision)
         for name, module in language_model.named_modules()
-        if isinstance(module, nn.Linear)
+        if isinstance(module, nn.Linear) and (not within or name == within or name.startswith(f"{within}."))
     }
 
 

@@ -7,7 +7,8 @@ its distribution over the next token moved, whether its choice moved where it ha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,25 +122,42 @@ def require_cheap(
 def cost_of_layers(
     language_model, graph: Path, precision: DecoderPrecision, prompts: Sequence[DecoderPrompt]
 ) -> dict[str, float]:
-    """The mean KL of rounding one layer alone, in PyTorch: ``model.layers.0`` … and the head, by name."""
+    """The mean KL of rounding one layer alone, in PyTorch: ``model.layers.0`` … and the head, by name.
+
+    What the layers before it give out is what they give out in the given model, whose one pass is kept: of L layers,
+    (L + 1) / 2 are run in the mean, and of the head's round the head alone.
+    """
     import torch
 
-    table = language_model.get_input_embeddings().weight
-    embeds = [prompt.embeds(table) for prompt in prompts]
-    wanted = [np.flatnonzero(prompt.counted) for prompt in prompts]
-
-    def logits() -> list[np.ndarray]:
-        return [log_softmax(given_logits(language_model, *each)) for each in zip(embeds, wanted)]
-
+    table, layers = language_model.get_input_embeddings().weight, language_model.base_model.layers
     names = [name for name, _ in language_model.named_modules() if name.rpartition(".")[2].isdigit()]
+    wanted = [torch.from_numpy(np.flatnonzero(prompt.counted)) for prompt in prompts]
     costs = {}
     with torch.inference_mode():
-        expected = logits()
-        for name in (*names, "lm_head"):
-            with rounded_weights(language_model, graph, precision, within=name):
-                moved = [divergence(*pair) for pair in zip(expected, logits())]
+        passes = [_hidden_states(language_model, prompt.embeds(table)) for prompt in prompts]
+        expected = [log_softmax(_head_logits(language_model, hidden[-1], rows)) for hidden, rows in zip(passes, wanted)]
+        for place, name in enumerate((*names, "lm_head")):
+            moved = []
+            with (
+                rounded_weights(language_model, graph, precision, within=name),
+                _only(language_model.base_model, layers[place:]),
+            ):
+                for hidden, rows, before in zip(passes, wanted, expected):
+                    last = hidden[place] if name == "lm_head" else _last_hidden(language_model, hidden[place])
+                    moved.append(divergence(before, log_softmax(_head_logits(language_model, last, rows))))
             costs[name] = float(np.concatenate(moved).mean())
     return costs
+
+
+@contextmanager
+def _only(base_model, layers) -> Iterator[None]:
+    """Let the model consist of these of its layers while the block runs."""
+    whole = base_model.layers
+    base_model.layers = layers
+    try:
+        yield
+    finally:
+        base_model.layers = whole
 
 
 def given_logits(language_model, embeds: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -147,9 +165,31 @@ def given_logits(language_model, embeds: np.ndarray, wanted: np.ndarray) -> np.n
     import torch
 
     with torch.inference_mode():
-        inputs = torch.from_numpy(embeds[None]).to(language_model.get_input_embeddings().weight.dtype)
-        hidden = language_model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
-        return language_model.lm_head(hidden[0, torch.from_numpy(wanted)]).float().numpy()
+        hidden = _last_hidden(language_model, _inputs(language_model, embeds))
+        return _head_logits(language_model, hidden, torch.from_numpy(wanted))
+
+
+def _inputs(language_model, embeds: np.ndarray):
+    """``[1, T, D]`` in the model's dtype, of ``[T, D]``."""
+    import torch
+
+    return torch.from_numpy(embeds[None]).to(language_model.get_input_embeddings().weight.dtype)
+
+
+def _last_hidden(language_model, inputs):
+    """What the head reads, ``[1, T, D]``: of what the first of the model's layers reads."""
+    return language_model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+
+
+def _hidden_states(language_model, embeds: np.ndarray) -> tuple:
+    """What each layer reads and, last, what the head reads; ``[1, T, D]`` each, of a prompt ``[T, D]``."""
+    inputs = _inputs(language_model, embeds)
+    return language_model.base_model(inputs_embeds=inputs, use_cache=False, output_hidden_states=True).hidden_states
+
+
+def _head_logits(language_model, hidden, wanted) -> np.ndarray:
+    """float32 ``[N, V]`` of ``[1, T, D]`` at the positions ``wanted``."""
+    return language_model.lm_head(hidden[0, wanted]).float().numpy()
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

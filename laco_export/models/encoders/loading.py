@@ -89,7 +89,7 @@ def recognise(folder: Path, values: dict) -> tuple[EncoderSpec, PretrainedConfig
             allowed="AIMv2's vision tower alone, as apple/aimv2-large-patch14-224",
             todo="get that folder",
         )
-    if model_type in _FULL_MODELS:
+    if isinstance(model_type, str) and model_type in _FULL_MODELS:
         model_type, values = _FULL_MODELS[model_type], dict(values.get("vision_config") or {})
     for spec in ENCODERS.values():
         layout = spec.original

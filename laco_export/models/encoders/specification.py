@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from ...errors import ConfigError
+from ...errors import ConfigError, check_whole
 from ...exportable import ACTIVATIONS
 from ...preprocessing import ImagePreprocessing
 
@@ -105,6 +105,10 @@ class EncoderSpec:
             raise ConfigError(
                 "vision_config.num_channels is not a picture's", given=config.num_channels, allowed=PICTURE_CHANNELS
             )
+        for name in ("image_size", "patch_size"):
+            size = getattr(config, name)
+            for side in size if isinstance(size, (list, tuple)) and len(size) == 2 else (size,):
+                check_whole(f"vision_config.{name}", side)
         height, width = _pair(config.patch_size)
         if height != width:
             raise ConfigError("vision_config.patch_size must be square", given=[height, width])

@@ -11,7 +11,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from ... import weight_files
 from ...chat_format import ChatFormat
-from ...errors import CheckpointError, LacoError, telling_line
+from ...errors import CheckpointError, ConfigError, LacoError, telling_line
 from ...published_families import read_published_config
 from .. import checkpoint
 from ..chat_template import chat_format_of, stated_chat_template
@@ -22,7 +22,7 @@ from ..modeling import LacoForConditionalGeneration
 from ..own_vocabulary import own_vocabulary
 from ..processing import LacoProcessor
 from ..unallocated import parameters_without_memory
-from ..vocabulary import grow_vocabulary
+from ..vocabulary import grow_vocabulary, stated_end_ids
 from .internvl import INTERNVL, INTERNVL_CHAT
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
 from .llava_qwen import LLAVA_QWEN
@@ -67,14 +67,14 @@ def read_published(folder: Path | str, *, dtype: torch.dtype | None = None) -> I
     model = _empty_model(folder, published, _image_token_id(folder, published, tokenizer))
     generation = _generation_config(folder, model)
     chat_format, template = _chat_format(folder, published, tokenizer)
-    ends = [generation.eos_token_id, published.text_config.eos_token_id]
+    _check_texts(folder, chat_format)
     vocabulary = own_vocabulary(
         tokenizer,
         published.text_config.vocab_size,
         folder,
         image_token=chat_format.image_token,
         answer_end=chat_format.answer_end,
-        end_ids=[index for ids in ends for index in (ids if isinstance(ids, list) else [ids]) if index is not None],
+        end_ids=stated_end_ids(folder, generation.eos_token_id, published.text_config.eos_token_id),
         pad_id=published.text_config.pad_token_id,
     )
     skipped = load_tensors(model, folder, published, dtype)
@@ -190,6 +190,23 @@ def _chat_format(
             todo="get these files from where the model was published",
         )
     return chat_format_of(template, tokenizer, image_token=image_token, **published.pictures), template
+
+
+def _check_texts(folder: Path, chat_format: ChatFormat) -> None:
+    """Some of its texts are fields of JSON files.
+
+    Raises:
+        CheckpointError: one is no text.
+    """
+    try:
+        ChatFormat.from_dict(chat_format.to_dict())
+    except ConfigError as error:
+        raise CheckpointError(
+            f"the conversations of '{folder}' cannot be written: {error.failed}",
+            given=error.given,
+            allowed=error.allowed,
+            todo="get its JSON files again from where the model was published",
+        ) from None
 
 
 def _token_named(folder: Path, published: PublishedModel, tokenizer: PreTrainedTokenizerFast) -> str:

@@ -164,7 +164,7 @@ def _original_format(values: dict, folder: Path) -> ChatFormat:
         CheckpointError: a template that is not ChatML, or that is not known.
     """
     template = values.get("template")
-    if template not in _SYSTEM_LINES:
+    if not isinstance(template, str) or template not in _SYSTEM_LINES:
         raise CheckpointError(
             f"the conversation template of '{folder}' is not known",
             given=f"template {template!r}",

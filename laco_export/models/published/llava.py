@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...errors import CheckpointError
+from ...layout_rules import layout_rules
 from ..encoders.loading import recognise
 from ..stated_config import refuse_unread
 from .specification import (
@@ -99,7 +100,9 @@ def _described(values: dict, folder: Path, *, name: str, tower: str, text: str, 
         text_config=text_config,
         remarks=remarks,
         fields=fields,
-        preprocessing=preprocessing_of(folder, spec, vision_config),
+        preprocessing=preprocessing_of(
+            folder, spec, vision_config, always_tiles=layout_rules(values["model_type"]).tiles_each
+        ),
         key_map=KeyMap(TRANSFORMERS_KEYS.tower, TRANSFORMERS_KEYS.renames, encoder=encoder),
         image_token_id=image_token_id_of(values, folder),
     )

@@ -48,6 +48,7 @@ _TRAINING_FIELDS = {  # what training and loading were told; nothing of what is 
     *("mm_spatial_pool_stride", "mm_spatial_pool_out_channels", "mm_resampler_location", "faster_token_stride"),
     *("max_num_vid_frames", "vision_config", "tune_mm_vision_resampler", "unfreeze_language_model"),
     *("pos_skipping_range", "use_pos_skipping", "mm_vision_resampler"),
+    "image_token_index",  # for other programs: LLaVA-NeXT's own code splits the text at "<image>"
 }
 
 _SIGLIP_SO400M = {

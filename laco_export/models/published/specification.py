@@ -156,8 +156,13 @@ def stated_preprocessor(folder: Path) -> dict:
     return stated if isinstance(stated, dict) else {}
 
 
-def preprocessing_of(folder: Path, spec: EncoderSpec, config: PretrainedConfig) -> ImagePreprocessing:
+def preprocessing_of(
+    folder: Path, spec: EncoderSpec, config: PretrainedConfig, *, always_tiles: bool = False
+) -> ImagePreprocessing:
     """How a picture of one tile is prepared, as the folder states it, else as the encoder was published.
+
+    Args:
+        always_tiles: each picture is cut into tiles of the encoder's size, of which nothing is cut off.
 
     Raises:
         CheckpointError: it states what is not done here, or another size than the encoder's input.
@@ -167,15 +172,13 @@ def preprocessing_of(folder: Path, spec: EncoderSpec, config: PretrainedConfig) 
         return published
     padded = str(values.get("image_processor_type", "")).startswith("LlavaImageProcessor") and values.get("do_pad")
     names = ("size", "crop_size", "image_mean", "image_std", "resample", "rescale_factor")
+    _refuse_steps_left_out(folder, values, always_tiles)
     try:
         stated = ImagePreprocessing.from_dict({name: values[name] for name in names if values.get(name) is not None})
-    except (ConfigError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            f"pictures cannot be prepared as '{folder}' states: {telling_line(error)}",
-            todo="get the folder's preprocessor_config.json again",
-        ) from None
-    if unused := [name for name in ("do_resize", "do_rescale", "do_normalize") if values.get(name) is False]:
-        raise CheckpointError(f"'{folder}' states pictures that are not resized", given=f"{unused[0]} false")
+    except ConfigError as error:
+        raise _unprepared(folder, error.failed, error.given, error.allowed) from None
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise _unprepared(folder, telling_line(error)) from None
     if (stated.height, stated.width) != (published.height, published.width):
         raise CheckpointError(
             f"the pictures of '{folder}' are not of its encoder's size",
@@ -184,6 +187,27 @@ def preprocessing_of(folder: Path, spec: EncoderSpec, config: PretrainedConfig) 
         )
     resize = "pad" if padded else stated.resize
     return ImagePreprocessing(stated.height, stated.width, resize, stated.mean, stated.std)
+
+
+def _refuse_steps_left_out(folder: Path, values: Mapping, always_tiles: bool) -> None:
+    """Refuse a step of the preparation that is switched off, by null too, as transformers' processors read it."""
+    steps = ["do_resize", "do_rescale", "do_normalize"]
+    size = values.get("size")
+    exact = isinstance(size, Mapping) and "height" in size
+    if not (exact or always_tiles):  # else the picture has the encoder's size already
+        steps.append("do_center_crop")
+    for name in steps:
+        if not values.get(name, True):
+            raise _unprepared(folder, "a step is left out", f"{name} {values[name]}", "true")
+
+
+def _unprepared(folder: Path, reason: str, stated: object = None, allowed: object = None) -> CheckpointError:
+    return CheckpointError(
+        f"pictures cannot be prepared as '{folder}' states: {reason}",
+        given=stated,
+        allowed=allowed,
+        todo="get the folder's preprocessor_config.json again",
+    )
 
 
 def require_value(folder: Path, values: Mapping, name: str, *allowed: object, why: str) -> None:

@@ -60,6 +60,16 @@ def test_diff_repeats_it_with_pytorch_run_now(bundle_folder, run, picture_file):
     assert document["pictures"][0]["tolerance"]["norm_drift"] == 0.001
 
 
+def test_the_text_runtime_that_answers_can_be_named(bundle_folder, run):
+    code, out, _ = run("diff", bundle_folder, "--text-runtime", "lean")
+    assert code == 0
+    assert "language model and answers on lean on onnxruntime" in out
+    assert out.count("ok   answer") == 3
+    code, _, err = run("diff", bundle_folder / "none", "--text-runtime", "abacus")
+    assert code == 2
+    assert "no such text runtime" in err
+
+
 def test_diff_compares_each_block_on_a_marked_graph_and_says_so(bundle_folder, run):
     code, out, _ = run("diff", bundle_folder, "--blocks")
     assert code == 0

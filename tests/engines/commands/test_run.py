@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import sys
 
@@ -192,6 +193,34 @@ def test_a_provider_that_is_not_installed(bundle_folder, capfd, provider):
         "pip install onnxruntime-gpu",
     ):
         assert part in err
+
+
+def test_prompt_lookup_gives_the_same_tokens_and_says_what_a_pass_gave(bundle_folder, capfd):
+    arguments = ["run", bundle_folder, "--question", "abc abc abc abc", "--max-new-tokens", "24", "--threads", "1"]
+    runs = [
+        json.loads(run(capfd, *arguments, "--json", *further)[1])
+        for further in (["--text-runtime", "lean"], ["--prompt-lookup"])
+    ]
+    assert runs[0]["token_ids"] == runs[1]["token_ids"]
+    assert runs[0]["timings"]["decode_tokens_per_pass"] is None
+    assert runs[1]["timings"]["decode_tokens_per_pass"] >= 1
+    assert runs[1]["text_runtime_passed_over"] == ["the text runtime 'optimum' has no prompt lookup"]
+    _, _, told = run(capfd, *arguments, "--prompt-lookup", "close")
+    assert re.search(r"\(24 tokens, \d\.\d\d a pass\)", told)
+
+
+@pytest.mark.parametrize(
+    ("further", "message"),
+    [
+        (["--text-runtime", "optimum"], "the text runtime 'optimum' has no prompt lookup"),
+        (["--batch", "2"], "--prompt-lookup answers one question at a time"),
+        (["--temperature", "1"], "--prompt-lookup promises the tokens"),
+    ],
+)
+def test_prompt_lookup_is_refused_before_anything_is_read(further, message, capfd, tmp_path):
+    code, out, err = run(capfd, "run", tmp_path / "none", "--question", "What?", "--prompt-lookup", "exact", *further)
+    assert (code, out) == (2, "")
+    assert message in err
 
 
 def test_a_runtime_can_be_named(bundle_folder, picture_file, capfd):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from transformers import LogitsProcessor
 
+from laco_engines.answering import Answerer
 from laco_engines.generation.streaming import RowText
 from laco_engines.generation.text_runtime import EmbeddedPrompt
 from laco_export.errors import UsageError
@@ -100,6 +101,29 @@ def test_a_batch_answers_as_each_alone(lean_answerer, make_picture, options):
     alone = [lean_answerer.generate(prompt, max_new_tokens=16, **options) for prompt in prompts]
     assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
     assert len({tuple(answer.token_ids) for answer in together}) == len(prompts)
+
+
+@pytest.mark.parametrize("name", ["optimum", "lean"])
+def test_a_seed_repeats_an_answer_whatever_was_asked_before(both, bundle, make_picture, name):
+    """Also by another answerer, and from the KV cache of an earlier answer; another seed says other things."""
+    answerer = both[("optimum", "lean").index(name)]
+    sampled = {"temperature": 1.3, "top_k": 0, "max_new_tokens": 16}
+
+    def tokens(asked, seed):
+        return asked.answer([make_picture(1)], QUESTION, seed=seed, **sampled).token_ids
+
+    first = tokens(answerer, 7)
+    others = [tokens(answerer, 8), answerer.answer([], "b", temperature=1.0).token_ids]
+    assert tokens(answerer, 7) == first not in others
+    assert tokens(Answerer(bundle, text_runtime=name, threads=1), 7) == first
+
+
+def test_a_seed_is_of_one_text_runtime(both):
+    """PyTorch's random numbers are not numpy's: what was sampled on one is not repeated on the other."""
+    answers = [
+        each.answer([], QUESTION, temperature=1.3, top_k=0, max_new_tokens=16, seed=7).token_ids for each in both
+    ]
+    assert answers[0] != answers[1]
 
 
 def test_each_row_of_a_batch_ends_by_itself(both, make_picture):

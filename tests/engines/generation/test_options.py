@@ -30,6 +30,8 @@ from laco_export.errors import UsageError
         ({"stop": ""}, "--stop"),
         ({"top_p": 0.5}, "--top-p"),
         ({"top_k": 5}, "--top-k"),
+        ({"prompt_lookup": "bundle"}, "--prompt-lookup has no such mode"),
+        ({"prompt_lookup": "exact", "temperature": 0.7}, "--prompt-lookup promises"),
     ],
 )
 def test_a_wrong_value_names_its_flag(fields, flag):

@@ -36,6 +36,15 @@ def test_the_lean_one_is_taken_where_optimum_is_not_installed(without_optimum, b
     assert text.passed_over == ("the text runtime 'optimum' needs optimum.onnxruntime, which is not installed",)
 
 
+def test_prompt_lookup_takes_the_one_that_does_it(bundle):
+    text = open_text_runtime(bundle, threads=1, prompt_lookup="close")
+    assert text.name.split()[0] == "lean"
+    assert text.passed_over == ("the text runtime 'optimum' has no prompt lookup",)
+    assert "pass_costs" in vars(text)  # measured while it is loaded
+    with pytest.raises(UsageError, match="'optimum' has no prompt lookup"):
+        choose_text_runtime("optimum", prompt_lookup=True)
+
+
 def test_one_that_is_asked_for_and_missing_says_what_to_install(without_optimum):
     with pytest.raises(TextRuntimeMissingError, match=r"needs optimum\.onnxruntime") as refused:
         choose_text_runtime("optimum")

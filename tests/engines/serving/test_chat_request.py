@@ -33,6 +33,14 @@ def test_openai_s_names_become_the_generation_s():
     assert parse(stop="x").generation_options(64).stop == ("x",)
 
 
+@pytest.mark.parametrize(
+    ("mode", "temperature", "expected"),
+    [(None, 0, None), ("exact", 0, "exact"), ("exact", 0.7, None), ("close", 0.7, "close")],
+)
+def test_the_servers_prompt_lookup_is_used_where_it_can_be(mode, temperature, expected):
+    assert parse(temperature=temperature).generation_options(64, mode).prompt_lookup == expected
+
+
 def test_penalties_and_min_p_are_honoured():
     options = parse(temperature=1, min_p=0.1, presence_penalty=1, frequency_penalty=-0.5).generation_options(64)
     assert (options.min_p, options.presence_penalty, options.frequency_penalty) == (0.1, 1, -0.5)

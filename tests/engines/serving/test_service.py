@@ -422,3 +422,17 @@ def test_a_bundle_that_was_replaced_is_told_once_and_goes_on_answering(bundle, g
         service.stop(30)
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("mode", ["exact", "close"])
+def test_prompt_lookup_is_the_servers_for_all_answers(running, lean_answerer, mode):
+    asked = {"messages": [user("abc abc abc abc abc")], "max_tokens": 12}
+
+    async def check(client, service):
+        return [(await client.ask(**asked, temperature=temperature)).json for temperature in (0, 1)]
+
+    greedy, sampled = running(check, load=lambda: lean_answerer, prompt_lookup=mode)
+    assert greedy["timings"]["decode_tokens_per_pass"] >= 1
+    assert ("decode_tokens_per_pass" in sampled["timings"]) == (mode == "close")
+    name = lean_answerer.text.name.replace(" ", "_")
+    assert greedy["system_fingerprint"].endswith(name) == (mode == "exact")  # else with the costs that decide

@@ -31,6 +31,7 @@ def test_elsewhere_a_key_is_needed(host):
         ({"allowed_origins": ("app.example.org",)}, "--allow-origin"),
         ({"allowed_origins": ("https://app.example.org/",)}, "--allow-origin"),
         ({"allowed_origins": ("*",)}, "--allow-origin"),
+        ({"prompt_lookup": "fast"}, "--prompt-lookup"),
     ],
 )
 def test_wrong_values_name_their_flag(fields, flag):

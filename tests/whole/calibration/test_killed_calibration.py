@@ -10,7 +10,7 @@ import pytest
 
 from laco_export.bundle import open_bundle
 
-KILLS = 8
+KILLS = 6
 
 
 @pytest.mark.slow

@@ -1,13 +1,13 @@
 """Export again and again and kill each export with SIGKILL at a random moment: run by ``test_killed.py``.
 
-    python kill_exports.py CHECKPOINT OUTPUT KILLS [--asked]
+    python kill_exports.py CHECKPOINT OUTPUT KILLS ASKED_OUTPUT ASKED_KILLS
 
-With ``--asked`` the bundles have a language model and are asked before they get their names, and the moments lie in the
-second half of an export, where that is done.
+First of bundles without a language model, at any moment; then of bundles that have one and are asked before they get
+their names, and the moments lie in the second half of an export, where that is done.
 
 Half of the exports have nothing to replace, the other half an old bundle. Prints the lines of
-:func:`random_kills.kill`. This process imports everything and traces the tower before it forks: no file is touched
-while that is done, and most of the moments fall where files are.
+:func:`random_kills.kill` of the first and then of the second. This process imports everything and traces the tower
+before it forks: no file is touched while that is done, and most of the moments fall where files are.
 """
 
 import sys
@@ -25,6 +25,10 @@ import polygraphy.backend.onnxrt  # noqa: E402
 import polygraphy.comparator  # noqa: E402, F401
 import torch.onnx  # noqa: E402
 
+with suppress(ImportError):
+    import optimum.onnxruntime  # noqa: F401
+
+from laco_engines.trial import try_bundle  # noqa: E402
 from laco_export.exporter import proof, structural_gates, vision_graph  # noqa: E402, F401
 from laco_export.exporter.options import ExportOptions  # noqa: E402
 from laco_export.exporter.pipeline import export_bundle  # noqa: E402
@@ -43,20 +47,18 @@ def trace(options: ExportOptions) -> vision_graph.TracedGraph:
     return vision_graph.trace_and_rewrite(tower, (1, 3, prepare.height, prepare.width), opset=options.opset)
 
 
-def main(model: str, place: str, kills: str, asked: str | None = None) -> None:
-    output, trial = Path(place), None
-    if asked:
-        with suppress(ImportError):
-            import optimum.onnxruntime  # noqa: F401
-
-        from laco_engines.trial import try_bundle as trial
-
-    llm = "fp32" if asked else None
-    options = ExportOptions(Path(model), precision="fp32", output=output, force=True, llm=llm, compile=False)
+def main(model: str, place: str, kills: str, asked_place: str, asked_kills: str) -> None:
+    options = ExportOptions(Path(model), precision="fp32", output=Path(place), force=True, llm=None, compile=False)
     traced = trace(options)
     vision_graph.trace_and_rewrite = lambda *arguments, **options: traced
-    seconds = finish(lambda: export_bundle(replace(options, output=output.parent / "other"), trial))
-    kill(lambda: export_bundle(options, trial), output, int(kills), (seconds / 2 if asked else 0.0, seconds))
+    kill_exports(options, int(kills))
+    kill_exports(replace(options, output=Path(asked_place), llm="fp32"), int(asked_kills), try_bundle)
+
+
+def kill_exports(options: ExportOptions, kills: int, trial=None) -> None:
+    other = replace(options, output=options.output.parent / "other")
+    seconds = finish(lambda: export_bundle(other, trial))
+    kill(lambda: export_bundle(options, trial), options.output, kills, (seconds / 2 if trial else 0.0, seconds))
 
 
 if __name__ == "__main__":

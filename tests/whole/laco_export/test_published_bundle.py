@@ -9,9 +9,12 @@ from published_folders import TILE, picture
 
 from laco_calibration.answers import AnswerJudge
 from laco_engines.answering import Answerer
+from laco_engines.comparison.decoder_check import check_decoder
 from laco_export.bundle import open_bundle
 from laco_export.exporter import pipeline
 from laco_export.exporter.options import ExportOptions
+from laco_export.golden import read_golden
+from laco_export.golden_answers import read_golden_answers
 from laco_export.models.published import import_published
 
 TOKENS = 6
@@ -29,6 +32,12 @@ def answerer(imported, tmp_path_factory):
     import_published(imported("llava_onevision")[0].folder, folder / "ckpt")
     options = ExportOptions(folder / "ckpt", precision="fp32", output=folder / "bundle", compile=False)
     return Answerer(open_bundle(pipeline.export_bundle(options).output), threads=1)
+
+
+def laid_out(bundle, layout):
+    """The bundle as if it were of another family."""
+    vision = replace(bundle.manifest.vision, token_layout=layout)
+    return replace(bundle, manifest=replace(bundle.manifest, vision=vision))
 
 
 @pytest.mark.parametrize("shown", SHOWN)
@@ -52,11 +61,35 @@ def test_a_bundle_answers_as_transformers_does(imported, answerer, shown):
     assert answer.token_ids
 
 
+@pytest.mark.parametrize(
+    ("layout", "compared"),
+    [
+        ("llava_onevision", ["without a picture", "2 pictures"]),
+        ("llava_next", ["without a picture"]),  # tiles each picture, and golden files hold no tiles
+    ],
+)
+def test_the_decoder_is_compared_behind_pictures_that_end_in_a_newline(answerer, layout, compared):
+    """As ``laco-engine diff`` does."""
+    bundle = laid_out(answerer.bundle, layout)
+    pictures = read_golden(bundle)
+    golden = read_golden_answers(bundle, len(pictures.names))
+    checks = check_decoder(bundle, answerer.text.session, pictures, golden)
+    assert all(check.passed for check in checks)
+    prefills = [check.part for check in checks if "prefill" in check.part]
+    assert prefills == [f"decoder's prefill, {shown}" for shown in compared]
+
+
+def test_another_newline_in_the_golden_file_is_told(answerer):
+    pictures = read_golden(answerer.bundle)
+    golden = read_golden_answers(answerer.bundle, len(pictures.names))
+    other = replace(golden, newline=-golden.newline)
+    checks = check_decoder(answerer.bundle, answerer.text.session, pictures, other)
+    assert next(check.part for check in checks if not check.passed) == "decoder's prefill, 2 pictures"
+
+
 @pytest.mark.parametrize("layout", ["llava_onevision", "llava_next"])  # the latter tiles each picture of a prompt
 def test_calibration_judges_a_picture_as_one_tile_and_its_newline(answerer, tmp_path, layout):
-    manifest = answerer.bundle.manifest
-    vision = replace(manifest.vision, token_layout=layout)
-    bundle = replace(answerer.bundle, manifest=replace(manifest, vision=vision))
+    bundle = laid_out(answerer.bundle, layout)
     path = tmp_path / "wide.png"
     picture(150, 90).save(path)
     tile = answerer.prompter.preparer.picture(path, alone=False, low_detail=True)

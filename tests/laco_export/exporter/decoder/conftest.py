@@ -88,7 +88,9 @@ def text_prompts():
 
 @pytest.fixture(scope="session")
 def smollm2(real_part):
-    """A real language model with its prompts: ``(model, prompts)``; skipped where the real parts were not made."""
+    """A real language model with a few of its prompts: ``(model, prompts)``; skipped where the real parts were not
+    made. With all of them ``tests/whole/examples/test_real_parts_page.py`` exports it."""
+    from dataclasses import replace
     from types import SimpleNamespace
 
     import torch
@@ -98,4 +100,5 @@ def smollm2(real_part):
 
     folder = real_part("smollm2")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    return model, prompts_of(SimpleNamespace(tokenizer=AutoTokenizer.from_pretrained(folder)), [], -1, [])
+    prompts = prompts_of(SimpleNamespace(tokenizer=AutoTokenizer.from_pretrained(folder)), [], -1, [])
+    return model, replace(prompts, judged=prompts.judged[:4], greedy=prompts.greedy[:1])

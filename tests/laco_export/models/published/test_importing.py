@@ -116,6 +116,14 @@ def of_text(**changes):
     return change
 
 
+def of_vision(**changes):
+    def change(folder):
+        vision = json.loads((folder / "config.json").read_text())["vision_config"]
+        change_json(folder / "config.json", vision_config={**vision, **changes})
+
+    return change
+
+
 def with_tensor(name, *shape):
     def add(folder):
         tensors = {**load_file(folder / "model.safetensors"), name: torch.zeros(shape)}
@@ -146,6 +154,10 @@ def pickled(folder):
 def cut_off(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
+
+
+def stated_for_pictures(**changes):
+    return lambda folder: change_json(folder / "preprocessor_config.json", **changes)
 
 
 def model_type(name):
@@ -183,6 +195,16 @@ REFUSED = {
     ),
     "an activation with weights of its own": (of_text(hidden_act="xielu"), r"cannot be exported(.|\n)*'xielu'"),
     "a damaged file": (cut_off, "damaged or cut off"),
+    "a head's size that is no number": (of_text(head_dim="16"), "config.json' cannot be read"),
+    "an end token that is no id": (of_text(eos_token_id="<|im_end|>"), "no token's id(.|\n)*im_end"),
+    "pictures of no size": (of_vision(image_size=0), r"vision_config\.image_size must be a whole number"),
+    "pictures of half a size": (of_vision(image_size=[70]), r"vision_config\.image_size must be a whole number"),
+    "patches of no size": (of_vision(patch_size="14"), r"vision_config\.patch_size must be a whole number"),
+    "a tower that is no name": (of_vision(model_type=["siglip_vision_model"]), "no known vision encoder"),
+    "a tokenizer's length that is no number": (
+        lambda folder: change_json(folder / "tokenizer_config.json", model_max_length="2048"),
+        "tokenizer of .* cannot be loaded",
+    ),
     "another model's tokenizer": (of_text(vocab_size=200), "tokens for which the model has no row"),
     "a far smaller tokenizer": (of_text(vocab_size=9000), "far fewer tokens"),
     "a picture's token that is none": (
@@ -191,10 +213,11 @@ REFUSED = {
     ),
     "no chat template": (lambda folder: (folder / "chat_template.jinja").unlink(), "has no chat template"),
     "pictures of another size": (
-        lambda folder: change_json(folder / "preprocessor_config.json", size={"height": 84, "width": 84}),
+        stated_for_pictures(size={"height": 84, "width": 84}),
         "not of its encoder's size",
     ),
-    "another filter": (lambda folder: change_json(folder / "preprocessor_config.json", resample=2), "resample"),
+    "another filter": (stated_for_pictures(resample=2), r"resample\n +given: +2\n +allowed: +3 \(bicubic\)"),
+    "pictures that are not resized": (stated_for_pictures(do_resize=False), "step is left out(.|\n)*do_resize False"),
     "nothing": (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
 }
 

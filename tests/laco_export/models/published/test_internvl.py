@@ -135,6 +135,8 @@ def test_dynamic_positions_are_plain_ones_within_the_context(imported, own, layo
 REFUSED = {
     "transposed pictures": ({"ps_version": "v1"}, "ps_version 'v1'"),
     "an unknown template": ({"template": "phi3-chat"}, "template 'phi3-chat'"),
+    "a template that is no name": ({"template": ["internvl2_5"]}, "not known"),
+    "a system line that is no text": ({"system_message": 5}, "default_system"),
     "another size than the positions'": ({"force_image_size": 112}, "force_image_size 112"),
     "LoRA layers": ({"use_llm_lora": 16}, "use_llm_lora 16"),
     "tiles without the whole": ({"use_thumbnail": False}, "use_thumbnail False"),

@@ -1,5 +1,7 @@
 """LLaVA's folders as transformers saved them at different times."""
 
+import json
+
 import pytest
 from published_folders import change_json, rename_tensors
 from published_parity import CASES, TOLERANCE, difference
@@ -79,6 +81,30 @@ def test_pinpoints_that_are_no_sizes_are_refused(copied, pinpoints):
         change_json(folder / name, image_grid_pinpoints=pinpoints)
     with pytest.raises(CheckpointError, match="not made of its encoder's tiles"):
         read_published(folder)
+
+
+@pytest.mark.parametrize("value", [False, None])
+@pytest.mark.parametrize("step", ["do_normalize", "do_center_crop"])
+def test_a_step_that_is_switched_off_is_refused(copied, step, value):
+    """Null switches it off in transformers' processors too."""
+    _, folder = copied("llava")
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), step: value}))
+    with pytest.raises(CheckpointError, match=f"a step is left out(.|\n)*{step} {value}"):
+        read_published(folder)
+
+
+@pytest.mark.parametrize(("family", "case"), [("llava", "wide"), ("llava_next", "several pictures")])
+def test_nothing_is_cut_off_where_the_size_is_exact(copied, monkeypatch, family, case):
+    """Squashed to the encoder's size, or to tiles of it: ``do_center_crop`` says nothing then."""
+    theirs, folder = copied(family)
+    stated = {"size": {"height": 56, "width": 56}} if family == "llava" else {}
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **stated, "do_center_crop": False}))
+    images = type(theirs.processor.image_processor).from_pretrained(folder)
+    monkeypatch.setattr(theirs.processor, "image_processor", images)
+    ours = read_published(folder)
+    assert difference(theirs, ours.model, ours.processor, CASES[case]) < TOLERANCE
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -66,6 +66,23 @@ def test_it_is_the_same_model(own, case):
     assert difference(theirs, ours.model, ours.processor, CASES[case]) < TOLERANCE
 
 
+def test_folders_as_published_say_llava(own):
+    """``lmms-lab/llava-onevision-qwen2-7b-ov`` has these fields, of which LLaVA-NeXT's code reads neither."""
+    theirs, folder = own
+    change_json(folder / "config.json", model_type="llava", image_token_index=151646)
+    ours = read_published(folder)
+    assert difference(theirs, ours.model, ours.processor, CASES["wide"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("architectures", [["LlavaLlamaForCausalLM"], ["LlavaMistralForCausalLM"], None])
+def test_another_model_of_the_same_code_is_named(own, architectures):
+    _, folder = own
+    change_json(folder / "config.json", model_type="llava", architectures=architectures)
+    with pytest.raises(CheckpointError) as refused:
+        read_published(folder)
+    assert refused.match("LLaVA's own code") and "llava-hf" in refused.value.todo
+
+
 def test_a_picture_s_token_is_added_where_the_tokenizer_has_none(own):
     _, folder = own
     added = json.loads((folder / "tokenizer.json").read_text())
