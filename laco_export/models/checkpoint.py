@@ -24,6 +24,7 @@ from .modeling import LacoForConditionalGeneration
 from .processing import LacoProcessor
 from .tensor_audit import TensorAudit
 from .tower_weights import load_tower
+from .transformers_versions import without_progress_bars
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def save(
         # Gathered weights share no memory, by which transformers would know a tied head.
         state_dict = {name: value for name, value in state_dict.items() if name not in model._tied_weights_keys}
     refuse_to_replace_non_checkpoint(folder)
-    with new_directory(folder, force=force) as partial:
+    with new_directory(folder, force=force) as partial, without_progress_bars():
         model.save_pretrained(partial, state_dict=state_dict)
         processor.save_pretrained(partial)
         _open_to_others(partial)
@@ -119,10 +120,9 @@ def load(folder: Path | str, *, dtype: torch.dtype = torch.float32, without_lang
     _check_tokenizer(folder, processor, config)
     if without_language_model:
         return Checkpoint(folder, load_tower(folder, weights, config), processor, _digest(folder, digests), checked)
-    model = LacoForConditionalGeneration.from_pretrained(
-        folder, config=config, dtype=dtype, use_safetensors=True
-    ).eval()
-    return Checkpoint(folder, model, processor, _digest(folder, digests), checked)
+    with without_progress_bars():
+        model = LacoForConditionalGeneration.from_pretrained(folder, config=config, dtype=dtype, use_safetensors=True)
+    return Checkpoint(folder, model.eval(), processor, _digest(folder, digests), checked)
 
 
 def _check_tokenizer(folder: Path, processor: LacoProcessor, config: LacoConfig) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import transformers
 from transformers import GenerationMixin, PretrainedConfig
+from transformers.utils import logging
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken
@@ -27,6 +29,19 @@ CACHE = (
     else "past_key_values"
 )
 """What ``forward`` and ``generate`` of a language model call the key-value cache."""
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """5 draws a bar for each model that is loaded or saved, 4.57 for those in several files; commands say what they do
+    themselves."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def tied_weights_keys(sources: Mapping[str, str]) -> dict[str, str] | list[str]:

@@ -4,6 +4,8 @@ import pytest
 from source_tree import Module, modules
 from transformers_names import LIST, is_there, names_asked_for, words_of
 
+from laco_export.models import checkpoint
+
 ROOMS = ("laco_export.models.transformers_versions", "laco_export.models.encoders.")
 OF_OPTIMUM = (
     "laco_export.exporter.decoder.optimum_tracing",
@@ -63,3 +65,13 @@ def test_a_name_of_one_version_is_found(line, tmp_path, in_both):
     path.write_text(line, encoding="utf-8")
     assert one_version_only(Module("laco_training.wrong", path), in_both)
     assert not one_version_only(Module("laco_export.models.encoders.wrong", path), in_both)
+
+
+def test_loading_and_saving_draw_no_bar(make_tiny_model, make_tiny_checkpoint, tmp_path, capfd):
+    """And transformers draws its own again afterwards."""
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    checkpoint.load(make_tiny_checkpoint(make_tiny_model(), tmp_path / "ckpt"))
+    assert "%|" not in capfd.readouterr().err
+    assert logging.is_progress_bar_enabled()
