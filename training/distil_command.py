@@ -93,6 +93,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from .data.picture_sources import require_pictures
     from .recipe import check_seed
     from .refusals import check_checkpoint
+    from .replacing import refuse_to_replace_start
 
     for option, folder in (("--teacher", arguments.teacher), ("--student", arguments.student)):
         if folder is not None and not folder.is_dir():
@@ -108,6 +109,7 @@ def _run(arguments: argparse.Namespace) -> None:
         check_checkpoint(arguments.student)
     require_pictures(arguments.images)
     if not arguments.dry_run:
+        refuse_to_replace_start(arguments.output, arguments.teacher)
         processes.run_on_main(lambda: refuse_existing(arguments.output, force=arguments.force))
         processes.run_on_main(lambda: refuse_to_replace_non_checkpoint(arguments.output))
     if arguments.student is None:

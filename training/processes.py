@@ -16,7 +16,12 @@ from laco_export.errors import LacoError, UsageError
 
 def launched() -> bool:
     """Whether a launcher started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return stated_count() > 1
+
+
+def stated_count() -> int:
+    """How many processes the launcher says that it started; known without joining the others."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main() -> bool:

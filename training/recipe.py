@@ -14,6 +14,7 @@ from laco_export.errors import ConfigError, UsageError, check_whole
 from laco_export.merge_path import DepthPath, Ratio, ratios_of_paths, shortest_ratio
 from laco_export.tiling import Tiling
 
+from . import processes
 from .distillation.recipe import DistillationRecipe
 from .tiny.recipe import TinyStart
 
@@ -73,7 +74,7 @@ class StageRecipe:
         max_steps: optimiser steps in place of ``epochs``.
         global_batch_size: samples per optimiser step, over all processes and accumulated forward passes.
         per_device_batch_size: samples of one forward pass of one process; the accumulation follows from it. None: the
-            most up to 8 that divides ``global_batch_size``.
+            most up to 8 that divides a process's share of ``global_batch_size``.
         warmup_ratio: share of the steps in which the learning rates rise from zero.
         min_learning_rate: where the cosine of every group ends (the paper: 1e-7).
         optimizer: adamw, or muon (see :mod:`.optimizers`).
@@ -131,9 +132,7 @@ class StageRecipe:
             self.distillation.check_stage_keys(self)
         check_whole("global_batch_size", self.global_batch_size)
         if self.per_device_batch_size is None:
-            sizes = range(1, min(_FORWARD, self.global_batch_size) + 1)
-            largest = max(size for size in sizes if self.global_batch_size % size == 0)
-            object.__setattr__(self, "per_device_batch_size", largest)
+            object.__setattr__(self, "per_device_batch_size", self._fitting_forward())
         for name in ("per_device_batch_size", "max_length", "max_frames", "shuffle_buffer"):
             check_whole(name, getattr(self, name))
         for name in ("rates_for_batch", "max_steps"):
@@ -166,6 +165,12 @@ class StageRecipe:
             )
         if self.global_batch_size % self.per_device_batch_size:
             raise self._indivisible(1)
+
+    def _fitting_forward(self) -> int:
+        """The most samples, up to :data:`_FORWARD`, that divide one process's share of a batch."""
+        share, rest = divmod(self.global_batch_size, processes.stated_count())
+        samples = self.global_batch_size if rest else share  # another number of processes is asked for later
+        return max(size for size in range(1, min(_FORWARD, samples) + 1) if samples % size == 0)
 
     def _check_learning_rates(self) -> None:
         unknown = sorted(set(self.learning_rates) - set(GROUPS))

@@ -53,6 +53,20 @@ def refuse_to_replace_others(output: Path, *, whole: bool) -> None:
         )
 
 
+def refuse_to_replace_start(output: Path, checkpoint: Path | str) -> None:
+    """What a run or a student starts from, and is judged by, is not replaced by it.
+
+    Raises:
+        OutputExistsError: ``checkpoint`` is what stands at ``output``, or lies in it.
+    """
+    if Path(checkpoint).resolve().is_relative_to(Path(output).resolve()):
+        raise OutputExistsError(
+            f"'{checkpoint}', which is started from, would be replaced",
+            given=f"the output '{output}'",
+            todo="choose another --output",
+        )
+
+
 def beside(output: Path) -> Path:
     """Where the run that is to replace ``output`` is trained."""
     output = Path(os.path.abspath(output))

@@ -74,6 +74,8 @@ def run_recipe(
     _check_stages(recipe, only)
     anew = only is None and force and not resume
     processes.run_on_main(lambda: replacing.refuse_to_replace_others(output, whole=anew))
+    if anew and recipe.model.checkpoint:
+        replacing.refuse_to_replace_start(output, recipe.model.checkpoint)
     start = (replacing.beside(output) if anew or (resume and begun) else output) / START
     processes.run_on_main(lambda: check_recipe(recipe, only=only, has_start=start.exists()))
     _quiet_transformers()

@@ -5,6 +5,7 @@
 - :mod:`.targets`: who reads the graph, and what it may look like for them;
 - :mod:`.operator_support`: the ONNX operators that TensorRT reads, by version;
 - :mod:`.pipeline`: the steps in order, what each needs and gives;
+- :mod:`.freed_memory`: what a step took and the next does not need, back to the system;
 - :mod:`.report`: what the user is told when all is done.
 
 The checkpoint and the pictures:

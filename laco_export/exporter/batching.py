@@ -100,8 +100,8 @@ def _per_picture(node: gs.Node) -> None:
 def _broadcasts(node: gs.Node) -> str | None:
     """Element-wise: a constant of the outputs' full rank must have a batch of one."""
     rank = len(node.outputs[0].shape)
-    wide = [t for t in node.inputs if isinstance(t, gs.Constant) and t.values.ndim == rank and t.values.shape[0] != 1]
-    return f"reads a constant of shape {list(wide[0].values.shape)}" if wide and rank else None
+    wide = [t for t in node.inputs if isinstance(t, gs.Constant) and len(t.shape) == rank and t.shape[0] != 1]
+    return f"reads a constant of shape {list(wide[0].shape)}" if wide and rank else None
 
 
 _SHAPE_INPUT = {"Reshape": 1, "Resize": 3}

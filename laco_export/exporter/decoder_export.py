@@ -13,8 +13,7 @@ from ..console import Steps
 from ..golden_answers import GOLDEN_ANSWERS_NAME, write_golden_answers
 from ..quiet import quiet
 from . import decoder
-from .golden_pictures import PreparedPictures
-from .loaded_checkpoint import LoadedCheckpoint
+from .freed_memory import give_back_memory
 from .options import ExportOptions
 from .pytorch_answers import AskedModel, ask_pytorch
 from .remarks import remarks_on_blindness
@@ -38,10 +37,9 @@ class DecoderExport:
 
 
 def write_and_verify(
-    loaded: LoadedCheckpoint,
     folder: Path,
     options: ExportOptions,
-    pictures: PreparedPictures,
+    asked: AskedModel,
     features: Sequence[np.ndarray],
     steps: Steps,
 ) -> DecoderExport:
@@ -49,6 +47,7 @@ def write_and_verify(
     answers to the golden questions.
 
     Args:
+        asked: the checkpoint, its language model in memory, and all that its golden questions show encoded.
         features: the golden pictures' as PyTorch gives them, float32 ``[1, tokens, D]`` each.
 
     Raises:
@@ -56,7 +55,8 @@ def write_and_verify(
         ExportError: the language model is not supported, does not compute what PyTorch computes, or rounding costs more
             than ``--max-kl``.
     """
-    model, precision = loaded.model, options.llm
+    loaded, precision = asked.loaded, options.llm
+    model = loaded.model
     width = model.config.text_config.hidden_size
     prompts = decoder.prompts_of(
         loaded.checkpoint.processor,
@@ -79,8 +79,8 @@ def write_and_verify(
         )
     with steps.step("compare the language model with PyTorch"), quiet():
         accuracy = decoder.verify_decoder(model.language_model, folder, entry, prompts, options.max_kl)
+        give_back_memory()
     with steps.step("ask PyTorch the golden questions"), quiet():
-        asked = AskedModel.of(loaded, pictures, features)
         answers = ask_pytorch(asked, entry, folder)
         notes = (*answers.notes, *remarks_on_blindness(asked, answers))
         if answers.golden is not None:

@@ -24,6 +24,41 @@ EXTERNAL_BYTES = 1024
 INT4 = np.dtype(ml_dtypes.int4)
 """numpy keeps one a byte; ONNX stores two, the first in the low half."""
 
+
+class ConvertedConstant(gs.Constant):
+    """A constant in another dtype whose values are converted whenever they are asked for, and never held.
+
+    A half-precision copy of a graph so takes no memory beside the FP32 graph. What :attr:`values` gives is read-only:
+    a change of it would be lost.
+
+    Attributes:
+        source: what is converted; None once values of its own were set.
+    """
+
+    def __init__(self, name: str, source: np.ndarray, dtype: np.dtype):
+        super().__init__(name, np.zeros(0, dtype))
+        self.source = source
+
+    @property
+    def values(self) -> np.ndarray:
+        if self.source is None:
+            return self._values
+        converted = _converted(self.source, self.dtype).view()
+        converted.flags.writeable = False
+        return converted
+
+    @values.setter
+    def values(self, values: np.ndarray) -> None:
+        self._values, self.source = values, None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self._values if self.source is None else self.source).shape
+
+    def copy(self) -> gs.Constant:
+        return super().copy() if self.source is None else ConvertedConstant(self.name, self.source, self.dtype)
+
+
 _PAGE = 4096  # large weights start at a page, so that a runtime can map them into memory
 _LARGE = 1 << 20
 
@@ -35,7 +70,8 @@ class WeightFile:
         self.path = path
         self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
         self._places: dict[tuple, tuple[int, int]] = {}
-        self._keys: dict[int, tuple[weakref.ref, tuple]] = {}  # by identity: graphs of several batches share arrays
+        # By identity and dtype: graphs of several batches share arrays.
+        self._keys: dict[tuple[int, np.dtype], tuple[weakref.ref, tuple]] = {}
 
     def __enter__(self) -> WeightFile:
         return self
@@ -43,48 +79,50 @@ class WeightFile:
     def __exit__(self, *_) -> None:
         self._file.close()
 
-    def add(self, name: str, values: np.ndarray) -> onnx.TensorProto:
-        """Store ``values`` and return an initializer that refers to them."""
-        raw = np.ascontiguousarray(values)
-        stored = _packed(raw) if raw.dtype == INT4 else raw
-        view = memoryview(stored.reshape(-1).view(np.uint8))
-        array, key = self._keys.get(id(values), (lambda: None, ()))
+    def add(self, name: str, values: np.ndarray, dtype: np.dtype | None = None) -> onnx.TensorProto:
+        """Store ``values``, in ``dtype`` where one is given, and return an initializer that refers to them."""
+        dtype = np.dtype(values.dtype if dtype is None else dtype)
+        array, key = self._keys.get((id(values), dtype), (lambda: None, ()))
         if array() is not values:
-            key = str(raw.dtype), raw.shape, hashlib.sha256(view).digest()
-            self._keys[id(values)] = weakref.ref(values), key
-        if key not in self._places:
-            step = _PAGE if stored.nbytes >= _LARGE else 64
-            self._file.write(b"\0" * (-self._file.tell() % step))
-            self._places[key] = (self._file.tell(), stored.nbytes)
-            self._file.write(view)
+            key = self._store(_converted(values, dtype))
+            self._keys[id(values), dtype] = weakref.ref(values), key
         offset, length = self._places[key]
         tensor = onnx.TensorProto(
             name=name,
-            data_type=onnx.helper.np_dtype_to_tensor_dtype(raw.dtype),
-            dims=raw.shape,
+            data_type=onnx.helper.np_dtype_to_tensor_dtype(dtype),
+            dims=values.shape,
             data_location=onnx.TensorProto.EXTERNAL,
         )
         for entry, value in (("location", self.path.name), ("offset", offset), ("length", length)):
             tensor.external_data.add(key=entry, value=str(value))
         return tensor
 
+    def _store(self, values: np.ndarray) -> tuple:
+        """Append ``values`` unless equal ones are there; the key of their place."""
+        raw = np.ascontiguousarray(values)
+        stored = _packed(raw) if raw.dtype == INT4 else raw
+        view = memoryview(stored.reshape(-1).view(np.uint8))
+        key = str(raw.dtype), raw.shape, hashlib.sha256(view).digest()
+        if key not in self._places:
+            step = _PAGE if stored.nbytes >= _LARGE else 64
+            self._file.write(b"\0" * (-self._file.tell() % step))
+            self._places[key] = (self._file.tell(), stored.nbytes)
+            self._file.write(view)
+        return key
+
 
 def write_graph(graph: gs.Graph, path: Path, weights: WeightFile, *, ir_version: int) -> None:
     """Write ``graph`` to ``path``, its large constants to ``weights`` in the same folder."""
-    large = {
-        tensor.name: tensor
-        for tensor in graph.tensors().values()
-        if isinstance(tensor, gs.Constant) and tensor.values.nbytes >= EXTERNAL_BYTES
-    }
-    values = {name: tensor.values for name, tensor in large.items()}
-    references = {name: weights.add(name, array) for name, array in values.items()}
+    large = [tensor for tensor in graph.tensors().values() if isinstance(tensor, gs.Constant) and _is_large(tensor)]
+    references = {tensor.name: _add_constant(weights, tensor) for tensor in large}
+    held = [dict(vars(tensor)) for tensor in large]
     try:
-        for tensor in large.values():
-            tensor.values = np.zeros(0, tensor.values.dtype)  # stands in while the message is built
+        for tensor in large:
+            tensor.values = np.zeros(0, tensor.dtype)  # stands in while the message is built
         proto = gs.export_onnx(graph)
     finally:
-        for name, tensor in large.items():
-            tensor.values = values[name]
+        for tensor, attributes in zip(large, held):
+            vars(tensor).update(attributes)
     for index, initializer in enumerate(proto.graph.initializer):
         if initializer.name in references:
             proto.graph.initializer[index].CopyFrom(references[initializer.name])
@@ -93,6 +131,21 @@ def write_graph(graph: gs.Graph, path: Path, weights: WeightFile, *, ir_version:
     proto.opset_import.extend(onnx.helper.make_opsetid(*entry) for entry in domains.items())
     proto.ir_version, proto.producer_name, proto.producer_version = ir_version, "laco-export", __version__
     path.write_bytes(proto.SerializeToString())
+
+
+def _is_large(constant: gs.Constant) -> bool:
+    return math.prod(constant.shape) * np.dtype(constant.dtype).itemsize >= EXTERNAL_BYTES
+
+
+def _add_constant(weights: WeightFile, constant: gs.Constant) -> onnx.TensorProto:
+    if isinstance(constant, ConvertedConstant) and constant.source is not None:
+        return weights.add(constant.name, constant.source, constant.dtype)
+    return weights.add(constant.name, constant.values)
+
+
+def _converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore"):  # a weight beyond the format becomes inf, which the comparison finds
+        return values.astype(dtype, copy=False)
 
 
 def graph_from_file(path: Path) -> gs.Graph:

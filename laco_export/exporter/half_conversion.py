@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from .external_data import ConvertedConstant
 from .half_formats import BF16, FP16, HalfFormat
 from .precision import FOLLOWING
 
@@ -72,9 +73,8 @@ class _HalfConversion:
     def _constant(self, constant: gs.Constant, dtype: np.dtype) -> gs.Constant:
         key = (constant.name, dtype)
         if key not in self._constants:
-            with np.errstate(over="ignore"):  # a weight beyond the format becomes inf, which the comparison finds
-                values = constant.values.astype(dtype)
-            self._constants[key] = gs.Constant(f"{constant.name}.{dtype.name}", values)
+            name = f"{constant.name}.{dtype.name}"
+            self._constants[key] = ConvertedConstant(name, constant.values, dtype)
         return self._constants[key]
 
     def _restore_outputs(self) -> None:

@@ -1,4 +1,7 @@
-"""The checkpoint that is exported: audited, loaded, and set to the depth of its merge."""
+"""The checkpoint that is exported: audited, loaded, and set to the depth of its merge.
+
+One half of it is in memory at a time: the vision tower until its graph is written, then the language model.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import weight_files
 from ..errors import CheckpointError
 from ..field_types import FieldError
 from ..generation_fields import check_generation_fields
@@ -32,7 +36,7 @@ class LoadedCheckpoint:
 
     @property
     def model(self) -> LacoForConditionalGeneration:
-        """In evaluation mode, in FP32."""
+        """In evaluation mode, in FP32; the half that is not in memory is on the meta device."""
         return self.checkpoint.model
 
     @property
@@ -45,9 +49,28 @@ class LoadedCheckpoint:
         ids += [tokenizer.convert_tokens_to_ids(answer_end), tokenizer.eos_token_id]
         return list(dict.fromkeys(i for i in ids if i is not None and i != tokenizer.unk_token_id))
 
+    def take_tower(self) -> None:
+        """Read the vision tower and the projector once more."""
+        from ..models.tower_weights import take_tower
+
+        take_tower(self.model, weight_files.find(self.checkpoint.path), mapped=True)
+
+    def let_go_of_tower(self) -> None:
+        """Free the vision tower's and the projector's weights."""
+        from ..models.tower_weights import let_go_of_tower
+
+        let_go_of_tower(self.model)
+
+    def take_language_model(self) -> None:
+        """Read the language model."""
+        from ..models.checkpoint import take_language_model
+
+        with quiet():
+            take_language_model(self.checkpoint)
+
 
 def load_checkpoint(folder: Path, depth: str | None) -> LoadedCheckpoint:
-    """Audit and load a checkpoint's folder.
+    """Audit a checkpoint's folder and load it without its language model.
 
     Args:
         depth: one that the checkpoint carries; None where it merges nothing.
@@ -59,7 +82,7 @@ def load_checkpoint(folder: Path, depth: str | None) -> LoadedCheckpoint:
     with quiet():
         from ..models import checkpoint
 
-        loaded = checkpoint.load(folder)
+        loaded = checkpoint.load(folder, without_language_model=True, mapped=True)
     try:
         check_generation_fields(loaded.model.generation_config.to_diff_dict())
     except FieldError as error:

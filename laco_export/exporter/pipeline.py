@@ -8,9 +8,9 @@ Everything is written into a temporary sibling of the output, which takes its fi
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..atomic import new_directory
@@ -24,16 +24,18 @@ from .bundle_manifest import carry_files, describe_bundle
 from .compile_gate import compile_if_possible
 from .decoder import check_texts
 from .decoder_export import write_and_verify
+from .freed_memory import give_back_memory
 from .golden_pictures import PreparedPictures, golden_pictures, prepare_pictures
 from .loaded_checkpoint import LoadedCheckpoint, bytes_of_bundle, load_checkpoint
 from .options import ExportOptions
 from .proof import Reference
+from .pytorch_answers import AskedModel
 from .remarks import remarks_on_tower
 from .report import ExportReport
 from .rewrite_proof import prove_and_measure
 from .tower import VisionTower
 from .verdict import bisect_tower, confirm_shipped, judge_tower
-from .witnesses import IndependentCheck, check_prepared_pictures, check_visual_tokens
+from .witnesses import IndependentCheck, check_placed_tokens, check_prepared_pictures, check_visual_tokens
 from .written_tower import write_tower
 
 Trial = Callable[[Path], dict]
@@ -60,7 +62,7 @@ def export_bundle(options: ExportOptions, trial: Trial | None = None) -> ExportR
     with new_directory(output, force=options.force, refuse=refuse_to_replace_non_bundle) as folder:
         report = _write_bundle(options, depth, output, folder, steps)
         if trial is not None and report.manifest.golden_answers is not None:
-            gc.collect()  # the model and what was computed of it: the bundle is loaded now
+            give_back_memory()  # the model and what was computed of it: the bundle is loaded now
             with steps.step("ask the finished bundle"):
                 report = replace(report, trial=trial(folder))
     if options.force and not options.bisect:
@@ -106,35 +108,61 @@ def _write_bundle(options: ExportOptions, depth: str | None, output: Path, folde
     with step("run the pictures in PyTorch"), quiet():
         reference = Reference.of(VisionTower(loaded.model).eval(), pictures.pixel_values)
     with step("compare with independent computations"), quiet():
-        checks += check_visual_tokens(loaded.model, loaded.checkpoint.processor, reference, prompts=bool(options.llm))
+        checks += check_visual_tokens(loaded.model, reference)
+        features = [tensors[IMAGE_FEATURES] for tensors in reference.expected]
+        asked = AskedModel.of(loaded, pictures, features)
+        if options.llm:
+            asked.encode_ahead()
     with step("trace and rewrite the vision tower"):
-        traced = vision_graph.trace_and_rewrite(reference.tower, reference.pixel_shape, opset=options.opset)
+        traced = _trace(reference, options)
     ranges = "" if options.precision == "fp32" else ", measure ranges"
     with step(f"compare the rewritten graph with PyTorch{ranges}"), quiet():
         rewritten = prove_and_measure(reference, traced, options.precision)
         if not options.bisect:  # which reports on all runs together
             rewritten.proof.require()
+        give_back_memory()
     with step("write and check the graph"):
         written = write_tower(traced, rewritten.half_format, rewritten.kept_fp32, folder, options)
+        del traced
+        loaded.let_go_of_tower()
+        give_back_memory()
     with step("compare with PyTorch"), quiet():
-        verdict = judge_tower(reference, traced, rewritten, written, options)
-        del traced  # proven or given up: the FP32 graph is needed no more
-        gc.collect()  # graphs are circular
+        verdict = judge_tower(reference, partial(_trace_again, loaded, reference, options), rewritten, written, options)
+        give_back_memory()
         if options.bisect:
             verdict = bisect_tower(reference, rewritten, verdict, output)
         rewritten.proof.require()
         verdict.proof.require()
         verdict = confirm_shipped(reference, verdict)
         write_golden(folder, pictures.names, pictures.pixels, reference.expected)
+    del reference
+    give_back_memory()
     compiled = compile_if_possible(folder, verdict.written.vision.graphs, options, steps)
-    features = [tensors[IMAGE_FEATURES] for tensors in reference.expected]
-    decoder = write_and_verify(loaded, folder, options, pictures, features, steps) if options.llm else None
+    decoder = None
+    if options.llm:
+        with step("load the language model"):
+            loaded.take_language_model()
+        with step("compare with independent computations"), quiet():
+            checks += check_placed_tokens(loaded.model, loaded.checkpoint.processor)
+        decoder = write_and_verify(folder, options, asked, features, steps)
     remarks = remarks_on_tower(pictures, features)
     with step("write the manifest"):
         carry_files(loaded.model, options.model, folder)
         facts = (options, loaded, pictures, checks, rewritten, verdict, compiled, decoder, remarks, steps.seconds)
         manifest = write_manifest(folder, describe_bundle(*facts))
     return ExportReport(output, manifest, steps.seconds, compiled.records)
+
+
+def _trace(reference: Reference, options: ExportOptions) -> vision_graph.TracedGraph:
+    return vision_graph.trace_and_rewrite(reference.tower, reference.pixel_shape, opset=options.opset)
+
+
+def _trace_again(loaded: LoadedCheckpoint, reference: Reference, options: ExportOptions) -> vision_graph.TracedGraph:
+    """The same graph of a tower whose weights are not in memory."""
+    loaded.take_tower()
+    traced = _trace(reference, options)
+    loaded.let_go_of_tower()  # the graph holds what it needs of them
+    return traced
 
 
 def _pictures_of(options: ExportOptions, loaded: LoadedCheckpoint) -> tuple[PreparedPictures, list[IndependentCheck]]:

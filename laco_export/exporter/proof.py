@@ -95,10 +95,13 @@ class Reference:
 
     def compare(self, runner, strictness: str) -> list[Agreement]:
         """Run ``runner`` on the pictures and compare it with PyTorch: the worst of each tensor, in encoder order."""
-        from polygraphy.comparator import Comparator, RunResults
+        from polygraphy.comparator import Comparator
 
-        actual = Comparator.run([runner], data_loader=[{PIXEL_VALUES: picture} for picture in self.pictures])
-        results = RunResults([*self.results.items(), *actual.items()])
+        pictures = [{PIXEL_VALUES: picture} for picture in self.pictures]
+        results = [
+            self.results,
+            Comparator.run([runner], data_loader=pictures, streaming=True),
+        ]  # one picture at a time
         forced = getattr(runner, "forced", None) is not None
         compare = BoundaryComparison(self.tower, self.expected, strictness, forced=forced)
         accuracy = Comparator.compare_accuracy(results, compare_func=compare, comparisons=[(0, 1)])[0]

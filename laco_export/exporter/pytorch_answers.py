@@ -7,7 +7,8 @@ engines, which ask the bundle, tokenise and pack by themselves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,27 @@ class AskedModel:
         """With the golden pictures' features, float32 ``[1, tokens, D]`` each, computed already."""
         keys = (pixels.tobytes() for pixels in pictures.pixel_values)
         return cls(loaded, pictures, dict(zip(keys, map(torch.from_numpy, features), strict=True)))
+
+    def encode_ahead(self) -> None:
+        """Compute the features of all that the golden questions show, and of what a question about pictures shows in
+        their place (:meth:`turned`): prompts are made of them when the tower is in memory no more."""
+        for question in self.questions():
+            for asked in (question, self.turned(question)):
+                if asked is not None:
+                    with suppress(UsageError):
+                        self.prompt(asked)
+
+    def questions(self) -> list[GoldenQuestion]:
+        """The golden questions about the pictures."""
+        return _questions(len(self.pictures.pixels), tiles=self.loaded.model.config.tiling is not None)
+
+    def turned(self, question: GoldenQuestion) -> GoldenQuestion | None:
+        """The same question about the next golden pictures; None where it shows none, or the same again."""
+        pixels = self.pictures.pixels
+        pictures = tuple((index + 1) % len(pixels) for index in question.pictures)
+        if all(np.array_equal(pixels[old], pixels[new]) for old, new in zip(question.pictures, pictures)):
+            return None
+        return replace(question, pictures=pictures)
 
     def prompt(self, question: GoldenQuestion) -> DecoderPrompt:
         """A question as the language model reads it.
@@ -111,7 +133,7 @@ def ask_pytorch(asked: AskedModel, entry: Decoder, folder: Path) -> PytorchAnswe
     weight, step = model.get_input_embeddings().weight, pytorch_step(model.language_model)
     prompts: list[tuple[GoldenQuestion, DecoderPrompt, GreedyAnswer]] = []
     notes, packing = [], None
-    for question in _questions(len(asked.pictures.pixels), tiles=model.config.tiling is not None):
+    for question in asked.questions():
         try:
             prompt = asked.prompt(question)
         except UsageError as error:

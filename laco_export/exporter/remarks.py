@@ -7,7 +7,6 @@ model whose answers do not depend on the picture answers as PyTorch does, and is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -55,11 +54,11 @@ def remarks_on_blindness(asked: AskedModel, answers: PytorchAnswers) -> list[str
     """Whether an answer's first token stays as likely where other golden pictures take the place of those shown."""
     if answers.about_pictures is None:
         return []
-    (question, logits), pixels = answers.about_pictures, asked.pictures.pixels
-    turned = tuple((index + 1) % len(pixels) for index in question.pictures)
-    if all(np.array_equal(pixels[old], pixels[new]) for old, new in zip(question.pictures, turned)):
+    question, logits = answers.about_pictures
+    turned = asked.turned(question)
+    if turned is None:
         return []
-    prompt, language_model = asked.prompt(replace(question, pictures=turned)), asked.loaded.model.language_model
+    prompt, language_model = asked.prompt(turned), asked.loaded.model.language_model
     embeds = prompt.embeds(language_model.get_input_embeddings().weight)
     other = given_logits(language_model, embeds, np.array([len(embeds) - 1]))
     if divergence(log_softmax(logits[None]), log_softmax(other))[0] >= _BLIND:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,20 +31,26 @@ class Verdict:
 
 
 def judge_tower(
-    reference: Reference, traced: TracedGraph, rewritten: RewriteProof, written: WrittenTower, options: ExportOptions
+    reference: Reference,
+    trace_again: Callable[[], TracedGraph],
+    rewritten: RewriteProof,
+    written: WrittenTower,
+    options: ExportOptions,
 ) -> Verdict:
     """The deciding run; where half precision drifts, again with more of the graph in FP32.
 
     Args:
-        traced: the FP32 graph that ``written`` was made from, for writing it again.
+        trace_again: makes the FP32 graph that ``written`` was made from once more. It is seldom needed, and would take
+            the memory of the tower's weights until the verdict.
     """
     precision, half_format = options.precision, rewritten.half_format
     proof, kept_fp32 = judge(reference, written.shipped, written.marked, precision=precision), rewritten.kept_fp32
     notes: list[str] = []
+    traced = None
     for retry in range(1, islands.MAX_RETRIES + 1):
         if half_format is None or proof.failing is None or rewritten.proof.failing is not None:
             break
-        drifted = proof.failing[1][0]
+        drifted, traced = proof.failing[1][0], traced or trace_again()
         kept_fp32 = islands.widen(traced.graph, reference.tower.boundary_names, kept_fp32, drifted, retry)
         written = write_tower(traced, half_format, kept_fp32, written.folder, options)
         notes.append(

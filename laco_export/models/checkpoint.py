@@ -95,11 +95,18 @@ def _open_to_others(folder: Path) -> None:
         path.chmod(mode)
 
 
-def load(folder: Path | str, *, dtype: torch.dtype = torch.float32, without_language_model: bool = False) -> Checkpoint:
+def load(
+    folder: Path | str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    without_language_model: bool = False,
+    mapped: bool = False,
+) -> Checkpoint:
     """Audit and load a checkpoint.
 
     Args:
         without_language_model: leave it on the meta device, where it takes no memory; the rest is FP32.
+        mapped: of :func:`~.tower_weights.load_tower`, where the language model is left out.
 
     Raises:
         CheckpointError: not a checkpoint, not LaCo's, pickled, truncated, damaged, or with tensors that are missing,
@@ -119,10 +126,22 @@ def load(folder: Path | str, *, dtype: torch.dtype = torch.float32, without_lang
         ) from error
     _check_tokenizer(folder, processor, config)
     if without_language_model:
-        return Checkpoint(folder, load_tower(folder, weights, config), processor, _digest(folder, digests), checked)
+        model = load_tower(folder, weights, config, mapped=mapped)
+    else:
+        model = _load_model(folder, config, dtype)
+    return Checkpoint(folder, model, processor, _digest(folder, digests), checked)
+
+
+def take_language_model(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
+    """Give a checkpoint that was loaded without its language model that language model; its files were audited then."""
+    whole = _load_model(checkpoint.path, checkpoint.model.config, dtype)
+    checkpoint.model.language_model = whole.language_model
+
+
+def _load_model(folder: Path, config: LacoConfig, dtype: torch.dtype) -> LacoForConditionalGeneration:
     with without_progress_bars():
         model = LacoForConditionalGeneration.from_pretrained(folder, config=config, dtype=dtype, use_safetensors=True)
-    return Checkpoint(folder, model.eval(), processor, _digest(folder, digests), checked)
+    return model.eval()
 
 
 def _check_tokenizer(folder: Path, processor: LacoProcessor, config: LacoConfig) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from torch import nn
 from transformers import GenerationConfig
 
 from .configuration import LacoConfig
@@ -20,17 +21,41 @@ from .unallocated import parameters_without_memory
 _LANGUAGE_MODEL = "language_model."
 
 
-def load_tower(folder: Path, weights: Sequence[Path], config: LacoConfig) -> LacoForConditionalGeneration:
-    """The model of audited weight files with the language model on the meta device, the rest in FP32."""
+def load_tower(
+    folder: Path, weights: Sequence[Path], config: LacoConfig, *, mapped: bool = False
+) -> LacoForConditionalGeneration:
+    """The model of audited weight files with the language model on the meta device, the rest in FP32.
+
+    Args:
+        mapped: leave weights that are stored in FP32 in the file's pages, for who only reads them.
+    """
     with parameters_without_memory():
         model = LacoForConditionalGeneration(config)
     model.language_model.to("meta")
-    names = {name for name in model.state_dict() if not name.startswith(_LANGUAGE_MODEL)}
-    tensors = {name: tensor.to(torch.float32, copy=True) for name, tensor in stored_tensors(weights, names)}
-    model.load_state_dict(tensors, strict=False, assign=True)
+    take_tower(model, weights, mapped=mapped)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     return model.eval()
+
+
+def take_tower(model: LacoForConditionalGeneration, weights: Sequence[Path], *, mapped: bool = False) -> None:
+    """Read all weights of ``model`` but the language model's, as :func:`load_tower`."""
+    names = {name for name in model.state_dict() if not name.startswith(_LANGUAGE_MODEL)}
+    tensors = {name: tensor.to(torch.float32, copy=not mapped) for name, tensor in stored_tensors(weights, names)}
+    model.load_state_dict(tensors, strict=False, assign=True)
+
+
+def let_go_of_tower(model: LacoForConditionalGeneration) -> None:
+    """Leave the vision tower and the projector as modules whose weights are on the meta device and take no memory;
+    :func:`take_tower` brings them back."""
+    if model.image_newline is not None:
+        model.image_newline = nn.Parameter(model.image_newline.detach().clone())  # a view would hold the mapped file
+    for part in (model.vision_model, model.projector):
+        for module in part.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(parameter.to("meta"), parameter.requires_grad))
+                # Others keep the old parameter: onnxscript's rules hold on to the last graph that they matched.
+                parameter.data = parameter.new_empty(0)
 
 
 def stored_tensors(weights: Sequence[Path], names: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:

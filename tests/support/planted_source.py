@@ -75,10 +75,15 @@ class PlantedSource:
         return said
 
 
-def plant(folder: Path, *edits: Edit) -> PlantedSource:
-    """Copy the sources into ``folder``, which is new, and plant the faults."""
+def plant(folder: Path, *edits: Edit, packages: Path | None = None) -> PlantedSource:
+    """Copy the sources into ``folder``, which is new, and plant the faults.
+
+    Args:
+        packages: a folder of other sources, by the names that they install under.
+    """
     for name, package in PACKAGES.items():
-        shutil.copytree(ROOT / name, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        source = ROOT / name if packages is None else packages / package
+        shutil.copytree(source, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     for edit in edits:
         top, _, rest = edit.file.partition("/")
         path = folder / PACKAGES[top] / rest

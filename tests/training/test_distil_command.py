@@ -1,6 +1,7 @@
 """``laco-train distil``, and the stage in a run."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -87,6 +88,30 @@ def test_what_cannot_be_done_is_said(data, tmp_path, capsys, more, said):
     error = " ".join(capsys.readouterr().err.split())
     assert said in error and "Traceback" not in error
     assert not (tmp_path / "out").exists()
+
+
+def test_the_teacher_is_not_replaced_by_its_student(data, tmp_path, capsys):
+    before = {path: path.read_bytes() for path in (data / "teacher").iterdir()}
+    assert distil(data, data / "pictures" / ".." / "teacher", "--force") == 2
+    assert "would be replaced" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (data / "teacher").iterdir()} == before
+
+
+def test_a_run_does_not_replace_the_checkpoint_that_it_starts_from(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(data / "teacher", run / "checkpoint")
+    (run / "recipe.json").write_text("{}")
+    recipe = tmp_path / "heal.yaml"
+    recipe.write_text(f"""
+name: heal
+data_folder: {data}
+model: {{checkpoint: {run / "checkpoint"}}}
+compression: {{at: 1/2}}
+stages: {{distil: {{data: pictures, learning_rates: {{encoder: 1e-4}}, global_batch_size: 6, max_steps: 3}}}}
+""")
+    assert main(["--recipe", str(recipe), "--output", str(run), "--force"]) == 2
+    assert "would be replaced" in capsys.readouterr().err
+    assert (run / "checkpoint" / "model.safetensors").is_file()
 
 
 def test_a_run_distils_and_goes_on(data, tmp_path, capsys):

@@ -244,6 +244,20 @@ def test_a_forward_pass_that_nobody_sized_fits_the_batch(batch, forward):
     assert stage.per_device_batch_size == forward and stage.accumulation(1) == batch // forward
 
 
+@pytest.mark.parametrize(("batch", "count", "forward"), [(32, 8, 4), (4, 2, 2), (96, 8, 6), (512, 16, 8)])
+def test_a_forward_pass_that_nobody_sized_fits_the_processes(monkeypatch, batch, count, forward):
+    """As the launcher states them."""
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+    stage = StageRecipe("d", {"projector": 1e-3}, global_batch_size=batch)
+    assert stage.per_device_batch_size == forward and stage.accumulation(count) == batch // (forward * count)
+
+
+def test_processes_that_cannot_share_a_batch_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(LacoError, match="another number of processes"):
+        StageRecipe("d", {"projector": 1e-3}, global_batch_size=8).accumulation(3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

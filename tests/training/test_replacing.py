@@ -3,7 +3,7 @@
 import pytest
 
 from laco_export.errors import OutputExistsError
-from laco_training.replacing import refuse_to_replace_others
+from laco_training.replacing import refuse_to_replace_others, refuse_to_replace_start
 
 OWN = ("recipe.json", "training.json", "losses.png")
 FOLDERS = ("checkpoint", "stage-0", "stage-2-si", "stage-2-si-progress", "tensorboard", "frozen-outputs", "data")
@@ -42,3 +42,11 @@ def test_another_folder_may_not(run):
 def test_an_empty_folder_and_a_free_name_may(tmp_path):
     refuse_to_replace_others(tmp_path, whole=True)
     refuse_to_replace_others(tmp_path / "free", whole=True)
+
+
+@pytest.mark.parametrize("start", ["run", "run/checkpoint", "other/../run/stage-0"])
+def test_what_is_started_from_may_not(run, start):
+    with pytest.raises(OutputExistsError, match="would be replaced"):
+        refuse_to_replace_start(run, run.parent / start)
+    refuse_to_replace_start(run, run.parent / "run-of-before")
+    refuse_to_replace_start(run / "checkpoint", run)

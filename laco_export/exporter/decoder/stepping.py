@@ -14,13 +14,13 @@ from .precision import FLOAT_ACTIVATIONS
 
 
 def decoder_session(path: Path):
-    """An ONNX Runtime session of the graph, on the CPU.
+    """An ONNX Runtime session of the graph, on the CPU, that keeps no more between two runs than its weights.
 
     Raises:
         ExportError: ONNX Runtime is not installed.
     """
     try:
-        return open_session(path)
+        return open_session(path, keep_memory=False)
     except ImportError:
         raise ExportError(
             "the decoder cannot be compared with PyTorch: ONNX Runtime is not installed",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
@@ -39,7 +41,7 @@ def only_reader(graph: gs.Graph, tensor: gs.Tensor) -> bool:
 
 def scalar(tensor: gs.Tensor) -> float | None:
     """The value of a one-element float constant; None for anything else."""
-    if isinstance(tensor, gs.Constant) and np.size(tensor.values) == 1 and tensor.values.dtype.kind == "f":
+    if isinstance(tensor, gs.Constant) and math.prod(tensor.shape) == 1 and np.dtype(tensor.dtype).kind == "f":
         return float(tensor.values.reshape(()))
     return None
 

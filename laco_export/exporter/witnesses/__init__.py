@@ -27,7 +27,7 @@ from .placed_tokens import check_placed_tokens
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ...models import LacoForConditionalGeneration, LacoProcessor
+    from ...models import LacoForConditionalGeneration
     from ...tiling import Tiling
 
 
@@ -48,23 +48,15 @@ def check_prepared_pictures(
     return checks
 
 
-def check_visual_tokens(
-    model: LacoForConditionalGeneration, processor: LacoProcessor, reference: Reference, *, prompts: bool
-) -> list[IndependentCheck]:
-    """The witnesses of what becomes of pictures inside the model.
-
-    Args:
-        prompts: the language model is exported too, and with it what it reads.
+def check_visual_tokens(model: LacoForConditionalGeneration, reference: Reference) -> list[IndependentCheck]:
+    """The witnesses of what becomes of pictures inside the model, before its language model reads them
+    (:func:`check_placed_tokens`).
 
     Raises:
         ExportError: one disagrees.
     """
     merged = check_merged_windows(reference.tower, reference.expected)
-    return [
-        *([] if merged is None else [merged]),
-        *check_packed_tokens(model),
-        *(check_placed_tokens(model, processor) if prompts else ()),
-    ]
+    return [*([] if merged is None else [merged]), *check_packed_tokens(model)]
 
 
-__all__ = ["IndependentCheck", "check_prepared_pictures", "check_visual_tokens"]
+__all__ = ["IndependentCheck", "check_placed_tokens", "check_prepared_pictures", "check_visual_tokens"]

@@ -1,7 +1,13 @@
 import numpy as np
 import onnx
 
-from laco_export.exporter.external_data import EXTERNAL_BYTES, WeightFile, graph_from_file, write_graph
+from laco_export.exporter.external_data import (
+    EXTERNAL_BYTES,
+    ConvertedConstant,
+    WeightFile,
+    graph_from_file,
+    write_graph,
+)
 from laco_export.exporter.interpreter import GraphInterpreter
 
 
@@ -65,3 +71,32 @@ def test_no_array_is_kept_once_it_is_written(tmp_path):
         assert alive() is None
         weights.add("b", np.zeros((64, 64), np.float32))
     assert (tmp_path / "w").stat().st_size == 2 * 64 * 64 * 4
+
+
+def test_a_converted_constant_is_written_as_its_converted_values_are(make_graph, tmp_path):
+    weight = np.random.default_rng(0).standard_normal((32, 32)).astype(np.float32).T  # as torch's Linear has it
+    weight[0, 0] = 1e6  # beyond half: inf, without a warning
+    constant = ConvertedConstant("half", weight, np.dtype(np.float16))
+    graphs = [linear(make_graph, np.ones((32, 32), np.float16)) for _ in range(2)]
+    for graph in graphs:
+        graph.nodes[0].inputs[1] = constant.copy()
+    with WeightFile(tmp_path / "later") as later, WeightFile(tmp_path / "now") as now:
+        for batch, graph in enumerate(graphs):
+            write_graph(graph, tmp_path / f"{batch}.onnx", later, ir_version=10)
+        with np.errstate(over="ignore"):
+            now.add("half", weight.astype(np.float16))
+    assert (tmp_path / "later").read_bytes() == (tmp_path / "now").read_bytes()  # once for both graphs
+    assert (tmp_path / "0.onnx").read_bytes() == (tmp_path / "1.onnx").read_bytes()
+    (stored,) = onnx.load(str(tmp_path / "0.onnx"), load_external_data=False).graph.initializer[:1]
+    assert (stored.data_type, list(stored.dims)) == (onnx.TensorProto.FLOAT16, [32, 32])
+    assert graphs[0].tensors()["half"].source is weight  # the graph itself is as it was
+
+
+def test_a_converted_constant_holds_no_values_of_its_own():
+    source = np.arange(6, dtype=np.float32).reshape(2, 3)
+    constant = ConvertedConstant("c", source, np.dtype(np.float16))
+    assert (constant.shape, constant.dtype) == ((2, 3), np.float16)
+    assert constant.values is not constant.values
+    assert not constant.values.flags.writeable  # a change would be lost
+    constant.values = np.ones(4, np.float16)
+    assert constant.shape == constant.copy().shape == (4,)

@@ -140,23 +140,24 @@ def test_the_exported_graph_compiles(bundle):
 
 
 @pytest.mark.parametrize("precision", ["--fp16", "--fp32"])
-def test_the_traced_graph_is_released_before_the_shipped_files_run(tiny_checkpoint, tmp_path, monkeypatch, precision):
-    """At full size it is another copy of the weights, beside the session's."""
+def test_graph_and_tower_are_released_before_the_written_files_run(tiny_checkpoint, tmp_path, monkeypatch, precision):
+    """At full size they are another copy of the weights, beside the session's."""
     from laco_export.exporter import pipeline, vision_graph
 
-    trace, confirm, traced_graphs, still_there = vision_graph.trace_and_rewrite, pipeline.confirm_shipped, [], []
+    trace, judge, traced_graphs, still_there = vision_graph.trace_and_rewrite, pipeline.judge_tower, [], []
 
     def tracing(*arguments, **options):
         traced = trace(*arguments, **options)
         traced_graphs.append(weakref.ref(traced.graph))
         return traced
 
-    def confirming(*arguments):
+    def judging(reference, *arguments):
         still_there.extend(graph for graph in traced_graphs if graph() is not None)
-        return confirm(*arguments)
+        still_there.extend(weight for weight in reference.tower.parameters() if weight.device.type != "meta")
+        return judge(reference, *arguments)
 
     monkeypatch.setattr(vision_graph, "trace_and_rewrite", tracing)
-    monkeypatch.setattr(pipeline, "confirm_shipped", confirming)
+    monkeypatch.setattr(pipeline, "judge_tower", judging)
     assert export(tiny_checkpoint, tmp_path / "bundle", precision, "--no-llm", "--no-compile") == 0
     assert len(traced_graphs) == 1
     assert still_there == []

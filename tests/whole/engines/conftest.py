@@ -107,18 +107,6 @@ def start_server(folder: Path, log: Path, *arguments: str) -> ServerProcess:
 
 
 @pytest.fixture(scope="session")
-def trained_bundle(tmp_path_factory) -> Path:
-    """An FP32 bundle of the tiny checkpoint that was trained."""
-    from laco_export.exporter.options import ExportOptions
-    from laco_export.exporter.pipeline import export_bundle
-
-    output = tmp_path_factory.mktemp("serving") / "laco-tiny"
-    return export_bundle(
-        ExportOptions(ASSETS / "tiny-checkpoint", precision="fp32", output=output, compile=False)
-    ).output
-
-
-@pytest.fixture(scope="session")
 def server(trained_bundle, tmp_path_factory):
     """``laco-engine serve`` of the trained bundle; its limits are low where a test wants to reach them."""
     pytest.importorskip("fastapi", reason="needs the extra 'serve'")

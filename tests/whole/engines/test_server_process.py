@@ -74,7 +74,7 @@ def test_another_page_cannot_use_it(server):
 
 
 def test_sigterm_drains(trained_bundle, questions, tmp_path):
-    server = start_server(trained_bundle, tmp_path / "log", "--queue", "20")
+    server = start_server(trained_bundle, tmp_path / "log", "--queue", "20", "--text-runtime", "lean")
     statuses = []
 
     def ask(question) -> None:

@@ -40,18 +40,13 @@ def test_it_answers_held_out_questions(evaluation):
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory):
+def bundles(trained_bundle, tmp_path_factory):
     from laco_export.exporter.options import ExportOptions
     from laco_export.exporter.pipeline import export_bundle
 
-    folder = tmp_path_factory.mktemp("bundles")
-    made = {}
-    for precision in ("fp32", "fp16"):
-        options = ExportOptions(
-            ASSETS / "tiny-checkpoint", precision=precision, output=folder / precision, compile=False
-        )
-        made[precision] = export_bundle(options).output
-    return made
+    output = tmp_path_factory.mktemp("bundles") / "fp16"
+    options = ExportOptions(ASSETS / "tiny-checkpoint", precision="fp16", output=output, compile=False)
+    return {"fp32": trained_bundle, "fp16": export_bundle(options).output}
 
 
 @pytest.fixture(scope="module")
