@@ -23,6 +23,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +144,7 @@ def table_of(document: dict) -> str:
     for row in document["runs"]:
         told[row["at"], "nothing"] = row["merged"]
         told[row["at"], f"{row['steps']} x {BATCH} parts of {row['pictures']:,} pictures"] = row["healed"]
-    for (at, how), scores in sorted(told.items(), key=lambda item: item[0][0], reverse=True):
+    for (at, how), scores in sorted(told.items(), key=lambda item: -Fraction(item[0][0])):
         read = f"{scores['relative_error']:.3f} | {scores['cosine']:.3f} | {scores['neighbours_kept']:.0%}"
         lines.append(f"| {at} | {how} | {read} | {scores['right_kinds']} |")
     return "\n".join([*lines, f"| the teacher | | | | | {document['right_kinds_of_teacher']} |"])
