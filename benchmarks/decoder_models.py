@@ -155,6 +155,8 @@ def write_gguf(model, folder: Path, source: Path) -> None:
     sys.path.insert(0, str(source / "gguf-py"))
     import gguf
 
+    from laco_export.models.transformers_versions import rotary_parameters
+
     config, path = model.config, folder / "fp32.gguf"
     writer = gguf.GGUFWriter(path, "qwen2")
     writer.add_context_length(config.max_position_embeddings)
@@ -164,7 +166,7 @@ def write_gguf(model, folder: Path, source: Path) -> None:
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_freq_base(rotary_parameters(config)["rope_theta"])
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_tokenizer_model("none")
     writer.add_vocab_size(config.vocab_size)

@@ -71,7 +71,7 @@ class TaskOfSeed:
         )
         encoder.load_state_dict(self._kept("encoder", lambda: pretrain().state_dict()))
         torch.manual_seed(self.seed)
-        decoder = new_decoder(encoder)
+        decoder = new_decoder()
         make = lambda: pretrain_decoder(encoder, self.seed, self.steps["decoder"]).state_dict()
         decoder.load_state_dict(self._kept("decoder", make))
         return encoder, decoder

@@ -47,7 +47,8 @@ def write_internvl3(folder: Path) -> None:
     import transformers as t
 
     text = t.Qwen2Config(**_QWEN_0_5B, vocab_size=151_674, tie_word_embeddings=False)
-    config = t.InternVLConfig(vision_config=t.InternVLVisionConfig(attention_bias=True), text_config=text)
+    vision = t.InternVLVisionConfig(attention_bias=True)
+    config = t.InternVLConfig(vision_config=vision, text_config=text, tie_word_embeddings=False)
     exact = {"height": 448, "width": 448}
     images = t.GotOcr2ImageProcessor(size=exact, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>"]

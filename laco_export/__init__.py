@@ -12,6 +12,7 @@ The command:
 - :mod:`.utf8`: words and names from outside that are UTF-8, and those that are not;
 - :mod:`.quiet`: other libraries' log lines held back;
 - :mod:`.required_packages`: what a command needs, looked for before it is imported;
+- :mod:`.optimum_conflict`: Optimum beside versions that it does not allow;
 - :mod:`.unneeded_packages`: packages that are there and need not be imported;
 - :mod:`.errors`: errors that a person can act on;
 - :mod:`.charts`: charts as PNG files, in one palette;

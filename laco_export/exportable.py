@@ -45,7 +45,8 @@ def require_exportable(config: Any, named: str = "the language model", *, error:
             not supported.
     """
     require_family(config.model_type, named, error=error)
-    rope = (getattr(config, "rope_scaling", None) or {}).get("rope_type", "default")
+    rotary = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}  # 5, or 4.57
+    rope = rotary.get("rope_type", "default")
     if rope not in STATIC_ROPE:
         raise error(
             f"{named} has a rotary embedding that cannot be exported: it changes with the prompt's length",

@@ -23,6 +23,15 @@ class _Tokens:
         return (ListField(_TOKEN, 1, 1000) if isinstance(value, list) else _TOKEN).read(value, place)
 
 
+class _Never:
+    """False, which asks for nothing: transformers 5 writes it with every configuration that it makes of a model's."""
+
+    def read(self, value, place: str):
+        if value is not False:
+            raise FieldError(place, value, "false")
+        return value
+
+
 _FIELDS: dict[str, FieldType] = {
     "do_sample": FlagField(),
     "temperature": NumberField(0, 100),
@@ -41,6 +50,8 @@ _FIELDS: dict[str, FieldType] = {
     "use_cache": FlagField(),
     "transformers_version": TextField(),
     "_from_model_config": FlagField(),
+    "output_attentions": _Never(),
+    "output_hidden_states": _Never(),
 }
 GENERATION_FIELDS = tuple(_FIELDS)
 """The white list."""

@@ -16,6 +16,7 @@ OPTIONAL = {  # imported where they are used; where one is missing, an error say
     "laco_export.onnx_session": {"onnxruntime"},
     "laco_export.quiet": {"onnx_graphsurgeon", "polygraphy"},
     "laco_export.number_formats": {"ml_dtypes"},
+    "laco_export.optimum_conflict": {"packaging"},
 }
 FOLDER_FLOORS = {
     "laco_engines": (

@@ -17,6 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from laco_export.errors import LacoError
 from laco_export.machine import peak_memory
+from laco_export.models.transformers_versions import event_folder
 
 from . import processes
 from .counted_positions import keep_counted_positions
@@ -349,7 +350,7 @@ def training_arguments(
         save_steps=stage.save_every or 1,
         ignore_data_skip=stage.streaming,  # a stream is set to its place before it is read
         report_to=["tensorboard"] if tensorboard else [],
-        logging_dir=str(tensorboard) if tensorboard else None,
+        **event_folder(tensorboard),
         disable_tqdm=True,
         log_level="error",
         remove_unused_columns=False,

@@ -18,7 +18,7 @@ from transformers import Aimv2VisionModel, Qwen2Config, Qwen2ForCausalLM
 from laco_export.models import LacoForConditionalGeneration
 from laco_training.counted_positions import keep_counted_positions
 from laco_training.parameter_groups import set_trainable
-from laco_training.tiny.encoder_pretraining import GRID, encoder_config, new_encoder
+from laco_training.tiny.encoder_pretraining import GRID, encoder_config, new_encoder, position_table
 from laco_training.tiny.optimizers import PretrainingOptimizer
 from laco_training.tiny.recipe import Pretraining
 
@@ -86,7 +86,7 @@ def pretrain_decoder(encoder: nn.Module, seed: int, steps: int) -> Qwen2ForCausa
     only met 64 tokens read 16 at chance, even in words, and in stage 1, where it is frozen, no arm could learn of it.
     """
     torch.manual_seed(seed + 1)
-    decoder = new_decoder(encoder)
+    decoder = new_decoder()
     optimizer = PretrainingOptimizer((decoder,), decoder.model.layers, pretraining_recipe(steps, _DECODER_RATE))
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
@@ -159,7 +159,7 @@ def read_pages(
 def new_reader(blocks: int = BLOCKS) -> LacoForConditionalGeneration:
     """The full-token model without pretraining."""
     encoder = Aimv2VisionModel(encoder_config(pretraining_recipe(1, 1.0, blocks)))
-    return LacoForConditionalGeneration.from_parts(encoder, new_decoder(encoder), image_token_id=IMAGE, method=None)
+    return LacoForConditionalGeneration.from_parts(encoder, new_decoder(), image_token_id=IMAGE, method=None)
 
 
 def translate(model: LacoForConditionalGeneration, seed: int, steps: int, draw: DrawPages = draw_pages) -> None:
@@ -178,11 +178,10 @@ def translate(model: LacoForConditionalGeneration, seed: int, steps: int, draw: 
     model.requires_grad_(True)
 
 
-def new_decoder(encoder: nn.Module) -> Qwen2ForCausalLM:
+def new_decoder() -> Qwen2ForCausalLM:
     """A fresh Qwen2: cells named by the encoder's own 2-D coordinates, queries and keys equal at the start."""
     model = Qwen2ForCausalLM(decoder_config())
-    table = encoder.embeddings.build_2d_sincos_position_embedding(GRID, GRID, embed_dim=WIDTH)[0]  # [GRID², C]
-    cells = table.view(CELLS, 2, CELLS, 2, WIDTH).mean((1, 3)).flatten(0, 1)  # [PER_PAGE, C]
+    cells = position_table(WIDTH).view(CELLS, 2, CELLS, 2, WIDTH).mean((1, 3)).flatten(0, 1)  # [PER_PAGE, C]
     with torch.no_grad():
         embeddings = model.model.embed_tokens.weight.normal_(std=_EMBEDDING_STD)
         embeddings[FIRST_CELL:] = cells.to(embeddings)

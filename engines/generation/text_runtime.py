@@ -19,6 +19,7 @@ import numpy as np
 
 from laco_export.bundle import Bundle
 from laco_export.errors import LacoError, UsageError, telling_line
+from laco_export.optimum_conflict import optimum_conflict
 
 from .logits_processors import LogitsProcessor
 from .options import GenerationOptions
@@ -149,13 +150,12 @@ def choose_text_runtime(name: str | None = None, *, prompt_lookup: bool = False)
         raise no_prompt_lookup(name)
     passed_over = []
     for candidate in TEXT_RUNTIMES if name is None else [name]:
-        missing = [package for package in _NEEDS[candidate] if not _installed(package)]
         if prompt_lookup and candidate != _LOOKS_UP:
             passed_over.append(f"the text runtime '{candidate}' has no prompt lookup")
-            continue
-        if not missing:
+        elif (hindrance := _hindrance(candidate)) is None:
             return candidate, tuple(passed_over)
-        passed_over.append(f"the text runtime '{candidate}' needs {', '.join(missing)}, which is not installed")
+        else:
+            passed_over.append(f"the text runtime '{candidate}' {hindrance}")
     raise TextRuntimeMissingError(passed_over[0], given=f"--text-runtime {name}", todo=_INSTALL)
 
 
@@ -201,6 +201,14 @@ def open_text_runtime(
     if prompt_lookup is not None:
         text.prepare_prompt_lookup(prompt_lookup)
     return text
+
+
+def _hindrance(name: str) -> str | None:
+    """Why a text runtime cannot be used here."""
+    if missing := [package for package in _NEEDS[name] if not _installed(package)]:
+        return f"needs {', '.join(missing)}, which is not installed"
+    conflict = optimum_conflict() if name == "optimum" else None
+    return conflict and f"cannot be used: {conflict}"
 
 
 def _installed(module: str) -> bool:

@@ -24,6 +24,8 @@ Importing this package registers the classes with transformers' Auto classes, so
 - :mod:`.stated_pixels`: are pictures prepared as the encoder's folder states;
 - :mod:`.stated_config`: a published ``config.json`` as it was meant, whichever transformers wrote it;
 - :mod:`.tensor_audit`: whether its tensors are those of its configuration, and finite;
+- :mod:`.transformers_versions`: where transformers 4.57 and 5 differ;
+- :mod:`.unallocated`: modules that are built before their weights are there;
 - :mod:`.flops`: what a picture costs by layer arithmetic.
 """
 

@@ -28,6 +28,7 @@ _SHOWN = 40  # characters of two texts, from where they differ
 _SYSTEM, _QUESTION, _ANSWER, _SECOND = "SYSTEMLINE", "QUESTIONONE", "ANSWERONE", "QUESTIONTWO"
 _PADDED = "  {}\n "
 _PICTURE_LINE = f"{IMAGE_MARK}\n"
+_NO_CLOCK = "{% set strftime_now = no_such_clock %}"  # undefined from here on
 _GENERATION_BLOCK = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # transformers' own, around an assistant's words
 
 
@@ -122,14 +123,16 @@ class TemplateRenderer:
         self, template: str, tokenizer: PreTrainedTokenizerFast, image_token: str, *, without_clock: bool = False
     ):
         self._template, self.tokenizer, self._image_token = template, tokenizer, image_token
-        self._options = {}
-        if asks_the_day(template):
-            self._options = _stopped_clock(without_clock)
+        has_clock = asks_the_day(template)
+        if has_clock and not without_clock:
+            raise _no_turns("it writes the day's date (strftime_now)")
+        if has_clock:
+            self._template = _NO_CLOCK + template
         self._typed = True
         asked = self._tried([("user", _QUESTION)])
         # A template for plain texts leaves out a list of parts, fails over it, or prints it.
         self._typed = asked is not None and asked.count(_QUESTION) == 1 and "'type'" not in asked
-        if self._options and self._tried([("user", _QUESTION)]) is None:
+        if has_clock and self._tried([("user", _QUESTION)]) is None:
             raise _no_turns("it writes the day's date (strftime_now) and names no other")
         shown = self._tried([("user", _PICTURE_LINE + _QUESTION)]) if self._typed else None
         self.shows_pictures = shown is not None and IMAGE_MARK in shown
@@ -147,7 +150,6 @@ class TemplateRenderer:
                 chat_template=self._template,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
-                **self._options,
             )
         except Exception as error:  # jinja2's, and whatever the template itself raises
             raise CheckpointError(
@@ -208,14 +210,6 @@ def asks_the_day(template: str) -> bool:
             f"the chat template is not jinja's: {telling_line(error)}", allowed=_ALLOWED, todo=_TODO
         ) from None
     return "strftime_now" in meta.find_undeclared_variables(syntax)
-
-
-def _stopped_clock(without_clock: bool) -> dict:
-    from jinja2 import Undefined
-
-    if not without_clock:
-        raise _no_turns("it writes the day's date (strftime_now)")
-    return {"strftime_now": Undefined(name="strftime_now")}
 
 
 def _probed(renderer: TemplateRenderer) -> ChatFormat:

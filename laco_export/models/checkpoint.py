@@ -24,6 +24,7 @@ from .modeling import LacoForConditionalGeneration
 from .processing import LacoProcessor
 from .tensor_audit import TensorAudit
 from .tower_weights import load_tower
+from .transformers_versions import without_progress_bars
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def save(
         # Gathered weights share no memory, by which transformers would know a tied head.
         state_dict = {name: value for name, value in state_dict.items() if name not in model._tied_weights_keys}
     refuse_to_replace_non_checkpoint(folder)
-    with new_directory(folder, force=force) as partial:
+    with new_directory(folder, force=force) as partial, without_progress_bars():
         model.save_pretrained(partial, state_dict=state_dict)
         processor.save_pretrained(partial)
         _open_to_others(partial)
@@ -138,7 +139,9 @@ def take_language_model(checkpoint: Checkpoint, dtype: torch.dtype = torch.float
 
 
 def _load_model(folder: Path, config: LacoConfig, dtype: torch.dtype) -> LacoForConditionalGeneration:
-    return LacoForConditionalGeneration.from_pretrained(folder, config=config, dtype=dtype, use_safetensors=True).eval()
+    with without_progress_bars():
+        model = LacoForConditionalGeneration.from_pretrained(folder, config=config, dtype=dtype, use_safetensors=True)
+    return model.eval()
 
 
 def _check_tokenizer(folder: Path, processor: LacoProcessor, config: LacoConfig) -> None:

@@ -25,6 +25,7 @@ from .own_chat_format import own_chat_format
 from .own_vocabulary import own_vocabulary
 from .stated_config import config_as_stated, modeling_of
 from .tensor_audit import refuse_not_finite
+from .transformers_versions import extra_special_tokens, without_progress_bars
 from .vocabulary import ReadyVocabulary, grow_vocabulary, lacks_chatml, prepare_vocabulary, stated_end_ids
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -107,9 +108,10 @@ def load_language_model(folder: Path, dtype: torch.dtype | None):
     weight_files.find(folder)
     vocabulary = read_vocabulary(folder, config)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
-        )
+        with without_progress_bars():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder, config=config, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
+            )
     except Exception as error:  # transformers raises many kinds for a broken file
         raise CheckpointError(f"the language model of '{folder}' cannot be loaded: {telling_line(error)}") from error
     wrong = {kind: names for kind, names in info.items() if names}
@@ -177,7 +179,8 @@ def _tokenizer_of(folder: Path):
     stated = weight_files.read_json(path) if path.is_file() else {}
     extra, options = stated.get("extra_special_tokens"), {}
     if isinstance(extra, list):
-        options = {"extra_special_tokens": {}, "additional_special_tokens": extra}
-    if stated.get("tokenizer_class") == "TokenizersBackend":
+        options = extra_special_tokens(extra)
+    # By its class: where that is the plain one 5's AutoTokenizer takes the model's, and its end and padding tokens.
+    if stated.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
         return PreTrainedTokenizerFast.from_pretrained(folder, **options)
     return AutoTokenizer.from_pretrained(folder, **options)

@@ -20,6 +20,7 @@ from ..token_grid import merged_grid
 from ..token_layouts import TokenLayout, check_token_layout, layouts
 from .configuration import CompressionConfig, LacoConfig
 from .projector import LacoProjector
+from .transformers_versions import CACHE, tied_weights_keys
 from .vision import LacoVisionModel
 
 
@@ -49,8 +50,10 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
-    _skip_keys_device_placement = "past_key_values"
-    _tied_weights_keys = ["language_model.lm_head.weight"]
+    _skip_keys_device_placement = [CACHE]
+    _tied_weights_keys = tied_weights_keys(
+        {"language_model.lm_head.weight": "language_model.model.embed_tokens.weight"}
+    )
     # The tower stays on one device: its CLS token and the compressor's output are joined there. The language model
     # brings its own layers; transformers collects them from the submodules.
     _no_split_modules = ["LacoVisionModel"]
@@ -238,6 +241,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         logits_to_keep: int | Tensor | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """Next-token logits, and the loss where ``labels`` are given.
@@ -249,12 +253,14 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             labels: ``[B, T]`` int64, -100 where no loss is taken.
             position_ids, past_key_values, logits_to_keep, kwargs: what the language model's own ``forward`` takes.
                 Those named here are named for ``generate``, which looks for them.
+            cache: what newer releases of transformers call ``past_key_values``.
 
         Raises:
             ConfigError: the image tokens of a prompt are not those of its pictures.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
+        past_key_values = cache if past_key_values is None else past_key_values
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, T, D]
             if pixel_values is not None:
@@ -266,7 +272,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 self._pictures_of_prompts(input_ids, [])
         elif pixel_values is not None:
             raise ValueError("pixel_values need input_ids: the image tokens say where the pictures stand")
-        named = {"position_ids": position_ids, "past_key_values": past_key_values, "logits_to_keep": logits_to_keep}
+        named = {"position_ids": position_ids, CACHE: past_key_values, "logits_to_keep": logits_to_keep}
         kwargs.update({name: value for name, value in named.items() if value is not None})
         return self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs)
 
@@ -344,12 +350,10 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return inputs_embeds.masked_scatter(is_image.unsqueeze(-1), features)
 
     def prepare_inputs_for_generation(
-        self, input_ids, pixel_values=None, image_sizes=None, inputs_embeds=None, cache_position=None, **kwargs
+        self, input_ids, pixel_values=None, image_sizes=None, inputs_embeds=None, **kwargs
     ):
-        inputs = self.language_model.prepare_inputs_for_generation(
-            input_ids, inputs_embeds=inputs_embeds, cache_position=cache_position, **kwargs
-        )
-        if cache_position is None or cache_position[0] == 0:  # later steps have the pictures in the KV cache
+        inputs = self.language_model.prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
+        if _cached_tokens(kwargs.get(CACHE)) == 0:  # later steps have the pictures in the cache
             inputs.update(pixel_values=pixel_values, image_sizes=image_sizes)
         return inputs
 
@@ -360,7 +364,7 @@ class LacoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self, expand_size=1, is_encoder_decoder=False, input_ids=None, pixel_values=None, image_sizes=None, **kwargs
     ):
         """Repeat each prompt for its beams or samples, and its pictures with it: tiles are not rows of the batch."""
-        cached = _cached_tokens(kwargs.get("past_key_values"))
+        cached = _cached_tokens(kwargs.get(CACHE))
         if cached and (input_ids[:, cached:] == self.config.image_token_id).any():
             raise ConfigError(
                 "past_key_values cannot be continued with new pictures",

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..preprocessing import ImagePreprocessing
 from ..scaled_decoding import full_size
 from ..tiling import Tiling, sample_frames
 from ..token_layouts import TokenLayout, layouts, prepare_tiles
+from .transformers_versions import made_of
 from .written_template import chat_template_of
 
 
@@ -62,6 +64,7 @@ class PlacedPrompt(NamedTuple):
     tokens: list[int]
 
 
+@made_of(image_processor="AutoImageProcessor", tokenizer="AutoTokenizer")
 class LacoProcessor(ProcessorMixin):
     """Tokenizer and image processor together; each ``<image>`` of the text becomes that picture's image tokens.
 
@@ -78,10 +81,6 @@ class LacoProcessor(ProcessorMixin):
         token_layout: as in the model's configuration; stored where it is not ``laco``.
         chat_format: a :class:`~laco_export.chat_format.ChatFormat` or its fields; None is ChatML.
     """
-
-    attributes = ["image_processor", "tokenizer"]
-    image_processor_class = "AutoImageProcessor"
-    tokenizer_class = "AutoTokenizer"
 
     def __init__(
         self,
@@ -124,10 +123,19 @@ class LacoProcessor(ProcessorMixin):
         """transformers' own; ChatML and this project's token layout, which checkpoints had before there was a choice,
         are not written."""
         values = super().to_dict(*arguments, **options)
+        values.pop("image_processor", None)  # a file of its own
         del values["chat_format"]
         if self.token_layout == DEFAULT_TOKEN_LAYOUT:
             del values["token_layout"]
         return values if self.chat_format == CHATML else {**values, "chat_format": self.chat_format.to_dict()}
+
+    def save_pretrained(self, save_directory, **options) -> None:
+        """transformers' own, with the picture's preprocessing in ``preprocessor_config.json``, where 4.57 puts it and
+        whatever reads a checkpoint or a bundle looks for it."""
+        super().save_pretrained(save_directory, **options)
+        if not (Path(save_directory) / "preprocessor_config.json").is_file():
+            self.image_processor.processor_class = type(self).__name__
+            self.image_processor.save_pretrained(save_directory)
 
     @classmethod
     def for_model(

@@ -23,6 +23,7 @@ import transformers
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from ..errors import CheckpointError
+from .transformers_versions import configuration_fields
 
 _ROPE_FIELDS = {
     "default": (),
@@ -147,11 +148,7 @@ def modeling_of(model_class: type) -> ModuleType:
 
 @functools.cache
 def _read_by_class(config_class: type[PretrainedConfig]) -> frozenset[str]:
-    names = {*config_class.attribute_map, *config_class._get_global_generation_defaults()}
-    for ancestor in config_class.__mro__:
-        if issubclass(ancestor, PretrainedConfig) and "__init__" in vars(ancestor):
-            names |= inspect.signature(ancestor.__init__).parameters.keys()
-    return frozenset(names - {"self", "kwargs"})
+    return configuration_fields(config_class)
 
 
 def _is_read(name: str, modeling: ModuleType | None) -> bool:
@@ -175,7 +172,7 @@ def rope_as_stated(values: Mapping, config_class: type[PretrainedConfig], named:
         CheckpointError: they state a rotary embedding that the installed class would not compute.
     """
     fields = dict(values)
-    if "rope_parameters" not in fields or "rope_parameters" in _read_by_class(config_class):
+    if "rope_parameters" not in fields:
         if "rope_scaling" in _read_by_class(config_class):
             _check_scaling(fields.get("rope_scaling"), "rope_scaling", named)
         return fields

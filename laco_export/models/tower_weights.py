@@ -16,6 +16,7 @@ from transformers import GenerationConfig
 
 from .configuration import LacoConfig
 from .modeling import LacoForConditionalGeneration
+from .unallocated import parameters_without_memory
 
 _LANGUAGE_MODEL = "language_model."
 
@@ -28,9 +29,7 @@ def load_tower(
     Args:
         mapped: leave weights that are stored in FP32 in the file's pages, for who only reads them.
     """
-    from accelerate import init_empty_weights
-
-    with init_empty_weights(include_buffers=False):  # buffers that no file holds are computed
+    with parameters_without_memory():
         model = LacoForConditionalGeneration(config)
     model.language_model.to("meta")
     take_tower(model, weights, mapped=mapped)

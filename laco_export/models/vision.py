@@ -37,7 +37,8 @@ class LacoVisionModel(nn.Module):
     def __init__(self, config: LacoConfig, encoder: PreTrainedModel | None = None):
         super().__init__()
         self.spec = encoder_spec(config.vision_config.model_type)
-        self.encoder = encoder if encoder is not None else self.spec.model_class()(config.vision_config)
+        built = self.spec.model_class()(config.vision_config) if encoder is None else encoder
+        self.encoder = self.spec.adopt(built)
         self.compression = config.compression_config
         self.grid = self.spec.grid(config.vision_config)
         self.num_blocks = config.num_encoder_blocks

@@ -19,6 +19,7 @@ import torch
 from ..chat_format import CHATML, IM_END, IM_START, ChatFormat
 from ..conversation import CHAT_TEMPLATE, DEFAULT_SYSTEM, IMAGE_TOKEN, SPECIAL_TOKEN, VIDEO_TOKEN
 from ..errors import CheckpointError
+from .transformers_versions import add_extra_special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -207,7 +208,7 @@ def make_special(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> N
     from tokenizers import AddedToken
 
     special = [AddedToken(token, special=True, normalized=False) for token in tokens]
-    tokenizer.add_special_tokens({"additional_special_tokens": special}, replace_additional_special_tokens=False)
+    add_extra_special_tokens(tokenizer, special)
 
 
 def _prompt_changes(tokenizer: PreTrainedTokenizerFast) -> list[str]:

@@ -8,6 +8,8 @@ from laco_export.errors import BundleError
 
 from ..conftest import tiny_model
 
+pytest.importorskip("optimum.onnxruntime", reason="needs Optimum, which allows no transformers 5")
+
 
 @pytest.fixture
 def folder(tmp_path):

@@ -29,7 +29,7 @@ def study():
     """Untrained parts of four blocks, and their teacher with a window."""
     torch.manual_seed(0)
     encoder = new_reader(4).vision_model.encoder
-    parts = encoder, new_decoder(encoder)
+    parts = encoder, new_decoder()
     teachers = {"window": new_model(*parts, 0, **TEACHERS["window"]).eval()}
     return Study(parts, teachers, 0, 16, TASKS["arrangements"].draw)
 

@@ -96,7 +96,7 @@ def test_the_decoder_is_taught_both_token_counts(full_token_model):
     encoder = full_token_model.vision_model.encoder
     letters = draw_pages(16, 8)[1]
     losses = []
-    for decoder in (new_decoder(encoder), pretrain_decoder(encoder, 0, 40)):
+    for decoder in (new_decoder(), pretrain_decoder(encoder, 0, 40)):
         with torch.no_grad():
             losses.append([loss_in_words(decoder, letters, n, torch.Generator().manual_seed(0)) for n in (64, 16)])
     assert max(losses[1]) < 0.5 * min(losses[0])

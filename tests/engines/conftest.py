@@ -6,6 +6,7 @@ from .fixtures import (  # noqa: F401 - fixtures
     engine_cache,
     lean_answerer,
     make_picture,
+    needs_optimum,
     one_graph,
     picture_file,
     rewritten,

@@ -98,6 +98,17 @@ def answerer(bundle):
 
 
 @pytest.fixture(scope="session")
+def needs_optimum():
+    """Skips where Optimum is not installed, or allows no such transformers: what is tested is Optimum's alone, or
+    compared with it."""
+    from laco_engines.generation.text_runtime import choose_text_runtime
+
+    chosen, passed_over = choose_text_runtime()
+    if chosen != "optimum":
+        pytest.skip(passed_over[0])
+
+
+@pytest.fixture(scope="session")
 def lean_answerer(bundle):
     """The same bundle on the text runtime without PyTorch."""
     from laco_engines.answering import Answerer

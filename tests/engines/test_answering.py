@@ -72,6 +72,7 @@ def test_streamed_text_is_the_answer(answerer, make_picture):
         assert answer.text
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_timings_count_what_they_name(answerer, make_picture, monkeypatch):
     clock, steps = [100.0], []
 
@@ -181,6 +182,7 @@ def test_the_end_token_ends_the_answer(answering_model, bundle, answerer, make_p
     assert answer.finish == "stop"
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_greedy_whatever_the_generation_config_says(answerer, make_picture, monkeypatch):
     expected = answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids
     monkeypatch.setattr(answerer.decoder.generation_config, "do_sample", True)
@@ -188,6 +190,7 @@ def test_greedy_whatever_the_generation_config_says(answerer, make_picture, monk
     assert answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids == expected
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_a_repetition_penalty_counts_the_prompt_too(answering_model, answerer, make_picture, monkeypatch):
     plain = answerer.answer([make_picture(3)], "What?", max_new_tokens=12).token_ids
     for generation_config in (answering_model[0].generation_config, answerer.decoder.generation_config):

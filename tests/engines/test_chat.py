@@ -51,6 +51,7 @@ def pytorch_answer(answering_model, said, pictures, count=8):
     return output[0, ids.shape[1] :].tolist()
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_ten_turns_equal_pytorch_and_show_each_picture_once(answering_model, fresh, make_picture, monkeypatch):
     # A random model says special tokens too, which no later turn may hold: its KV cache would be left half-way.
     special = sorted(fresh.prompter.special_ids)

@@ -6,6 +6,7 @@ import pytest
 from laco_engines import doctor
 from laco_engines.cli import main
 from laco_engines.devices.cuda import CudaDevice
+from laco_engines.generation.text_runtime import choose_text_runtime
 
 
 def run(capsys, *arguments):
@@ -18,7 +19,7 @@ def run(capsys, *arguments):
 def test_what_is_here(capsys):
     code, out = run(capsys)
     assert code == 0
-    assert "language model  optimum on CPUExecutionProvider" in out
+    assert f"language model  {choose_text_runtime()[0]} on CPUExecutionProvider" in out
     assert "passed over: TensorRT is not installed" in out
     assert out.rstrip().endswith("ready")
 
@@ -29,8 +30,9 @@ def test_with_a_bundle(bundle_folder, capsys):
     assert code == 0
     assert document["vision"].startswith("onnxruntime ")
     assert document["fit"]["fits"] is True
-    assert document["text_runtime"] == "optimum"
-    assert document["fit"]["needed_bytes"] > document["fit"]["process_bytes"] == doctor.PROCESS_BYTES["optimum"]
+    assert document["text_runtime"] == choose_text_runtime()[0]
+    process_bytes = doctor.PROCESS_BYTES[document["text_runtime"]]
+    assert document["fit"]["needed_bytes"] > document["fit"]["process_bytes"] == process_bytes
     # 2 (keys, values) x 4 bytes x 2 layers x 1 head of 16 x the context of 512
     assert document["fit"]["cache_bytes"] == 2 * 4 * 2 * 1 * 16 * 512
     assert document["packages"]["numpy" if "numpy" in document["packages"] else "torch"]

@@ -92,6 +92,7 @@ def test_a_runtime_that_is_named_decides_the_tower(bundle, monkeypatch, runtime,
         Answerer(bundle, runtime=runtime, provider="cpu")
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_a_provider_that_does_not_start_is_no_silent_fallback(bundle, monkeypatch):
     from laco_engines.generation.decoder import open_decoder
 

@@ -63,6 +63,7 @@ def test_another_shape_is_refused(runtime, shape):
     assert "[B, 3, 56, 56]" in str(caught.value)
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_integer_products_are_exact_on_processors_whose_own_are_not(bundle, monkeypatch):
     from laco_engines.generation.decoder import open_decoder
     from laco_export import onnx_session

@@ -54,9 +54,10 @@ def test_no_other_family_that_transformers_has_is_let_in(tmp_path):
     [
         ({"num_attention_heads": 4}, "head_dim 8"),
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type dynamic"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type dynamic"),
         ({"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}, "sliding_window 8"),
     ],
-    ids=["heads", "rope", "window"],
+    ids=["heads", "rope", "rope of transformers 5", "window"],
 )
 def test_both_ask_in_one_room(folder, fields, told):
     with pytest.raises(CheckpointError) as before_training:

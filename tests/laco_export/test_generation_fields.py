@@ -23,6 +23,7 @@ def test_published_files_are_taken():
     check_generation_fields(QWEN)
     check_generation_fields({"_from_model_config": True, "eos_token_id": 2, "max_length": 8192, "stop_strings": None})
     check_generation_fields({"do_sample": False, "temperature": 0})
+    check_generation_fields({"output_attentions": False, "output_hidden_states": False})  # of transformers 5
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,7 @@ def test_published_files_are_taken():
         ({"num_return_sequences": 2}, "num_return_sequences"),
         ({"num_beams": 4}, "num_beams"),
         ({"eos_token_id": "2"}, "eos_token_id"),
+        ({"output_attentions": True}, "output_attentions"),
         ({"eos_token_id": [2, -1]}, "eos_token_id[1]"),
         ({"forced_bos_token_id": 3}, "forced_bos_token_id"),
     ],

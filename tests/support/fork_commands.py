@@ -11,13 +11,16 @@ import os
 import runpy
 import sys
 import traceback
+from contextlib import suppress
 
 import onnx_graphsurgeon  # noqa: F401
-import optimum.onnxruntime  # noqa: F401
 import polygraphy.comparator  # noqa: F401
 import torch.onnx._internal.exporter._registration
 from process_costs import read_onnx_functions_once
 from transformers import AutoModelForCausalLM, CLIPImageProcessor, LlavaOnevisionImageProcessor  # noqa: F401
+
+with suppress(ImportError):
+    import optimum.onnxruntime  # noqa: F401
 
 OPSET = 20  # an export's default, for which the functions are read
 

@@ -91,7 +91,9 @@ def _model(family, vocab_size, image_id, video_id, eos_id):
     side = {**_VISION, "image_size": TILE[family], "patch_size": 14}
     if family == "internvl":
         vision = t.InternVLVisionConfig(**side, attention_bias=True, use_mean_pooling=True)
-        config = t.InternVLConfig(vision, t.Qwen2Config(**text), image_token_id=image_id, image_seq_length=4)
+        parts = {"vision_config": vision, "text_config": t.Qwen2Config(**text)}
+        parts["tie_word_embeddings"] = False  # 5 ties where nothing is said
+        config = t.InternVLConfig(**parts, image_token_id=image_id, image_seq_length=4)
         return t.InternVLForConditionalGeneration(config).eval()
     if family == "llava_onevision":
         config = t.LlavaOnevisionConfig(

@@ -90,13 +90,22 @@ def new_encoder(recipe: Pretraining, pixels: torch.Tensor, generator: torch.Gene
     embeddings, width = encoder.embeddings, recipe.hidden_size
     with torch.no_grad():
         _whiten(embeddings.patch_embed, pixels, generator)
-        table = embeddings.build_2d_sincos_position_embedding(GRID, GRID, embed_dim=width)[0]  # [GRID², C]
-        embeddings.position_embedding.weight.copy_(table)
+        embeddings.position_embedding.weight.copy_(position_table(width))
         for block in encoder.encoder.layers:
             shared = nn.init.orthogonal_(torch.empty(width, width)) * _QK_SCALE
             block.attention.q_proj.weight.copy_(shared)
             block.attention.k_proj.weight.copy_(shared)
     return encoder
+
+
+def position_table(width: int) -> torch.Tensor:
+    """float32 [GRID², ``width``]: sines and cosines of a patch's column and row, a quarter of the channels each, as
+    AIMv2 has them where positions are computed (``is_native``)."""
+    quarter, along = width // 4, torch.arange(GRID, dtype=torch.float32)
+    frequencies = 1.0 / (10_000.0 ** (torch.arange(quarter, dtype=torch.float32) / quarter))
+    columns, rows = torch.meshgrid(along, along, indexing="xy")
+    angles = [place.flatten()[:, None] * frequencies for place in (columns, rows)]  # [GRID², quarter] each
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
 
 
 def encoder_config(recipe: Pretraining):

@@ -40,6 +40,8 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import Qwen2TokenizerFast
 
+    from laco_export.models.transformers_versions import extra_special_tokens
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -62,10 +64,10 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
         eos_token=IM_END,
         pad_token="<|endoftext|>",
         unk_token=None,
-        additional_special_tokens=list(SPECIAL_TOKENS[1:]),
         chat_template=CHAT_TEMPLATE,
         model_max_length=1024,
         clean_up_tokenization_spaces=False,
+        **extra_special_tokens(SPECIAL_TOKENS[1:]),
     )
 
 

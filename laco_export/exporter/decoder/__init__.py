@@ -12,7 +12,9 @@ writes the files; :func:`verify_decoder` compares them with PyTorch.
 - :mod:`.precision`: the choices of ``--llm``;
 - :mod:`.skeleton`: the model that is traced: what its inputs mean, which families are supported;
 - :mod:`.placeholders`: the operators that name a weight instead of holding it;
-- :mod:`.tracing`: the graph of names, written by Optimum;
+- :mod:`.tracing`: the graph of names;
+- :mod:`.optimum_tracing`: written by Optimum;
+- :mod:`.torch_tracing`: written by torch's exporter alone;
 - :mod:`.prompts`: the real positions that weights are rounded over and decoders judged on;
 - :mod:`.sentences`: the text of them that ships with the package;
 - :mod:`.user_texts`: the text of them that the user gives;

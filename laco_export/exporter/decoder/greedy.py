@@ -18,13 +18,15 @@ def pytorch_step(language_model) -> Step:
     """Steps of a transformers causal language model."""
     import torch
 
+    from ...models.transformers_versions import CACHE
+
     dtype = language_model.get_input_embeddings().weight.dtype
 
     def step(rows: np.ndarray, cache):
         with torch.inference_mode():
             inputs = torch.from_numpy(rows[None]).to(dtype)
-            outputs = language_model(inputs_embeds=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            return outputs.logits[0].float().numpy(), outputs.past_key_values
+            outputs = language_model(inputs_embeds=inputs, **{CACHE: cache}, use_cache=True, logits_to_keep=1)
+            return outputs.logits[0].float().numpy(), outputs[CACHE]
 
     return step
 

@@ -1,6 +1,6 @@
 """A language model whose layers name their weights instead of reading them, for the time of a trace.
 
-Inside :func:`skeleton` the model takes
+What :func:`skeleton` gives takes
 
 ::
 
@@ -8,8 +8,8 @@ Inside :func:`skeleton` the model takes
     seqlens_k [B] int32              positions of row b that are in use after this step, minus 1
     total_sequence_length [] int32   the longest of them: max(seqlens_k) + 1
     logit_positions [B, N, 1] int64  the positions of this step whose logits are asked for
-    past_key_values                  per layer key and value [B, kv_heads, P, head_dim], as Optimum gives them
-        -> logits [B, N, V] and the cache, [B, kv_heads, max(P, total_sequence_length), head_dim]
+    past_key_values                  its ``layers`` have ``keys`` and ``values`` [B, kv_heads, P, head_dim]
+        -> logits [B, N, V], and the cache holds [B, kv_heads, max(P, total_sequence_length), head_dim]
 
 which are the inputs of ONNX Runtime's ``GroupQueryAttention``: there is no attention mask, so a batch is padded on the
 right, and each row continues at its own length. A past that is longer than needed is a buffer to write into.
@@ -21,7 +21,7 @@ What makes a family: ``self_attn`` with ``q_proj``, ``k_proj``, ``v_proj``, ``o_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -29,10 +29,14 @@ import torch
 from torch import nn
 
 from ...exportable import head_dim
+from ...models.transformers_versions import CACHE
 from .placeholders import GatherPositions, GroupQueryAttention, PlaceholderLinear, RMSNorm, Weight
 
 COSINES, SINES = "rotary.cosines", "rotary.sines"
 HEAD = "lm_head"
+
+Decode = Callable[..., torch.Tensor]
+"""A step of the model that is traced: what it takes and gives is said above."""
 
 
 def rotary_tables(language_model) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,16 +52,18 @@ def rotary_tables(language_model) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @contextmanager
-def skeleton(language_model) -> Iterator[None]:
-    """Let the model compute shapes alone while the block runs; it is as before afterwards."""
+def skeleton(language_model) -> Iterator[Decode]:
+    """Let the model compute shapes alone while the block runs, and give what computes a step; the model and its
+    ``forward`` are as before afterwards."""
     trace = _Trace(language_model)
     with ExitStack() as undo:
+        undo.callback(language_model.__dict__.pop, "forward", None)
         for name, module in language_model.named_modules():
             forward = trace.forward_of(name, module)
             if forward is not None:
                 module.forward = forward  # on the instance, so that removing it brings the class's own back
                 undo.callback(module.__dict__.pop, "forward")
-        yield
+        yield trace.decode
 
 
 class _Trace:
@@ -70,8 +76,6 @@ class _Trace:
         self.attention_of = {name: layer.self_attn for name, layer in _layers(language_model)}
 
     def forward_of(self, name: str, module: nn.Module):
-        if module is self.model:
-            return self.decode
         if isinstance(module, nn.Linear):
             return lambda hidden: PlaceholderLinear.apply(hidden, (name,), module.out_features)
         if name in self.attention_of:
@@ -81,21 +85,20 @@ class _Trace:
         return None
 
     def decode(self, inputs_embeds, seqlens_k, total_sequence_length, logit_positions, past_key_values):
-        from transformers.modeling_outputs import CausalLMOutputWithPast
-
         table = (self.config.max_position_embeddings, head_dim(self.config) // 2)
         rotary = [Weight.apply(inputs_embeds, name, *table) for name in (COSINES, SINES)]
         self.shared = (seqlens_k, total_sequence_length, *rotary)
         outputs = self.model.base_model(
             inputs_embeds=inputs_embeds,
             attention_mask=inputs_embeds.new_zeros(1, 1, 1, 1),  # four axes: taken as it is, and nothing reads it
-            past_key_values=past_key_values,
             use_cache=True,
+            **{CACHE: past_key_values},
         )
         wanted = GatherPositions.apply(outputs.last_hidden_state, logit_positions)  # [B, N, D]
-        return CausalLMOutputWithPast(logits=self.model.lm_head(wanted), past_key_values=outputs.past_key_values)
+        return self.model.lm_head(wanted)
 
-    def attend(self, name, module, hidden_states, past_key_values, **_):
+    def attend(self, name, module, hidden_states, **options):
+        past_key_values = options[CACHE]
         config = self.config
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         projections = [f"{name}.{kind}_proj" for kind in "qkv"]

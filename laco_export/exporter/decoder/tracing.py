@@ -1,8 +1,8 @@
-"""The decoder's graph, written by Optimum, without its weights.
+"""The decoder's graph without its weights: written by Optimum, or by torch's exporter alone where Optimum is not there.
 
-Optimum's configurations feed ``input_ids``, an attention mask and positions. A subclass of the family's own swaps those
-for what the :mod:`.skeleton` takes and leaves the rest (the cache, the axes, the order) as it is. The trace takes a
-second and a few megabytes whatever the model's size: its nodes name the weights, and :mod:`.realize` writes them.
+optimum-onnx 0.1.0 allows no transformers 5. The two write the same bytes (``tests/…/decoder/test_tracing.py``): the
+nodes are :mod:`.skeleton`'s. A trace takes a second and a few megabytes whatever the model's size: its nodes name the
+weights, and :mod:`.realize` writes them.
 """
 
 from __future__ import annotations
@@ -13,39 +13,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import ExportError, telling_line
-from ...exportable import head_dim, require_exportable
+from ...exportable import require_exportable
+from ...optimum_conflict import optimum_conflict
 from ...quiet import quiet_libraries
-from .skeleton import skeleton
 
 GRAPH = "model.onnx"
-TASK = "text-generation-with-past"
 OPSET = 20
 
 
-def trace(language_model, folder: Path) -> Path:
+def trace(language_model, folder: Path, *, by_optimum: bool | None = None) -> Path:
     """Write the graph of names and the model's configurations into ``folder`` and return the graph's path.
 
+    Args:
+        by_optimum: None where it can be imported.
+
     Raises:
-        ExportError: the model is not of a supported kind, or Optimum's export failed.
+        ExportError: the model is not of a supported kind, or its export failed.
     """
     require_exportable(language_model.config)
-    from optimum.exporters.onnx import onnx_export_from_model
-
-    onnx_config = _embeds_config(language_model.config)
-    with quiet_libraries(), _unchanged(language_model), skeleton(language_model):
-        # Where Optimum looks for a tokenizer: a folder, never the hub.
-        language_model.config._name_or_path = str(folder)
+    with quiet_libraries(), _unchanged(language_model):
+        if by_optimum is None:
+            by_optimum = has_optimum()
+        if by_optimum:
+            from .optimum_tracing import trace_by_optimum as write
+        else:
+            from .torch_tracing import trace_by_torch as write
         try:
-            onnx_export_from_model(  # what main_export calls once it has loaded the model from disk
-                language_model,
-                folder,
-                opset=OPSET,
-                task=TASK,
-                custom_onnx_configs={"model": onnx_config},
-                do_validation=False,  # verify_decoder does more
-                no_post_process=True,  # it would look for weights
-                device="cpu",
-            )
+            write(language_model, folder / GRAPH, opset=OPSET)
         except OSError:  # a full disk, say: told as such
             raise
         except Exception as error:
@@ -55,60 +49,24 @@ def trace(language_model, folder: Path) -> Path:
             ) from error
     written = {path.name for path in folder.iterdir()}
     if not {GRAPH, "config.json"} <= written:
-        raise ExportError("Optimum did not write the decoder's files", given=", ".join(sorted(written)))
+        raise ExportError("the decoder's files were not written", given=", ".join(sorted(written)))
     return folder / GRAPH
 
 
-def _embeds_config(config):
-    """The family's own Optimum configuration with the skeleton's inputs."""
-    from optimum.exporters.tasks import TasksManager
-
-    constructor = TasksManager.get_exporter_config_constructor(
-        "onnx", model_type=config.model_type, task=TASK, library_name="transformers"
-    )
-    family = getattr(constructor, "func", constructor)
-    options = {"task": "text-generation", "use_past": True, "use_past_in_inputs": True}
-    by_ids = family(config, **options)
-
-    class EmbedsConfig(family):
-        @property
-        def inputs(self) -> dict[str, dict[int, str]]:
-            cache = {name: axes for name, axes in super().inputs.items() if name.startswith("past_key_values")}
-            return {
-                "inputs_embeds": {0: "batch_size", 1: "sequence_length"},
-                "seqlens_k": {0: "batch_size"},
-                "total_sequence_length": {},
-                "logit_positions": {0: "batch_size", 1: "logits_length"},
-                **cache,
-            }
-
-        @property
-        def outputs(self) -> dict[str, dict[int, str]]:
-            return {**super().outputs, "logits": {0: "batch_size", 1: "logits_length"}}
-
-        def fix_dynamic_axes(self, *_, **__) -> None:
-            """Runs the graph in ONNX Runtime, which knows no placeholder; :mod:`.realize` names the outputs' axes."""
-
-        def generate_dummy_inputs(self, framework: str = "pt", **shapes) -> dict:
-            import torch
-
-            past = by_ids.generate_dummy_inputs(framework, **shapes)["past_key_values"]
-            batch, kv_heads, length, _ = past[0][0].shape
-            cache = torch.zeros(batch, kv_heads, length, head_dim(config))
-            return {
-                "inputs_embeds": torch.zeros(batch, 3, config.hidden_size),
-                "seqlens_k": torch.full((batch,), length + 2, dtype=torch.int32),
-                "total_sequence_length": torch.tensor(length + 3, dtype=torch.int32),
-                "logit_positions": torch.zeros(batch, 2, 1, dtype=torch.int64),
-                "past_key_values": [(cache, cache.clone()) for _ in past],
-            }
-
-    return EmbedsConfig(config, **options)
+def has_optimum() -> bool:
+    """Whether Optimum's exporter is installed beside versions that it allows, and can be imported."""
+    if optimum_conflict():
+        return False
+    try:
+        import optimum.exporters.onnx  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 @contextmanager
 def _unchanged(language_model) -> Iterator[None]:
-    """Optimum sets fields of the model's configurations and its mode; put them back."""
+    """Exporters set fields of the model's configurations and its mode; put them back."""
     owners = [language_model.config, language_model.generation_config]
     before = [copy.copy(vars(owner)) for owner in owners]
     training = language_model.training

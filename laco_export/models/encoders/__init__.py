@@ -7,6 +7,7 @@ One file per encoder holds an :class:`EncoderSpec`; adding one is that file and 
 - :mod:`.clip`: OpenAI's CLIP;
 - :mod:`.internvit`: OpenGVLab's InternViT;
 - :mod:`.siglip`: Google's SigLIP;
+- :mod:`.vision_level`: SigLIP's and CLIP's parts where either version of transformers finds them;
 - :mod:`.loading`: an encoder from its published folder.
 """
 

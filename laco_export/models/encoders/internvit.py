@@ -1,5 +1,6 @@
 """InternViT (``InternVLVisionModel``): LayerNorm with LayerScale, GELU, one CLS token in front."""
 
+from ..transformers_versions import IS_5
 from .specification import EncoderSpec, OriginalLayout
 
 
@@ -37,10 +38,16 @@ _ORIGINAL = OriginalLayout(  # OpenGVLab/InternViT-*: remote code, which is neve
     ),
 )
 
+
+def _embed(encoder, pixel_values):
+    embeddings = encoder.embeddings(pixel_values)
+    return embeddings if IS_5 else embeddings[0]  # 4.57 gives the patch grid with them
+
+
 INTERNVIT = EncoderSpec(
     model_type="internvl_vision",
     model_class=_model_class,
-    embed=lambda encoder, pixel_values: encoder.embeddings(pixel_values)[0],
+    embed=_embed,
     blocks="encoder.layer",
     final_norm="layernorm",
     call_block=lambda block, hidden_states: block(hidden_states),

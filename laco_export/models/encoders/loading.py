@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +17,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
-from transformers.integrations.accelerate import init_empty_weights
 
 from ... import weight_files
-from ...errors import CheckpointError, ConfigError, telling_line
+from ...errors import CheckpointError, ConfigError, LacoError, telling_line
 from ...preprocessing import ImagePreprocessing
 from ..stated_config import config_as_stated, modeling_of
 from ..tensor_audit import TensorAudit
+from ..unallocated import parameters_without_memory
 from . import ENCODERS, EncoderSpec
 from .specification import OriginalLayout
 
@@ -44,13 +45,8 @@ def load_encoder(folder: Path | str, *, dtype: torch.dtype | None = None) -> Pre
     folder = Path(folder)
     values = weight_files.read_json(folder / "config.json")
     spec, config, layout = recognise(folder, values)
-    try:
-        with init_empty_weights(include_buffers=False):  # parameters without memory; buffers (position ids) for real
-            model = spec.model_class()(config)
-    except Exception as error:  # transformers' classes check their configuration only when they are built
-        raise CheckpointError(
-            f"'{folder / 'config.json'}' describes an encoder that cannot be built: {telling_line(error)}"
-        ) from error
+    with _buildable(folder), parameters_without_memory():
+        model = spec.model_class()(config)
     audit, expected = TensorAudit(folder), dict(model.named_parameters())
     loaded: dict[str, Tensor] = {}
     for name, tensor in _stored_tensors(folder, spec, layout):
@@ -65,6 +61,20 @@ def load_encoder(folder: Path | str, *, dtype: torch.dtype | None = None) -> Pre
     model.load_state_dict(loaded, assign=True, strict=False)
     config.dtype = next(iter(loaded.values())).dtype
     return model.eval()
+
+
+@contextmanager
+def _buildable(folder: Path) -> Iterator[None]:
+    """transformers' configurations check their fields' types when they are made (5), its models the rest when they are
+    built."""
+    try:
+        yield
+    except LacoError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"'{folder / 'config.json'}' describes an encoder that cannot be built: {telling_line(error)}"
+        ) from error
 
 
 def recognise(folder: Path, values: dict) -> tuple[EncoderSpec, PretrainedConfig, OriginalLayout | None]:
@@ -84,12 +94,14 @@ def recognise(folder: Path, values: dict) -> tuple[EncoderSpec, PretrainedConfig
     for spec in ENCODERS.values():
         layout = spec.original
         if layout and model_type in layout.model_types:
-            config = CONFIG_MAPPING[spec.model_type](**layout.config(values))
+            with _buildable(folder):
+                config = CONFIG_MAPPING[spec.model_type](**layout.config(values))
             break
         if model_type == spec.model_type:
             layout = None
             fields = {**values, **spec.headless, "model_type": model_type}
-            config = config_as_stated(fields, folder, modeling_of(spec.model_class()))
+            with _buildable(folder):
+                config = config_as_stated(fields, folder, modeling_of(spec.model_class()))
             break
     else:
         supported = [
@@ -172,7 +184,7 @@ def _stored_tensors(folder: Path, spec: EncoderSpec, layout: OriginalLayout | No
         try:
             with safe_open(path, framework="pt") as file:
                 for stored in file.keys():  # noqa: SIM118
-                    name = rename(stored, layout)
+                    name = spec.stored_name(rename(stored, layout))
                     if any(re.search(pattern, name) for pattern in spec.skipped):
                         continue
                     yield from split(name, file.get_tensor(stored), layout)

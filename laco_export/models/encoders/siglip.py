@@ -1,17 +1,20 @@
 """SigLIP (``SiglipVisionModel``): LayerNorm, GELU (tanh), no CLS token, a 27 x 27 grid at 384 px."""
 
 from .specification import EncoderSpec
+from .vision_level import placed_under_level, under_level, with_vision_level
 
 
 def _model_class():
     from transformers import SiglipVisionModel
 
-    return SiglipVisionModel
+    return with_vision_level(SiglipVisionModel)
 
 
 SIGLIP = EncoderSpec(
     model_type="siglip_vision_model",
     model_class=_model_class,
+    adopt=lambda encoder: placed_under_level(encoder, _model_class()),
+    stored_name=under_level,
     embed=lambda encoder, pixel_values: encoder.vision_model.embeddings(pixel_values),
     blocks="vision_model.encoder.layers",
     final_norm="vision_model.post_layernorm",

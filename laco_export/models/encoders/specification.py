@@ -1,6 +1,6 @@
 """What the LaCo model needs to know of a vision encoder.
 
-This is the one place that meets transformers' differences between encoders and between its own releases.
+These files meet transformers' differences between encoders, and theirs between its releases.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class EncoderSpec:
         skipped: patterns of stored tensors that are not the encoder's (a text tower, a pooling head).
         original: the publisher's own layout, where it is another than transformers'.
         resize, mean, std: the published preprocessing.
+        adopt: a model of transformers' class as one of ``model_class``, where that is another (:mod:`.vision_level`).
+        stored_name: the name in ``model_class`` of a tensor that any transformers stored.
     """
 
     model_type: str
@@ -77,6 +79,8 @@ class EncoderSpec:
     square_only: bool = False
     skipped: tuple[str, ...] = ()
     original: OriginalLayout | None = None
+    adopt: Callable[[PreTrainedModel], PreTrainedModel] = lambda encoder: encoder
+    stored_name: Callable[[str], str] = lambda name: name
 
     def check(self, config: PretrainedConfig) -> None:
         """Raise :class:`ConfigError` when the configuration asks for a form that LaCo cannot merge in or export."""

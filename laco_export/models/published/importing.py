@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
-from transformers.integrations.accelerate import init_empty_weights
 
 from ... import weight_files
 from ...chat_format import ChatFormat
@@ -22,6 +21,7 @@ from ..merging import merge_inside
 from ..modeling import LacoForConditionalGeneration
 from ..own_vocabulary import own_vocabulary
 from ..processing import LacoProcessor
+from ..unallocated import parameters_without_memory
 from ..vocabulary import grow_vocabulary, stated_end_ids
 from .internvl import INTERNVL, INTERNVL_CHAT
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
@@ -152,7 +152,7 @@ def _empty_model(folder: Path, published: PublishedModel, image_token_id: int) -
             image_token_id=image_token_id,
             **published.fields,
         )
-        with init_empty_weights(include_buffers=False):
+        with parameters_without_memory():
             return LacoForConditionalGeneration(config)
     except LacoError as error:
         raise CheckpointError(

@@ -124,14 +124,22 @@ def text_config_of(values: Mapping, folder: Path, *, default: str) -> tuple[Pret
     remarks: tuple[str, ...] = ()
     if _is_plain_within_context(fields.get("rope_scaling")):
         fields["rope_scaling"] = None
-        remarks = ("rope_scaling dynamic is left out: it changes nothing up to max_position_embeddings",)
+        remarks = (_LEFT_OUT,)
+    elif _is_plain_within_context(rotary := fields.get("rope_parameters")):  # as transformers 5 writes it
+        base = {"rope_theta": rotary["rope_theta"]} if "rope_theta" in rotary else {}
+        fields["rope_parameters"] = {"rope_type": "default", **base}
+        remarks = (_LEFT_OUT,)
     config = language_config_as_stated(fields, folder, stated_in=f"the language model of '{folder}'")
     return config, remarks
 
 
+_LEFT_OUT = "rope_scaling dynamic is left out: it changes nothing up to max_position_embeddings"
+
+
 def _is_plain_within_context(scaling: object) -> bool:
-    """Whether ``rope_scaling`` is dynamic by transformers' rule, whose base is the plain one up to the context."""
-    if not isinstance(scaling, dict) or set(scaling) - {"type", "rope_type", "factor"}:
+    """Whether ``rope_scaling`` (``rope_parameters``) is dynamic by transformers' rule, whose base is the plain one up
+    to the context."""
+    if not isinstance(scaling, dict) or set(scaling) - {"type", "rope_type", "factor", "rope_theta"}:
         return False
     return scaling.get("rope_type", scaling.get("type")) == "dynamic"
 

@@ -75,7 +75,7 @@ def _placed(stored: str, file: safe_open, published: PublishedModel) -> list[tup
     own = key_map.tower_name(stored)
     if own is None:
         return [(key_map.renamed(stored), file.get_tensor(stored))]
-    name = rename(own, key_map.encoder)
+    name = spec.stored_name(rename(own, key_map.encoder))
     if any(re.search(pattern, name) for pattern in spec.skipped):
         return []
     return [(_TOWER + part, tensor) for part, tensor in split(name, file.get_tensor(stored), key_map.encoder)]

@@ -198,6 +198,7 @@ def test_without_a_language_model_there_is_nothing_else_to_compare(rewritten, ru
     assert "not compared: a language model: the bundle has none" in out
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_without_optimum_the_golden_answers_are_asked_all_the_same(bundle_folder, run, monkeypatch):
     from laco_engines.generation import text_runtime
     from laco_engines.generation.optimum_runtime import OptimumText

@@ -29,6 +29,7 @@ def pytorch_tokens(answering_model, pictures, question, *, videos=None, seed=Non
     return output[0, inputs["input_ids"].shape[1] :].tolist()
 
 
+@pytest.mark.usefixtures("needs_optimum")
 @pytest.mark.parametrize(
     "options",
     [
@@ -68,6 +69,7 @@ def test_sampling_leaves_the_callers_random_numbers_alone(answerer):
     assert torch.rand(3).tolist() == expected
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_the_repetition_penalty_given_wins_over_the_checkpoints(answering_model, answerer, make_picture, monkeypatch):
     monkeypatch.setattr(answerer.decoder.generation_config, "repetition_penalty", 5.0)
     expected = pytorch_tokens(
@@ -86,6 +88,7 @@ def decoder_inputs(answerer, prompt):
     return {"input_ids": ids, "inputs_embeds": embeds}
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_transformers_own_streamer_gets_the_text(answering_model, answerer, make_picture):
     from transformers import TextIteratorStreamer
 
@@ -97,6 +100,7 @@ def test_transformers_own_streamer_gets_the_text(answering_model, answerer, make
     assert expected
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_beams_equal_pytorch(answering_model, answerer, make_picture):
     beams = {"num_beams": 3, "do_sample": False, "max_new_tokens": 12}
     prompt = answerer.prompter.prepare([make_picture(3)], QUESTION)
@@ -114,6 +118,7 @@ def ascii_only(monkeypatch, answerer):
     monkeypatch.setattr(answerer.decoder.generation_config, "suppress_tokens", sorted(set(wrong)))
 
 
+@pytest.mark.usefixtures("needs_optimum")
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_a_stop_string_ends_the_answer_and_is_not_shown(answerer, make_picture, monkeypatch, length):
     ascii_only(monkeypatch, answerer)
@@ -128,6 +133,7 @@ def test_a_stop_string_ends_the_answer_and_is_not_shown(answerer, make_picture, 
     assert (answer.finish, answer.stopped_by) == ("stop", stop)
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_what_only_looks_like_a_stop_string_is_shown(answerer, make_picture, monkeypatch):
     ascii_only(monkeypatch, answerer)
     whole = answerer.answer([make_picture(3)], QUESTION, max_new_tokens=20)
@@ -138,6 +144,7 @@ def test_what_only_looks_like_a_stop_string_is_shown(answerer, make_picture, mon
     assert answer.finish == "length"
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_the_earliest_of_two_stop_strings_cuts(answerer, make_picture, monkeypatch):
     ascii_only(monkeypatch, answerer)
     whole = answerer.answer([make_picture(3)], QUESTION, max_new_tokens=30).text
@@ -145,6 +152,7 @@ def test_the_earliest_of_two_stop_strings_cuts(answerer, make_picture, monkeypat
     assert answer.text == whole[: min(whole.find(whole[4:9]), whole.find(whole[6:9]))]
 
 
+@pytest.mark.usefixtures("needs_optimum")
 def test_a_stop_string_may_be_a_special_token(answerer, make_picture, monkeypatch):
     end = answerer.prompter.tokenizer.token_to_id("<|endoftext|>")
     monkeypatch.setattr(answerer.decoder.generation_config, "forced_eos_token_id", end)  # as the last token

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from laco_engines.generation.decoder import open_decoder
 from laco_engines.generation.lean_decoder import open_lean_decoder
 from laco_export.bundle import open_bundle, read_manifest, write_manifest
 from laco_export.errors import BundleError, UsageError
 
 
 @pytest.fixture(scope="module")
-def optimum(bundle):
+def optimum(needs_optimum, bundle):
+    from laco_engines.generation.decoder import open_decoder
+
     return open_decoder(bundle, threads=1, provider="cpu")
 
 

@@ -18,7 +18,7 @@ QUESTION = "What is it?"
 
 
 @pytest.fixture
-def both(answerer, lean_answerer):
+def both(needs_optimum, answerer, lean_answerer):
     """Optimum's and the lean one, with nothing in their caches."""
     answerer.forget()
     lean_answerer.forget()

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from laco_engines.generation.decoder import EmbedsDecoder
 from laco_engines.generation.lean_decoder import _BoundPass
 from laco_engines.generation.logits_processors import CountPenalty, FiniteLogits, ForcedAnswer
 from laco_export.errors import NotFiniteError
@@ -30,11 +29,13 @@ def test_the_first_and_each_sixteenth_tokens_logits_are_looked_at(tokens, value)
 
 @pytest.fixture(params=["optimum", "lean"])
 def either(request, answerer, lean_answerer):
+    if request.param == "optimum":
+        request.getfixturevalue("needs_optimum")
     return {"optimum": answerer, "lean": lean_answerer}[request.param]
 
 
-def from_step(first, monkeypatch):
-    """Let the decoders' logits be NaN from their pass number ``first`` on."""
+def from_step(answerer, first, monkeypatch):
+    """Let the decoder's logits be NaN from their pass number ``first`` on."""
     passes = []
 
     def broken(run):
@@ -44,8 +45,8 @@ def from_step(first, monkeypatch):
 
         return broken_run
 
-    monkeypatch.setattr(EmbedsDecoder, "_run", broken(EmbedsDecoder._run))
-    monkeypatch.setattr(_BoundPass, "run", broken(_BoundPass.run))
+    owner, name = (_BoundPass, "run") if answerer.text.name.startswith("lean ") else (type(answerer.decoder), "_run")
+    monkeypatch.setattr(owner, name, broken(getattr(owner, name)))
 
 
 @pytest.mark.parametrize(("first", "token"), [(0, 1), (1, 17), (16, 17)])
@@ -53,7 +54,7 @@ def from_step(first, monkeypatch):
 def test_an_answer_of_nan_ends_in_an_error(either, monkeypatch, first, token, options):
     answerer = either
     monkeypatch.setattr(answerer.generator, "rows", without_end(answerer.generator.rows))
-    from_step(first, monkeypatch)
+    from_step(answerer, first, monkeypatch)
     if options and first == 1:
         with pytest.raises((NotFiniteError, RuntimeError)):  # which torch refuses to sample from
             answerer.answer([], "What is this?", max_new_tokens=40, **options)
@@ -78,7 +79,7 @@ def without_end(rows):
 
 def test_a_batch_is_looked_at_too(either, monkeypatch):
     answerer = either
-    from_step(0, monkeypatch)
+    from_step(answerer, 0, monkeypatch)
     prompts = [answerer.prompter.prepare([], question) for question in ("What?", "And what is this?")]
     with pytest.raises(NotFiniteError):
         answerer.generate_batch(prompts, max_new_tokens=2)

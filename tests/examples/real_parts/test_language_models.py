@@ -100,7 +100,8 @@ def test_the_capital_of_france(real_part, name):
     tokenizer = AutoTokenizer.from_pretrained(real_part(name))
     model = AutoModelForCausalLM.from_pretrained(real_part(name)).eval()
     question = [{"role": "user", "content": "What is the capital of France?"}]
-    prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")
+    options = {"add_generation_prompt": True, "return_tensors": "pt", "return_dict": True}
+    prompt = tokenizer.apply_chat_template(question, **options)["input_ids"]
     answer = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=12)
     assert "Paris" in tokenizer.decode(answer[0, prompt.shape[1] :], skip_special_tokens=True)
     assert answer[0, -1] == tokenizer.eos_token_id  # it stops by itself

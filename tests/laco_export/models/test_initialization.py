@@ -68,7 +68,8 @@ def test_a_tokenizer_without_the_image_token(make_encoder, tmp_path, family):
     inputs = loaded.processor(images=[Image.new("RGB", (60, 40), "red")], text="<image>\nwhat?", return_tensors="pt")
     assert loaded.model.generate(**inputs, max_new_tokens=3, do_sample=False).shape[0] == 1
     chat = [{"role": "user", "content": [{"type": "text", "text": "what?"}]}]
-    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True)  # what transformers' users call
+    # What transformers' users call.
+    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
     assert ids == loaded.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=True)[0]
 
 

@@ -9,6 +9,7 @@ from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 from laco_export.conversation import DEFAULT_SYSTEM, render
 from laco_export.errors import CheckpointError
 from laco_export.models.language_models import load_language_model, read_language_config, read_vocabulary
+from laco_export.models.transformers_versions import rotary_parameters
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
@@ -163,7 +164,8 @@ def test_a_real_model_that_grew_answers_as_before(real_part, name):
     """With LaCo's system line in place of the family's own."""
     model, vocabulary = load_language_model(real_part(name), torch.float32)
     question = [{"role": "user", "content": "What is the capital of France?"}]
-    prompt = vocabulary.tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")
+    options = {"add_generation_prompt": True, "return_tensors": "pt", "return_dict": True}
+    prompt = vocabulary.tokenizer.apply_chat_template(question, **options)["input_ids"]
     answer = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=12, do_sample=False)
     assert "Paris" in vocabulary.tokenizer.decode(answer[0, prompt.shape[1] :], skip_special_tokens=True)
     assert answer[0, -1] == vocabulary.end_ids[0]  # it stops by itself
@@ -187,9 +189,7 @@ def test_the_rotary_embedding_of_transformers_5_is_what_it_says(folder, rope):
     plain = load_language_model(folder, None)[0].base_model.rotary_emb.inv_freq.clone()
     saved_by_transformers_5(folder, rope)
     model, _ = load_language_model(folder, None)
-    assert model.config.rope_theta == rope["rope_theta"]
-    kept = {key: value for key, value in rope.items() if key != "rope_theta"}
-    assert (model.config.rope_scaling or {"rope_type": "default"}) == kept
+    assert rotary_parameters(model.config) == rope
     # Computed here: frequency i of a head of 16 is base^(-i/8); YaRN leaves the highest and divides the lowest.
     frequencies = model.base_model.rotary_emb.inv_freq
     wanted = rope["rope_theta"] ** (-torch.arange(8) / 8)

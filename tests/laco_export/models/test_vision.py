@@ -78,8 +78,8 @@ def test_two_merges_are_what_they_are_one_by_one(make_encoder, make_model, name)
     pixels, prefix, seen = torch.randn(2, 3, 98, 98), model.spec.prefix_tokens, {}
     with torch.no_grad():
         features = model(pixels, observe=lambda key, value: seen.setdefault(key, value))
-        hidden = model.spec.embed(encoder, pixels)
-        blocks = encoder.get_submodule(model.spec.blocks)
+        hidden = model.spec.embed(model.encoder, pixels)
+        blocks = model.encoder.get_submodule(model.spec.blocks)
         for index, block in enumerate(blocks, 1):
             hidden = model.spec.call_block(block, hidden)
             if index in (1, 3):
@@ -90,7 +90,7 @@ def test_two_merges_are_what_they_are_one_by_one(make_encoder, make_model, name)
                 assert merge.ratio == ratio
                 hidden = torch.cat((hidden[:, :prefix], merge(grid).flatten(1, 2)), dim=1)
         if model.final_norm:
-            hidden = encoder.get_submodule(model.final_norm)(hidden)
+            hidden = model.encoder.get_submodule(model.final_norm)(hidden)
     torch.testing.assert_close(features, hidden[:, prefix:], rtol=1e-5, atol=1e-5)
     assert list(seen) == model.boundary_names
     names = [key for key in seen if "compressors" in key]
@@ -177,6 +177,7 @@ def test_the_published_preprocessing(make_encoder, make_model, name):
 @pytest.mark.parametrize("feature_layer", [-1, -2, 3])
 def test_feature_layer_takes_that_blocks_output(make_encoder, make_model, name, feature_layer):
     encoder = make_encoder(name)
+    encoder = ENCODER_SPECS[encoder.config.model_type].adopt(encoder)
     pixels = torch.randn(2, 3, 56, 56)
     outputs = []
     blocks = encoder.get_submodule(ENCODER_SPECS[encoder.config.model_type].blocks)

@@ -7,6 +7,7 @@ The output is asked its golden questions before it gets its name, and the moment
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,7 +15,9 @@ import torch
 torch.set_num_threads(1)
 
 import onnxruntime  # noqa: E402, F401
-import optimum.onnxruntime  # noqa: E402, F401
+
+with suppress(ImportError):
+    import optimum.onnxruntime  # noqa: F401
 
 from laco_calibration.options import CalibrationOptions  # noqa: E402
 from laco_calibration.pipeline import calibrate  # noqa: E402

@@ -11,6 +11,7 @@ before it forks: no file is touched while that is done, and most of the moments 
 """
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +21,12 @@ torch.set_num_threads(1)
 
 import onnxruntime  # noqa: E402, F401
 import onnxscript  # noqa: E402, F401
-import optimum.onnxruntime  # noqa: E402, F401
 import polygraphy.backend.onnxrt  # noqa: E402
 import polygraphy.comparator  # noqa: E402, F401
 import torch.onnx  # noqa: E402
+
+with suppress(ImportError):
+    import optimum.onnxruntime  # noqa: F401
 
 from laco_engines.trial import try_bundle  # noqa: E402
 from laco_export.exporter import proof, structural_gates, vision_graph  # noqa: E402, F401

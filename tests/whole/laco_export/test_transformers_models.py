@@ -61,7 +61,9 @@ def ours(encoder, family, **options):
 
 def with_our_weights(theirs, model):
     """transformers' model with the weights of ``model``, part by part."""
-    theirs.model.vision_tower.load_state_dict(model.vision_model.encoder.state_dict())
+    tower, encoder = theirs.model.vision_tower, model.vision_model.encoder
+    levels = hasattr(encoder, "vision_model") and not hasattr(tower, "vision_model")  # as in transformers 5
+    tower.load_state_dict((encoder.vision_model if levels else encoder).state_dict())
     theirs.model.multi_modal_projector.load_state_dict(model.projector.state_dict())
     theirs.model.language_model.load_state_dict(model.language_model.model.state_dict())
     theirs.lm_head.load_state_dict(model.language_model.lm_head.state_dict())
@@ -125,6 +127,7 @@ def test_internvl(family):
 
     model, processor = ours("internvit", family)
     config = InternVLConfig(
+        tie_word_embeddings=False,
         vision_config=model.config.vision_config,
         text_config=model.config.text_config,
         image_token_id=model.config.image_token_id,

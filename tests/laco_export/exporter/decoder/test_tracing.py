@@ -1,10 +1,13 @@
 """Every published size of the families is traced, without a weight being there."""
 
+import sys
+
 import onnx
 import pytest
 from onnx import helper
 
-from laco_export.exporter.decoder.tracing import trace
+from laco_export.exporter.decoder import tracing
+from laco_export.exporter.decoder.tracing import has_optimum, trace
 
 QWEN = {"model_type": "qwen2", "vocab_size": 151936, "max_position_embeddings": 32768, "rope_theta": 1e6}
 SHAPES = {
@@ -37,6 +40,16 @@ def model_without_weights(fields: dict, sizes: tuple[int, ...]):
     return model.eval()
 
 
+def test_optimum_that_allows_no_such_transformers_is_left_alone(monkeypatch):
+    """Though it can be imported."""
+    for name in ("optimum", "optimum.exporters", "optimum.exporters.onnx"):
+        monkeypatch.setitem(sys.modules, name, sys)
+    monkeypatch.setattr(tracing, "optimum_conflict", lambda: None)
+    assert has_optimum()
+    monkeypatch.setattr(tracing, "optimum_conflict", lambda: "optimum-onnx 0.1.0 needs transformers<4.58.0, not 5.24.0")
+    assert not has_optimum()
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_published_size_is_traced(name, tmp_path):
     fields, sizes = SHAPES[name]
@@ -64,3 +77,17 @@ def test_a_published_size_is_traced(name, tmp_path):
     assert [dim.dim_value for dim in inputs["past_key_values.0.key"]][1::2] == [kv_heads, head_dim]
     assert inputs["inputs_embeds"][2].dim_value == hidden
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2_000_000
+
+
+def test_torch_alone_writes_what_optimum_does(make_language_model, family, tmp_path):
+    pytest.importorskip("optimum.exporters.onnx", reason="needs Optimum, which transformers 5 has none of")
+    # What Optimum moves to generation_config.json, as transformers asks for where a config.json holds it.
+    model = make_language_model(family, max_length=77)
+    files = {}
+    for by_optimum in (True, False):
+        folder = tmp_path / str(by_optimum)
+        folder.mkdir()
+        trace(model, folder, by_optimum=by_optimum)
+        files[by_optimum] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(files[True]) == ["config.json", "generation_config.json", "model.onnx"]
+    assert files[False] == files[True]

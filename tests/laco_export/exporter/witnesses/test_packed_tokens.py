@@ -109,8 +109,8 @@ def test_the_mosaic_is_transformers_own(make_tiled):
     grids = [[56 * (row + 1), 56 * (column + 1)] for row in range(3) for column in range(3)]
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = LlavaOnevisionConfig(
-        SiglipVisionConfig(image_size=56, patch_size=14, **small),
-        Qwen2Config(vocab_size=32, num_key_value_heads=1, **small),
+        vision_config=SiglipVisionConfig(image_size=56, patch_size=14, **small),
+        text_config=Qwen2Config(vocab_size=32, num_key_value_heads=1, **small),
         image_grid_pinpoints=grids,
     )
     packer = LlavaOnevisionModel(config)

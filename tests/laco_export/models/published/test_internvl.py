@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from laco_export.conversation import render
 from laco_export.errors import CheckpointError
 from laco_export.models.published import read_published
+from laco_export.models.transformers_versions import rotary_parameters
 
 _TOWER = (
     (r"^vision_tower\.embeddings\.cls_token$", "vision_model.embeddings.class_embedding"),
@@ -107,23 +108,26 @@ def test_conversations_are_those_of_its_template(own):
     assert (chat_format.image_before, chat_format.image_after) == ("<img>", "</img>")
 
 
-@pytest.mark.parametrize("layout", ["transformers", "OpenGVLab"])
+@pytest.mark.parametrize("layout", ["transformers", "saved by transformers 5", "OpenGVLab"])
 def test_dynamic_positions_are_plain_ones_within_the_context(imported, own, layout):
     """As InternVL3 states them: compared with the class that computes them so."""
     theirs, folder = own
     field = "llm_config"
-    if layout == "transformers":
+    if layout != "OpenGVLab":
         folder, field = shutil.copytree(theirs.folder, folder.parent / "transformers"), "text_config"
-    scaling = {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}
-    text = {**json.loads((folder / "config.json").read_text())[field], "rope_scaling": scaling}
-    change_json(folder / "config.json", **{field: text})
+    base, scaling = {"rope_theta": 10_000.0}, {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}
+    forms = {"rope_parameters": {**base, **scaling}} if "5" in layout else {**base, "rope_scaling": scaling}
+    text = json.loads((folder / "config.json").read_text())[field]
+    text = {name: value for name, value in text.items() if not name.startswith("rope_")}
+    change_json(folder / "config.json", **{field: text | forms})
     ours = read_published(folder)
-    assert ours.model.config.text_config.rope_scaling is None
+    assert rotary_parameters(ours.model.config.text_config) == {**base, "rope_type": "default"}
     assert "rope_scaling dynamic" in ours.remarks[0]
     theirs = type(theirs)(**{**vars(theirs), "model": type(theirs.model).from_pretrained(theirs.folder)})
-    theirs.model.config.text_config.rope_scaling = scaling
-    rotary = theirs.model.model.language_model.rotary_emb
-    theirs.model.model.language_model.rotary_emb = type(rotary)(theirs.model.config.text_config)
+    rotary, plain = theirs.model.model.language_model.rotary_emb, theirs.model.config.text_config.to_dict()
+    plain.pop("rope_parameters", None)
+    dynamic = type(theirs.model.config.text_config).from_dict({**plain, **base, "rope_scaling": scaling})
+    theirs.model.model.language_model.rotary_emb = type(rotary)(dynamic)
     assert theirs.model.model.language_model.rotary_emb.rope_type == "dynamic"
     assert difference(theirs, ours.model, ours.processor, CASES["wide"]) < TOLERANCE
 
