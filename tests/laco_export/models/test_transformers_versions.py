@@ -1,7 +1,7 @@
 """transformers 4.57 and 5: where they differ is known in two places, and the rest asks for what both have."""
 
 import pytest
-from source_tree import Module, modules
+from source_tree import ROOT, Module, modules
 from transformers_names import LIST, is_there, names_asked_for, words_of
 
 from laco_export.models import checkpoint
@@ -75,3 +75,15 @@ def test_loading_and_saving_draw_no_bar(make_tiny_model, make_tiny_checkpoint, t
     checkpoint.load(make_tiny_checkpoint(make_tiny_model(), tmp_path / "ckpt"))
     assert "%|" not in capfd.readouterr().err
     assert logging.is_progress_bar_enabled()
+
+
+def test_both_tested_sets_agree_but_for_transformers_and_what_comes_with_it():
+    sets = {}
+    for name in ("constraints.txt", "constraints-transformers4.txt"):
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        sets[name] = dict(line.split("==") for line in lines if "==" in line)
+    newer, older = sets.values()
+    apart = {name for name in newer.keys() & older.keys() if newer[name] != older[name]}
+    assert apart == {"transformers", "huggingface_hub", "tokenizers"}
+    assert older.keys() - newer.keys() == {"optimum", "optimum-onnx"}
+    assert newer["transformers"].startswith("5.") and older["transformers"].startswith("4.57.")
