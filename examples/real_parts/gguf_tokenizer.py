@@ -26,8 +26,8 @@ class TokenizerFamily:
 
     Attributes:
         architecture: of the model whose tokenizer it is, as a GGUF names it.
-        tokenizer_class: of transformers: the publisher's, where it splits words as the file says (transformers 5's GPT-2
-            class splits them its own way).
+        tokenizer_class: of transformers: the publisher's, where that splits words as the file says (GPT-2's of
+            transformers 5 splits them its own way).
         has_begin_token: whether the publisher's tokenizer has one; GGUF always names an id.
     """
 
