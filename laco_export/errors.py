@@ -51,7 +51,8 @@ def telling_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    return " ".join(_SOURCE_POSITION.sub("", _ERROR_CODE.sub("", lines[0])).split()) or lines[0]
+    told = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]  # a heading, and what it announces
+    return " ".join(_SOURCE_POSITION.sub("", _ERROR_CODE.sub("", told)).split()) or told
 
 
 def is_panic(error: BaseException) -> bool:

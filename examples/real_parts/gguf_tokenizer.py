@@ -26,7 +26,8 @@ class TokenizerFamily:
 
     Attributes:
         architecture: of the model whose tokenizer it is, as a GGUF names it.
-        tokenizer_class: of transformers, as the publisher's folder names it.
+        tokenizer_class: of transformers: the publisher's, where that splits words as the file says (GPT-2's of
+            transformers 5 splits them its own way).
         has_begin_token: whether the publisher's tokenizer has one; GGUF always names an id.
     """
 
@@ -36,7 +37,7 @@ class TokenizerFamily:
 
 
 FAMILIES = {
-    "smollm": TokenizerFamily("llama", "GPT2TokenizerFast", has_begin_token=True),
+    "smollm": TokenizerFamily("llama", "PreTrainedTokenizerFast", has_begin_token=True),
     "qwen2": TokenizerFamily("qwen2", "Qwen2TokenizerFast", has_begin_token=False),
 }
 

@@ -32,6 +32,7 @@ def load_tower(
     with parameters_without_memory():
         model = LacoForConditionalGeneration(config)
     model.language_model.to("meta")
+    model.language_model.tie_weights()  # beside transformers 5 a parameter of two modules becomes two
     take_tower(model, weights, mapped=mapped)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)

@@ -54,7 +54,8 @@ def test_json_is_one_document(bundle_folder, picture_file, answerer, capfd):
     assert document["images"] == [str(picture_file)] * 2
     assert document["bundle"] == str(bundle_folder)
     assert set(document["timings"]) == {
-        "verify_ms", "load_ms", "preprocess_ms", "encode_ms", "prefill_ms", "first_token_ms", "decode_tokens_per_s"
+        "verify_ms", "load_ms", "preprocess_ms", "encode_ms", "prefill_ms", "first_token_ms", "decode_tokens_per_s",
+        "decode_tokens_per_pass"
     }  # fmt: skip
 
 
@@ -272,8 +273,10 @@ def test_debug_shows_the_traceback(tmp_path):
     ("redirection", "text_runtime"), [("2>&-", "optimum"), ("2>/dev/full", "lean"), ("2> >(exec true)", "lean")]
 )
 def test_an_answer_comes_where_nobody_takes_the_messages(
-    bundle_folder, picture_file, answerer, redirection, text_runtime
+    bundle_folder, picture_file, answerer, redirection, text_runtime, request
 ):
+    if text_runtime == "optimum":
+        request.getfixturevalue("needs_optimum")
     question = f"--question What? --max-new-tokens 6 --text-runtime {text_runtime}"
     shell = f'"$0" -m laco_engines.cli run "$1" --image "$2" {question} {redirection}'
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """Tiles and token layouts against transformers' LLaVA-OneVision code, which this project's own never calls."""
 
+import importlib
 import math
 import random
 
@@ -9,7 +10,6 @@ import torch
 from PIL import Image
 from transformers import GotOcr2ImageProcessor
 from transformers.image_processing_utils import select_best_resolution
-from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModel, unpad_image
 
 from laco_export.errors import ConfigError
@@ -24,6 +24,9 @@ from laco_export.token_layouts import (
     tiled_layout,
     video_frame_layout,
 )
+
+# Where transformers 5 does without torchvision, the class and what it calls lie in a module of their own.
+optimal_tiled_canvas = importlib.import_module(GotOcr2ImageProcessor.__module__).get_optimal_tiled_canvas
 
 SIZES = [(random.Random(i).randint(1, 1500), random.Random(-i - 1).randint(1, 1500)) for i in range(300)]
 SIZES += [(47, 188), (188, 47)]  # 2.9999999999999996 rows or columns of tokens, which are three
@@ -67,7 +70,7 @@ def test_layouts_pack_as_llava_onevision_does(side):
 def test_the_closest_grid_is_internvls(least, most):
     tiling = Tiling(TILE, rule="aspect_ratio", min_tiles=least, max_tiles=most)
     for height, width in [*SIZES, *((TILE * r, TILE * c) for r in range(1, 8) for c in range(1, 8))]:
-        columns, rows = get_optimal_tiled_canvas((height, width), (TILE, TILE), least, most)
+        columns, rows = optimal_tiled_canvas((height, width), (TILE, TILE), least, most)
         assert tiling.choose(height, width) == (rows, columns)
 
 

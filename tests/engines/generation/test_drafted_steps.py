@@ -243,7 +243,7 @@ def test_a_batch_is_refused(lean):
         lean.generate_batch(batch, prompt_lookup="exact")
 
 
-def test_optimum_says_who_does_it(answerer):
+def test_optimum_says_who_does_it(needs_optimum, answerer):
     with pytest.raises(UsageError, match="'optimum' has no prompt lookup") as refused:
         answerer.answer([], QUESTION, prompt_lookup="exact")
     assert "--text-runtime lean" in refused.value.todo

@@ -198,10 +198,16 @@ REFUSED = {
     "an activation with weights of its own": (of_text(hidden_act="xielu"), r"cannot be exported(.|\n)*'xielu'"),
     "a damaged file": (cut_off, "damaged or cut off"),
     "a head's size that is no number": (of_text(head_dim="16"), "config.json' cannot be read"),
-    "an end token that is no id": (of_text(eos_token_id="<|im_end|>"), "no token's id(.|\n)*im_end"),
+    "an end token that is no id": (
+        of_text(eos_token_id="<|im_end|>"),
+        "no token's id(.|\n)*im_end|field 'eos_token_id'(.|\n)*im_end",
+    ),
     "pictures of no size": (of_vision(image_size=0), r"vision_config\.image_size must be a whole number"),
     "pictures of half a size": (of_vision(image_size=[70]), r"vision_config\.image_size must be a whole number"),
-    "patches of no size": (of_vision(patch_size="14"), r"vision_config\.patch_size must be a whole number"),
+    "patches of no size": (
+        of_vision(patch_size="14"),
+        r"vision_config\.patch_size must be a whole number|field 'patch_size'.*'14'",
+    ),
     "a tower that is no name": (of_vision(model_type=["siglip_vision_model"]), "no known vision encoder"),
     "a tokenizer's length that is no number": (
         lambda folder: change_json(folder / "tokenizer_config.json", model_max_length="2048"),
