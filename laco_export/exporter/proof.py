@@ -98,13 +98,10 @@ class Reference:
         from polygraphy.comparator import Comparator
 
         pictures = [{PIXEL_VALUES: picture} for picture in self.pictures]
-        results = [
-            self.results,
-            Comparator.run([runner], data_loader=pictures, streaming=True),
-        ]  # one picture at a time
+        one_by_one = Comparator.run([runner], data_loader=pictures, streaming=True)
         forced = getattr(runner, "forced", None) is not None
         compare = BoundaryComparison(self.tower, self.expected, strictness, forced=forced)
-        accuracy = Comparator.compare_accuracy(results, compare_func=compare, comparisons=[(0, 1)])[0]
+        accuracy = Comparator.compare_accuracy([self.results, one_by_one], compare_func=compare, comparisons=[(0, 1)])[0]
         iterations = accuracy[(PYTORCH, runner.name)]
         return [worst_of([iteration[name] for iteration in iterations]) for name in iterations[0]]
 
