@@ -101,7 +101,8 @@ class Reference:
         one_by_one = Comparator.run([runner], data_loader=pictures, streaming=True)
         forced = getattr(runner, "forced", None) is not None
         compare = BoundaryComparison(self.tower, self.expected, strictness, forced=forced)
-        accuracy = Comparator.compare_accuracy([self.results, one_by_one], compare_func=compare, comparisons=[(0, 1)])[0]
+        both = [self.results, one_by_one]
+        accuracy = Comparator.compare_accuracy(both, compare_func=compare, comparisons=[(0, 1)])[0]
         iterations = accuracy[(PYTORCH, runner.name)]
         return [worst_of([iteration[name] for iteration in iterations]) for name in iterations[0]]
 
