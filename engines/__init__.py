@@ -37,6 +37,7 @@ In reading order, the way of an answer first:
 - :mod:`.trial`: a finished bundle asked its golden questions, before it gets its name and later;
 - :mod:`.bundle_check`: ``laco-engine diff``, all parts of a bundle compared;
 - :mod:`.bench`: ``laco-engine bench``, bundles measured beside each other;
+- :mod:`.same_model`: whether bundles are of one model, so that they may be compared;
 - :mod:`.cost`: what a graph costs by arithmetic;
 - :mod:`.devices`: what machine this is, and what is known of others;
 - :mod:`.doctor`: ``laco-engine doctor``, what this machine has, lacks and would use;
