@@ -270,10 +270,16 @@ class Answerer:
             self._answer(prompt, row, options, preprocess_ms, watch) for prompt, row in zip(prompts, rows, strict=True)
         ]
 
-    def forget(self) -> None:
-        """Free the KV caches of earlier prompts."""
+    def forget(self, *, pictures: bool = False) -> None:
+        """Free the KV caches of earlier prompts.
+
+        Args:
+            pictures: their embeddings too, so that the next answer takes what it would take first of all.
+        """
         with self._one_at_a_time:
             self.generator.cache.clear()
+            if pictures:
+                self.encoder.forget()
 
     def _encode(self, visuals: Sequence[Visual], watch: _Watch) -> list[np.ndarray]:
         """The visuals' embeddings."""

@@ -13,6 +13,7 @@ A command's module imports nothing heavy at its top, since all of them are read 
 - :mod:`.diff`: the export's comparison again;
 - :mod:`.build`: vision graphs to TensorRT engines;
 - :mod:`.bench`: bundles measured beside each other;
+- :mod:`.report`: one page of what bundles answer;
 - :mod:`.doctor`: what is installed, missing, and would run here.
 """
 
@@ -25,9 +26,10 @@ from .command import Command
 from .diff import DIFF
 from .doctor import DOCTOR
 from .inspect import INSPECT
+from .report import REPORT
 from .run import RUN
 from .serve import SERVE
 
-COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD, BENCH, DOCTOR, SERVE)
+COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD, BENCH, REPORT, DOCTOR, SERVE)
 
 __all__ = ["COMMANDS", "Command"]
