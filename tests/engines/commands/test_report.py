@@ -64,7 +64,9 @@ def test_a_page_of_two_bundles_says_the_documents_numbers(ask, bundle_folder, ot
     assert_page_says(page.read_text(), document)
     first, second = document["bundles"]
     assert [first["name"], second["name"]] == ["bundle", "rewritten"] and document["reference"] == "bundle"
-    assert document["asked"] == {"questions": 3, "pictures": 3, "with_known_answer": 2, "max_new_tokens": 6}
+    assert document["asked"] == {
+        "questions": 3, "pictures": 3, "with_known_answer": 2, "max_new_tokens": 6, "in_turn": True,
+    }  # fmt: skip
     assert [(bundle["right"]["count"], bundle["right"]["of"]) for bundle in (first, second)] == [(1, 2)] * 2
     assert (second["change"]["gained"], second["change"]["lost"], second["change"]["points"]) == (0, 0, 0)
     assert first["same_text"]["count"] == first["same_text"]["of"] == 3, "the reference repeats itself on a CPU"
