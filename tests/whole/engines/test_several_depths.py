@@ -3,7 +3,10 @@
 import asyncio
 import dataclasses
 import json
+import re
+import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +29,8 @@ DEPTHS = ("1/2", "1/4", "1/4+3/4")
 """Of 4 blocks; the first two leave a picture four tokens each, the last one."""
 
 QUESTION = "What is this?"
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "depths.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +294,17 @@ def test_calibration_is_of_one_depth(exported, tmp_path, capsys):
     assert "a calibration is of one depth" in message and "--at 1/4+3/4" in message
     assert calibrate([str(exported[0]), *images, "--at", "1"]) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_is_run(exported, picture_file, tmp_path, monkeypatch, capsys):
+    (tmp_path / "bundle").symlink_to(exported[0])
+    shutil.copy(picture_file, tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    (commands,) = re.findall(r"```bash\n(.*?)```", PAGE, re.S)
+    _, run, _ = (shlex.split(line, comments=True) for line in commands.splitlines())  # the others have tests above
+    assert engine([*run[1:], "--max-new-tokens", "4"]) == 0
+    names = {}
+    for source in re.findall(r"```python\n(.*?)```", PAGE, re.S):
+        exec(compile(source, "docs/depths.md", "exec"), names)
+    assert (names["faster"].depth, names["alone"].depth, names["choice"].depth) == ("1/4", "1/4", "1/2")
+    assert str(DEPTHS) in capsys.readouterr().out
