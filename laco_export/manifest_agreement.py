@@ -64,13 +64,13 @@ def _check_further_depths(fields: Mapping, preprocessing: ImagePreprocessing, wi
     """Each is sound as the first is, and another depth of the same model, in files of its own."""
     if "depths" not in fields:
         return
-    _check_merging(fields["compression"])
+    _check_merging(fields)
     carried: list[Mapping] = [fields]
     for index, further in enumerate(fields["depths"]):
         depth = {**fields, "golden_answers": None, **further}
         try:
             _check_depth(depth, preprocessing, width)
-            _check_merging(depth["compression"])
+            _check_merging(depth)
             for other in carried:
                 _check_same_model(depth, other)
                 _check_apart(depth, other)
@@ -79,8 +79,11 @@ def _check_further_depths(fields: Mapping, preprocessing: ImagePreprocessing, wi
         carried.append(depth)
 
 
-def _check_merging(compression: Mapping) -> None:
-    """A depth of several merges, and says where."""
+def _check_merging(depth: Mapping) -> None:
+    """A depth of several merges, and says where, and what it computes."""
+    compression = depth["compression"]
+    if "total" not in (flops := depth["vision"].get("flops", {})):
+        raise FieldError("vision.flops", flops, "the total, as each of several depths has it")
     for name in ("method", "depth", "block"):
         if compression[name] is None:
             raise FieldError(f"compression.{name}", None, "where and how it merges, as each of several depths does")
@@ -113,7 +116,7 @@ def _check_apart(depth: Mapping, other: Mapping) -> None:
 
 def _own_files(fields: Mapping) -> Iterator[tuple[str, str]]:
     """``(place, name)`` of each file that only one depth can have: its graphs and what PyTorch made of them."""
-    for place, name in _named_files(fields):
+    for place, name in named_files(fields):
         if place.startswith("golden") or place.endswith("].file"):
             yield place, name
 
@@ -136,8 +139,8 @@ def _preprocessing(config: Mapping) -> ImagePreprocessing:
         raise FieldError("preprocessing.size", config.get("size"), f"what laco-export writes ({error})") from None
 
 
-def _named_files(fields: Mapping) -> Iterator[tuple[str, str]]:
-    """``(place, name)`` of each file that a field names."""
+def named_files(fields: Mapping) -> Iterator[tuple[str, str]]:
+    """``(place, name)`` of each file that a field names; of the manifest, or of one depth's part of it."""
     vision, decoder = fields["vision"], fields.get("decoder")
     yield "golden", fields["golden"]
     if answers := fields.get("golden_answers"):
@@ -173,7 +176,7 @@ def _check_merges(compression: Mapping) -> None:
 
 
 def _check_files(fields: Mapping) -> None:
-    for place, name in _named_files(fields):
+    for place, name in named_files(fields):
         if name not in fields["files"]:
             raise FieldError(place, name, "a file of the bundle: one that files lists")
 

@@ -7,9 +7,10 @@ import json
 import pytest
 
 from laco_export import bundle as bundles
-from laco_export.bundle import Bundle, open_bundle, read_manifest, write_manifest
+from laco_export.bundle import Bundle, FurtherDepth, open_bundle, read_manifest, write_manifest
 from laco_export.carried_depths import UNMERGED, find_depth
 from laco_export.errors import BundleError, DepthError
+from laco_export.manifest_schema import MANIFEST as MANIFEST_FIELDS
 
 from .test_bundle import FILES, MANIFEST, sealed
 
@@ -35,7 +36,8 @@ def alone(slug, compression, grid):
     first = MANIFEST.vision.graphs[0]
     output = dataclasses.replace(first.output, shape=(1, grid[0] * grid[1], 8))
     graph = dataclasses.replace(first, file=f"vision_at{slug}_b1.onnx", output=output)
-    vision = dataclasses.replace(MANIFEST.vision, graphs=[graph], token_grid=grid, kept_fp32=[])
+    flops = {"total": 1e6 * grid[0]}
+    vision = dataclasses.replace(MANIFEST.vision, graphs=[graph], token_grid=grid, kept_fp32=[], flops=flops)
     accuracy = {"tensors": [{"name": slug, "cosine": 0.5, "norm_ratio": 1, "max_abs": 1}]}
     return dataclasses.replace(
         MANIFEST,
@@ -47,7 +49,11 @@ def alone(slug, compression, grid):
     )
 
 
-FIRST = dataclasses.replace(MANIFEST, accuracy={**MANIFEST.accuracy, "decoder": {"prompt_tokens": 5}})
+FIRST = dataclasses.replace(
+    MANIFEST,
+    accuracy={**MANIFEST.accuracy, "decoder": {"prompt_tokens": 5}},
+    vision=dataclasses.replace(MANIFEST.vision, flops={"total": 4e6}),
+)
 QUARTER = alone("1_4", {**MANIFEST.compression, "depth": "1/4", "block": 1}, (2, 2))
 TWICE = alone("1_4+3_4", PATH, (1, 1))
 
@@ -63,9 +69,19 @@ def folder(tmp_path):
     return path
 
 
+OWN_FILES = [
+    {"vision_b1.onnx", "golden.npz"},
+    {"vision_at1_4_b1.onnx", "golden_at1_4.npz"},
+    {"vision_at1_4+3_4_b1.onnx", "golden_at1_4+3_4.npz"},
+]
+"""Of the three depths, in their order."""
+
+
 def of_the_bundle(manifest, folder):
-    """As it would be read from a bundle of this depth alone over the same files."""
-    return dataclasses.replace(manifest, files=read_manifest(folder).files)
+    """As it would be read from a bundle of this depth alone, with the files that it reads."""
+    others = {name for own in OWN_FILES for name in own} - {manifest.golden, manifest.vision.graphs[0].file}
+    files = {name: entry for name, entry in read_manifest(folder).files.items() if name not in others}
+    return dataclasses.replace(manifest, files=files)
 
 
 def test_each_depth_is_as_a_bundle_of_its_own(folder):
@@ -75,6 +91,7 @@ def test_each_depth_is_as_a_bundle_of_its_own(folder):
         view = bundle.at(depth)
         assert view.manifest == of_the_bundle(manifest, folder)
         assert view.depths == (depth,)
+        assert {"vision.data", "llm/model.onnx_data"} < set(view.manifest.files)
         assert view == open_bundle(folder, depth)
         assert view.read(view.manifest.golden) == {**FILES, **DEPTH_FILES}[manifest.golden]
         assert not view.is_replaced()
@@ -82,11 +99,27 @@ def test_each_depth_is_as_a_bundle_of_its_own(folder):
     assert bundle.manifest.compression == FIRST.compression
 
 
+def test_a_depth_asks_for_its_own_files_alone(folder):
+    bundle = open_bundle(folder)
+    (folder / "vision_at1_4_b1.onnx").write_bytes(b"damaged")
+    bundle.at("1/2").require_unchanged()
+    open_bundle(folder, "1/2")
+    with pytest.raises(BundleError, match="vision_at1_4_b1"):
+        bundle.at("1/4").require_unchanged()
+    with pytest.raises(BundleError, match="vision_at1_4_b1"):
+        open_bundle(folder)
+
+
 def test_what_is_the_same_for_all_depths_is_written_once(folder):
     document = json.loads((folder / "laco.json").read_text(encoding="utf-8"))
     assert document["schema_version"] == 3  # readers from before would take the first depth for the only one
     assert all("decoder" not in further["accuracy"] for further in document["depths"])
     assert document["accuracy"]["decoder"] == {"prompt_tokens": 5}
+
+
+def test_a_further_depth_says_what_the_schema_has_of_it():
+    record = MANIFEST_FIELDS.optional["depths"].content
+    assert {*record.required, *record.optional} == set(FurtherDepth.__dataclass_fields__)
 
 
 def test_an_ordinary_manifest_is_written_as_before(folder):
@@ -98,9 +131,10 @@ def test_an_ordinary_manifest_is_written_as_before(folder):
 
 
 def test_one_depth_of_several_can_be_written_alone(folder):
-    write_manifest(folder, open_bundle(folder).at("1/4").manifest)
+    alone = open_bundle(folder).at("1/4").manifest
+    write_manifest(folder, alone)
     assert json.loads((folder / "laco.json").read_text(encoding="utf-8"))["schema_version"] == 1
-    assert open_bundle(folder).manifest == of_the_bundle(QUARTER, folder)
+    assert dataclasses.replace(open_bundle(folder).manifest, files=alone.files) == alone
 
 
 @pytest.mark.parametrize(
@@ -151,6 +185,7 @@ def test_a_tower_that_merges_nothing_has_a_name_too():
         (("depths", 0, "vision", "weights"), "gone.data", "depths[0].vision.weights"),
         (("depths", 0, "vision", "token_grid"), [3, 3], "depths[0].vision.graphs[0].output.shape"),
         (("depths", 0, "vision", "token_layout"), "internvl", "depths[0].vision"),
+        (("depths", 0, "vision", "flops"), {}, "depths[0].vision.flops"),
         (("depths", 0, "golden"), "golden.npz", "depths[0].golden"),
         (("depths", 1, "golden"), "golden_at1_4.npz", "depths[1].golden"),
         (("depths", 1, "golden_answers"), "gone.npz", "depths[1].golden_answers"),
