@@ -60,15 +60,7 @@ def _require_same_checkpoint(reference: Bundle, bundle: Bundle) -> None:
 
 
 def _require_same_shapes(reference: Bundle, bundle: Bundle) -> None:
-    shapes = {
-        each.path: {
-            "picture": each.manifest.vision.graphs[0].input.shape[1:],
-            "features": each.manifest.vision.graphs[0].output.shape[1:],
-            **{name: getattr(each.manifest.vision, name) for name in _GEOMETRY},
-        }
-        for each in (bundle, reference)
-    }
-    expected, actual = shapes.values()
+    expected, actual = _pictures_of(bundle), _pictures_of(reference)
     for name, value in expected.items():
         if actual[name] != value:
             raise UsageError(
@@ -77,6 +69,16 @@ def _require_same_shapes(reference: Bundle, bundle: Bundle) -> None:
                 allowed=value,
                 todo=_export_one(bundle.depths[0]),
             )
+
+
+def _pictures_of(bundle: Bundle) -> dict[str, object]:
+    """How pictures are laid out, from pixels to tokens, by name."""
+    vision = bundle.manifest.vision
+    return {
+        "pixels": vision.graphs[0].input.shape[1:],
+        "features": vision.graphs[0].output.shape[1:],
+        **{name: getattr(vision, name) for name in _GEOMETRY},
+    }
 
 
 def _export_one(depth: str) -> str:
