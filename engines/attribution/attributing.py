@@ -176,13 +176,12 @@ class _AskedQuestion:
     def losses(self) -> PartLosses:
         """Of every mixture."""
         every = frozenset(self._switched.differing)
-        running = self._features.running
         return PartLosses(
             base=self._loss_of(frozenset()),
             whole=self._loss_of(every),
             alone={part: self._loss_of(frozenset([part])) for part in self._switched.differing},
             back={part: self._loss_of(every - {part}) for part in self._switched.differing},
-            as_it_runs=None if running is None else self._loss_on(running, model=True, vocabulary=True),
+            as_it_runs=self._loss_as_it_runs(every),
         )
 
     def texts(self) -> tuple[str, str]:
@@ -192,6 +191,15 @@ class _AskedQuestion:
             every = frozenset(self._switched.differing)
             features = self._features.by_choices[self._switched.before_the_model(every)]
         return answers.text_of(self._answer.token_ids), answers.bundles_text(self._prompts[True], features)
+
+    def _loss_as_it_runs(self, every: SwitchedOn) -> Loss | None:
+        running = self._features.running
+        if running is None:
+            return None
+        in_parts = self._features.by_choices[self._switched.before_the_model(every)]
+        if all(map(np.array_equal, running, in_parts)):
+            return self._loss_of(every)
+        return self._loss_on(running, model=True, vocabulary=True)
 
     def _loss_of(self, mixture: SwitchedOn) -> Loss:
         choices = self._switched.before_the_model(mixture)

@@ -137,56 +137,53 @@ def _plot(drift, names: dict[str, str], path: Path) -> None:
     say(f"the waterfall: {path}")
 
 
-_COLUMNS = ("part", "points", "first token", "tokens", "nats a token", "feature error", "share of it", "alone", "back")
+_COLUMNS = ("part", "points", "alone", "back", "tokens", "nats", "features", "share")
 
 
 def _print(drift, names: dict[str, str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    out = Console(highlight=False)
-    out.print(
+    print(
         f"{names['bundle']} at depth {names['depth']} beside {names['reference']}: "
-        f"{len(drift.changed)} of {drift.asked} answers changed",
-        markup=False,
+        f"{len(drift.changed)} of {drift.asked} answers changed"
     )
-    out.print(f"tower in parts by {drift.judged_by}; language model on {drift.text_runtime}", markup=False)
+    print(f"tower in parts by {drift.judged_by}; language model on {drift.text_runtime}")
     if drift.runtime:
-        out.print(f"the bundle runs on {drift.runtime}", markup=False)
-    table = Table(title="what each part costs", title_justify="left")
+        print(f"the bundle runs on {drift.runtime}")
+    table = Table()
     for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "part" else "right")
+        table.add_column(column, justify="left" if column == "part" else "right", no_wrap=column == "part")
     total = drift.rows[-1].share
     for row in drift.rows:
         if row.is_total:
             table.add_section()
         table.add_row(*_cells(row.to_dict(total)))
-    out.print(table)
+    Console(highlight=False).print(table)
     for line in _lines(drift):
-        out.print(line, markup=False)
+        print(line)
 
 
 def _cells(row: dict) -> list[str]:
-    points = lambda value: f"{value:.1f}"
+    points = lambda loss: "-" if loss is None else f"{loss['points']:.1f}"
     error, share = row["feature_error"], row["feature_share"]
-    alone, back = row["alone"], row["won_back"]
     return [
         row["part"],
-        points(row["points"]),
-        points(row["first_token_points"]),
-        points(row["token_points"]),
+        points(row),
+        points(row["alone"]),
+        points(row["won_back"]),
+        f"{row['token_points']:.1f}",
         f"{row['logprob_lost']:.4f}",
         "-" if error is None else f"{error:.2%}",
         "-" if share is None else f"{share:.0%}",
-        "-" if alone is None else points(alone["points"]),
-        "-" if back is None else points(back["points"]),
     ]
 
 
 def _lines(drift) -> list[str]:
     lines = [
-        "points: of a hundred answers, those that change; a part's are the mean of what it loses switched on alone and "
-        "of what switching it back alone wins"
+        "points: of 100 answers, those that change, the mean of what a part loses switched on alone and of what it "
+        "wins switched back alone; tokens, nats: the same of 100 tokens, and of log-probability a token; features: "
+        "relative error by the part alone; share: of the squared error"
     ]
     for answer in drift.changed[:_CHANGED_SHOWN]:
         cause = answer.cause or "several parts together"
