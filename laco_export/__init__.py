@@ -31,6 +31,7 @@ What a checkpoint's folder says of itself, read without PyTorch:
 What a bundle is:
 
 - :mod:`.bundle`: the manifest as objects, a bundle written and verified;
+- :mod:`.carried_depths`: the depths that it carries, and which of them is asked for;
 - :mod:`.verified_files`: its files, verified and known again when they are opened;
 - :mod:`.manifest_schema`: what each of the manifest's fields may hold;
 - :mod:`.manifest_agreement`: what they must agree on, and a manifest read by both;

@@ -13,25 +13,26 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from .atomic import write_bytes
+from .carried_depths import depth_name, find_depth
 from .embedding_table import EmbeddingStorage
 from .errors import BundleError, OutputExistsError
 from .field_types import FieldError
 from .layout_rules import DEFAULT_TOKEN_LAYOUT
-from .manifest_agreement import read_fields
+from .manifest_agreement import named_files, read_fields
 from .preprocessing import ImagePreprocessing
 from .verified_files import BundleChangedError, FileState, damaged, open_verified, sha256_of
 
 MANIFEST_NAME = "laco.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The newest that is read. A bundle is written with the oldest whose readers do not overlook any of its fields: 2 where
-a ``token_layout`` is not this project's own, or pictures are padded to squares."""
+a ``token_layout`` is not this project's own, or pictures are padded to squares; 3 where there are several depths."""
 PIXEL_VALUES, IMAGE_FEATURES = "pixel_values", "image_features"
 """The vision graph's input and output, in every graph and in the golden file."""
 
@@ -132,6 +133,22 @@ class Decoder:
 
 
 @dataclass(frozen=True)
+class FurtherDepth:
+    """What a bundle of several depths says of one behind its first: fields of :class:`Manifest`, of this depth.
+
+    ``accuracy`` is without ``decoder``: the language model is the same for all, and compared once.
+    """
+
+    compression: dict
+    vision: Vision
+    golden: str
+    accuracy: dict
+    golden_answers: str | None = None
+    notes: list[str] = field(default_factory=list)
+    build: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What ``laco.json`` holds; see the attributes of the parts.
 
@@ -146,6 +163,7 @@ class Manifest:
         golden_answers: the file of PyTorch's answers (:mod:`.golden_answers`); bundles of earlier versions have none.
         build: how the export went: seconds by step, what the compile gate built.
         files: path → ``{"sha256", "bytes"}`` of every file but the manifest.
+        depths: of a bundle of several, those behind the first, which the other fields are about; see :meth:`at`.
     """
 
     tool_version: str
@@ -163,10 +181,55 @@ class Manifest:
     build: dict = field(default_factory=dict)
     files: dict[str, dict] = field(default_factory=dict)
     schema_version: int = 1
+    depths: list[FurtherDepth] = field(default_factory=list)
 
     @property
     def image_preprocessing(self) -> ImagePreprocessing:
         return ImagePreprocessing.from_dict(self.preprocessing)
+
+    @property
+    def compressions(self) -> list[dict]:
+        """``compression`` of each depth, the first's first."""
+        return [self.compression, *(further.compression for further in self.depths)]
+
+    def at(self, depth: str | None) -> Manifest:
+        """The manifest that a bundle of this depth alone would have, without the files that others alone read; None
+        takes the first.
+
+        Raises:
+            DepthError: the bundle does not carry it.
+        """
+        index = 0 if depth is None else find_depth(self.compressions, depth)
+        if not self.depths:
+            return self
+        alone = replace(self, depths=[], schema_version=1, files=self._files_of(index))
+        if index == 0:
+            return alone
+        fields = {name: getattr(self.depths[index - 1], name) for name in FurtherDepth.__dataclass_fields__}
+        if (decoder := self.accuracy.get("decoder")) is not None:
+            fields["accuracy"] = {**fields["accuracy"], "decoder": decoder}
+        return replace(alone, **fields)
+
+    def _files_of(self, index: int) -> dict[str, dict]:
+        """``files`` without those that only other depths than number ``index`` name."""
+        read = [
+            {name for _, name in named_files({**vars(depth), "decoder": None, "vision": asdict(depth.vision)})}
+            for depth in (self, *self.depths)
+        ]
+        others = set().union(*(names for number, names in enumerate(read) if number != index)) - read[index]
+        return {name: entry for name, entry in self.files.items() if name not in others}
+
+    def joined_with(self, others: Sequence[Manifest]) -> Manifest:
+        """This depth's manifest and those of further depths, each over the same model, as one: :meth:`at` undone."""
+        further = [
+            FurtherDepth(**{name: getattr(other, name) for name in FurtherDepth.__dataclass_fields__})
+            for other in others
+        ]
+        without_decoder = [
+            replace(depth, accuracy={name: value for name, value in depth.accuracy.items() if name != "decoder"})
+            for depth in further
+        ]
+        return replace(self, depths=without_decoder)
 
 
 @dataclass(frozen=True)
@@ -186,6 +249,20 @@ class Bundle:
     manifest: Manifest
     manifest_entry: dict | None = None
     states: dict[str, FileState] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def depths(self) -> tuple[str, ...]:
+        """The depths that it carries, the one that it is used at where none is named first: ``("1/2", "1/4")``."""
+        return tuple(map(depth_name, self.manifest.compressions))
+
+    def at(self, depth: str | None) -> Bundle:
+        """The same folder as a bundle of this depth alone; None takes the first.
+
+        Raises:
+            DepthError: it is not one of :attr:`depths`.
+        """
+        manifest = self.manifest.at(depth)
+        return self if manifest is self.manifest else replace(self, manifest=manifest)
 
     def file(self, name: str) -> Path:
         return self.path / name
@@ -289,10 +366,14 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
 def _fields_of(manifest: Manifest) -> dict:
     """The manifest as JSON has it, by the oldest schema that says all of it."""
     fields = asdict(manifest)
-    if manifest.vision.token_layout == DEFAULT_TOKEN_LAYOUT:
-        del fields["vision"]["token_layout"]
-    newer = "token_layout" in fields["vision"] or manifest.preprocessing.get("do_pad")
-    return {**fields, "schema_version": max(manifest.schema_version, 2 if newer else 1)}
+    newer = manifest.vision.token_layout != DEFAULT_TOKEN_LAYOUT or manifest.preprocessing.get("do_pad")
+    for depth in (fields, *fields["depths"]):
+        if depth["vision"]["token_layout"] == DEFAULT_TOKEN_LAYOUT:
+            del depth["vision"]["token_layout"]
+    if not manifest.depths:
+        del fields["depths"]
+    oldest = 3 if manifest.depths else 2 if newer else 1
+    return {**fields, "schema_version": max(manifest.schema_version, oldest)}
 
 
 def _not_finite(value: object, path: str = "") -> Iterator[str]:
@@ -359,16 +440,22 @@ def _parse(folder: Path, raw: bytes) -> Manifest:
         ) from None
 
 
-def open_bundle(folder: Path | str) -> Bundle:
+def open_bundle(folder: Path | str, at: str | None = None) -> Bundle:
     """Verify the manifest and every file that it names, then hand the bundle out.
 
+    Args:
+        at: the depth that it is used at, as :meth:`Bundle.at` takes it; None hands it out with all that it carries.
+
     Raises:
+        DepthError: it does not carry ``at``.
         BundleError: as :func:`read_manifest`; or a file is missing, no plain file inside the folder, of another size,
             or of another content; or a file that the manifest does not name stands among the language model's.
     """
     folder = Path(folder)
     raw = _read_raw(folder)
     manifest, root = _parse(folder, raw), folder.resolve()
+    if at is not None:
+        manifest = manifest.at(at)
     states: dict[str, FileState] = {}
     for name, expected in manifest.files.items():
         open_verified(folder, name, expected, states, root=root).close()
@@ -444,11 +531,17 @@ def _manifest_from(document: dict) -> Manifest:
             "the bundle's language model was written by an older laco-export", todo="export the checkpoint again"
         )
     values = read_fields(document)
-    vision = values["vision"]
-    vision = {**vision, "graphs": graphs_from(vision["graphs"]), "token_grid": tuple(vision["token_grid"])}
     if decoder := values.get("decoder"):
         decoder = Decoder(**{**decoder, "embedding": EmbeddingStorage.from_dict(decoder["embedding"])})
-    return Manifest(**{**values, "vision": Vision(**vision), "decoder": decoder or None})
+    depths = [FurtherDepth(**{**depth, "vision": _vision_from(depth["vision"])}) for depth in values.get("depths", [])]
+    return Manifest(
+        **{**values, "vision": _vision_from(values["vision"]), "decoder": decoder or None, "depths": depths}
+    )
+
+
+def _vision_from(fields: dict) -> Vision:
+    grid = tuple(fields["token_grid"])
+    return Vision(**{**fields, "graphs": graphs_from(fields["graphs"]), "token_grid": grid})
 
 
 def graphs_from(entries: list[dict]) -> list[VisionGraph]:

@@ -5,9 +5,9 @@
     fields = read_fields(json.loads(text))   # or FieldError, which names the field
 
 The graphs' shapes are those of the preprocessing and the token grid, each file that is named is one of those that are
-listed, tokens are rows of the embedding, and stored tensors end before their files do. A manifest that passes can be
-read by all of this project's code without another look at it. What is in the files themselves is checked where they are
-opened.
+listed, tokens are rows of the embedding, stored tensors end before their files do, several depths are of one model and
+no two of them are the same. A manifest that passes can be read by all of this project's code without another look at
+it. What is in the files themselves is checked where they are opened.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from .errors import ConfigError
+from .carried_depths import path_of
+from .errors import ConfigError, DepthError
 from .field_types import FieldError
 from .layout_rules import DEFAULT_TOKEN_LAYOUT
 from .manifest_schema import EIGHT_BIT_PRODUCTS, MANIFEST, MOST_ELEMENTS
+from .merge_path import DepthPath
 from .preprocessing import ImagePreprocessing
 from .tiling import Tiling
 from .token_layouts import check_token_layout
@@ -34,17 +36,89 @@ def read_fields(document: object) -> dict:
         FieldError: the first field that is not.
     """
     fields = MANIFEST.read(document, "")
-    vision, preprocessing = fields["vision"], _preprocessing(fields["preprocessing"])
+    preprocessing, width = _preprocessing(fields["preprocessing"]), _width_of(fields)
+    _check_depth(fields, preprocessing, width)
+    if decoder := fields.get("decoder"):
+        _check_decoder(decoder, fields["files"], width)
+    _check_further_depths(fields, preprocessing, width)
+    return fields
+
+
+def _width_of(fields: Mapping) -> int:
+    """D: of the visual embeddings."""
+    return fields["vision"]["graphs"][0]["output"]["shape"][-1]
+
+
+def _check_depth(fields: Mapping, preprocessing: ImagePreprocessing, width: int) -> None:
+    """What is said of a depth agrees with itself, the files and the pictures."""
+    vision = fields["vision"]
     _check_files(fields)
     _check_merges(fields["compression"])
-    width = vision["graphs"][0]["output"]["shape"][-1]
     for place, graphs in _graphs_of(vision):
         _check_graphs(place, graphs, (3, preprocessing.height, preprocessing.width), vision["token_grid"], width)
     _check_twin(vision)
     _check_tiling(vision, preprocessing)
-    if decoder := fields.get("decoder"):
-        _check_decoder(decoder, fields["files"], width)
-    return fields
+
+
+def _check_further_depths(fields: Mapping, preprocessing: ImagePreprocessing, width: int) -> None:
+    """Each is sound as the first is, and another depth of the same model, in files of its own."""
+    if "depths" not in fields:
+        return
+    _check_merging(fields)
+    carried: list[Mapping] = [fields]
+    for index, further in enumerate(fields["depths"]):
+        depth = {**fields, "golden_answers": None, **further}
+        try:
+            _check_depth(depth, preprocessing, width)
+            _check_merging(depth)
+            for other in carried:
+                _check_same_model(depth, other)
+                _check_apart(depth, other)
+        except FieldError as error:
+            raise FieldError(f"depths[{index}].{error.place}", error.value, error.allowed) from None
+        carried.append(depth)
+
+
+def _check_merging(depth: Mapping) -> None:
+    """A depth of several merges, and says where, and what it computes."""
+    compression = depth["compression"]
+    if "total" not in (flops := depth["vision"].get("flops", {})):
+        raise FieldError("vision.flops", flops, "the total, as each of several depths has it")
+    for name in ("method", "depth", "block"):
+        if compression[name] is None:
+            raise FieldError(f"compression.{name}", None, "where and how it merges, as each of several depths does")
+    try:
+        DepthPath.parse(compression["depth"])
+    except DepthError as error:
+        raise FieldError("compression.depth", compression["depth"], error.allowed) from None
+
+
+def _check_same_model(depth: Mapping, other: Mapping) -> None:
+    for part, names in (
+        ("compression", ("method", "tokens_before")),
+        ("vision", ("tiling", "token_layout", "image_newline")),
+    ):
+        for name in names:
+            if (value := depth[part].get(name)) != (before := other[part].get(name)):
+                raise FieldError(f"{part}.{name}", value, f"{before}, as depth {other['compression']['depth']} has it")
+
+
+def _check_apart(depth: Mapping, other: Mapping) -> None:
+    """Two depths of a bundle are two, and neither has a file that only one of them can have."""
+    name, before = depth["compression"]["depth"], other["compression"]["depth"]
+    if name == before or path_of(depth["compression"]) == path_of(other["compression"]):
+        raise FieldError("compression.depth", name, f"another depth than {before}, which the bundle has already")
+    taken = {file for _, file in _own_files(other)}
+    for place, file in _own_files(depth):
+        if file in taken:
+            raise FieldError(place, file, f"a file of its own: this is depth {before}'s")
+
+
+def _own_files(fields: Mapping) -> Iterator[tuple[str, str]]:
+    """``(place, name)`` of each file that only one depth can have: its graphs and what PyTorch made of them."""
+    for place, name in named_files(fields):
+        if place.startswith("golden") or place.endswith("].file"):
+            yield place, name
 
 
 def _graphs_of(vision: Mapping) -> Iterator[tuple[str, list[dict]]]:
@@ -65,8 +139,8 @@ def _preprocessing(config: Mapping) -> ImagePreprocessing:
         raise FieldError("preprocessing.size", config.get("size"), f"what laco-export writes ({error})") from None
 
 
-def _named_files(fields: Mapping) -> Iterator[tuple[str, str]]:
-    """``(place, name)`` of each file that a field names."""
+def named_files(fields: Mapping) -> Iterator[tuple[str, str]]:
+    """``(place, name)`` of each file that a field names; of the manifest, or of one depth's part of it."""
     vision, decoder = fields["vision"], fields.get("decoder")
     yield "golden", fields["golden"]
     if answers := fields.get("golden_answers"):
@@ -102,7 +176,7 @@ def _check_merges(compression: Mapping) -> None:
 
 
 def _check_files(fields: Mapping) -> None:
-    for place, name in _named_files(fields):
+    for place, name in named_files(fields):
         if name not in fields["files"]:
             raise FieldError(place, name, "a file of the bundle: one that files lists")
 

@@ -33,6 +33,7 @@ MOST_ELEMENTS = 2**31 - 1
 
 _MOST_BATCH = 4096  # pictures of 418 x 418 have MOST_ELEMENTS then
 _LONGEST_SIDE = 8192  # of an encoder's input; published ones take up to 1,536
+_MOST_DEPTHS = 64  # that a bundle carries
 _MOST_GRID_SIDE = 64  # of a tiled picture, in tiles; published models take up to 12
 
 _TEXT, _FLAG, _FILE = TextField(), FlagField(), FileField()
@@ -250,6 +251,35 @@ _PREPROCESSING = RecordField(
     },
 )
 
+_COMPRESSION = RecordField(
+    {
+        "method": NullableField(_TEXT),
+        "depth": NullableField(_TEXT),
+        "block": NullableField(_COUNT),
+        "ratio": _SIDE,
+        "tokens_before": _SIZE,
+        "tokens_after": _SIZE,
+    },
+    {"merges": ListField(RecordField({"block": _COUNT, "ratio": _SIDE, "tokens_after": _SIZE}), 2)},
+)
+
+_OF_A_DEPTH = {"compression": _COMPRESSION, "vision": _VISION, "golden": _FILE, "accuracy": _ACCURACY}
+_OPTIONAL_OF_A_DEPTH = {
+    "golden_answers": NullableField(_FILE),
+    "notes": ListField(_TEXT),
+    "build": RecordField(
+        optional={
+            "seconds": MapField(_POSITIVE),
+            "compiled": ListField(
+                RecordField(
+                    {"builder": _TEXT, "version": _TEXT, "plan_bytes": _COUNT},
+                    {"seconds": _POSITIVE, "graph": _TEXT},
+                )
+            ),
+        }
+    ),
+}
+
 MANIFEST = RecordField(
     {
         "tool_version": _TEXT,
@@ -259,38 +289,14 @@ MANIFEST = RecordField(
             {"model_type": _TEXT, "hidden_size": _SIZE, "num_blocks": _SIZE},
             {"image_size": ListField(_SIDE, 2, 2), "patch_size": _SIDE},
         ),
-        "compression": RecordField(
-            {
-                "method": NullableField(_TEXT),
-                "depth": NullableField(_TEXT),
-                "block": NullableField(_COUNT),
-                "ratio": _SIDE,
-                "tokens_before": _SIZE,
-                "tokens_after": _SIZE,
-            },
-            {"merges": ListField(RecordField({"block": _COUNT, "ratio": _SIDE, "tokens_after": _SIZE}), 2)},
-        ),
-        "vision": _VISION,
+        **_OF_A_DEPTH,
         "preprocessing": _PREPROCESSING,
-        "golden": _FILE,
-        "accuracy": _ACCURACY,
         "files": MapField(RecordField({"sha256": _SHA256, "bytes": _COUNT}), key=_FILE, least=1),
         "schema_version": NumberField(1, whole=True),
     },
     {
+        **_OPTIONAL_OF_A_DEPTH,
         "decoder": NullableField(_DECODER),
-        "golden_answers": NullableField(_FILE),
-        "notes": ListField(_TEXT),
-        "build": RecordField(
-            optional={
-                "seconds": MapField(_POSITIVE),
-                "compiled": ListField(
-                    RecordField(
-                        {"builder": _TEXT, "version": _TEXT, "plan_bytes": _COUNT},
-                        {"seconds": _POSITIVE, "graph": _TEXT},
-                    )
-                ),
-            }
-        ),
+        "depths": ListField(RecordField(_OF_A_DEPTH, _OPTIONAL_OF_A_DEPTH), 1, _MOST_DEPTHS - 1),
     },
 )

@@ -17,12 +17,14 @@ from laco_export.bundle import Bundle
 from laco_export.console import say
 
 from ..answering import Answer, Answerer
-from ..prompts.prompter import Prompter
+from ..prompts.prompter import Prompt, Prompter
 from .body import read_body
 from .chat_request import ChatRequest, parse_chat_request
 from .chat_response import Completion, EventStream
-from .errors import ApiError, client_gone, no_such_model, shutting_down
+from .depth_choice import DepthChoice
+from .errors import ApiError, client_gone, shutting_down
 from .fetching import fetch_picture
+from .governed import GovernedDepths
 from .image_urls import is_remote
 from .metrics import Metrics
 from .prompting import Abandoned, build_prompt
@@ -38,6 +40,8 @@ class Service:
     Args:
         load: makes the answerer; called in the worker's thread by :meth:`start`.
         model: the id by which clients name the bundle.
+        at: the depth of requests that name none; None takes the bundle's first.
+        governed: chooses it for each of them, in the place of ``at``.
         on_loaded: called from the worker's thread with the answerer, or with what loading raised.
     """
 
@@ -49,14 +53,17 @@ class Service:
         *,
         load: Callable[[], Answerer],
         model: str,
+        at: str | None = None,
+        governed: GovernedDepths | None = None,
         on_loaded: Callable[[Answerer | BaseException], None] = lambda _: None,
     ):
         self.settings, self.model = settings, model
+        self.depths, self._governed = DepthChoice(bundle, model, at), governed
         self.metrics = Metrics()
-        self.worker = Worker(load, on_loaded=self._loaded, on_answer=self._answered)
+        self.worker = Worker(lambda: self._load(load), on_loaded=self._loaded, on_answer=self._answered)
         self.draining = False
         self._told_loaded = on_loaded
-        self._prompter = prompter
+        self._prompters = {depth: prompter.at_depth(bundle.at(depth)) for depth in bundle.depths}
         self._bundle, self._told_replaced = bundle, False
         self._jobs: set[Job] = set()
         # One: a picture of 50 megapixels is 200 MB while it is scaled down (450 at most), and the worker needs the
@@ -123,20 +130,27 @@ class Service:
             job.options = chat.generation_options(self.settings.max_new_tokens, self.settings.prompt_lookup)
             job.prompt = await self._prepare(
                 job,
-                build_prompt,
+                self._build_prompt,
+                job,
                 chat,
-                self._prompter,
-                self.settings,
                 fetched=fetched,
                 wanted=lambda: not job.cancelled,
             )
             del fetched
             self.worker.submit(job)
-            completion = Completion(chat, self.model, self._fingerprint())
+            completion = Completion(chat, self.model, self._fingerprint(job.depth), job.depth)
             if chat.stream:
                 return EventStream(job, completion, include_usage=chat.include_usage, held=held.pop_all())
             text = "".join([piece async for piece in job.texts()])
-            return JSONResponse(completion.whole(job, text))
+            return JSONResponse(completion.whole(job, text), headers=completion.headers)
+
+    def _build_prompt(self, job: Job, chat: ChatRequest, **further) -> Prompt:
+        """Choose the depth of a job and prepare its prompt for it, in the preparation thread."""
+        depth = self.depths.named_by(chat)
+        if depth is None:
+            depth = self.depths.default if self._governed is None else self._governed.choose(job, self.worker)
+        job.depth = depth if self.depths.several else None
+        return build_prompt(chat, self._prompters[depth], self.settings, **further)
 
     @contextmanager
     def _place(self) -> Iterator[Job]:
@@ -161,8 +175,7 @@ class Service:
     async def _receive(self, request: Request, job: Job) -> ChatRequest:
         body = await read_body(request, self.settings.max_body_bytes)
         chat = await self._prepare(job, parse_chat_request, body)
-        if chat.model is not None and chat.model != self.model:
-            raise no_such_model(chat.model, self.model)
+        self.depths.named_by(chat)
         return chat
 
     async def _prepare(self, job: Job, work: Callable, *arguments, **further):
@@ -206,13 +219,21 @@ class Service:
         message = {"loading": "the models are being loaded; try again soon"}.get(self.status, "the worker has failed")
         return ApiError(503, message, code="not_ready", headers={"retry-after": "5"})
 
-    def _fingerprint(self) -> str:
+    def _fingerprint(self, depth: str | None) -> str:
         answerer = self.worker.answerer
         digest = self._bundle.manifest_entry["sha256"][:12]
         parts = [digest, __version__, answerer.vision.name, answerer.text.name]
+        if depth is not None:
+            parts.append(depth)
         if self.settings.prompt_lookup == "close":  # which positions are read at once, the measured costs decide
             parts.append(f"{zlib.crc32(repr(answerer.text.pass_costs).encode()):08x}")
         return "-".join(parts).replace(" ", "_")
+
+    def _load(self, load: Callable[[], Answerer]) -> Answerer:
+        answerer = load()
+        if self._governed is not None:
+            self._governed.prepare(answerer)
+        return answerer
 
     def _loaded(self, answerer: Answerer | BaseException) -> None:
         if isinstance(answerer, Answerer):
@@ -220,7 +241,9 @@ class Service:
         self._told_loaded(answerer)
 
     def _answered(self, job: Job, answer: Answer) -> None:
-        self.metrics.answer(answer, job.started - job.created)
+        self.metrics.answer(answer, job.started - job.created, job.depth)
+        if self._governed is not None and answer.finish != "cancelled":
+            self._governed.answered(job, answer)
 
 
 async def _watch(receive: Receive, job: Job) -> None:
