@@ -17,7 +17,7 @@ sideways::
     E3  picture_encoder · comparison                pictures to embeddings; a runtime beside PyTorch
     E2  runtimes · generation                       the vision tower; the language model
     E1  store · cost · prompts                      engines on disk; arithmetic on a graph; what the model reads
-    E0  devices · providers · packages · graph_picture
+    E0  devices · providers · packages · graph_picture · asked_question · answer_likeness · score_intervals
 
 In reading order, the way of an answer first:
 
@@ -30,6 +30,9 @@ In reading order, the way of an answer first:
 - :mod:`.serving`: ``laco-engine serve``, a bundle behind OpenAI's API;
 - :mod:`.building`: ``laco-engine build``, bundles to engines;
 - :mod:`.store`: engines on disk;
+- :mod:`.asked_question`: a question about pictures with what is known of its answer;
+- :mod:`.answer_likeness`: how alike two answers are where nobody knows the right one;
+- :mod:`.score_intervals`: how far a share of so many answers may be off;
 - :mod:`.comparison`: what runs here beside what PyTorch computed, part by part;
 - :mod:`.trial`: a finished bundle asked its golden questions, before it gets its name and later;
 - :mod:`.bundle_check`: ``laco-engine diff``, all parts of a bundle compared;

@@ -5,6 +5,7 @@ A command's module imports nothing heavy at its top, since all of them are read 
 - :mod:`.command`: what a subcommand is, and the argument types that they share;
 - :mod:`.answer_arguments`: the arguments that ``run`` and ``chat`` share;
 - :mod:`.answer_output`: answers as text and as JSON;
+- :mod:`.question_file`: what bundles are asked to be compared;
 - :mod:`.run`: questions about pictures and videos, answered;
 - :mod:`.chat`: a conversation, on a terminal or through a pipe;
 - :mod:`.serve`: a bundle behind an HTTP endpoint;
