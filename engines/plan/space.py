@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 from laco_export.bundle import Bundle, VisionGraph
 from laco_export.errors import UsageError
 
+from ..bench.measure import QUESTION, random_pictures
+from ..prompts.prompter import Prompt, Prompter
 from ..runtimes.protocol import split_batch
 
 
@@ -48,10 +50,14 @@ class Model:
         decoder = self.bundle.manifest.decoder
         return None if decoder is None else decoder.vocab_size
 
-    @property
+    @cached_property
     def graphs(self) -> dict[int, VisionGraph]:
         """Batch size → vision graph."""
         return {graph.batch: graph for graph in self.bundle.manifest.vision.graphs}
+
+    def graph_sha256(self, batch: int) -> str:
+        """Of the vision graph for so many pictures, with its weights."""
+        return self.bundle.graph_sha256(self.graphs[batch])
 
     @cached_property
     def decoder_sha256(self) -> str | None:
@@ -65,7 +71,7 @@ class Model:
     @cached_property
     def answers_sha256(self) -> str:
         """Of all that decides what it answers: the graph for one picture (or the fewest), and the language model."""
-        graph = self.bundle.graph_sha256(self.graphs[min(self.graphs)])
+        graph = self.graph_sha256(min(self.graphs))
         return hashlib.sha256(f"{graph} {self.decoder_sha256}".encode()).hexdigest()
 
 
@@ -74,13 +80,15 @@ class Candidate:
     """A model with a way to run it.
 
     Attributes:
-        batch: pictures of one call of the vision tower.
+        batch: pictures of the largest graph of the vision tower that is carried, beside the smallest.
         threads: of the CPU.
+        tiles: that the vision tower sees of one question's pictures; a picture of a model that does not tile is one.
     """
 
     model: Model
     batch: int
     threads: int
+    tiles: int
 
     def __str__(self) -> str:
         plural = "s" * (self.threads > 1)
@@ -100,9 +108,29 @@ class Candidate:
             "threads": self.threads,
         }
 
-    def calls(self, pictures: int) -> int:
-        """Calls of the vision tower for so many pictures."""
-        return len(split_batch(pictures, [self.batch]))
+    @property
+    def batches(self) -> list[int]:
+        """Sizes of the graphs that are carried."""
+        return sorted({min(self.model.graphs), self.batch})
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle with these graphs alone."""
+        bundle = self.model.bundle
+        vision = bundle.manifest.vision
+        graphs = [graph for graph in vision.graphs if graph.batch in self.batches]
+        return replace(bundle, manifest=replace(bundle.manifest, vision=replace(vision, graphs=graphs)))
+
+    @property
+    def runs(self) -> list[int]:
+        """Batch sizes of the graphs that a question runs, in order."""
+        return split_batch(self.tiles, self.batches)
+
+    @property
+    def vision_sha256(self) -> str:
+        """Of the graphs that a question runs, so that what has the same ones is timed once."""
+        digests = [self.model.graph_sha256(batch) for batch in self.runs]
+        return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def models_of(bundles: Mapping[str, Bundle]) -> list[Model]:
@@ -124,8 +152,8 @@ def space_of(
     """All ways to run the models.
 
     Args:
-        pictures: of one question. A graph for more of them would be padded; the smallest graph is tried whatever its
-            size.
+        pictures: of one question. A graph for more tiles than they have would be padded; the smallest is tried
+            whatever its size.
         threads: numbers of CPU threads to try.
         batches: batch sizes to try; empty tries those that the bundles have graphs for.
 
@@ -141,9 +169,23 @@ def space_of(
             todo=f"export one: laco-export --batch {' '.join(map(str, sorted({*carried, *missing})))}",
         )
     return [
-        Candidate(model, batch, count)
+        Candidate(model, batch, count, tiles)
         for model in models
+        for tiles in [tiles_of(model, pictures)]
         for batch in sorted(model.graphs)
-        if (not batches or batch in batches) and (batch <= pictures or batch == min(model.graphs))
+        if (not batches or batch in batches) and (batch <= tiles or batch == min(model.graphs))
         for count in threads
     ]
+
+
+def tiles_of(model: Model, pictures: int) -> int:
+    """Tiles of the pictures of the question that is timed."""
+    if model.bundle.manifest.vision.tiling is None or model.bundle.manifest.decoder is None:
+        return pictures
+    return len(timed_prompt(model, pictures).pixel_values)
+
+
+@cache
+def timed_prompt(model: Model, pictures: int) -> Prompt:
+    """The question that is timed, as the model reads it; nothing is computed."""
+    return Prompter(model.bundle).prepare(random_pictures(0, pictures), QUESTION)

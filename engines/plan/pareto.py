@@ -1,0 +1,120 @@
+"""Time against answers kept, memory as size: measured filled, predicted hollow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from laco_export.charts import QUIET, SERIES_COLOURS, new_figure
+
+from .search import Known
+from .verdict import Plan, by_model, gibibytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LARGEST, _SMALLEST = 900.0, 60.0  # square points of a dot: the most memory, and what can still be seen
+
+
+def draw_plan(plan: Plan) -> Figure:
+    """Each model by the best way to run it, the limits, and the front that no other is better than in both.
+
+    Where nothing is known of answers, memory stands in their place. Models whose time is only bounded are left out, and
+    counted under the chart.
+    """
+    figure = new_figure(960, 620)
+    axes = figure.add_subplot()
+    models = by_model(plan.known)
+    shown = [each for each in models if each.time.is_known and (each.drop is None or each.drop.is_known)]
+    heights = {each: _height(each) for each in shown}
+    colours = _colours(models)
+    largest = max((each.memory.value for each in shown), default=1.0)
+    for number, each in enumerate(sorted(shown, key=lambda each: each.time.value)):
+        _draw(axes, each, heights[each], colours, largest, chosen=each is plan.choice, above=number % 2 == 0)
+    _draw_front(axes, [(each.time.value, heights[each]) for each in shown], larger=plan.quality is not None)
+    _draw_limits(axes, plan)
+    _label(axes, plan, colours, left_out=len(models) - len(shown))
+    return figure
+
+
+def _height(each: Known) -> float:
+    return each.memory.value / (1 << 30) if each.drop is None else 100 - each.drop.value
+
+
+def _colours(models: Sequence[Known]) -> dict[str, str]:
+    precisions = sorted({each.candidate.model.precision for each in models})
+    return {name: SERIES_COLOURS[index % len(SERIES_COLOURS)] for index, name in enumerate(precisions)}
+
+
+def _draw(axes, each: Known, height: float, colours: dict, largest: float, *, chosen: bool, above: bool) -> None:
+    model = each.candidate.model
+    colour, filled = colours[model.precision], each.time.is_measured
+    area = max(_SMALLEST, _LARGEST * each.memory.value / largest)
+    face = colour if filled else "none"
+    alpha = 0.75 if filled else 1.0
+    axes.scatter([each.time.value], [height], s=area, facecolors=face, edgecolors=colour, linewidths=2, alpha=alpha)
+    if each.time.low < each.time.high:
+        axes.plot([each.time.low, each.time.high], [height, height], color=colour, linewidth=1)
+    if each.drop is not None and each.drop.low < each.drop.high:
+        ends = [100 - each.drop.high, 100 - each.drop.low]
+        axes.plot([each.time.value] * 2, ends, color=colour, linewidth=1)
+    if chosen:
+        axes.scatter([each.time.value], [height], s=area + 260, facecolors="none", edgecolors="black", linewidths=2)
+    radius = math.sqrt(area) / 2 + 4
+    axes.annotate(
+        _title(each),
+        (each.time.value, height),
+        xytext=(0, radius if above else -radius),
+        textcoords="offset points",
+        ha="center",
+        va="bottom" if above else "top",
+        fontsize=8,
+        fontweight="bold" if chosen else "normal",
+    )
+
+
+def _title(each: Known) -> str:
+    model = each.candidate.model
+    return f"{model.depth} {model.precision}" + (f", LLM {model.language_model}" if model.language_model else "")
+
+
+def _draw_front(axes, places: list[tuple[float, float]], *, larger: bool) -> None:
+    """The steps through those that no other is better than in both; ``larger``: more height is better."""
+    best, front = -math.inf, []
+    for time, height in sorted(places, key=lambda place: (place[0], -place[1] if larger else place[1])):
+        if (height if larger else -height) > best:
+            best = height if larger else -height
+            front.append((time, height))
+    if len(front) > 1:
+        times, heights = zip(*front)
+        axes.step(times, heights, where="post", color=QUIET, linewidth=1.5, zorder=0)
+
+
+def _draw_limits(axes, plan: Plan) -> None:
+    limits = plan.limits
+    if limits.time_ms is not None:
+        axes.axvline(limits.time_ms, color="black", linestyle="dashed", linewidth=1)
+    if limits.drop is not None:
+        axes.axhline(100 - limits.drop, color="black", linestyle="dashed", linewidth=1)
+    if plan.quality is None and limits.memory_bytes is not None:
+        axes.axhline(limits.memory_bytes / (1 << 30), color="black", linestyle="dashed", linewidth=1)
+
+
+def _label(axes, plan: Plan, colours: dict[str, str], *, left_out: int) -> None:
+    axes.set_xlabel(f"milliseconds of {plan.quantity}: filled is measured, hollow predicted")
+    axes.set_ylabel("memory, GiB" if plan.quality is None else "answers kept, per cent")
+    axes.set_xlim(left=0)
+    axes.margins(0.12, 0.15)
+    axes.grid(color="#eeeeee")
+    axes.set_axisbelow(True)
+    for name, colour in colours.items():
+        axes.scatter([], [], s=80, color=colour, label=f"vision tower {name}")
+    axes.legend(loc="lower right", fontsize=9)
+    largest = max((each.memory.value for each in plan.known), default=0.0)
+    notes = [f"area: memory, the largest {gibibytes(largest)}"]
+    if left_out:
+        notes.append(f"{left_out} not shown: not measured, since they cannot be the choice")
+    if plan.quality is None:
+        notes.append("nothing is known of answers")
+    axes.set_title(f"{plan.device}\n{'; '.join(notes)}", loc="left", fontsize=10)
