@@ -149,13 +149,17 @@ class AnswerScore:
 
 
 def ask(
-    folder: Path, questions: Sequence[PictureQuestion], advance: Callable[[], None] = lambda: None
+    folder: Path,
+    questions: Sequence[PictureQuestion],
+    advance: Callable[[], None] = lambda: None,
+    *,
+    at: str | None = None,
 ) -> list[str | None]:
-    """Greedy answers of the bundle in ``folder``; None to a question that cannot be asked: its picture cannot be read,
-    or its text is empty, too long or holds a special token."""
+    """Greedy answers of the bundle in ``folder``, at its first depth or at another; None to a question that cannot be
+    asked: its picture cannot be read, or its text is empty, too long or holds a special token."""
     from laco_engines.answering import Answerer
 
-    answerer = Answerer(open_bundle(folder), runtime="onnxruntime")
+    answerer = Answerer(open_bundle(folder, at), runtime="onnxruntime")
     answers: list[str | None] = []
     for question in questions:
         try:

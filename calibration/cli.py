@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", type=path_argument, metavar="CKPT", help="instead of a bundle: a checkpoint, exported first"
     )
-    parser.add_argument("--at", metavar="DEPTH", help="with --model: a depth that the checkpoint carries")
+    parser.add_argument("--at", metavar="DEPTH", help="of a bundle of several depths, or of the checkpoint")
     parser.add_argument(
         "--images",
         type=Path,

@@ -9,6 +9,7 @@ from pathlib import Path
 from laco_export.bundle import read_manifest
 from laco_export.errors import BundleError, UsageError
 from laco_export.exporter.targets import DEFAULT_TARGET, TARGETS
+from laco_export.merge_path import DepthPath
 from laco_export.number_formats import NumberFormat
 
 from .quantizing import FORMS, QuantizedForm
@@ -28,7 +29,8 @@ class CalibrationOptions:
     """Validated when made.
 
     Attributes:
-        bundle: an FP32 bundle; or ``model``: a checkpoint, exported in FP32 first (at depth ``at``).
+        bundle: an FP32 bundle; or ``model``: a checkpoint, exported in FP32 first.
+        at: the depth (``--at``) of a bundle of several, or to export the checkpoint at.
         images: folders, files, lists, or training data (``--images``).
         questions: conversations to ask both bundles (``--questions``); None takes those of ``images`` where it has any.
         target: who will read the graph (``--target``), a name of :data:`~laco_export.exporter.targets.TARGETS`; None
@@ -76,8 +78,8 @@ class CalibrationOptions:
     def __post_init__(self) -> None:
         if (self.bundle is None) == (self.model is None):
             raise UsageError("give either an FP32 bundle or --model CKPT")
-        if self.at is not None and self.model is None:
-            raise UsageError("--at goes with --model: a bundle has one depth", given=f"--at {self.at}")
+        if self.at is not None:
+            DepthPath.parse(self.at)
         if not self.images:
             raise UsageError(
                 "calibration needs real pictures",
@@ -142,7 +144,11 @@ class CalibrationOptions:
         for target in TARGETS:
             name = name.removesuffix(f"-{target}")
         reader = "" if self.target == DEFAULT_TARGET else f"-{self.target}"
-        return Path(f"{name.removesuffix('-fp32')}-{self.number_format}{reader}")
+        name = name.removesuffix("-fp32")
+        several = self.bundle is not None and self.at is not None
+        if several and (where := f"at{DepthPath.parse(self.at).slug}") not in name.split("-"):
+            name = f"{name}-{where}"
+        return Path(f"{name}-{self.number_format}{reader}")
 
     @property
     def progress_file(self) -> Path:

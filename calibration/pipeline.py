@@ -57,10 +57,12 @@ def calibrate(options: CalibrationOptions) -> CalibrationReport:
     output, steps = options.output_folder, Steps()
     refuse_output_name(options)
     with ExitStack() as stack:
-        source = options.bundle
+        source, at = options.bundle, options.at
         if options.model is not None:
             source = stack.enter_context(exported(options.model, at=options.at, target=source_target, beside=output))
-        bundle = open_source_bundle(source, options.target, asks_questions=options.questions is not None)
+            at = None
+        asks_questions = options.questions is not None
+        bundle = open_source_bundle(source, options.target, asks_questions=asks_questions, at=at)
         with new_directory(output, force=options.force, refuse=refuse_to_replace_non_bundle) as folder:
             _require_space(options, bundle, folder)
             picture_set, division = _find_pictures(options, bundle, steps)

@@ -31,7 +31,10 @@ def check_calibration(options: CalibrationOptions) -> None:
         check_source(options.model, options.at, has_decoder=True)
     else:
         asks_questions = options.questions is not None
-        check_manifest(read_manifest(options.bundle), options.bundle, options.target, asks_questions=asks_questions)
+        manifest = read_manifest(options.bundle)
+        if options.at is not None:
+            manifest = manifest.at(options.at)
+        check_manifest(manifest, options.bundle, options.target, asks_questions=asks_questions)
     require_sources(options.images)
     require_packages(*_PACKAGES)
 

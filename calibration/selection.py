@@ -175,7 +175,8 @@ class _AnswerComparison:
             return None
         with context.steps.step("ask both bundles", 2 * len(questions)) as advance, quiet():
             if self._fp32_answers is None:
-                self._fp32_answers = answers.ask(context.bundle.path, questions, advance)
+                bundle = context.bundle
+                self._fp32_answers = answers.ask(bundle.path, questions, advance, at=bundle.depths[0])
             carry(context.bundle, context.folder)
             alone = replace(vision, twin=None)  # the same answers on every processor
             write_manifest(context.folder, replace(context.bundle.manifest, vision=alone))

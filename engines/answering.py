@@ -5,6 +5,7 @@
     bundle = open_bundle(folder)                    # verified
     answerer = Answerer(bundle)
     answer = answerer.answer(["cat.png"], "What is this?", on_text=lambda text: print(text, end=""))
+    faster = answerer.at("1/4")                     # of a bundle of several depths, over the same language model
 
 Several threads may share an answerer: it answers one prompt, or one batch, at a time, and the others wait.
 A conversation over several turns is a :class:`~laco_engines.chat.Chat`.
@@ -12,6 +13,7 @@ A conversation over several turns is a :class:`~laco_engines.chat.Chat`.
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -125,11 +127,12 @@ class Answer:
 
 
 class Answerer:
-    """A loaded bundle.
+    """A loaded bundle, at one of its depths; :meth:`at` gives it at another.
 
     Args:
         bundle: a verified bundle.
-        prompter: where one was made already for this bundle.
+        at: the depth to answer at, of a bundle of several; default: its first.
+        prompter: where one was made already for this bundle, at this depth.
         runtime: a name of :data:`laco_engines.runtimes.RUNTIMES`; default: the best that is there.
         text_runtime: a name of :data:`laco_engines.generation.text_runtime.TEXT_RUNTIMES`; default: the best that is
             there.
@@ -141,6 +144,7 @@ class Answerer:
 
     Raises:
         BundleError: the bundle has no language model, or a part of it cannot be loaded.
+        DepthError: it does not carry the depth.
         UsageError: the language model has no prompt lookup in this mode.
         RuntimeMissingError: no runtime for the vision tower.
         TextRuntimeMissingError: the text runtime asked for is not installed.
@@ -151,6 +155,7 @@ class Answerer:
         self,
         bundle: Bundle,
         *,
+        at: str | None = None,
         prompter: Prompter | None = None,
         runtime: str | None = None,
         text_runtime: str | None = None,
@@ -159,20 +164,68 @@ class Answerer:
         prompt_lookup: str | None = None,
     ):
         start = time.perf_counter()
-        self.bundle = bundle
-        self.prompter = prompter or Prompter(bundle)
+        self._whole = bundle
+        self._tower_options = {
+            "name": runtime,
+            "threads": threads,
+            "provider": provider if runtime in (None, WITH_PROVIDERS) else None,
+        }
+        self._at_depths: dict[str, Answerer] = {}
+        self._one_at_a_time, self._one_opens = threading.Lock(), threading.Lock()
+        # The tower first: a runtime that is not there is reported before Optimum is imported.
+        self._open_tower(bundle.at(at), prompter or Prompter(bundle.at(at)))
         with quiet_libraries():
-            # The tower first: a runtime that is not there is reported before Optimum is imported.
-            self.vision = open_runtime(
-                bundle, name=runtime, threads=threads, provider=provider if runtime in (None, WITH_PROVIDERS) else None
-            )
             self.text = open_text_runtime(
                 bundle, name=text_runtime, threads=threads, provider=provider, prompt_lookup=prompt_lookup
             )
-        self.encoder = PictureEncoder(self.vision, read_newline(bundle))
-        self.generator = TextGenerator(self.text, self.prompter, PrefixCache())
+        self._generate_from(PrefixCache())
         self.load_ms = 1000 * (time.perf_counter() - start)
-        self._one_at_a_time = threading.Lock()
+
+    def _open_tower(self, bundle: Bundle, prompter: Prompter) -> None:
+        """Load the vision tower of a bundle of one depth."""
+        self.bundle, self.prompter = bundle, prompter
+        with quiet_libraries():
+            self.vision = open_runtime(bundle, **self._tower_options)
+        self.encoder = PictureEncoder(self.vision, read_newline(bundle))
+        self._at_depths[self.depth] = self
+
+    def _generate_from(self, cache: PrefixCache) -> None:
+        several = len(self._whole.depths) > 1
+        self.generator = TextGenerator(self.text, self.prompter, cache, self.depth if several else None)
+
+    @property
+    def depth(self) -> str:
+        """The depth that it answers at: ``1/2``, or ``full`` where nothing is merged."""
+        return self.bundle.depths[0]
+
+    def at(self, depth: str | None) -> Answerer:
+        """The same loaded bundle at another depth that it carries; None takes the first.
+
+        The language model and what is kept of earlier prompts are shared; the depth's vision tower is opened when it is
+        first asked for. Prompts are prepared by the ``prompter`` of the answerer that answers them.
+
+        Raises:
+            DepthError: the bundle does not carry it.
+            BundleError: its tower cannot be loaded.
+        """
+        bundle = self._whole.at(depth)
+        with self._one_opens:
+            if bundle.depths[0] not in self._at_depths:
+                self._opened_at(bundle)
+            return self._at_depths[bundle.depths[0]]
+
+    def _opened_at(self, bundle: Bundle) -> None:
+        start = time.perf_counter()
+        other = copy.copy(self)
+        other._open_tower(bundle, self.prompter.at_depth(bundle))
+        other._generate_from(self.generator.cache)
+        other.load_ms = 1000 * (time.perf_counter() - start)
+
+    def let_go_of_tower(self) -> None:
+        """Free the vision tower of this depth, at which no more is answered until :meth:`at` has opened it again."""
+        with self._one_at_a_time, self._one_opens:
+            self._at_depths.pop(self.depth, None)
+            self.vision = self.encoder = None
 
     @property
     def decoder(self):
@@ -218,6 +271,7 @@ class Answerer:
         Raises:
             UsageError: an option outside what it may be, or a logits processor that the text runtime cannot call.
         """
+        self._check_prepared(prompt)
         options = _with_seed(_one_of(options, fields))
         best_two = BestTwo() if output_scores else None
         processors = [each for each in (best_two, logits_processor) if each is not None]
@@ -257,6 +311,7 @@ class Answerer:
         """
         if not prompts:
             raise UsageError("a batch needs at least one prompt")
+        self._check_prepared(*prompts)
         options = _with_seed(_one_of(options, fields))
         with self._one_at_a_time:
             watch = _Watch()
@@ -270,8 +325,19 @@ class Answerer:
             self._answer(prompt, row, options, preprocess_ms, watch) for prompt, row in zip(prompts, rows, strict=True)
         ]
 
+    def _check_prepared(self, *prompts: Prompt) -> None:
+        grid = self.bundle.manifest.vision.token_grid
+        for prompt in prompts:
+            if prompt.visuals and prompt.token_grid != grid:
+                raise UsageError(
+                    "the prompt was prepared for a depth that leaves a picture other tokens",
+                    given=f"a grid of {prompt.token_grid}",
+                    allowed=f"{grid}, of depth {self.depth}",
+                    todo="prepare it with the prompter of the answerer that answers it",
+                )
+
     def forget(self) -> None:
-        """Free the KV caches of earlier prompts."""
+        """Free the KV caches of earlier prompts, at whatever depth."""
         with self._one_at_a_time:
             self.generator.cache.clear()
 

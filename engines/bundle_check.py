@@ -65,6 +65,30 @@ class BundleCheck:
         }
 
 
+def check_depths(
+    bundle: Bundle,
+    *,
+    runtime: str | None = None,
+    text_runtime: str | None = None,
+    threads: int | None = None,
+    **further,
+) -> dict[str, BundleCheck]:
+    """:func:`check_bundle` at each depth that the bundle carries, over one language model and a tower at a time."""
+    on = {"runtime": runtime, "text_runtime": text_runtime, "threads": threads}
+    if len(bundle.depths) == 1:
+        return {bundle.depths[0]: check_bundle(bundle, **on, **further)}
+    checks, answerer = {}, None
+    for depth in bundle.depths:
+        view = bundle.at(depth)
+        if answerer is not None:
+            answerer.let_go_of_tower()
+            answerer = answerer.at(depth)
+        elif view.manifest.golden_answers is not None and not _missing_packages():
+            answerer = Answerer(bundle, at=depth, **on)
+        checks[depth] = check_bundle(view, **on, **further, answerer=answerer)
+    return checks
+
+
 def check_bundle(
     bundle: Bundle,
     *,
@@ -74,10 +98,12 @@ def check_bundle(
     checkpoint: Path | None = None,
     images: list[Path] | None = None,
     blocks: bool = False,
+    answerer: Answerer | None = None,
 ) -> BundleCheck:
-    """Compare all parts of a verified bundle.
+    """Compare all parts of a verified bundle, at its first depth where it has several.
 
     Args:
+        answerer: the bundle, where it is loaded already as asked for.
         runtime: of the vision tower, by name; default: the best that is there.
         text_runtime: that answers, by name; default: the best that is there.
         threads: CPU threads; default: the cores that this process may use.
@@ -92,9 +118,8 @@ def check_bundle(
     """
     golden = read_golden(bundle)
     answers = read_golden_answers(bundle, len(golden.names))
-    missing = [package.name for package in PACKAGES if package.needed and installed_version(package) is None]
-    answerer = None
-    if answers is not None and not missing:
+    missing = _missing_packages()
+    if answers is not None and not missing and answerer is None:
         answerer = Answerer(bundle, runtime=runtime, text_runtime=text_runtime, threads=threads)
     vision = answerer.vision if answerer else open_runtime(bundle, name=runtime, threads=threads)
     tower = _check_tower(bundle, vision, golden, checkpoint, images, blocks)
@@ -107,6 +132,11 @@ def check_bundle(
         return BundleCheck(tower, parts, [f"the golden answers: {', '.join(missing)} is not installed to answer with"])
     here = FeaturesHere.computed(bundle, golden, pictures_asked_about(answers), vision)
     return BundleCheck(tower, [*parts, *check_answers(answerer, golden, answers, here)], [], answerer.text.name)
+
+
+def _missing_packages() -> list[str]:
+    """What answering needs, and is not installed."""
+    return [package.name for package in PACKAGES if package.needed and installed_version(package) is None]
 
 
 def _without_answers(bundle: Bundle) -> str:

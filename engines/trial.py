@@ -25,6 +25,7 @@ from laco_export.errors import LacoError, NotFiniteError
 from laco_export.golden import GoldenPictures, read_golden
 from laco_export.golden_answers import GoldenAnswer, GoldenAnswers, read_golden_answers
 from laco_export.layout_rules import layout_rules
+from laco_export.summary import at_depth
 
 from .answering import Answerer
 from .comparison.golden_check import compare_features, pixel_values, tolerance
@@ -84,13 +85,7 @@ def try_bundle(folder: Path, *, threads: int | None = None) -> dict:
         TrialError: it cannot be opened, or a part is not PyTorch's; the message names it.
     """
     try:
-        bundle = open_bundle(folder)
-        golden = read_golden(bundle)
-        answers = read_golden_answers(bundle, len(golden.names))
-        if answers is None:
-            return {"parts": [], "not_asked": "it has no golden answers"}
-        answerer = Answerer(bundle, threads=threads)
-        parts = _parts(answerer, golden, answers)
+        runtimes, parts = _asked_at_each_depth(open_bundle(folder), threads)
     except LacoError as error:
         if _lacks_kernels(error):
             return {"parts": [], "not_asked": f"{error.failed}; ask it on its device: laco-engine diff"}
@@ -100,19 +95,37 @@ def try_bundle(folder: Path, *, threads: int | None = None) -> dict:
             allowed=error.allowed,
             todo=error.todo,
         ) from error
-    if wrong := [part for part in parts if not part.passed]:
+    if not runtimes:
+        return {"parts": [], "not_asked": "it has no golden answers"}
+    if wrong := [part for part in parts if not part["passed"]]:
         raise TrialError(
             "the finished bundle does not answer as PyTorch does, and was not given its name",
-            given="; ".join(f"{part.part}: {part.detail}" for part in wrong),
+            given="; ".join(f"{at_depth(part)}{part['part']}: {part['detail']}" for part in wrong),
             todo="report this with the checkpoint's config.json",
         )
-    return {
-        "runtime": answerer.vision.name,
-        "text_runtime": answerer.text.name,
-        "provider": answerer.text.provider,
-        "parts": [part.to_dict() for part in parts],
-        "not_asked": None,
-    }
+    return {**runtimes, "parts": parts, "not_asked": None}
+
+
+def _asked_at_each_depth(bundle: Bundle, threads: int | None) -> tuple[dict[str, str], list[dict]]:
+    """What ran, and the parts, each with its depth where there are several; nothing where nothing can be asked. One
+    tower is in memory at a time."""
+    answerer, runtimes, parts = None, {}, []
+    for depth in bundle.depths:
+        view = bundle.at(depth)
+        golden = read_golden(view)
+        answers = read_golden_answers(view, len(golden.names))
+        if answers is None:
+            continue
+        if answerer is None:
+            answerer = Answerer(bundle, at=depth, threads=threads)
+            text = answerer.text
+            runtimes = {"runtime": answerer.vision.name, "text_runtime": text.name, "provider": text.provider}
+        else:
+            answerer.let_go_of_tower()
+            answerer = answerer.at(depth)
+        where = {"depth": depth} if len(bundle.depths) > 1 else {}
+        parts += [{**where, **part.to_dict()} for part in _parts(answerer, golden, answers)]
+    return runtimes, parts
 
 
 def check_answers(

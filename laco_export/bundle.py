@@ -25,7 +25,7 @@ from .embedding_table import EmbeddingStorage
 from .errors import BundleError, OutputExistsError
 from .field_types import FieldError
 from .layout_rules import DEFAULT_TOKEN_LAYOUT
-from .manifest_agreement import read_fields
+from .manifest_agreement import named_files, read_fields
 from .preprocessing import ImagePreprocessing
 from .verified_files import BundleChangedError, FileState, damaged, open_verified, sha256_of
 
@@ -193,19 +193,31 @@ class Manifest:
         return [self.compression, *(further.compression for further in self.depths)]
 
     def at(self, depth: str | None) -> Manifest:
-        """The manifest that a bundle of this depth alone would have, over the same files; None takes the first.
+        """The manifest that a bundle of this depth alone would have, without the files that others alone read; None
+        takes the first.
 
         Raises:
             DepthError: the bundle does not carry it.
         """
         index = 0 if depth is None else find_depth(self.compressions, depth)
-        alone = replace(self, depths=[], schema_version=1) if self.depths else self
+        if not self.depths:
+            return self
+        alone = replace(self, depths=[], schema_version=1, files=self._files_of(index))
         if index == 0:
             return alone
         fields = {name: getattr(self.depths[index - 1], name) for name in FurtherDepth.__dataclass_fields__}
         if (decoder := self.accuracy.get("decoder")) is not None:
             fields["accuracy"] = {**fields["accuracy"], "decoder": decoder}
         return replace(alone, **fields)
+
+    def _files_of(self, index: int) -> dict[str, dict]:
+        """``files`` without those that only other depths than number ``index`` name."""
+        read = [
+            {name for _, name in named_files({**vars(depth), "decoder": None, "vision": asdict(depth.vision)})}
+            for depth in (self, *self.depths)
+        ]
+        others = set().union(*(names for number, names in enumerate(read) if number != index)) - read[index]
+        return {name: entry for name, entry in self.files.items() if name not in others}
 
     def joined_with(self, others: Sequence[Manifest]) -> Manifest:
         """This depth's manifest and those of further depths, each over the same model, as one: :meth:`at` undone."""
@@ -249,7 +261,8 @@ class Bundle:
         Raises:
             DepthError: it is not one of :attr:`depths`.
         """
-        return replace(self, manifest=self.manifest.at(depth))
+        manifest = self.manifest.at(depth)
+        return self if manifest is self.manifest else replace(self, manifest=manifest)
 
     def file(self, name: str) -> Path:
         return self.path / name

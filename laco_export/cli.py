@@ -27,7 +27,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"laco-export {__version__}")
     parser.add_argument("--model", type=path_argument, required=True, metavar="CKPT", help="the checkpoint's folder")
     parser.add_argument(
-        "--at", metavar="DEPTH", help="a depth that the checkpoint carries: 1/2, block:7, 1/4+3/4 (default: its first)"
+        "--at",
+        nargs="+",
+        metavar="DEPTH",
+        help="a depth that the checkpoint carries: 1/2, block:7, 1/4+3/4 (default: its first); several, or all, make "
+        "one bundle of them, used at the first where no depth is named",
     )
     precision = parser.add_mutually_exclusive_group()
     for name, text in (

@@ -10,6 +10,9 @@ from .depth import Depth
 from .errors import ConfigError, DepthError, check_whole
 from .merge_path import DepthPath, MergePath, Ratio, ratios_of_paths, shortest_ratio
 
+ALL_DEPTHS = "all"
+"""In the place of depths: each that there is."""
+
 
 @dataclass(frozen=True)
 class CompressionConfig:
@@ -117,6 +120,41 @@ class CompressionConfig:
             allowed=", ".join(f"{name} ({in_blocks(path)})" for name, path in carried.items()) or "none",
             todo="choose one of those with --at, or train this depth",
         )
+
+    def find_all(self, at: str | Sequence[str] | None) -> tuple[str, ...]:
+        """The carried depths that are asked for, as configured and in the order in which they are asked for.
+
+        Args:
+            at: what :func:`asked_depths` takes. None takes the first; of a model that merges nothing this and
+                :data:`ALL_DEPTHS` give none.
+
+        Raises:
+            DepthError: the checkpoint carries no merges at one of them, or one is asked for twice.
+        """
+        asked = asked_depths(at)
+        if asked in ((), (ALL_DEPTHS,)):
+            carried = () if self.method is None else self.depths
+            return carried if asked else carried[:1]
+        names = tuple(self.find(depth)[0] for depth in asked)
+        if len(set(names)) < len(names):
+            raise DepthError("a depth is asked for twice", given=" ".join(asked), allowed="each depth once")
+        return names
+
+
+def asked_depths(at: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One depth or several as a tuple, which is empty where none is named.
+
+    Raises:
+        DepthError: one is no depth; or :data:`ALL_DEPTHS` stands beside others.
+    """
+    asked = () if at is None else (at,) if isinstance(at, (str, Depth, DepthPath)) else tuple(at)
+    if ALL_DEPTHS in asked:
+        if len(asked) > 1:
+            raise DepthError(
+                f"{ALL_DEPTHS} stands alone", given=" ".join(map(str, asked)), allowed=f"--at {ALL_DEPTHS}"
+            )
+        return asked
+    return tuple(str(depth) for depth in asked if DepthPath.parse(depth))
 
 
 def blocks_up_to(feature_layer: int | None, num_hidden_layers: int) -> int:

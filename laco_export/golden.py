@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +50,17 @@ class GoldenPictures:
 
 
 def write_golden(
-    folder: Path, names: Sequence[str], pixels: Sequence[np.ndarray], expected: Sequence[dict[str, np.ndarray]]
+    folder: Path,
+    names: Sequence[str],
+    pixels: Sequence[np.ndarray],
+    expected: Sequence[Mapping[str, np.ndarray]],
+    *,
+    name: str = GOLDEN_NAME,
 ) -> None:
     """Write the golden file.
 
     Args:
+        names: where each picture comes from; name: the file's.
         pixels: uint8 ``[H, W, 3]`` per picture.
         expected: PyTorch's tensors by name per picture, each with a batch of one.
     """
@@ -63,16 +69,16 @@ def write_golden(
         _PICTURES: np.stack(pixels),
         IMAGE_FEATURES: np.concatenate([tensors[IMAGE_FEATURES] for tensors in expected]).astype(np.float32),
     }
-    for name in expected[0]:
-        if name == IMAGE_FEATURES:
+    for boundary in expected[0]:
+        if boundary == IMAGE_FEATURES:
             continue
         hidden = np.stack(
-            [tensors[name].reshape(-1, tensors[name].shape[-1]) for tensors in expected]
+            [tensors[boundary].reshape(-1, tensors[boundary].shape[-1]) for tensors in expected]
         )  # [n, tokens, C]
         indices = np.linspace(0, hidden.shape[1] - 1, min(SAMPLED_TOKENS, hidden.shape[1])).astype(np.int64)
-        arrays[f"{_INDICES}{name}"] = indices
-        arrays[f"{_TOKENS}{name}"] = hidden[:, indices].astype(np.float32)
-    with open(folder / GOLDEN_NAME, "wb") as file:
+        arrays[f"{_INDICES}{boundary}"] = indices
+        arrays[f"{_TOKENS}{boundary}"] = hidden[:, indices].astype(np.float32)
+    with open(folder / name, "wb") as file:
         np.savez_compressed(file, **arrays)
 
 

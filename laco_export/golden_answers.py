@@ -149,20 +149,20 @@ def sampled_logits(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ids, np.take_along_axis(logits, ids, 1).astype(np.float32)
 
 
-def write_golden_answers(folder: Path, golden: GoldenAnswers) -> None:
-    """Write the file into the bundle that is being built."""
+def write_golden_answers(folder: Path, golden: GoldenAnswers, *, name: str = GOLDEN_ANSWERS_NAME) -> None:
+    """Write the file, as ``name``, into the bundle that is being built."""
     arrays = {"questions": np.array([answer.question.text for answer in golden.answers])}
     for index, answer in enumerate(golden.answers):
         arrays[f"{index}/pictures"] = np.array(answer.question.pictures, np.int64)
         arrays[f"{index}/as_one"] = np.array(answer.question.as_one)
-        for name in ("prompt_ids", "token_ids", "logit_ids", "logits"):
-            arrays[f"{index}/{name}"] = getattr(answer, name)
+        for array in ("prompt_ids", "token_ids", "logit_ids", "logits"):
+            arrays[f"{index}/{array}"] = getattr(answer, array)
     for place, sample in (("embedding", golden.embedding), ("packing", golden.packing)):
         if sample is not None:
-            arrays |= {f"{place}/{name}": values for name, values in vars(sample).items()}
+            arrays |= {f"{place}/{array}": values for array, values in vars(sample).items()}
     if golden.newline is not None:
         arrays["image_newline"] = golden.newline
-    with open(folder / GOLDEN_ANSWERS_NAME, "wb") as file:
+    with open(folder / name, "wb") as file:
         np.savez_compressed(file, **arrays)
 
 

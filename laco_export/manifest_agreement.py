@@ -113,7 +113,7 @@ def _check_apart(depth: Mapping, other: Mapping) -> None:
 
 def _own_files(fields: Mapping) -> Iterator[tuple[str, str]]:
     """``(place, name)`` of each file that only one depth can have: its graphs and what PyTorch made of them."""
-    for place, name in _named_files(fields):
+    for place, name in named_files(fields):
         if place.startswith("golden") or place.endswith("].file"):
             yield place, name
 
@@ -136,8 +136,8 @@ def _preprocessing(config: Mapping) -> ImagePreprocessing:
         raise FieldError("preprocessing.size", config.get("size"), f"what laco-export writes ({error})") from None
 
 
-def _named_files(fields: Mapping) -> Iterator[tuple[str, str]]:
-    """``(place, name)`` of each file that a field names."""
+def named_files(fields: Mapping) -> Iterator[tuple[str, str]]:
+    """``(place, name)`` of each file that a field names; of the manifest, or of one depth's part of it."""
     vision, decoder = fields["vision"], fields.get("decoder")
     yield "golden", fields["golden"]
     if answers := fields.get("golden_answers"):
@@ -173,7 +173,7 @@ def _check_merges(compression: Mapping) -> None:
 
 
 def _check_files(fields: Mapping) -> None:
-    for place, name in _named_files(fields):
+    for place, name in named_files(fields):
         if name not in fields["files"]:
             raise FieldError(place, name, "a file of the bundle: one that files lists")
 

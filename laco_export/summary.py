@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from .bundle import Manifest, Vision
+from .carried_depths import depth_name, path_of
 from .golden import GOLDEN_NAME
 from .manifest_schema import SEVEN_BIT_PRODUCTS
 
@@ -22,6 +23,8 @@ def show_summary(manifest: Manifest, console, *, title: str) -> None:
     for label, text in summary_lines(manifest):
         facts.add_row(label, Text(text))  # not markup: a reason may hold "[…]"
     console.print(facts)
+    if manifest.depths:
+        console.print(_depths_table(manifest))
     operators = Table(title="nodes of the vision graph", title_justify="left")
     for column in ("operator", "as traced", "exported"):
         operators.add_column(column, justify="left" if column == "operator" else "right")
@@ -33,6 +36,31 @@ def show_summary(manifest: Manifest, console, *, title: str) -> None:
     operators.add_row("all", str(sum(before.values())), str(sum(after.values())))
     if before:
         console.print(operators)
+
+
+def _depths_table(manifest: Manifest):
+    """A line a depth, the one that the other tables are about first."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="depths over the same weights", title_justify="left")
+    for column in ("depth", "blocks", "tokens", "FLOPs over @1", "FP32 islands", "image_features: cosine", "max abs"):
+        table.add_column(column, justify="left" if column in ("depth", "blocks") else "right")
+    for entry in map(manifest.at, map(depth_name, manifest.compressions)):
+        ratio, tensors = entry.vision.flops.get("ratio_to_1"), entry.accuracy.get("tensors")
+        compared = ("-", "-")
+        if tensors and tensors[-1]["cosine"] is not None:
+            compared = f"{tensors[-1]['cosine']:.7f}", f"{tensors[-1]['max_abs']:.2e}"
+        cells = (
+            entry.compression["depth"],
+            str(path_of(entry.compression)),
+            str(entry.compression["tokens_after"]),
+            "-" if ratio is None else f"{ratio:.3f}",
+            str(len(entry.vision.kept_fp32)),
+            *compared,
+        )
+        table.add_row(*map(Text, cells))
+    return table
 
 
 def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -79,7 +107,12 @@ def trial_lines(trial: dict) -> Iterator[str]:
         yield f"not asked before it got its name: {trial['not_asked']}"
     for part in trial["parts"]:
         if part["part"].startswith("answer"):
-            yield f"{part['part'].removeprefix('answer, ')}: {part['detail']}"
+            yield f"{at_depth(part)}{part['part'].removeprefix('answer, ')}: {part['detail']}"
+
+
+def at_depth(part: dict) -> str:
+    """Where a part of a bundle of several depths belongs: ``@1/2, ``."""
+    return f"@{part['depth']}, " if "depth" in part else ""
 
 
 def _labelled(label: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -110,10 +143,11 @@ def _islands(islands: list[dict]) -> Iterator[str]:
 def bytes_by_part(manifest: Manifest) -> dict[str, int]:
     """File sizes by part of the bundle."""
     sizes: Counter = Counter()
+    golden = {manifest.golden, *(further.golden for further in manifest.depths)}
     for path, entry in manifest.files.items():
         name = path.split("/")[0]
-        part = "vision" if name.startswith("vision") else name if name in ("llm", GOLDEN_NAME) else "other"
-        sizes[part] += entry["bytes"]
+        part = "vision" if name.startswith("vision") else GOLDEN_NAME if name in golden else name
+        sizes[part if part in ("vision", "llm", GOLDEN_NAME) else "other"] += entry["bytes"]
     return dict(sorted(sizes.items(), key=lambda part: -part[1]))
 
 

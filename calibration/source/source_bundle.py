@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from laco_export.bundle import Bundle, Manifest, open_bundle
+from laco_export.carried_depths import depth_name
 from laco_export.console import progress
 from laco_export.exporter.targets import TARGETS
 
@@ -40,20 +41,22 @@ def exported(checkpoint: Path, *, at: str | None, target: str, beside: Path) -> 
         yield export_bundle(options).output
 
 
-def open_source_bundle(folder: Path, target: str, *, asks_questions: bool) -> Bundle:
-    """A verified bundle that can be calibrated for ``target``.
+def open_source_bundle(folder: Path, target: str, *, asks_questions: bool, at: str | None = None) -> Bundle:
+    """A verified bundle that can be calibrated for ``target``, at one depth.
 
     Args:
+        at: the depth, of a bundle of several.
         target: a name of :data:`~laco_export.exporter.targets.TARGETS`.
         asks_questions: questions were given, which a language model must answer.
 
     Raises:
-        CalibrationError: it is calibrated already, not FP32, or written for a reader with operators that ``target``
-            does not read.
+        DepthError: it does not carry ``at``.
+        CalibrationError: it has several depths and none is named; it is calibrated already, not FP32, or written for a
+            reader with operators that ``target`` does not read.
         BundleError: it is damaged or no bundle, or its tokenizer cannot be used.
     """
     with progress("verifying the bundle", transient=True):
-        bundle = open_bundle(folder)
+        bundle = open_bundle(folder, at)
     check_manifest(bundle.manifest, folder, target, asks_questions=asks_questions)
     if bundle.manifest.decoder is not None:
         from laco_engines.prompts.prompter import Prompter
@@ -68,6 +71,13 @@ def check_manifest(manifest: Manifest, folder: Path, target: str, *, asks_questi
     Raises:
         CalibrationError: see :func:`open_source_bundle`.
     """
+    if manifest.depths:
+        raise CalibrationError(
+            "a calibration is of one depth",
+            given=f"bundle '{folder}' has several",
+            allowed=", ".join(f"--at {depth_name(compression)}" for compression in manifest.compressions),
+            todo="calibrate each by itself",
+        )
     vision = manifest.vision
     if vision.calibration is not None:
         raise CalibrationError(

@@ -10,7 +10,7 @@ figures: machine, clocks, power mode, warm-up, repeats, rejected samples, versio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -52,6 +52,7 @@ class BenchOptions:
 
     Attributes:
         batches: numbers of pictures a call; empty takes the bundle's own batch sizes.
+        at: depths of bundles of several; empty takes all that each carries.
         runtime, text_runtime: by name, of the vision tower and of the language model; None takes the best.
         repeats, warmup: samples kept of each subject, and runs before the first.
         threads: CPU threads; None takes the cores that there are.
@@ -62,6 +63,7 @@ class BenchOptions:
     """
 
     batches: tuple[int, ...] = ()
+    at: tuple[str, ...] = ()
     runtime: str | None = None
     text_runtime: str | None = None
     repeats: int = 20
@@ -81,7 +83,7 @@ class BenchOptions:
 
 @dataclass
 class _Subject:
-    """A loaded bundle with what its graphs cost by batch size."""
+    """A bundle that is loaded at one depth, with what its graphs cost by batch size."""
 
     name: str
     bundle: Bundle
@@ -122,8 +124,12 @@ def run_bench(
         peaks: of this CPU with so many threads, where they were measured before; else floors measure them.
 
     Raises:
+        DepthError: a bundle does not carry a depth that is asked for.
         RuntimeMissingError, BundleError: a bundle cannot be run as asked for.
     """
+    for bundle in bundles:
+        for depth in options.at:
+            bundle.at(depth)  # refused before anything is loaded
     threads = options.threads or default_threads()
     state = machine_state()
     report = BenchReport(
@@ -134,7 +140,9 @@ def run_bench(
         host_peaks=peaks,
     )
     advance("loading")
-    subjects = [_load(bundle, name, options, threads) for name, bundle in _names(bundles).items()]
+    subjects = [
+        subject for name, bundle in _names(bundles).items() for subject in _load(bundle, name, options, threads)
+    ]
     for subject in subjects:
         text_passed_over = subject.answerer.text.passed_over if subject.answerer else ()
         report.passed_over[subject.name] = [*subject.vision.passed_over, *text_passed_over]
@@ -159,14 +167,29 @@ def _names(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
     return chosen
 
 
-def _load(bundle: Bundle, name: str, options: BenchOptions, threads: int) -> _Subject:
-    costs = {graph.batch: graph_cost(bundle.file(graph.file)) for graph in bundle.manifest.vision.graphs}
+def _load(bundle: Bundle, name: str, options: BenchOptions, threads: int) -> Iterator[_Subject]:
+    """The bundle at each depth, with one language model for all."""
+    views = [bundle.at(depth) for depth in options.at or bundle.depths]
+    answerer = None
     if options.llm and bundle.manifest.decoder is not None:
         from ..answering import Answerer
 
-        answerer = Answerer(bundle, runtime=options.runtime, text_runtime=options.text_runtime, threads=threads)
-        return _Subject(name, bundle, answerer.vision, costs, answerer)
-    return _Subject(name, bundle, open_runtime(bundle, name=options.runtime, threads=threads), costs)
+        answerer = Answerer(
+            bundle,
+            at=views[0].depths[0],
+            runtime=options.runtime,
+            text_runtime=options.text_runtime,
+            threads=threads,
+        )
+    for view in views:
+        (depth,) = view.depths
+        title = name if len(bundle.depths) == 1 else f"{name} @{depth}"
+        costs = {graph.batch: graph_cost(view.file(graph.file)) for graph in view.manifest.vision.graphs}
+        if answerer is None:
+            yield _Subject(title, view, open_runtime(view, name=options.runtime, threads=threads), costs)
+        else:
+            there = answerer.at(depth)
+            yield _Subject(title, view, there.vision, costs, there)
 
 
 def _measure_encodes(
@@ -302,6 +325,7 @@ def _measure_memory(
             batch,
             subject.answerer is not None,
             options.text_runtime,
+            subject.bundle.depths[0],
         )
         with subject.bundle.unchanged():  # which that process opens anew
             report.memory[subject.name] = bundle_memory(request)

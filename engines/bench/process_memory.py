@@ -29,6 +29,7 @@ class MemoryRequest:
     Attributes:
         batch: pictures of one call.
         llm: answer too.
+        at: the depth to load; None takes the bundle's first.
     """
 
     bundle: str
@@ -37,6 +38,7 @@ class MemoryRequest:
     batch: int
     llm: bool
     text_runtime: str | None = None
+    at: str | None = None
 
 
 def bundle_memory(request: MemoryRequest) -> dict:
@@ -64,7 +66,7 @@ def _measure(request: MemoryRequest) -> dict:
     from ..devices.cuda import present_device
 
     before = present_device()
-    bundle = Bundle(Path(request.bundle), read_manifest(request.bundle))
+    bundle = Bundle(Path(request.bundle), read_manifest(request.bundle)).at(request.at)
     pixels = np.zeros((request.batch, *bundle.manifest.vision.graphs[0].input.shape[1:]), np.float32)
     if request.llm:
         from PIL import Image

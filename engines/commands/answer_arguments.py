@@ -8,12 +8,13 @@ from pathlib import Path
 
 from laco_export.utf8 import path_argument, text_argument
 
-from .command import positive
+from .command import add_depth_argument, positive
 
 
 def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
     """Pictures, generation, the context and the machine."""
     parser.add_argument("bundle", type=path_argument, metavar="BUNDLE", help="a folder written by laco-export")
+    add_depth_argument(parser, "its first")
     parser.add_argument("--image", type=Path, metavar="FILE", action="append", default=[], help="may be repeated")
     parser.add_argument(
         "--video",
@@ -56,12 +57,14 @@ def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON on stdout instead of the text")
 
 
-def open_answerer(bundle, prompter, args: argparse.Namespace):
-    """The :class:`~laco_engines.answering.Answerer` on the runtimes and the machine that the arguments name."""
+def open_answerer(bundle, prompter, args: argparse.Namespace, *, at: str | None = None):
+    """The :class:`~laco_engines.answering.Answerer` on the runtimes and the machine that the arguments name, at a depth
+    of the bundle."""
     from ..answering import Answerer
 
     return Answerer(
         bundle,
+        at=at,
         prompter=prompter,
         runtime=args.runtime,
         text_runtime=args.text_runtime,

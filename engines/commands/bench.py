@@ -24,6 +24,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch", type=positive, nargs="+", default=[], metavar="N", help="pictures a call (default: the bundle's own)"
     )
     parser.add_argument(
+        "--at", nargs="+", default=[], metavar="DEPTH", help="of bundles of several depths (default: all of each)"
+    )
+    parser.add_argument(
         "--runtime", metavar="NAME", help="tensorrt, tensorrt-rtx, onnxruntime, onnxruntime-cuda, … (default: the best)"
     )
     add_text_runtime_argument(parser)
@@ -47,6 +50,7 @@ def _run(args: argparse.Namespace) -> None:
 
     options = BenchOptions(
         batches=tuple(args.batch),
+        at=tuple(args.at),
         runtime=args.runtime,
         text_runtime=args.text_runtime,
         repeats=args.repeats,

@@ -10,7 +10,7 @@ from laco_export.standard_streams import print_json
 from laco_export.utf8 import path_argument
 
 from ..devices.profiles import PROFILES
-from .command import Command
+from .command import Command, add_depth_argument
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -32,6 +32,7 @@ class _NamesDevice(argparse.Action):
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=path_argument, metavar="BUNDLE", help="a folder written by laco-export")
+    add_depth_argument(parser, "all that it carries")
     parser.add_argument(
         "--device",
         metavar="NAME",
@@ -69,13 +70,18 @@ def _run(args: argparse.Namespace) -> int:
     options = BuildOptions(workspace_bytes=args.workspace, level=args.level)
     device = resolve_device(args.device, tuple(args.compute_capability))
     with progress("verifying the bundle", transient=True):
-        bundle = open_bundle(args.bundle)
-    if isinstance(device, BuildDevice):
-        return _build(args, bundle, device, options)
-    return _estimate_only(args, bundle, device, options)
+        bundle = open_bundle(args.bundle, args.at)
+    if not isinstance(device, BuildDevice):
+        return _estimate_only(args, bundle, device, options)
+    documents = {depth: _build(args, bundle.at(depth), device, options) for depth in bundle.depths}
+    if args.json:
+        print_json({"depths": documents} if len(documents) > 1 else next(iter(documents.values())))
+    compared = [comparison for document in documents.values() for comparison in document["comparisons"]]
+    return 1 if any(comparison["passed"] is False for comparison in compared) else 0
 
 
-def _build(args, bundle, device, options) -> int:
+def _build(args, bundle, device, options) -> dict:
+    """Build the graphs of a bundle of one depth, and say so unless everything is said at the end, as JSON."""
     from laco_export.console import progress, say
 
     from ..building.builder import build_bundle
@@ -120,13 +126,11 @@ def _build(args, bundle, device, options) -> int:
         "faster_forms": {batch: asdict(finding) for batch, finding in findings.items()},
         "comparisons": [comparison.to_dict() for comparison in compared],
     }
-    if args.json:
-        print_json(document)
-    else:
+    if not args.json:
         _show(device, (*results, *others))
         for line in (*(comparison.summary for comparison in compared), *_forms(bundle, fallback, findings)):
             print(line)
-    return 1 if any(comparison.passed is False for comparison in compared) else 0
+    return document
 
 
 def _forms(bundle, fallback, findings: dict) -> list[str]:
@@ -164,7 +168,7 @@ def _estimate_only(args, bundle, profile, options) -> int:
     from ..cost.graph_cost import graph_cost
 
     rows = []
-    for graph in bundle.manifest.vision.graphs:
+    for graph in (graph for depth in bundle.depths for graph in bundle.at(depth).manifest.vision.graphs):
         expected = estimate(
             graph_cost(bundle.file(graph.file)), workspace_bytes=options.workspace_bytes, profile=profile
         )

@@ -39,7 +39,7 @@ def _run(args: argparse.Namespace) -> int:
     options = generation_options(args)
     check_runtime_names(args)
     with progress("verifying the bundle", transient=True):
-        bundle = open_bundle(args.bundle)
+        bundle = open_bundle(args.bundle, args.at)
         prompter = Prompter(bundle)
     limits = {"max_pixels": args.max_pixels or MAX_PIXELS, "max_frames": args.frames}
     shown = _Shown(prompter.preparer, **limits)

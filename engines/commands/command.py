@@ -24,6 +24,15 @@ class Command:
     run: Callable[[argparse.Namespace], int | None]
 
 
+def add_depth_argument(parser: argparse.ArgumentParser, default: str) -> None:
+    """``--at``, of a command that uses a bundle at one depth.
+
+    Args:
+        default: what is used where none is named, in words.
+    """
+    parser.add_argument("--at", metavar="DEPTH", help=f"of a bundle of several depths: 1/2, 1/4+3/4 ({default})")
+
+
 def positive(text: str) -> int:
     """An argparse type: an integer of at least 1; ``_`` and ``,`` may group its digits."""
     try:

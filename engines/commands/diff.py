@@ -9,11 +9,12 @@ from laco_export.standard_streams import print_json
 from laco_export.utf8 import path_argument
 
 from .answer_arguments import add_text_runtime_argument
-from .command import Command, positive
+from .command import Command, add_depth_argument, positive
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=path_argument, metavar="BUNDLE", help="a folder written by laco-export")
+    add_depth_argument(parser, "all that it carries")
     parser.add_argument("--runtime", metavar="NAME", help="the vision runtime (default: the best that is installed)")
     add_text_runtime_argument(parser)
     parser.add_argument(
@@ -41,11 +42,11 @@ def _run(args: argparse.Namespace) -> int:
     if args.text_runtime:
         choose_text_runtime(args.text_runtime)
     with progress("verifying the bundle", transient=True):
-        bundle = open_bundle(args.bundle)
+        bundle = open_bundle(args.bundle, args.at)
     with progress("comparing", transient=True):
-        from ..bundle_check import check_bundle
+        from ..bundle_check import check_depths
 
-        check = check_bundle(
+        checks = check_depths(
             bundle,
             runtime=args.runtime,
             text_runtime=args.text_runtime,
@@ -54,12 +55,15 @@ def _run(args: argparse.Namespace) -> int:
             images=args.images,
             blocks=args.blocks,
         )
+    passed = all(check.passed for check in checks.values())
     if args.json:
-        print_json(check.to_dict())
-    else:
-        for line in _lines(check):
+        documents = {depth: check.to_dict() for depth, check in checks.items()}
+        print_json({"passed": passed, "depths": documents} if len(documents) > 1 else documents.popitem()[1])
+        return 0 if passed else 1
+    for depth, check in checks.items():
+        for line in [f"depth {depth}"] * (len(checks) > 1) + _lines(check):
             print(line)
-    return 0 if check.passed else 1
+    return 0 if passed else 1
 
 
 def _lines(check) -> list[str]:

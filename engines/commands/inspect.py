@@ -8,13 +8,14 @@ from pathlib import Path
 from laco_export.standard_streams import print_json
 from laco_export.utf8 import path_argument
 
-from .command import Command
+from .command import Command, add_depth_argument
 
 _JUDGED = (("by", "judged_by"), ("against", "reference"))
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=path_argument, metavar="BUNDLE", help="a folder written by laco-export")
+    add_depth_argument(parser, "its first, and a table of all")
     parser.add_argument(
         "--graph", type=Path, metavar="FILE.png", help="draw the merge's part of the vision graph (needs onnx)"
     )
@@ -33,7 +34,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.graph is not None:
         _require_png(args.graph)
     with progress("verifying the bundle", transient=True):
-        manifest = open_bundle(args.bundle).manifest
+        manifest = open_bundle(args.bundle, args.at).manifest
     if args.graph is not None:
         _draw_graph(args.bundle / manifest.vision.graphs[0].file, args.graph)
     if args.json:

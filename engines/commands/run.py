@@ -47,7 +47,7 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError("--prompt-lookup answers one question at a time", given=f"--batch {args.batch}")
     start = time.perf_counter()
     with progress("verifying the bundle", transient=True):
-        bundle = open_bundle(args.bundle)
+        bundle = open_bundle(args.bundle, args.at)
         verify_ms = 1000 * (time.perf_counter() - start)
         prompter = Prompter(bundle)
     prompts = _prepare(prompter, args, questions, options)
@@ -56,6 +56,7 @@ def _run(args: argparse.Namespace) -> int:
     about = {
         "bundle": str(args.bundle),
         "source": bundle.manifest.source,
+        "depth": bundle.depths[0],
         "images": [str(path) for path in args.image],
         "videos": [str(path) for path in args.video],
     }

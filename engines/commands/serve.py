@@ -15,13 +15,14 @@ from .answer_arguments import (
     check_runtime_names,
     open_answerer,
 )
-from .command import Command, positive
+from .command import Command, add_depth_argument, positive
 
 KEY_VARIABLE = "LACO_API_KEY"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=path_argument, metavar="BUNDLE", help="a folder written by laco-export")
+    add_depth_argument(parser, "its first; a request may name another")
     parser.add_argument(
         "--host", default=ServeSettings.host, help="address to listen on (127.0.0.1: only this machine)"
     )
@@ -91,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
     from laco_export.required_packages import SERVER_PACKAGES, require_packages
 
     require_packages(*SERVER_PACKAGES)
-    read_manifest(args.bundle)  # no bundle is told at once; its files are verified when the port is ours
+    read_manifest(args.bundle).at(args.at)  # no bundle is told at once; its files are verified when the port is ours
 
     from ..prompts.prompter import Prompter
     from ..serving.server import bind, serve
@@ -99,11 +100,11 @@ def _run(args: argparse.Namespace) -> int:
     with bind(settings.host, settings.port) as listener:
         with progress("verifying the bundle", transient=True):
             bundle = open_bundle(args.bundle)
-            prompter = Prompter(bundle)
+            prompter = Prompter(bundle.at(args.at))
 
-        load = partial(open_answerer, bundle, prompter, args)
+        load = partial(open_answerer, bundle, prompter, args, at=args.at)
         name = args.name or bundle.path.resolve().name
-        serve(bundle, prompter, settings, load=load, model=name, listener=listener)
+        serve(bundle, prompter, settings, load=load, model=name, at=args.at, listener=listener)
     return 0
 
 

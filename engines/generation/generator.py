@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 
@@ -24,16 +25,19 @@ class TextGenerator:
         text: the loaded language model.
         prompter: of the same bundle.
         cache: where single prompts' KV caches are kept.
+        tower: the vision tower's name, where several share the cache: what one makes of a picture is not what another
+            does, so that a beginning with a picture is found for the same tower alone.
     """
 
-    def __init__(self, text: TextRuntime, prompter: Prompter, cache: PrefixCache):
+    def __init__(self, text: TextRuntime, prompter: Prompter, cache: PrefixCache, tower: str | None = None):
         self._text, self.cache = text, cache
         self._prompter = prompter
         self._manifest: Decoder = prompter.decoder
+        self._of_tower = 0 if tower is None else _sixty_two_bits(tower)
 
     def cached_prefix(self, prompt: Prompt) -> PastKeyValues | None:
         """What earlier answers left of this prompt's beginning; to be given to :meth:`generate_one`."""
-        return self.cache.take(prompt.position_keys)
+        return self.cache.take(self._position_keys(prompt))
 
     def rows(
         self, prompts: Sequence[Prompt], options: GenerationOptions, on_text: Callable[[int, str], None] | None = None
@@ -81,7 +85,7 @@ class TextGenerator:
         past_key_values = self._text.generate(
             [embedded], [row], options, past=prefix, processors=processors, cancelled=cancelled
         )
-        answered = np.concatenate([prompt.position_keys, np.asarray(row.token_ids, np.int64)])
+        answered = np.concatenate([self._position_keys(prompt), np.asarray(row.token_ids, np.int64)])
         self.cache.put(answered, past_key_values)
 
     def generate_batch(
@@ -107,8 +111,18 @@ class TextGenerator:
             embeds[positions] = np.concatenate(features)[-len(positions) :]  # [n, D]
         return embeds
 
+    def _position_keys(self, prompt: Prompt) -> np.ndarray:
+        """:attr:`Prompt.position_keys`, those of pictures told apart by the tower too."""
+        keys = prompt.position_keys
+        return np.where(keys < 0, keys ^ self._of_tower, keys)  # pictures' are negative, and stay so
+
     def _embedded(self, prompt: Prompt, features: Sequence[np.ndarray], held: int = 0) -> EmbeddedPrompt:
         return EmbeddedPrompt(prompt.input_ids, self.embeds(prompt, features, held))
+
+
+def _sixty_two_bits(text: str) -> int:
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 2
 
 
 def draw_seed() -> int:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ class Prompt:
         visuals: the pictures and frames in reading order; together n tokens.
         preprocess_ms: what reading, resizing, hashing and tokenising took.
         omitted: what was left out so that it fits the context.
+        token_grid: of the tower for which a tile's tokens were counted.
     """
 
     input_ids: np.ndarray
@@ -55,6 +57,7 @@ class Prompt:
     visuals: tuple[Visual, ...]
     preprocess_ms: float
     omitted: Omitted = field(default_factory=Omitted)
+    token_grid: tuple[int, int] = ()
 
     @property
     def layouts(self) -> list[TokenLayout]:
@@ -113,6 +116,16 @@ class Prompter:
             self.decoder.image_token_id,
             self._marks.begin_ids,
         )
+
+    def at_depth(self, bundle: Bundle) -> Prompter:
+        """The same for another depth of the bundle, which may leave a picture other tokens.
+
+        Args:
+            bundle: :meth:`~laco_export.bundle.Bundle.at` that depth.
+        """
+        other = copy.copy(self)
+        other.preparer = VisualPreparer(bundle)
+        return other
 
     def prepare(
         self,
@@ -240,7 +253,8 @@ class Prompter:
         positions = np.flatnonzero(input_ids == self.decoder.image_token_id)
         for visual in visuals:
             visual.digest  # noqa: B018 - hashing belongs to the preparation, which several threads may do, and to its time
-        return Prompt(input_ids, positions, visuals, 1000 * (time.perf_counter() - start), omitted)
+        spent_ms = 1000 * (time.perf_counter() - start)
+        return Prompt(input_ids, positions, visuals, spent_ms, omitted, self.preparer.token_grid)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Tokens to text, special tokens left out."""

@@ -19,6 +19,7 @@ In the order of a request's way:
 - :mod:`.service`: takes requests in, prepares and queues them;
 - :mod:`.body`: reads a body within its limits;
 - :mod:`.chat_request`: OpenAI's fields, those that are honoured;
+- :mod:`.depth_choice`: the depth that it asks for, of a bundle of several;
 - :mod:`.image_urls`: the pictures of a request;
 - :mod:`.fetching`: pictures from the web, where that is allowed;
 - :mod:`.prompting`: messages to the prompt that the model reads;

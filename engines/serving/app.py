@@ -62,18 +62,19 @@ def _add_api(app: FastAPI, service: Service) -> None:
         return await service.chat_completions(request)
 
     created = int(time.time())
-    model = {"id": service.model, "object": "model", "created": created, "owned_by": "laco-export"}
+    about = {"object": "model", "created": created, "owned_by": "laco-export"}
+    served = {name: {"id": name, **about} for name in service.depths.models}
 
     @app.get("/v1/models")
     async def models() -> dict:
-        """The one model that is served."""
-        return {"object": "list", "data": [model]}
+        """The model that is served, and where it has several depths, each of them."""
+        return {"object": "list", "data": list(served.values())}
 
     @app.get("/v1/models/{name:path}")
     async def model_by_name(name: str) -> dict:
-        if name != service.model:
-            raise no_such_model(name, service.model)
-        return model
+        if name not in served:
+            raise no_such_model(name, service.depths.models)
+        return served[name]
 
     @app.get("/health/live")
     async def live() -> JSONResponse:

@@ -110,6 +110,7 @@ class ChatRequest(_Strict):
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     model: str | None = None
+    depth: str | None = None  # ours: of a bundle of several
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None

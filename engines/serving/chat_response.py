@@ -16,6 +16,8 @@ from .chat_request import ChatRequest
 from .errors import ApiError
 from .worker import Job
 
+DEPTH_HEADER = "x-laco-depth"
+
 SLOW_READER_S = 10.0
 """How long past its deadline a client may take to read what is ready."""
 
@@ -31,11 +33,17 @@ class Completion:
     Args:
         model: the served model's id.
         fingerprint: of the weights and what runs them: equal fingerprints and seeds give equal answers.
+        depth: that answers, where the bundle has several.
     """
 
-    def __init__(self, request: ChatRequest, model: str, fingerprint: str):
-        self._request, self._model, self._fingerprint = request, model, fingerprint
+    def __init__(self, request: ChatRequest, model: str, fingerprint: str, depth: str | None = None):
+        self._request, self._model, self._fingerprint, self._depth = request, model, fingerprint, depth
         self._id, self._created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the response, whole or a stream."""
+        return {} if self._depth is None else {DEPTH_HEADER: self._depth}
 
     def whole(self, job: Job, text: str) -> dict:
         """The ``chat.completion`` of a finished job."""
@@ -62,6 +70,7 @@ class Completion:
             "created": self._created,
             "model": self._model,
             "system_fingerprint": self._fingerprint,
+            **({} if self._depth is None else {"depth": self._depth}),
             "choices": choices,
         }
 
@@ -103,7 +112,7 @@ class EventStream(Response):
 
     def __init__(self, job: Job, completion: Completion, *, include_usage: bool, held: ExitStack):
         # The second one keeps nginx from collecting the events.
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no", **completion.headers}
         super().__init__(media_type="text/event-stream", headers=headers)
         # Response() has set the length of an empty body.
         self.raw_headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]

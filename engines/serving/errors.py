@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from laco_export.errors import LacoError
 
@@ -50,9 +50,9 @@ def request_error(error: LacoError, *, param: str | None = None, code: str | Non
     return ApiError(400, message, param=param, code=code)
 
 
-def no_such_model(name: str, served: str) -> ApiError:
-    """404: the request names another model than the one that is served."""
-    message = f"there is no model {name[:100]!r} here (allowed: {served})"
+def no_such_model(name: str, served: Sequence[str]) -> ApiError:
+    """404: the request names another model than those that are served."""
+    message = f"there is no model {name[:100]!r} here (allowed: {', '.join(served)})"
     return ApiError(404, message, param="model", code="model_not_found")
 
 

@@ -34,6 +34,7 @@ def serve(
     *,
     load: Callable[[], Answerer],
     model: str,
+    at: str | None = None,
     listener: socket.socket,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then answer what is held and return.
@@ -41,6 +42,7 @@ def serve(
     Args:
         load: makes the answerer, in the worker's thread; until it is done, requests get 503.
         model: the id by which clients name the bundle.
+        at: the depth of requests that name none; None takes the bundle's first.
         listener: of :func:`bind`.
 
     Raises:
@@ -55,7 +57,7 @@ def serve(
         else:
             _announce(settings, model, listener, answerer)
 
-    service = Service(bundle, prompter, settings, load=load, model=model, on_loaded=on_loaded)
+    service = Service(bundle, prompter, settings, load=load, model=model, at=at, on_loaded=on_loaded)
     config = uvicorn.Config(
         make_app(service),
         http="h11",

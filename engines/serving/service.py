@@ -21,7 +21,8 @@ from ..prompts.prompter import Prompter
 from .body import read_body
 from .chat_request import ChatRequest, parse_chat_request
 from .chat_response import Completion, EventStream
-from .errors import ApiError, client_gone, no_such_model, shutting_down
+from .depth_choice import DepthChoice
+from .errors import ApiError, client_gone, shutting_down
 from .fetching import fetch_picture
 from .image_urls import is_remote
 from .metrics import Metrics
@@ -38,6 +39,7 @@ class Service:
     Args:
         load: makes the answerer; called in the worker's thread by :meth:`start`.
         model: the id by which clients name the bundle.
+        at: the depth of requests that name none; None takes the bundle's first.
         on_loaded: called from the worker's thread with the answerer, or with what loading raised.
     """
 
@@ -49,14 +51,16 @@ class Service:
         *,
         load: Callable[[], Answerer],
         model: str,
+        at: str | None = None,
         on_loaded: Callable[[Answerer | BaseException], None] = lambda _: None,
     ):
         self.settings, self.model = settings, model
+        self.depths = DepthChoice(bundle, model, at)
         self.metrics = Metrics()
         self.worker = Worker(load, on_loaded=self._loaded, on_answer=self._answered)
         self.draining = False
         self._told_loaded = on_loaded
-        self._prompter = prompter
+        self._prompters = {depth: prompter.at_depth(bundle.at(depth)) for depth in bundle.depths}
         self._bundle, self._told_replaced = bundle, False
         self._jobs: set[Job] = set()
         # One: a picture of 50 megapixels is 200 MB while it is scaled down (450 at most), and the worker needs the
@@ -120,23 +124,25 @@ class Service:
             watcher = asyncio.ensure_future(_watch(request.receive, job))
             held.callback(watcher.cancel)
             fetched = await self._fetch(chat, job)
+            depth = self.depths.named_by(chat) or self.depths.default
+            job.depth = depth if self.depths.several else None
             job.options = chat.generation_options(self.settings.max_new_tokens, self.settings.prompt_lookup)
             job.prompt = await self._prepare(
                 job,
                 build_prompt,
                 chat,
-                self._prompter,
+                self._prompters[depth],
                 self.settings,
                 fetched=fetched,
                 wanted=lambda: not job.cancelled,
             )
             del fetched
             self.worker.submit(job)
-            completion = Completion(chat, self.model, self._fingerprint())
+            completion = Completion(chat, self.model, self._fingerprint(), job.depth)
             if chat.stream:
                 return EventStream(job, completion, include_usage=chat.include_usage, held=held.pop_all())
             text = "".join([piece async for piece in job.texts()])
-            return JSONResponse(completion.whole(job, text))
+            return JSONResponse(completion.whole(job, text), headers=completion.headers)
 
     @contextmanager
     def _place(self) -> Iterator[Job]:
@@ -161,8 +167,7 @@ class Service:
     async def _receive(self, request: Request, job: Job) -> ChatRequest:
         body = await read_body(request, self.settings.max_body_bytes)
         chat = await self._prepare(job, parse_chat_request, body)
-        if chat.model is not None and chat.model != self.model:
-            raise no_such_model(chat.model, self.model)
+        self.depths.named_by(chat)
         return chat
 
     async def _prepare(self, job: Job, work: Callable, *arguments, **further):

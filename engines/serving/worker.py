@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from laco_export.errors import NotFiniteError
+from laco_export.errors import BundleError, NotFiniteError
 
 from ..answering import Answer, Answerer
 from ..generation.options import GenerationOptions
@@ -39,6 +39,7 @@ class Job:
     Attributes:
         cancelled: why: ``disconnect``, ``timeout`` or ``shutdown``; None while it is wanted. Any thread may read it.
         started: ``time.monotonic()`` when the worker took it up.
+        depth: at which it is answered; None is the answerer's own.
         answer: once :meth:`texts` has come to its end.
     """
 
@@ -54,6 +55,7 @@ class Job:
         self.started: float | None = None
         self.answer: Answer | None = None
         self.prompt: Prompt | None = None
+        self.depth: str | None = None
         self.options: GenerationOptions | None = None
 
     def cancel(self, reason: str) -> None:
@@ -203,12 +205,17 @@ class Worker:
     def _answer(self, job: Job, prompt: Prompt) -> None:
         job.started = time.monotonic()
         try:
-            answer = self.answerer.generate(
+            answerer = self.answerer if job.depth is None else self.answerer.at(job.depth)
+            answer = answerer.generate(
                 prompt, job.options, on_text=job.post, cancelled=lambda: job.cancelled is not None
             )
         except NotFiniteError as error:
             print(error, file=sys.stderr)
             job.post(ApiError(500, f"{error.failed} ({error.given})", code="not_finite"))
+            return
+        except BundleError as error:  # the tower of a depth that was not asked for before
+            print(error, file=sys.stderr)
+            job.post(ApiError(503, f"depth {job.depth} cannot be loaded: {error.failed}", code="depth_not_loaded"))
             return
         except Exception:  # whatever it is, the next request deserves its answer
             traceback.print_exc(file=sys.stderr)

@@ -12,6 +12,7 @@ The checkpoint and the pictures:
 
 - :mod:`.loaded_checkpoint`: the checkpoint in memory, at its depth;
 - :mod:`.golden_pictures`: the pictures that are measured and compared on, drawn or read;
+- :mod:`.depth_names`: what a depth's files and steps are called;
 - :mod:`.tower`: the part of the model that becomes the vision graph, its boundaries named.
 
 From PyTorch to files:
@@ -27,6 +28,7 @@ From PyTorch to files:
 - :mod:`.external_data`: ONNX files over one weight file;
 - :mod:`.vision_graph`: traced, converted, in the target's forms, written;
 - :mod:`.written_tower`: the graph files of a bundle that is being built;
+- :mod:`.tower_export`: all of that at one depth, with its proof and its gates;
 - :mod:`.n_bits`: weights to the blocks of ``MatMulNBits`` and back.
 
 The proof:
@@ -52,7 +54,7 @@ The gates:
 The rest of the bundle:
 
 - :mod:`.decoder`: the language model as ONNX;
-- :mod:`.decoder_export`: its two steps, written and compared;
+- :mod:`.decoder_export`: it is written and compared once, and asked at each depth;
 - :mod:`.pytorch_answers`: PyTorch's answers to the golden questions, which the finished bundle is asked;
 - :mod:`.remarks`: what is no reason to refuse a bundle and should be known of it;
 - :mod:`.bundle_manifest`: the files that a bundle carries, and its manifest.

@@ -12,19 +12,15 @@ import numpy as np
 
 from .. import __version__
 from ..bundle import Manifest, Vision
-from ..golden import GOLDEN_NAME
 from ..machine import library_versions
 from ..token_grid import tokens_per_image
 
 if TYPE_CHECKING:
     from ..models import LacoForConditionalGeneration
-    from .compile_gate import CompiledGraphs
-    from .decoder_export import DecoderExport
+    from .decoder_export import AskedDepth, DecoderExport
     from .golden_pictures import PreparedPictures
-    from .loaded_checkpoint import LoadedCheckpoint
     from .options import ExportOptions
-    from .rewrite_proof import RewriteProof
-    from .verdict import Verdict
+    from .tower_export import TowerExport
     from .witnesses import IndependentCheck
 
 _CARRIED = (
@@ -68,32 +64,30 @@ def carry_files(model: LacoForConditionalGeneration, checkpoint_folder: Path, fo
 
 def describe_bundle(
     options: ExportOptions,
-    loaded: LoadedCheckpoint,
+    tower: TowerExport,
     pictures: PreparedPictures,
     checks: Sequence[IndependentCheck],
-    rewritten: RewriteProof,
-    verdict: Verdict,
-    compiled: CompiledGraphs,
     decoder: DecoderExport | None,
-    remarks: Sequence[str],
-    seconds: dict[str, float],
+    answers: AskedDepth | None,
 ) -> Manifest:
-    """The manifest, before its files are hashed.
+    """The manifest of a bundle with this tower alone, before its files are hashed and its steps are timed.
 
     Args:
-        remarks: notes on the golden pictures and what PyTorch makes of them.
-        seconds: step → seconds.
+        checks: all witnesses that agree about it.
+        answers: the golden ones at this tower's depth, where there is a decoder.
     """
+    loaded, verdict, compiled = tower.loaded, tower.verdict, tower.compiled
+    loaded.choose_depth()
     accuracy = verdict.proof.to_manifest(pictures.names)
     accuracy["pictures_are"] = "given" if options.images else "drawn"
     accuracy["witnesses"] = [check.to_dict() for check in checks]
-    accuracy["rewritten"] = rewritten.proof.to_manifest(pictures.names)
-    notes = [*loaded.notes, *verdict.notes, *compiled.notes, *remarks]
+    accuracy["rewritten"] = tower.rewritten.proof.to_manifest(pictures.names)
+    notes = [*loaded.notes, *verdict.notes, *compiled.notes, *tower.remarks]
     if decoder is None:
         notes.append("without a decoder: --no-llm")
     else:
         accuracy["decoder"] = decoder.accuracy
-        notes += decoder.notes
+        notes += answers.notes
     return Manifest(
         tool_version=__version__,
         libraries=library_versions(_LIBRARIES),
@@ -102,12 +96,12 @@ def describe_bundle(
         compression=_compression_entry(loaded.model, loaded.depth),
         vision=_vision_entry(loaded.model, verdict.written.vision),
         preprocessing=pictures.preprocessing.to_dict(),
-        golden=GOLDEN_NAME,
-        golden_answers=None if decoder is None else decoder.golden_answers,
+        golden=tower.names.golden,
+        golden_answers=None if answers is None else answers.file,
         accuracy=accuracy,
         decoder=None if decoder is None else decoder.entry,
         notes=notes,
-        build={"seconds": seconds, "compiled": compiled.records},
+        build={"compiled": compiled.records},
     )
 
 

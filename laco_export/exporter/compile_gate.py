@@ -14,6 +14,7 @@ from pathlib import Path
 from ..bundle import VisionGraph
 from ..console import Steps
 from ..errors import ExportError
+from .depth_names import DepthNames
 from .engine_builder import EngineBuildError, EngineRequest, build_engine
 from .options import ExportOptions
 
@@ -35,9 +36,12 @@ class CompiledGraphs:
 
 
 def compile_if_possible(
-    folder: Path, graphs: Sequence[VisionGraph], options: ExportOptions, steps: Steps
+    folder: Path, graphs: Sequence[VisionGraph], options: ExportOptions, steps: Steps, names: DepthNames
 ) -> CompiledGraphs:
     """Build the graphs, where the target is TensorRT, one is installed, and the user has not turned it off.
+
+    Args:
+        names: of the depth that they are of.
 
     Raises:
         ExportError: a graph was refused.
@@ -48,7 +52,7 @@ def compile_if_possible(
     if builder is None:
         missing = "no TensorRT-RTX, and no TensorRT with a GPU, is installed"
         return CompiledGraphs([], (f"the graph was not compiled: {missing if options.compile else '--no-compile'}",))
-    with steps.step(f"compile with {builder}"):
+    with steps.step(names.step(f"compile with {builder}")):
         records = compile_graphs(folder, graphs, builder)
     built = "{graph} was built by {builder} {version} in {seconds} s"
     return CompiledGraphs(records, tuple(built.format(**record) for record in records))

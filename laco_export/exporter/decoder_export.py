@@ -10,10 +10,12 @@ import numpy as np
 
 from ..bundle import Decoder
 from ..console import Steps
-from ..golden_answers import GOLDEN_ANSWERS_NAME, write_golden_answers
+from ..golden_answers import write_golden_answers
 from ..quiet import quiet
 from . import decoder
+from .depth_names import DepthNames
 from .freed_memory import give_back_memory
+from .loaded_checkpoint import LoadedCheckpoint
 from .options import ExportOptions
 from .pytorch_answers import AskedModel, ask_pytorch
 from .remarks import remarks_on_blindness
@@ -26,28 +28,32 @@ class DecoderExport:
     Attributes:
         entry: the manifest's record of it.
         accuracy: what :func:`~.decoder.verify_decoder` gives.
-        golden_answers: the file of PyTorch's answers; None where no question fits the context.
-        notes: what could not be asked, and what PyTorch's answers show.
     """
 
     entry: Decoder
     accuracy: dict
-    golden_answers: str | None
+
+
+@dataclass(frozen=True)
+class AskedDepth:
+    """What PyTorch was asked about the golden pictures at one depth.
+
+    Attributes:
+        file: of its answers; None where no question fits the context.
+        notes: what could not be asked, and what the answers show.
+    """
+
+    file: str | None
     notes: tuple[str, ...]
 
 
 def write_and_verify(
-    folder: Path,
-    options: ExportOptions,
-    asked: AskedModel,
-    features: Sequence[np.ndarray],
-    steps: Steps,
+    folder: Path, options: ExportOptions, loaded: LoadedCheckpoint, features: Sequence[np.ndarray], steps: Steps
 ) -> DecoderExport:
-    """Write the checkpoint's language model into the bundle's ``folder``, compare it with PyTorch, and write PyTorch's
-    answers to the golden questions.
+    """Write the checkpoint's language model into the bundle's ``folder`` and compare it with PyTorch.
 
     Args:
-        asked: the checkpoint, its language model in memory, and all that its golden questions show encoded.
+        loaded: with its language model in memory.
         features: the golden pictures' as PyTorch gives them, float32 ``[1, tokens, D]`` each.
 
     Raises:
@@ -55,7 +61,6 @@ def write_and_verify(
         ExportError: the language model is not supported, does not compute what PyTorch computes, or rounding costs more
             than ``--max-kl``.
     """
-    loaded, precision = asked.loaded, options.llm
     model = loaded.model
     width = model.config.text_config.hidden_size
     prompts = decoder.prompts_of(
@@ -72,7 +77,7 @@ def write_and_verify(
             image_token_id=model.config.image_token_id,
             eos_token_ids=loaded.eos_token_ids,
             output_folder=folder,
-            precision=precision,
+            precision=options.llm,
             generation_config=model.generation_config,
             prompts=prompts,
             advance=advance,
@@ -80,9 +85,21 @@ def write_and_verify(
     with steps.step("compare the language model with PyTorch"), quiet():
         accuracy = decoder.verify_decoder(model.language_model, folder, entry, prompts, options.max_kl)
         give_back_memory()
-    with steps.step("ask PyTorch the golden questions"), quiet():
+    return DecoderExport(entry, accuracy)
+
+
+def ask_at_depth(folder: Path, entry: Decoder, asked: AskedModel, names: DepthNames, steps: Steps) -> AskedDepth:
+    """Write PyTorch's answers to the golden questions at one depth into the bundle's ``folder``.
+
+    Args:
+        entry: the decoder that was written there.
+        asked: the checkpoint, its language model in memory, and all that its golden questions show encoded.
+    """
+    with steps.step(names.step("ask PyTorch the golden questions")), quiet():
+        asked.loaded.choose_depth()
         answers = ask_pytorch(asked, entry, folder)
         notes = (*answers.notes, *remarks_on_blindness(asked, answers))
-        if answers.golden is not None:
-            write_golden_answers(folder, answers.golden)
-    return DecoderExport(entry, accuracy, GOLDEN_ANSWERS_NAME if answers.golden else None, notes)
+        if answers.golden is None:
+            return AskedDepth(None, notes)
+        write_golden_answers(folder, answers.golden, name=names.golden_answers)
+    return AskedDepth(names.golden_answers, notes)

@@ -79,6 +79,23 @@ class WeightFile:
     def __exit__(self, *_) -> None:
         self._file.close()
 
+    @property
+    def end(self) -> int:
+        """Where the next constant is appended, in bytes."""
+        return self._file.tell()
+
+    def flush(self) -> None:
+        """Give what was appended to those who read the file now."""
+        self._file.flush()
+
+    def cut_back(self, end: int) -> None:
+        """Forget what was appended behind ``end``, which :attr:`end` was before: a graph is written once more."""
+        self._file.flush()
+        self._file.truncate(end)
+        self._file.seek(end)
+        self._places = {key: place for key, place in self._places.items() if place[0] < end}
+        self._keys = {array: (held, key) for array, (held, key) in self._keys.items() if key in self._places}
+
     def add(self, name: str, values: np.ndarray, dtype: np.dtype | None = None) -> onnx.TensorProto:
         """Store ``values``, in ``dtype`` where one is given, and return an initializer that refers to them."""
         dtype = np.dtype(values.dtype if dtype is None else dtype)

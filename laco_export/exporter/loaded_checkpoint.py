@@ -6,7 +6,7 @@ One half of it is in memory at a time: the vision tower until its graph is writt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,15 @@ class LoadedCheckpoint:
         ids = list(own) if isinstance(own, (list, tuple)) else [own]
         ids += [tokenizer.convert_tokens_to_ids(answer_end), tokenizer.eos_token_id]
         return list(dict.fromkeys(i for i in ids if i is not None and i != tokenizer.unk_token_id))
+
+    def at_depth(self, depth: str | None) -> LoadedCheckpoint:
+        """The same model with the merges of ``depth`` chosen, until another depth is; None where it merges nothing."""
+        return self if depth is None else replace(self, checkpoint=self.checkpoint.at_depth(depth), depth=depth)
+
+    def choose_depth(self) -> None:
+        """Choose this depth once more, where another view of the same model has chosen its own."""
+        if self.depth is not None:
+            self.model.set_depth(self.depth)
 
     def take_tower(self) -> None:
         """Read the vision tower and the projector once more.
@@ -127,15 +136,13 @@ def load_checkpoint(folder: Path, depth: str | None) -> LoadedCheckpoint:
         raise error.as_error(
             CheckpointError, failed, "take the field out of generation_config.json, or correct it"
         ) from None
-    if depth is not None:
-        loaded = loaded.at_depth(depth)
     notes = []
     if loaded.model.config.untrained:
         parts = " and ".join(loaded.model.config.untrained)
         notes.append(f"untrained: the checkpoint's {parts} have random weights; speed counts, answers do not")
     if not loaded.checked:
         notes.append("the checkpoint has no checksums.json: its weights could not be checked for damage")
-    return LoadedCheckpoint(loaded, depth, tuple(notes), states)
+    return LoadedCheckpoint(loaded, None, tuple(notes), states).at_depth(depth)
 
 
 def bytes_of_bundle(model: LacoForConditionalGeneration, *, precision: str, llm: str | None) -> float:

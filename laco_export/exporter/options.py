@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..carried_depths import UNMERGED
+from ..compression import ALL_DEPTHS, asked_depths
 from ..errors import UsageError
 from ..merge_path import DepthPath
 from .decoder.precision import DECODER_PRECISIONS, MAX_KL
@@ -18,7 +21,9 @@ class ExportOptions:
 
     Attributes:
         model: the checkpoint's folder.
-        at: the depth of the merge, or of the merges of a path (``--at 1/4+3/4``); None takes the checkpoint's first.
+        at: the depth of the merge, or of the merges of a path (``--at 1/4+3/4``); several depths, the first of which is
+            what the bundle is used at where none is named, or ``all``, make a bundle of several. None takes the
+            checkpoint's first.
         target: who will read the vision graph (``--target``), a name of :data:`~.targets.TARGETS`.
         precision: of the vision graph; None takes the target's default. That is FP16 for TensorRT: it is what devices
             run, and it is proven against FP32 before it is handed out.
@@ -37,7 +42,7 @@ class ExportOptions:
     """
 
     model: Path
-    at: str | None = None
+    at: str | Sequence[str] | None = None
     target: str = DEFAULT_TARGET
     precision: str | None = None
     batches: tuple[int, ...] = (1,)
@@ -52,8 +57,7 @@ class ExportOptions:
     opset: int | None = None
 
     def __post_init__(self) -> None:
-        if self.at is not None:
-            DepthPath.parse(self.at)
+        object.__setattr__(self, "at", asked_depths(self.at))
         if self.target not in TARGETS:
             raise UsageError("--target is unknown", given=self.target, allowed=", ".join(TARGETS))
         if self.llm and self.llm not in DECODER_PRECISIONS:
@@ -96,11 +100,13 @@ class ExportOptions:
         """The entry of :data:`~.targets.TARGETS` that ``target`` names."""
         return TARGETS[self.target]
 
-    def output_for(self, depth: str | None) -> Path:
-        """``output``, or ``./<checkpoint>-at1_2-fp16`` (``-full-`` where nothing is merged; ``-ort-cpu`` at the end for
-        another target than the default)."""
+    def output_for(self, *depths: str) -> Path:
+        """``output``, or ``./<checkpoint>-at1_2-fp16`` (``-full-`` where nothing is merged, ``-at1_2-1_4-`` of several
+        depths and ``-all-`` of all; ``-ort-cpu`` at the end for another target than the default)."""
         if self.output is not None:
             return self.output
-        where = "full" if depth is None else f"at{DepthPath.parse(depth).slug}"
+        where = f"at{'-'.join(DepthPath.parse(depth).slug for depth in depths)}" if depths else UNMERGED
+        if len(depths) > 1 and self.at == (ALL_DEPTHS,):
+            where = ALL_DEPTHS
         reader = "" if self.target == DEFAULT_TARGET else f"-{self.target}"
         return Path(f"{self.model.resolve().name}-{where}-{self.precision}{reader}")

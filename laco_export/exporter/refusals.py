@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..atomic import refuse_existing
@@ -23,17 +24,20 @@ def check_export(options: ExportOptions) -> None:
         UsageError: no such pictures.
         PackageMissingError: a package that exports need is not installed.
     """
-    stated, depth = check_source(options.model, options.at, has_decoder=bool(options.llm))
+    stated, depths = check_source(options.model, options.at, has_decoder=bool(options.llm))
     if stated.is_resolved:
-        refuse_output(options.output_for(depth), force=options.force)
+        refuse_output(options.output_for(*depths), force=options.force)
     golden_files(options.images)
     require_packages(*EXPORT_PACKAGES)
 
 
-def check_source(folder: Path, at: str | None, *, has_decoder: bool) -> tuple[StatedCheckpoint, str | None]:
-    """A checkpoint by what it states of itself, and the depth that ``at`` names; None of one without merges.
+def check_source(
+    folder: Path, at: str | Sequence[str] | None, *, has_decoder: bool
+) -> tuple[StatedCheckpoint, tuple[str, ...]]:
+    """A checkpoint by what it states of itself, and the depths that ``at`` names; none of one without merges.
 
     Args:
+        at: as :meth:`.compression.CompressionConfig.find_all` takes it.
         has_decoder: the language model is to be exported too.
 
     Raises:
@@ -42,9 +46,9 @@ def check_source(folder: Path, at: str | None, *, has_decoder: bool) -> tuple[St
     stated = read_stated_checkpoint(folder)
     if has_decoder:
         stated.check_exportable()
-    depth = stated.find(at) if stated.is_resolved else None
+    depths = stated.compression.find_all(at) if stated.is_resolved else ()
     stated.check_weights()
-    return stated, depth
+    return stated, depths
 
 
 def refuse_output(output: Path, *, force: bool) -> None:

@@ -29,6 +29,7 @@ class ExportReport:
     def to_json(self) -> dict:
         """The ``--json`` document."""
         manifest = self.manifest
+        depths = {} if not manifest.depths else {"depths": [asdict(further) for further in manifest.depths]}
         return {
             "output": str(self.output),
             "source": manifest.source,
@@ -42,6 +43,7 @@ class ExportReport:
             "trial": self.trial,
             "seconds": self.seconds,
             "bytes": bytes_by_part(manifest),
+            **depths,
         }
 
     def show(self, console) -> None:

@@ -12,7 +12,7 @@ from .options import ExportOptions
 from .proof import Proof, Reference, judge, prove_shipped
 from .rewrite_proof import RewriteProof
 from .vision_graph import TracedGraph
-from .written_tower import WrittenTower, write_tower
+from .written_tower import WrittenTower
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def judge_tower(
             break
         drifted, traced = proof.failing[1][0], traced or trace_again()
         kept_fp32 = islands.widen(traced.graph, reference.tower.boundary_names, kept_fp32, drifted, retry)
-        written = write_tower(traced, half_format, kept_fp32, written.folder, options)
+        written = written.written_again(traced, half_format, kept_fp32, options)
         notes.append(
             f"the {precision.upper()} graph drifted at {drifted.name} ({drifted.numbers()}): it was converted again "
             f"with the blocks around it in FP32 (retry {retry} of {islands.MAX_RETRIES})"
@@ -61,12 +61,16 @@ def judge_tower(
     return Verdict(proof, written, tuple(notes))
 
 
-def bisect_tower(reference: Reference, rewritten: RewriteProof, verdict: Verdict, output: Path) -> Verdict:
-    """Write the errors by block beside ``output``, tell the user, and note it."""
+def bisect_tower(reference: Reference, rewritten: RewriteProof, verdict: Verdict, beside: Path) -> Verdict:
+    """Write the errors by block beside a bundle's place, tell the user, and note it.
+
+    Args:
+        beside: what the reports are called, as :func:`~.bisection.reports_beside` takes it.
+    """
     from .bisection import FUSION_NOTE, bisect
 
     bisection = bisect(reference, rewritten.proof, verdict.proof, verdict.written.shipped, verdict.written.marked)
-    report, plot = bisection.write(output)
+    report, plot = bisection.write(beside)
     said = [f"bisect: {bisection.sentence}", f"  report: {report}", f"  plot:   {plot}", f"  note:   {FUSION_NOTE}"]
     say("\n".join(said))
     notes = (f"bisect: {bisection.sentence} (see {report.name}, {plot.name})", f"bisect: {FUSION_NOTE}")

@@ -21,7 +21,7 @@ from .targets import Target
 from .tower import VisionTower
 from .tracing import graph_from_tower
 
-WEIGHTS = "vision.data"
+VISION, WEIGHTS = "vision", "vision.data"
 NEWEST_TRACED = 20
 """The newest opset to trace at: from 23 on torch's exporter writes forms of its own choice."""
 
@@ -32,6 +32,7 @@ class TracedGraph:
 
     Attributes:
         merges: those that were traced, in order.
+        name: what its files begin with.
     """
 
     graph: gs.Graph
@@ -40,13 +41,16 @@ class TracedGraph:
     nodes_before: dict[str, int]
     rewrites: list[dict]
     kept_fp32: dict[str, str]
+    name: str = VISION
 
     @property
     def file(self) -> str:
-        return f"vision_b{self.batch}.onnx"
+        return f"{self.name}_b{self.batch}.onnx"
 
 
-def trace_and_rewrite(tower: VisionTower, pixel_shape: tuple[int, ...], *, opset: int) -> TracedGraph:
+def trace_and_rewrite(
+    tower: VisionTower, pixel_shape: tuple[int, ...], *, opset: int, name: str = VISION
+) -> TracedGraph:
     """Trace ``tower`` at ``[1, 3, H, W]`` and run the rewrites for every target."""
     with quiet():
         # Opset 23 changed none of the operators that a tower traces to at 20: their forms are chosen by the rewrites.
@@ -55,7 +59,7 @@ def trace_and_rewrite(tower: VisionTower, pixel_shape: tuple[int, ...], *, opset
         before = count_nodes(graph)
         merges = MergeGrid.of_tower(tower.vision_model)
         rewrites = apply_rewrites(graph, merges)
-    return TracedGraph(graph, merges, pixel_shape[0], before, rewrites, {})
+    return TracedGraph(graph, merges, pixel_shape[0], before, rewrites, {}, name)
 
 
 def in_half(traced: Sequence[TracedGraph], kept_fp32: dict[str, str], form: HalfFormat) -> list[TracedGraph]:
@@ -79,21 +83,31 @@ def for_target(traced: TracedGraph, target: Target, batches: Sequence[int]) -> l
 
 
 def write_vision(traced: Sequence[TracedGraph], folder: Path, *, precision: str, target: Target) -> Vision:
+    """:func:`append_vision` into a weight file that holds nothing else, in ``folder``."""
+    with WeightFile(folder / WEIGHTS) as weights:
+        return append_vision(traced, weights, precision=precision, target=target)
+
+
+def append_vision(traced: Sequence[TracedGraph], weights: WeightFile, *, precision: str, target: Target) -> Vision:
     """Write each graph over the one weight file, and the first with its boundaries marked beside it.
+
+    Args:
+        weights: what it holds already, of graphs at other depths, is not written twice.
 
     Returns:
         the manifest's record of the graphs.
     """
-    first = traced[0]
-    with quiet(), WeightFile(folder / WEIGHTS) as weights:
+    first, folder = traced[0], weights.path.parent
+    with quiet():
         write_graph(first.graph, folder / marked(first.file), weights, ir_version=target.max_ir)
         for entry in traced:
             entry.graph.outputs = entry.graph.outputs[:1]
         graphs = [(entry.file, entry.batch, entry.graph) for entry in traced]
         written = write_graphs(graphs, folder, weights, ir_version=target.max_ir)
+    weights.flush()
     return Vision(
         graphs=written,
-        weights=WEIGHTS,
+        weights=weights.path.name,
         opset=first.graph.opset,
         ir_version=target.max_ir,
         precision=precision,

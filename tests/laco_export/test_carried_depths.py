@@ -63,9 +63,19 @@ def folder(tmp_path):
     return path
 
 
+OWN_FILES = [
+    {"vision_b1.onnx", "golden.npz"},
+    {"vision_at1_4_b1.onnx", "golden_at1_4.npz"},
+    {"vision_at1_4+3_4_b1.onnx", "golden_at1_4+3_4.npz"},
+]
+"""Of the three depths, in their order."""
+
+
 def of_the_bundle(manifest, folder):
-    """As it would be read from a bundle of this depth alone over the same files."""
-    return dataclasses.replace(manifest, files=read_manifest(folder).files)
+    """As it would be read from a bundle of this depth alone, with the files that it reads."""
+    others = {name for own in OWN_FILES for name in own} - {manifest.golden, manifest.vision.graphs[0].file}
+    files = {name: entry for name, entry in read_manifest(folder).files.items() if name not in others}
+    return dataclasses.replace(manifest, files=files)
 
 
 def test_each_depth_is_as_a_bundle_of_its_own(folder):
@@ -75,11 +85,23 @@ def test_each_depth_is_as_a_bundle_of_its_own(folder):
         view = bundle.at(depth)
         assert view.manifest == of_the_bundle(manifest, folder)
         assert view.depths == (depth,)
+        assert {"vision.data", "llm/model.onnx_data"} < set(view.manifest.files)
         assert view == open_bundle(folder, depth)
         assert view.read(view.manifest.golden) == {**FILES, **DEPTH_FILES}[manifest.golden]
         assert not view.is_replaced()
     assert bundle.at(None) == bundle.at("1/2")
     assert bundle.manifest.compression == FIRST.compression
+
+
+def test_a_depth_asks_for_its_own_files_alone(folder):
+    bundle = open_bundle(folder)
+    (folder / "vision_at1_4_b1.onnx").write_bytes(b"damaged")
+    bundle.at("1/2").require_unchanged()
+    open_bundle(folder, "1/2")
+    with pytest.raises(BundleError, match="vision_at1_4_b1"):
+        bundle.at("1/4").require_unchanged()
+    with pytest.raises(BundleError, match="vision_at1_4_b1"):
+        open_bundle(folder)
 
 
 def test_what_is_the_same_for_all_depths_is_written_once(folder):
@@ -98,9 +120,10 @@ def test_an_ordinary_manifest_is_written_as_before(folder):
 
 
 def test_one_depth_of_several_can_be_written_alone(folder):
-    write_manifest(folder, open_bundle(folder).at("1/4").manifest)
+    alone = open_bundle(folder).at("1/4").manifest
+    write_manifest(folder, alone)
     assert json.loads((folder / "laco.json").read_text(encoding="utf-8"))["schema_version"] == 1
-    assert open_bundle(folder).manifest == of_the_bundle(QUARTER, folder)
+    assert dataclasses.replace(open_bundle(folder).manifest, files=alone.files) == alone
 
 
 @pytest.mark.parametrize(
