@@ -13,7 +13,9 @@ A command's module imports nothing heavy at its top, since all of them are read 
 - :mod:`.diff`: the export's comparison again;
 - :mod:`.build`: vision graphs to TensorRT engines;
 - :mod:`.bench`: bundles measured beside each other;
-- :mod:`.doctor`: what is installed, missing, and would run here.
+- :mod:`.doctor`: what is installed, missing, and would run here;
+- :mod:`.quantities`: sizes, times and points as they are typed;
+- :mod:`.plan`: which depth, precision, batch and language model for given limits.
 """
 
 from __future__ import annotations
@@ -25,9 +27,10 @@ from .command import Command
 from .diff import DIFF
 from .doctor import DOCTOR
 from .inspect import INSPECT
+from .plan import PLAN
 from .run import RUN
 from .serve import SERVE
 
-COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD, BENCH, DOCTOR, SERVE)
+COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD, BENCH, PLAN, DOCTOR, SERVE)
 
 __all__ = ["COMMANDS", "Command"]

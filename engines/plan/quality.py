@@ -37,6 +37,10 @@ class QualitySource(Protocol):
     title: str
     asked: int
 
+    def can_tell(self, model: Model) -> bool:
+        """Whether it can say anything of a model."""
+        ...
+
     def recorded(self, model: Model) -> Figure | None:
         """Points lost as far as they are known without asking."""
         ...
@@ -70,6 +74,9 @@ class AskedAnswers:
         self._advance = advance
         self._answers: dict[str, list[tuple[list[int], str]]] = {}
         self._rights: dict[str, int] = {}
+
+    def can_tell(self, model: Model) -> bool:
+        return model.language_model is not None
 
     def recorded(self, model: Model) -> Figure | None:
         if model.answers_sha256 == self.reference.answers_sha256:
@@ -134,6 +141,9 @@ class BenchmarkScores:
                 allowed='{"bundle": 71.3, "other@1/2": 70.9}: names as given on the command line, or the folders\'',
             )
 
+    def can_tell(self, model: Model) -> bool:
+        return True
+
     def recorded(self, model: Model) -> Figure:
         return Figure.exact(self._score(self.reference) - self._score(model), RECORDED)
 
@@ -159,6 +169,9 @@ class CalibrationRecords:
         self.title = f"each calibration's own questions, beside {reference.name}"
         self._graph = reference.bundle.graph_sha256(reference.bundle.manifest.vision.graphs[0])
 
+    def can_tell(self, model: Model) -> bool:
+        return self.recorded(model) is not None
+
     def recorded(self, model: Model) -> Figure | None:
         if model.answers_sha256 == self.reference.answers_sha256:
             return Figure.exact(0.0, RECORDED)
@@ -170,7 +183,7 @@ class CalibrationRecords:
         return Figure(*(100 * (1 - share) for share in (kept.value, kept.high, kept.low)), frozenset({RECORDED}))
 
     def drop(self, model: Model) -> Figure:
-        return self.recorded(model) or Figure(0.0, 0.0, math.inf, frozenset({"bounded"}))
+        return self.recorded(model)
 
 
 def calibrated_answers(bundle: Bundle) -> dict | None:

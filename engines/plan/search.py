@@ -74,6 +74,8 @@ class Search:
         self._text: dict[tuple, TextFigures] = {}
         self._memory: dict[Candidate, Figure] = {}
         self._drop: dict[Model, Figure] = {}
+        self._vision_keys = {candidate: _vision_key(candidate) for candidate in self._space}
+        self._chains = {candidate: _chain(candidate) for candidate in self._space}
         self._memory_guesses = {candidate: gauge.memory_guess(candidate) for candidate in self._space}
         self._floors = {candidate: gauge.vision_floor_ms(candidate) for candidate in self._space}
         texts = {candidate: gauge.text_floor(candidate) for candidate in self._space if quantity.needs_text}
@@ -215,7 +217,7 @@ class Search:
         return Known(candidate, encode, text, time, memory, drop, missed)
 
     def _encoded(self, candidate: Candidate) -> Figure | None:
-        return self._encode.get(_vision_key(candidate), (None, None))[1]
+        return self._encode.get(self._vision_keys[candidate], (None, None))[1]
 
     def _bounded(self, candidate: Candidate) -> Figure:
         """Between the floor and those with fewer and with more operations; a guess by the most similar one measured."""
@@ -223,7 +225,7 @@ class Search:
         chain = [
             (_operations(other.model), figure.value)
             for other, figure in self._encode.values()
-            if _chain(other) == _chain(candidate) and operations and _operations(other.model)
+            if self._chains[other] == self._chains[candidate] and operations and _operations(other.model)
         ]
         low = max([self._floors[candidate] or 0.0, *(ms for count, ms in chain if count <= operations)])
         high = min((ms for count, ms in chain if count >= operations), default=math.inf)
@@ -233,7 +235,7 @@ class Search:
     def _guess(self, candidate: Candidate) -> float:
         """Floor times what the most similar measured candidate took of its own; without floors by operations."""
         size = lambda other: self._floors[other] or float(_operations(other.model))
-        for alike in (_chain, _settings, _precision, lambda other: None):
+        for alike in (self._chains.get, _settings, _precision, lambda other: None):
             ratios = [
                 figure.value / size(other)
                 for other, figure in self._encode.values()
@@ -260,7 +262,7 @@ class Search:
 
     def _keep(self, candidate: Candidate, encode: Figure | None, text: TextFigures | None) -> None:
         if encode is not None:
-            self._encode[_vision_key(candidate)] = (candidate, encode)
+            self._encode[self._vision_keys[candidate]] = (candidate, encode)
         if text is not None:
             self._text[_text_key(candidate)] = text
 

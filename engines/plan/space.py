@@ -156,18 +156,7 @@ def space_of(
             whatever its size.
         threads: numbers of CPU threads to try.
         batches: batch sizes to try; empty tries those that the bundles have graphs for.
-
-    Raises:
-        UsageError: no bundle has a graph for one of ``batches``.
     """
-    carried = {batch for model in models for batch in model.graphs}
-    if missing := sorted(set(batches) - carried):
-        raise UsageError(
-            "no bundle has a vision graph for this number of pictures",
-            given=", ".join(map(str, missing)),
-            allowed=", ".join(map(str, sorted(carried))),
-            todo=f"export one: laco-export --batch {' '.join(map(str, sorted({*carried, *missing})))}",
-        )
     return [
         Candidate(model, batch, count, tiles)
         for model in models
@@ -176,6 +165,18 @@ def space_of(
         if (not batches or batch in batches) and (batch <= tiles or batch == min(model.graphs))
         for count in threads
     ]
+
+
+def require_graphs(models: Sequence[Model], batches: Sequence[int]) -> None:
+    """Raise :class:`UsageError` where no model has a vision graph for one of ``batches``."""
+    carried = {batch for model in models for batch in model.graphs}
+    if missing := sorted(set(batches) - carried):
+        raise UsageError(
+            "no bundle has a vision graph for this number of pictures",
+            given=", ".join(map(str, missing)),
+            allowed=", ".join(map(str, sorted(carried))),
+            todo=f"export one: laco-export --batch {' '.join(map(str, sorted({*carried, *missing})))}",
+        )
 
 
 def tiles_of(model: Model, pictures: int) -> int:

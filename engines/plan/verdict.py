@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass, field
 
 from laco_export.errors import LacoError
 
+from ..bench.plot import spelled
 from .figures import PREDICTED, Figure
 from .limits import Limits, Miss, Quantity
-from .search import Known
+from .search import ANSWERS, MEMORY, TIME, Known
+
+_PREFERRED = {ANSWERS: "the fewest points lost", TIME: "the least time", MEMORY: "the least memory"}
 
 
 class NothingFitsError(LacoError):
@@ -50,6 +53,24 @@ class Plan:
     def space(self) -> int:
         return len(self.known)
 
+    @property
+    def preference(self) -> str:
+        """What was looked for, for people."""
+        limits = self.limits
+        kept = [
+            f"{spell(limit)} of {what}"
+            for limit, spell, what in (
+                (limits.time_ms, milliseconds, self.quantity),
+                (limits.memory_bytes, gibibytes, "memory"),
+                (limits.drop, lambda value: f"{value:g} points", "answers lost"),
+            )
+            if limit is not None
+        ]
+        best = {"answers": "the fewest points lost", "time": "the least time", "memory": "the least memory"}[
+            self.prefer
+        ]
+        return f"{best}{' within ' if kept else ''}{', '.join(kept)}"
+
     def to_dict(self) -> dict:
         """For ``--json``."""
         return {
@@ -88,9 +109,7 @@ class Plan:
         if set(candidate.batches) != set(candidate.model.graphs):
             lines += [f"{line}  # without the graphs for other batch sizes" for line in making(self.choice)]
         if self.elsewhere is not None and bundle.manifest.vision.target.startswith("trt"):
-            lines.append(
-                f"laco-engine build {path}{at}  # on the {self.elsewhere}; then plan there by measuring"
-            )
+            lines.append(f"laco-engine build {path}{at}  # on the {self.elsewhere}; then plan there by measuring")
         threads = f" --threads {candidate.threads}" if self.elsewhere is None else ""
         lines.append(f"laco-engine run {path}{at}{threads} --image FILE --question TEXT")
         return lines
@@ -145,7 +164,7 @@ def _reason(miss: Miss) -> str:
     return f"{taken}, {spell(miss.least - miss.allowed)} over {miss.limit} ({how}{unsure})"
 
 
-def spelled(figure: Figure, spell) -> str:
+def in_words(figure: Figure, spell) -> str:
     """A figure for people: its interval where it has one, bounds where it is not known."""
     if figure.is_known:
         return spell(figure.value) + (f" ({spell(figure.low)} to {spell(figure.high)})" * (figure.low < figure.high))
@@ -155,8 +174,8 @@ def spelled(figure: Figure, spell) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Three digits: ``1,255 ms``, ``84.6 ms``, ``0.12 ms``."""
-    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
+    """Three digits: ``1255 ms``, ``84.6 ms``, ``0.12 ms``."""
+    return f"{spelled(value)} ms"
 
 
 def gibibytes(value: float) -> str:
