@@ -17,7 +17,8 @@ sideways::
     E3  picture_encoder · comparison                pictures to embeddings; a runtime beside PyTorch
     E2  runtimes · generation                       the vision tower; the language model
     E1  store · cost · prompts                      engines on disk; arithmetic on a graph; what the model reads
-    E0  devices · providers · packages · graph_picture · asked_question · answer_likeness · score_intervals
+    E0  devices · providers · packages · graph_picture · governor
+        asked_question · answer_likeness · score_intervals · same_model    what bundles are compared by
 
 In reading order, the way of an answer first:
 
@@ -27,6 +28,7 @@ In reading order, the way of an answer first:
 - :mod:`.runtimes`: the vision tower on TensorRT or ONNX Runtime;
 - :mod:`.generation`: a prompt's embeddings to text;
 - :mod:`.chat`: a conversation that computes each turn once;
+- :mod:`.governor`: which depth answers the next request, of a bundle of several;
 - :mod:`.serving`: ``laco-engine serve``, a bundle behind OpenAI's API;
 - :mod:`.building`: ``laco-engine build``, bundles to engines;
 - :mod:`.store`: engines on disk;

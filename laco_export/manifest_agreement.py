@@ -64,13 +64,13 @@ def _check_further_depths(fields: Mapping, preprocessing: ImagePreprocessing, wi
     """Each is sound as the first is, and another depth of the same model, in files of its own."""
     if "depths" not in fields:
         return
-    _check_merging(fields["compression"])
+    _check_merging(fields)
     carried: list[Mapping] = [fields]
     for index, further in enumerate(fields["depths"]):
         depth = {**fields, "golden_answers": None, **further}
         try:
             _check_depth(depth, preprocessing, width)
-            _check_merging(depth["compression"])
+            _check_merging(depth)
             for other in carried:
                 _check_same_model(depth, other)
                 _check_apart(depth, other)
@@ -79,8 +79,11 @@ def _check_further_depths(fields: Mapping, preprocessing: ImagePreprocessing, wi
         carried.append(depth)
 
 
-def _check_merging(compression: Mapping) -> None:
-    """A depth of several merges, and says where."""
+def _check_merging(depth: Mapping) -> None:
+    """A depth of several merges, and says where, and what it computes."""
+    compression = depth["compression"]
+    if "total" not in (flops := depth["vision"].get("flops", {})):
+        raise FieldError("vision.flops", flops, "the total, as each of several depths has it")
     for name in ("method", "depth", "block"):
         if compression[name] is None:
             raise FieldError(f"compression.{name}", None, "where and how it merges, as each of several depths does")

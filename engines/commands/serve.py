@@ -52,6 +52,23 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fetch pictures that clients name by http(s) URLs, from public addresses only (never)",
     )
+    governor = parser.add_argument_group(
+        "governor", "the depth of requests that name none, of a bundle of several: lower under load, higher again after"
+    )
+    governor.add_argument(
+        "--deadline", type=float, metavar="MS", help="milliseconds from a request's arrival to its first token"
+    )
+    governor.add_argument(
+        "--waiting-per-step", type=positive, metavar="N", help="a depth lower for each N requests that wait"
+    )
+    governor.add_argument(
+        "--keep-below",
+        metavar="WHAT=LIMIT",
+        action="append",
+        default=[],
+        help="a depth lower while it is above the limit: a file that holds a number "
+        "(/sys/class/thermal/thermal_zone0/temp=70000), or power=WATTS by the board's sensors; may be repeated",
+    )
     limits = parser.add_argument_group("limits")
     for flag, metavar, type_, default, meaning in (
         ("--queue", "N", positive, ServeSettings.queue, "requests that may wait"),
@@ -92,7 +109,9 @@ def _run(args: argparse.Namespace) -> int:
     from laco_export.required_packages import SERVER_PACKAGES, require_packages
 
     require_packages(*SERVER_PACKAGES)
-    read_manifest(args.bundle).at(args.at)  # no bundle is told at once; its files are verified when the port is ours
+    manifest = read_manifest(args.bundle)  # no bundle is told at once; its files are verified when the port is ours
+    manifest.at(args.at)
+    governed = _governed(args, manifest)
 
     from ..prompts.prompter import Prompter
     from ..serving.server import bind, serve
@@ -104,8 +123,30 @@ def _run(args: argparse.Namespace) -> int:
 
         load = partial(open_answerer, bundle, prompter, args, at=args.at)
         name = args.name or bundle.path.resolve().name
-        serve(bundle, prompter, settings, load=load, model=name, at=args.at, listener=listener)
+        depths = {"at": args.at, "governed": governed}
+        serve(bundle, prompter, settings, load=load, model=name, **depths, listener=listener)
     return 0
+
+
+def _governed(args: argparse.Namespace, manifest):
+    """The :class:`~laco_engines.serving.governed.GovernedDepths` that are asked for; None where none are."""
+    from laco_export.errors import UsageError
+
+    from ..devices.watched import WatchedValue
+    from ..governor import Governor, GovernorRules
+    from ..serving.governed import GovernedDepths
+
+    watched = [WatchedValue.parse(text) for text in args.keep_below]
+    if args.deadline is None and args.waiting_per_step is None and not watched:
+        return None
+    if args.at is not None:
+        raise UsageError(
+            "--at fixes the depth that --deadline, --waiting-per-step and --keep-below choose",
+            given=f"--at {args.at}",
+            todo="leave out --at: a request names its depth itself where it needs one",
+        )
+    rules = GovernorRules(args.deadline, args.waiting_per_step, tuple(value.limit for value in watched))
+    return GovernedDepths(Governor.of_manifest(manifest, rules), watched)
 
 
 SERVE = Command("serve", "answer other programs, and people on a small page", _add_arguments, _run)

@@ -8,5 +8,6 @@ What any Linux machine says of itself (memory, CPUs, cgroups) is read by :mod:`l
 - :mod:`.state`: device, clocks and power mode, as a measurement states them;
 - :mod:`.profiles`: facts about devices that may not be here;
 - :mod:`.host_peaks`: what this CPU can do at best, measured;
-- :mod:`.power`: a board's power sensors, and the energy of a piece of work.
+- :mod:`.power`: a board's power sensors, and the energy of a piece of work;
+- :mod:`.watched`: a temperature or a power that is to stay below a limit.
 """

@@ -20,6 +20,7 @@ In the order of a request's way:
 - :mod:`.body`: reads a body within its limits;
 - :mod:`.chat_request`: OpenAI's fields, those that are honoured;
 - :mod:`.depth_choice`: the depth that it asks for, of a bundle of several;
+- :mod:`.governed`: that depth where it names none, by the queue, the clock and what is watched;
 - :mod:`.image_urls`: the pictures of a request;
 - :mod:`.fetching`: pictures from the web, where that is allowed;
 - :mod:`.prompting`: messages to the prompt that the model reads;

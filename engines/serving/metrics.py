@@ -53,6 +53,9 @@ class Metrics:
             "laco_tokens", "Tokens: prompt, cached (of them), completion", ["kind"], registry=registry
         )
         self._answers = Counter("laco_answers", "Answers by how they ended", ["finish"], registry=registry)
+        self._depths = Counter(
+            "laco_depth_answers", "Answers by depth, of a bundle of several", ["depth"], registry=registry
+        )
         self._places = Gauge("laco_requests_held", "Requests that are waiting or answered", registry=registry)
         self._ready = Gauge("laco_ready", "1 while the models are loaded and requests are taken", registry=registry)
         self._info = Gauge(
@@ -64,7 +67,9 @@ class Metrics:
         if path == "/v1/chat/completions":
             self._seconds.observe(seconds)
 
-    def answer(self, answer: Answer, queue_seconds: float) -> None:
+    def answer(self, answer: Answer, queue_seconds: float, depth: str | None = None) -> None:
+        if depth is not None:
+            self._depths.labels(depth).inc()
         self._queued.observe(queue_seconds)
         self._answers.labels(answer.finish).inc()
         counts = {

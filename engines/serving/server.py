@@ -18,6 +18,7 @@ from laco_export.errors import LacoError, UsageError
 from ..answering import Answerer
 from ..prompts.prompter import Prompter
 from .app import make_app
+from .governed import GovernedDepths
 from .service import Service
 from .settings import ServeSettings
 
@@ -35,6 +36,7 @@ def serve(
     load: Callable[[], Answerer],
     model: str,
     at: str | None = None,
+    governed: GovernedDepths | None = None,
     listener: socket.socket,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then answer what is held and return.
@@ -43,6 +45,7 @@ def serve(
         load: makes the answerer, in the worker's thread; until it is done, requests get 503.
         model: the id by which clients name the bundle.
         at: the depth of requests that name none; None takes the bundle's first.
+        governed: chooses it for each of them, in the place of ``at``.
         listener: of :func:`bind`.
 
     Raises:
@@ -57,7 +60,8 @@ def serve(
         else:
             _announce(settings, model, listener, answerer)
 
-    service = Service(bundle, prompter, settings, load=load, model=model, at=at, on_loaded=on_loaded)
+    depths = {"at": at, "governed": governed}
+    service = Service(bundle, prompter, settings, load=load, model=model, **depths, on_loaded=on_loaded)
     config = uvicorn.Config(
         make_app(service),
         http="h11",

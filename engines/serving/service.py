@@ -17,13 +17,14 @@ from laco_export.bundle import Bundle
 from laco_export.console import say
 
 from ..answering import Answer, Answerer
-from ..prompts.prompter import Prompter
+from ..prompts.prompter import Prompt, Prompter
 from .body import read_body
 from .chat_request import ChatRequest, parse_chat_request
 from .chat_response import Completion, EventStream
 from .depth_choice import DepthChoice
 from .errors import ApiError, client_gone, shutting_down
 from .fetching import fetch_picture
+from .governed import GovernedDepths
 from .image_urls import is_remote
 from .metrics import Metrics
 from .prompting import Abandoned, build_prompt
@@ -40,6 +41,7 @@ class Service:
         load: makes the answerer; called in the worker's thread by :meth:`start`.
         model: the id by which clients name the bundle.
         at: the depth of requests that name none; None takes the bundle's first.
+        governed: chooses it for each of them, in the place of ``at``.
         on_loaded: called from the worker's thread with the answerer, or with what loading raised.
     """
 
@@ -52,12 +54,13 @@ class Service:
         load: Callable[[], Answerer],
         model: str,
         at: str | None = None,
+        governed: GovernedDepths | None = None,
         on_loaded: Callable[[Answerer | BaseException], None] = lambda _: None,
     ):
         self.settings, self.model = settings, model
-        self.depths = DepthChoice(bundle, model, at)
+        self.depths, self._governed = DepthChoice(bundle, model, at), governed
         self.metrics = Metrics()
-        self.worker = Worker(load, on_loaded=self._loaded, on_answer=self._answered)
+        self.worker = Worker(lambda: self._load(load), on_loaded=self._loaded, on_answer=self._answered)
         self.draining = False
         self._told_loaded = on_loaded
         self._prompters = {depth: prompter.at_depth(bundle.at(depth)) for depth in bundle.depths}
@@ -124,25 +127,30 @@ class Service:
             watcher = asyncio.ensure_future(_watch(request.receive, job))
             held.callback(watcher.cancel)
             fetched = await self._fetch(chat, job)
-            depth = self.depths.named_by(chat) or self.depths.default
-            job.depth = depth if self.depths.several else None
             job.options = chat.generation_options(self.settings.max_new_tokens, self.settings.prompt_lookup)
             job.prompt = await self._prepare(
                 job,
-                build_prompt,
+                self._build_prompt,
+                job,
                 chat,
-                self._prompters[depth],
-                self.settings,
                 fetched=fetched,
                 wanted=lambda: not job.cancelled,
             )
             del fetched
             self.worker.submit(job)
-            completion = Completion(chat, self.model, self._fingerprint(), job.depth)
+            completion = Completion(chat, self.model, self._fingerprint(job.depth), job.depth)
             if chat.stream:
                 return EventStream(job, completion, include_usage=chat.include_usage, held=held.pop_all())
             text = "".join([piece async for piece in job.texts()])
             return JSONResponse(completion.whole(job, text), headers=completion.headers)
+
+    def _build_prompt(self, job: Job, chat: ChatRequest, **further) -> Prompt:
+        """Choose the depth of a job and prepare its prompt for it, in the preparation thread."""
+        depth = self.depths.named_by(chat)
+        if depth is None:
+            depth = self.depths.default if self._governed is None else self._governed.choose(job, self.worker)
+        job.depth = depth if self.depths.several else None
+        return build_prompt(chat, self._prompters[depth], self.settings, **further)
 
     @contextmanager
     def _place(self) -> Iterator[Job]:
@@ -211,13 +219,21 @@ class Service:
         message = {"loading": "the models are being loaded; try again soon"}.get(self.status, "the worker has failed")
         return ApiError(503, message, code="not_ready", headers={"retry-after": "5"})
 
-    def _fingerprint(self) -> str:
+    def _fingerprint(self, depth: str | None) -> str:
         answerer = self.worker.answerer
         digest = self._bundle.manifest_entry["sha256"][:12]
         parts = [digest, __version__, answerer.vision.name, answerer.text.name]
+        if depth is not None:
+            parts.append(depth)
         if self.settings.prompt_lookup == "close":  # which positions are read at once, the measured costs decide
             parts.append(f"{zlib.crc32(repr(answerer.text.pass_costs).encode()):08x}")
         return "-".join(parts).replace(" ", "_")
+
+    def _load(self, load: Callable[[], Answerer]) -> Answerer:
+        answerer = load()
+        if self._governed is not None:
+            self._governed.prepare(answerer)
+        return answerer
 
     def _loaded(self, answerer: Answerer | BaseException) -> None:
         if isinstance(answerer, Answerer):
@@ -225,7 +241,9 @@ class Service:
         self._told_loaded(answerer)
 
     def _answered(self, job: Job, answer: Answer) -> None:
-        self.metrics.answer(answer, job.started - job.created)
+        self.metrics.answer(answer, job.started - job.created, job.depth)
+        if self._governed is not None and answer.finish != "cancelled":
+            self._governed.answered(job, answer)
 
 
 async def _watch(receive: Receive, job: Job) -> None:

@@ -181,6 +181,20 @@ class Worker:
         with self._changed:
             return sum(job.cancelled is None for job in self._waiting)
 
+    def ahead(self, now: float) -> tuple[tuple[str, ...], float]:
+        """What a job that is queued now waits for: the depth of each that is answered before it, the one that is being
+        answered first, and the seconds for which that one has been.
+
+        Args:
+            now: ``time.monotonic()``.
+        """
+        with self._changed:
+            running = self.current
+            waiting = [job for job in self._waiting if job.cancelled is None]
+        before = [job for job in ([running] if running is not None else []) + waiting if job.depth is not None]
+        began = running.started if running is not None else None
+        return tuple(job.depth for job in before), 0.0 if began is None else max(0.0, now - began)
+
     def _run(self) -> None:
         try:
             self.answerer = self._load()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 
-def _model(image_token_id, eos_token_id, vocab_size, **options):
+def random_model(image_token_id, eos_token_id, vocab_size, **options):
     import torch
     from transformers import Aimv2VisionConfig, Aimv2VisionModel, Qwen2Config, Qwen2ForCausalLM
 
@@ -55,7 +55,7 @@ def answering_model(tiny_checkpoint):
 
     processor = LacoProcessor.from_pretrained(tiny_checkpoint)
     tokenizer = processor.tokenizer
-    return _model(processor.image_token_id, tokenizer.eos_token_id, len(tokenizer)), processor
+    return random_model(processor.image_token_id, tokenizer.eos_token_id, len(tokenizer)), processor
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +66,7 @@ def tiled_model(answering_model):
     tokenizer = answering_model[1].tokenizer
     tiling = {"tile": 56, "max_rows": 3, "max_columns": 3, "max_tiles": 4}
     token_id = tokenizer.convert_tokens_to_ids("<|image_pad|>")
-    model = _model(token_id, tokenizer.eos_token_id, len(tokenizer), tiling=tiling)
+    model = random_model(token_id, tokenizer.eos_token_id, len(tokenizer), tiling=tiling)
     return model, LacoProcessor.for_model(model, tokenizer)
 
 

@@ -35,7 +35,8 @@ def alone(slug, compression, grid):
     first = MANIFEST.vision.graphs[0]
     output = dataclasses.replace(first.output, shape=(1, grid[0] * grid[1], 8))
     graph = dataclasses.replace(first, file=f"vision_at{slug}_b1.onnx", output=output)
-    vision = dataclasses.replace(MANIFEST.vision, graphs=[graph], token_grid=grid, kept_fp32=[])
+    flops = {"total": 1e6 * grid[0]}
+    vision = dataclasses.replace(MANIFEST.vision, graphs=[graph], token_grid=grid, kept_fp32=[], flops=flops)
     accuracy = {"tensors": [{"name": slug, "cosine": 0.5, "norm_ratio": 1, "max_abs": 1}]}
     return dataclasses.replace(
         MANIFEST,
@@ -47,7 +48,11 @@ def alone(slug, compression, grid):
     )
 
 
-FIRST = dataclasses.replace(MANIFEST, accuracy={**MANIFEST.accuracy, "decoder": {"prompt_tokens": 5}})
+FIRST = dataclasses.replace(
+    MANIFEST,
+    accuracy={**MANIFEST.accuracy, "decoder": {"prompt_tokens": 5}},
+    vision=dataclasses.replace(MANIFEST.vision, flops={"total": 4e6}),
+)
 QUARTER = alone("1_4", {**MANIFEST.compression, "depth": "1/4", "block": 1}, (2, 2))
 TWICE = alone("1_4+3_4", PATH, (1, 1))
 
@@ -174,6 +179,7 @@ def test_a_tower_that_merges_nothing_has_a_name_too():
         (("depths", 0, "vision", "weights"), "gone.data", "depths[0].vision.weights"),
         (("depths", 0, "vision", "token_grid"), [3, 3], "depths[0].vision.graphs[0].output.shape"),
         (("depths", 0, "vision", "token_layout"), "internvl", "depths[0].vision"),
+        (("depths", 0, "vision", "flops"), {}, "depths[0].vision.flops"),
         (("depths", 0, "golden"), "golden.npz", "depths[0].golden"),
         (("depths", 1, "golden"), "golden_at1_4.npz", "depths[1].golden"),
         (("depths", 1, "golden_answers"), "gone.npz", "depths[1].golden_answers"),

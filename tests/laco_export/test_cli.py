@@ -240,7 +240,7 @@ def test_the_default_name_says_checkpoint_depth_and_precision(tiny_checkpoint, t
     monkeypatch.chdir(tmp_path)
     assert ExportOptions(tiny_checkpoint).output_for("1/2") == Path("tiny-at1_2-fp16")
     assert ExportOptions(tiny_checkpoint, precision="fp32").output_for("block:7") == Path("tiny-atblock7-fp32")
-    assert ExportOptions(tiny_checkpoint).output_for(None) == Path("tiny-full-fp16")
+    assert ExportOptions(tiny_checkpoint).output_for() == Path("tiny-full-fp16")
     assert ExportOptions(Path(".")).output_for("1/2") == Path(f"{tmp_path.name}-at1_2-fp16")
 
 

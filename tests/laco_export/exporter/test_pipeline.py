@@ -142,9 +142,9 @@ def test_the_exported_graph_compiles(bundle):
 @pytest.mark.parametrize("precision", ["--fp16", "--fp32"])
 def test_graph_and_tower_are_released_before_the_written_files_run(tiny_checkpoint, tmp_path, monkeypatch, precision):
     """At full size they are another copy of the weights, beside the session's."""
-    from laco_export.exporter import pipeline, vision_graph
+    from laco_export.exporter import tower_export, vision_graph
 
-    trace, judge, traced_graphs, still_there = vision_graph.trace_and_rewrite, pipeline.judge_tower, [], []
+    trace, judge, traced_graphs, still_there = vision_graph.trace_and_rewrite, tower_export.judge_tower, [], []
 
     def tracing(*arguments, **options):
         traced = trace(*arguments, **options)
@@ -157,7 +157,7 @@ def test_graph_and_tower_are_released_before_the_written_files_run(tiny_checkpoi
         return judge(reference, *arguments)
 
     monkeypatch.setattr(vision_graph, "trace_and_rewrite", tracing)
-    monkeypatch.setattr(pipeline, "judge_tower", judging)
+    monkeypatch.setattr(tower_export, "judge_tower", judging)
     assert export(tiny_checkpoint, tmp_path / "bundle", precision, "--no-llm", "--no-compile") == 0
     assert len(traced_graphs) == 1
     assert still_there == []
