@@ -24,7 +24,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from laco_engines.cost.decoder_cost import DecoderCost, cost_of_config
 from laco_engines.cost.roofline import floor_of
 from laco_engines.devices.profiles import PROFILES
 
@@ -67,6 +66,35 @@ class VitSizes:
         return matrices * self.blocks + self.patch_inputs * self.width + self.heads_weights
 
 
+@dataclass(frozen=True)
+class LlmSizes:
+    """A decoder with grouped attention and a gated MLP; its weights are counted as ``laco_engines.cost.decoder_cost``
+    counts a graph's: each is multiplied with every token, the head's with the last alone, attention's products are left
+    out."""
+
+    width: int
+    mlp: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    vocabulary: int
+
+    @property
+    def layer_weights(self) -> int:
+        attention = self.width * self.head_width * (2 * self.heads + 2 * self.kv_heads)
+        return self.layers * (attention + 3 * self.width * self.mlp)
+
+    @property
+    def head_weights(self) -> int:
+        return self.width * self.vocabulary
+
+    @property
+    def int4_bytes(self) -> int:
+        """Four bits with a half-precision scale for 128 weights; the head in half precision, as AWQ leaves it."""
+        return int(self.layer_weights * (0.5 + 2 / 128)) + 2 * self.head_weights
+
+
 def merged(width: int, output: int, mergers: int) -> dict[str, int]:
     """Qwen3-VL's mergers: four patches side by side through an MLP of two matrices."""
     weights = mergers * (4 * width * 4 * width + 4 * width * output)
@@ -93,25 +121,11 @@ VISION_FIGURES = [
 ]
 """Model, device, precision, milliseconds, source."""
 
-QWEN3 = {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936}
 LANGUAGE_MODELS = {
-    "Qwen3-0.6B": {**QWEN3, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28},
-    "Qwen3-VL-2B": {**QWEN3, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28},
-    "Qwen3-4B": {
-        **QWEN3,
-        "num_attention_heads": 32,
-        "hidden_size": 2560,
-        "intermediate_size": 9728,
-        "num_hidden_layers": 36,
-    },
-    "Llama-3.1-8B": {
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 128256,
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-    },
+    "Qwen3-0.6B": LlmSizes(1024, 3072, 28, 16, 8, 128, 151936),
+    "Qwen3-VL-2B": LlmSizes(2048, 6144, 28, 16, 8, 128, 151936),
+    "Qwen3-4B": LlmSizes(2560, 9728, 36, 32, 8, 128, 151936),
+    "Llama-3.1-8B": LlmSizes(4096, 14336, 32, 32, 8, 128, 128256),
 }
 PREFILL_FIGURES = [
     ("Qwen3-VL-2B", "orin-nano", VISUAL_TOKENS, 191.0),
@@ -146,22 +160,11 @@ def vit_floor_ms(model: str, device: str, precision: str) -> float:
     return floor_ms(flops, bytes_each * sizes.weights, device)
 
 
-def int4_decoder(model: str) -> DecoderCost:
-    """Four bits with a half-precision scale for 128 weights; the head in half precision, as AWQ leaves it."""
-    config = LANGUAGE_MODELS[model]
-    unsized = cost_of_config(config, 0, "int4")
-    layers, head = unsized.linear_flops // 2, unsized.head_flops // 2  # weights: a multiply-add each
-    return cost_of_config(config, int(layers * (0.5 + 2 / 128) + 2 * head), "int4")
-
-
-def prefill_floor_ms(model: str, device: str, tokens: int) -> float:
-    cost = int4_decoder(model)
-    return floor_ms(cost.prefill_flops(tokens, on_cpu=False), cost.weight_bytes, device)
-
-
-def token_floor_ms(model: str, device: str) -> float:
-    cost = int4_decoder(model)
-    return floor_ms(cost.token_flops(on_cpu=False), cost.weight_bytes, device)
+def pass_floor_ms(model: str, device: str, tokens: int) -> float:
+    """Of one pass of a language model of four bits, which a GPU widens to half precision in its products."""
+    sizes = LANGUAGE_MODELS[model]
+    flops = {"fp16": 2 * (tokens * sizes.layer_weights + sizes.head_weights)}
+    return floor_ms(flops, sizes.int4_bytes, device)
 
 
 def compared() -> dict[str, list[dict]]:
@@ -176,11 +179,11 @@ def compared() -> dict[str, list[dict]]:
         for model, device, precision, ms, source in VISION_FIGURES
     ]
     prefill = [
-        row(model, device, ms, prefill_floor_ms(model, device, tokens), precision="int4", tokens=tokens)
+        row(model, device, ms, pass_floor_ms(model, device, tokens), precision="int4", tokens=tokens)
         for model, device, tokens, ms in PREFILL_FIGURES
     ]
     decode = [
-        row(model, device, 1000 / rate, token_floor_ms(model, device), precision="int4")
+        row(model, device, 1000 / rate, pass_floor_ms(model, device, 1), precision="int4")
         for model, device, rate in DECODE_FIGURES
     ]
     return {"vision": vision, "prefill": prefill, "decode": decode}

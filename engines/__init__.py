@@ -10,8 +10,9 @@ A Python user starts with four names::
 An *engine* is a TensorRT plan: one vision graph, built for one device. An import points down these floors, never up or
 sideways::
 
-    E7  cli
-    E6  commands
+    E8  cli
+    E7  commands
+    E6  report                                      bundles beside each other on a page
     E5  serving · bench · chat · trial · bundle_check · doctor    what is done with a loaded bundle
     E4  answering · building                        questions to answers; bundles to engines
     E3  picture_encoder · comparison                pictures to embeddings; a runtime beside PyTorch
@@ -40,6 +41,7 @@ In reading order, the way of an answer first:
 - :mod:`.bundle_check`: ``laco-engine diff``, all parts of a bundle compared;
 - :mod:`.bench`: ``laco-engine bench``, bundles measured beside each other;
 - :mod:`.same_model`: whether bundles are of one model, so that they may be compared;
+- :mod:`.report`: ``laco-engine report``, what bundles answer on a page to read and to sign;
 - :mod:`.cost`: what a graph costs by arithmetic;
 - :mod:`.devices`: what machine this is, and what is known of others;
 - :mod:`.doctor`: ``laco-engine doctor``, what this machine has, lacks and would use;

@@ -1,93 +1,69 @@
-"""What a language model costs by arithmetic: operations of a prompt, bytes that each token must read.
+"""What a pass of the language model costs by arithmetic, for its floor.
 
-Read from the folder's ``config.json`` and the sizes of its files; no graph is opened. A multiply-add counts as two, and
-matrix products are counted as in :mod:`.graph_cost`.
+A decoder graph has dynamic shapes; but each of its weights is multiplied with every token that is read, and the head's
+with the last one alone. What is left out (attention's own products, the KV cache's traffic) makes the floor lower, so
+that it stays a floor.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections import Counter
 from math import prod
+from pathlib import Path
 
-import numpy as np
+from .graph_cost import INTEGER_PRODUCTS, TYPE_NAMES, GraphCost, tensor_bytes
 
-from laco_export.bundle import Bundle
-
-_COMPUTED_IN = {"fp32": "fp32", "fp16": "fp16", "int8": "int8", "int4": "int8"}
-"""Precision of the weights → the type that is multiplied at best: ONNX Runtime's CPU kernels of four bits multiply
-eight-bit integers, and no kernel of four-bit weights multiplies anything narrower."""
-_ON_DEVICES = {**_COMPUTED_IN, "int4": "fp16"}
-"""The same on a GPU: four-bit weights become half-precision ones in the product (AWQ, GPTQ)."""
+_LOGITS = "logits"
+_PASSED_THROUGH = ("Concat", "Add", "Cast", "Slice", "Squeeze", "Identity")
+"""Between the head's products and the logits."""
+_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", *INTEGER_PRODUCTS)
 
 
-@dataclass(frozen=True)
-class DecoderCost:
-    """One language model.
-
-    Attributes:
-        linear_flops: of the layers' linear products, a token.
-        head_flops: of the head, a token whose logits are asked for.
-        attention_flops: of the attention's two products, a pair of tokens of which one looks at the other.
-        weight_bytes: what one pass reads: the layers' and the head's weights.
-        precision: of the weights, as the manifest spells it.
-    """
-
-    linear_flops: int
-    head_flops: int
-    attention_flops: int
-    weight_bytes: int
-    precision: str
-
-    def prefill_flops(self, tokens: int, *, on_cpu: bool) -> dict[str, int]:
-        """Operations of a prompt of so many tokens by the type that is multiplied; logits of its last one."""
-        pairs = tokens * (tokens + 1) // 2
-        kind = (_COMPUTED_IN if on_cpu else _ON_DEVICES)[self.precision]
-        return {kind: self.linear_flops * tokens + self.head_flops + self.attention_flops * pairs}
-
-    def token_flops(self, *, on_cpu: bool) -> dict[str, int]:
-        """The same of one further token, without its attention, which depends on how many came before."""
-        kind = (_COMPUTED_IN if on_cpu else _ON_DEVICES)[self.precision]
-        return {kind: self.linear_flops + self.head_flops}
-
-
-def decoder_cost(bundle: Bundle) -> DecoderCost:
-    """Of a bundle that has a language model."""
-    decoder = bundle.manifest.decoder
-    config = json.loads(bundle.read(f"{decoder.folder}/config.json"))
-    return cost_of_config(config, _weight_bytes(bundle), decoder.precision)
-
-
-def cost_of_config(config: dict, weight_bytes: int, precision: str) -> DecoderCost:
-    """Of a Llama-like decoder: four attention projections and a gated MLP a layer, then the head.
+def decoder_cost(path: Path | str, tokens: int) -> GraphCost:
+    """The cost of reading ``tokens`` tokens in one pass.
 
     Args:
-        config: fields of transformers' configuration.
+        path: of the decoder's ONNX file; its weights are not read.
+        tokens: 1 for a step, the prompt's length for a prefill.
+
+    Raises:
+        ModuleNotFoundError: the package ``onnx`` is not installed.
     """
-    width, layers = config["hidden_size"], config["num_hidden_layers"]
-    heads = config["num_attention_heads"]
-    head_width = config.get("head_dim") or width // heads
-    queries = heads * head_width
-    keys_values = 2 * (config.get("num_key_value_heads") or heads) * head_width
-    layer = width * (queries + keys_values) + queries * width + 3 * width * config["intermediate_size"]
-    return DecoderCost(
-        linear_flops=2 * layers * layer,
-        head_flops=2 * width * config["vocab_size"],
-        attention_flops=4 * layers * queries,
-        weight_bytes=weight_bytes,
-        precision=precision,
-    )
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    weights = {tensor.name: (tensor.data_type, tuple(tensor.dims)) for tensor in graph.initializer}
+    head = _head({output: node for node in graph.node for output in node.output})
+    flops: Counter[str] = Counter()
+    for node in graph.node:
+        if multiplied := _multiplied(node, weights):
+            kind, count = multiplied
+            flops[kind] += 2 * count * (1 if node.output[0] in head else tokens)
+    stored = sum(tensor_bytes(tensor) for tensor in weights.values())
+    return GraphCost(dict(flops), weight_bytes=stored, input_bytes=0, output_bytes=0, activation_bytes=0)
 
 
-def _weight_bytes(bundle: Bundle) -> int:
-    """The decoder's graph with its data; rows that are only looked up are not read by a pass."""
-    decoder, files = bundle.manifest.decoder, bundle.manifest.files
-    inside = sum(
-        entry["bytes"]
-        for name, entry in files.items()
-        if name == decoder.graph or name.startswith((f"{decoder.graph}_data", f"{decoder.graph}.data"))
-    )
-    rows = decoder.embedding.rows
-    if decoder.embedding.tied or not rows.file.startswith(decoder.graph):
-        return inside
-    return inside - prod(rows.shape) * np.dtype(rows.dtype).itemsize
+def _multiplied(node, weights: dict) -> tuple[str, int] | None:
+    """The type in which a node multiplies each token, and with how many weights; None of one that multiplies none."""
+    if node.op_type == "MatMulNBits":
+        sides = {attribute.name: attribute.i for attribute in node.attribute}
+        return "int8", sides["K"] * sides["N"]
+    if node.op_type not in _PRODUCTS or node.input[1] not in weights:
+        return None
+    dtype, shape = weights[node.input[1]]
+    return "int8" if node.op_type in INTEGER_PRODUCTS else TYPE_NAMES.get(dtype, "fp32"), prod(shape)
+
+
+def _head(produced_by: dict) -> set[str]:
+    """What the products give whose outputs become the logits."""
+    outputs, waiting = set(), [_LOGITS]
+    while waiting:
+        name = waiting.pop()
+        node = produced_by.get(name)
+        if node is None:
+            continue
+        if node.op_type in _PASSED_THROUGH:
+            waiting += node.input
+        else:
+            outputs.add(name)
+    return outputs

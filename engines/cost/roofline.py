@@ -58,14 +58,11 @@ def floor_on_host(costs: Sequence[GraphCost], peaks: HostPeaks | None) -> tuple[
     """
     if peaks is None:
         return None, "no floor: the CPU's peaks were not measured"
-    return _sum(costs, host_rates(peaks), peaks.bandwidth)
-
-
-def host_rates(peaks: HostPeaks) -> dict[str, float]:
-    """Operations per second by type on this CPU."""
     # ONNX Runtime's CPU provider has no half arithmetic: it computes FP16 and BF16 in FP32.
     rates = {"fp32": peaks.flops, "fp16": peaks.flops, "bf16": peaks.flops}
-    return rates if peaks.int8_ops is None else {**rates, "int8": peaks.int8_ops}
+    if peaks.int8_ops is not None:
+        rates["int8"] = peaks.int8_ops
+    return _sum(costs, rates, peaks.bandwidth)
 
 
 def floor_on_device(costs: Sequence[GraphCost], profile: DeviceProfile | None) -> tuple[Floor | None, str | None]:

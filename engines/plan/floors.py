@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
-from ..cost.decoder_cost import DecoderCost, decoder_cost
+from ..cost.decoder_cost import decoder_cost
 from ..cost.graph_cost import GraphCost, graph_cost
-from ..cost.roofline import Floor, floor_of, floor_on_device, floor_on_host, host_rates
+from ..cost.roofline import Floor, floor_on_device, floor_on_host
 from ..devices.host_peaks import HostPeaks
 from ..devices.profiles import DeviceProfile
 from .space import Candidate, Model, timed_prompt
@@ -36,9 +36,17 @@ def vision_costs(candidate: Candidate) -> list[GraphCost] | None:
 
 
 @cache
-def text_cost(model: Model) -> DecoderCost:
-    """Of the language model."""
-    return decoder_cost(model.bundle)
+def _decoder_cost(model: Model, tokens: int) -> GraphCost:
+    return decoder_cost(model.bundle.file(model.bundle.manifest.decoder.graph), tokens)
+
+
+def text_costs(model: Model, pictures: int) -> tuple[GraphCost, GraphCost] | None:
+    """Of the pass over the prompt of the question that is timed, and of one further token; None without ``onnx``."""
+    try:
+        prompt = len(timed_prompt(model, pictures).input_ids)
+        return _decoder_cost(model, prompt), _decoder_cost(model, 1)
+    except ModuleNotFoundError:
+        return None
 
 
 class HostFloors:
@@ -67,10 +75,8 @@ class HostFloors:
 
     def text(self, candidate: Candidate, pictures: int) -> TextFloor | None:
         """Of the language model."""
-        peaks = self.peaks(candidate.threads)
-        if peaks is None:
-            return None
-        return _text_floor(candidate.model, pictures, host_rates(peaks), peaks.bandwidth, on_cpu=True)
+        costs = text_costs(candidate.model, pictures)
+        return costs and _text_floor([floor_on_host([cost], self.peaks(candidate.threads))[0] for cost in costs])
 
 
 class DeviceFloors:
@@ -87,13 +93,21 @@ class DeviceFloors:
 
     def text(self, candidate: Candidate, pictures: int) -> TextFloor | None:
         """See :meth:`HostFloors.text`."""
-        profile = self.profile
-        return _text_floor(candidate.model, pictures, profile.peak_flops, profile.bandwidth, on_cpu=False)
+        costs = text_costs(candidate.model, pictures)
+        if costs is None:
+            return None
+        if candidate.model.language_model == "int4":
+            costs = tuple(map(_widened, costs))
+        return _text_floor([floor_on_device([cost], self.profile)[0] for cost in costs])
 
 
-def _text_floor(model: Model, pictures: int, rates, bandwidth: float, *, on_cpu: bool) -> TextFloor | None:
-    cost = text_cost(model)
-    floor = lambda flops: floor_of(flops, cost.weight_bytes, peak_flops=rates, bandwidth=bandwidth)
-    prefill: Floor | None = floor(cost.prefill_flops(len(timed_prompt(model, pictures).input_ids), on_cpu=on_cpu))
-    token: Floor | None = floor(cost.token_flops(on_cpu=on_cpu))
+def _widened(cost: GraphCost) -> GraphCost:
+    """Four-bit weights become half-precision ones in a GPU's product, where a CPU multiplies eight-bit integers."""
+    flops = dict(cost.flops)
+    flops["fp16"] = flops.get("fp16", 0) + flops.pop("int8", 0)
+    return replace(cost, flops=flops)
+
+
+def _text_floor(floors: list[Floor | None]) -> TextFloor | None:
+    prefill, token = floors
     return None if prefill is None or token is None else TextFloor(prefill.ms, token.ms)

@@ -147,6 +147,7 @@ class HostGauge:
             candidate.batch,
             self.quantity.needs_text,
             self.text_runtime,
+            at=candidate.model.depth,
         )
         with bundle.unchanged():
             answer = bundle_memory(request)
