@@ -2,17 +2,18 @@
 
     python benchmarks/plan_public_figures.py            # prints the ratios, writes results/plan_public_figures.json
 
-``laco-engine plan --device`` predicts with the span of these ratios (``laco_engines/plan/spans.py``). Floors are those of
-``laco_engines.cost`` by the peaks of ``laco_engines/devices/profiles.py``. Nothing is measured here. Sources:
+``laco-engine plan --device`` predicts with the span of these ratios (``laco_engines/plan/spans.py``). Floors are those
+of ``laco_engines.cost`` by the peaks of ``laco_engines/devices/profiles.py``. Nothing is measured here. Sources:
 
 * ``[edge-llm]``: NVIDIA, TensorRT Edge-LLM, user guide, performance benchmarks, batch 1: the Thor figures of language
   models are of version 0.4.0, the others of versions 0.9 to 0.11. The vision towers run in FP16 on pictures of 265
   visual tokens, four patches each. Prompts of the VLMs are longer than their visual tokens by words that are not given
   and are not counted: their prefill ratios are slightly too large.
-* ``[onnxsim]``: onnxsim's scripts for ViT-B/16 on an Orin Nano, TensorRT 10.3. Left out are its two faster runs that give
-  wrong answers: FP16 with a decomposed LayerNorm (19 % top-1), and INT8 with residual additions in eight bits (5 %).
+* ``[onnxsim]``: onnxsim's scripts for ViT-B/16 on an Orin Nano, TensorRT 10.3. Left out are its two faster runs, which
+  give wrong answers: FP16 with a decomposed LayerNorm (19 % top-1), INT8 with residual additions in eight bits (5 %).
 
-Left out too: NVFP4 language models (no bundle has one), and Qwen2.5-VL-7B on Thor, whose number of patches is not given.
+Left out too are NVFP4 language models, which no bundle has, and Qwen2.5-VL-7B on Thor, whose number of patches is not
+given.
 """
 
 from __future__ import annotations

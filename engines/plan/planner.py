@@ -136,6 +136,8 @@ def plan_bundles(
     space = space_of(models, pictures=options.pictures, threads=_threads(options), batches=options.batches)
     if len(space) == 1 and options.limits == Limits():
         raise UsageError("there is nothing to choose: one candidate and no limit", given=space[0], todo="--budget TIME")
+    if quality is not None:
+        quality.check()
     gauge, limits = _gauge(options, advance), options.limits
     if (profile := options.elsewhere) is not None:
         limits = replace(limits, memory_bytes=min(limits.memory_bytes or profile.usable_bytes, profile.usable_bytes))

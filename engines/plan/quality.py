@@ -37,6 +37,10 @@ class QualitySource(Protocol):
     title: str
     asked: int
 
+    def check(self) -> None:
+        """Refuse what cannot be asked, before anything is measured."""
+        ...
+
     def can_tell(self, model: Model) -> bool:
         """Whether it can say anything of a model."""
         ...
@@ -74,6 +78,13 @@ class AskedAnswers:
         self._advance = advance
         self._answers: dict[str, list[tuple[list[int], str]]] = {}
         self._rights: dict[str, int] = {}
+
+    def check(self) -> None:
+        from ..prompts.prompter import Prompter
+
+        prompter = Prompter(self.reference.bundle)
+        for question in self.questions:
+            prompter.prepare(list(question.pictures), question.text)
 
     def can_tell(self, model: Model) -> bool:
         return model.language_model is not None
@@ -141,6 +152,9 @@ class BenchmarkScores:
                 allowed='{"bundle": 71.3, "other@1/2": 70.9}: names as given on the command line, or the folders\'',
             )
 
+    def check(self) -> None:
+        pass
+
     def can_tell(self, model: Model) -> bool:
         return True
 
@@ -168,6 +182,9 @@ class CalibrationRecords:
         self.reference = reference
         self.title = f"each calibration's own questions, beside {reference.name}"
         self._graph = reference.bundle.graph_sha256(reference.bundle.manifest.vision.graphs[0])
+
+    def check(self) -> None:
+        pass
 
     def can_tell(self, model: Model) -> bool:
         return self.recorded(model) is not None

@@ -28,7 +28,7 @@ class Span:
 
 VISION_SPAN = Span(2.05, 3.21, 4.51, 9)
 """Vision transformers in FP32, FP16 and INT8 on Orin Nano, AGX Orin and Thor."""
-PREFILL_SPAN = Span(2.81, 6.82, 11.2, 5)
+PREFILL_SPAN = Span(2.84, 6.87, 11.4, 5)
 """Language models of four bits: about 4 on the Orins, 10 to 11 on Thor."""
 DECODE_SPAN = Span(1.16, 1.70, 2.60, 6)
 """The same, a token."""
