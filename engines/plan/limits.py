@@ -118,8 +118,8 @@ class Miss:
 
     @property
     def times(self) -> float:
-        """The least that it takes over what is allowed, to compare how far candidates are off."""
-        return self.least / self.allowed if self.allowed else float("inf")
+        """What it takes, or seems to, over what is allowed: to compare how far candidates are off."""
+        return self.figure.value / self.allowed if self.allowed else float("inf")
 
     def to_dict(self) -> dict:
         """For ``--json``."""

@@ -1,0 +1,59 @@
+"""What is told of a plan, and what is to be typed."""
+
+from laco_engines.plan.verdict import making, reasons
+
+from .tables import model, planned
+
+
+def test_why_a_better_one_fails():
+    plan = planned([model("large", gflop=300), model("small", gflop=100)])
+    assert plan.choice.candidate.model.name == "small"
+    (failing,) = plan.failing
+    assert reasons(failing) == "300 ms, 150 ms over --budget (measured)"
+    document = plan.to_dict()
+    assert document["failing"][0]["misses"] == [
+        {"limit": "--budget", "allowed": 150, "over_by": 150, "source": "measured"}
+    ]
+    assert document["space"] == 2 and document["measured"] == 2
+
+
+def test_what_was_not_measured_is_told_as_at_least():
+    plan = planned([model("large", gflop=300), model("small", gflop=100)], floor=lambda each: 0.9)
+    (failing,) = plan.failing
+    assert reasons(failing).startswith("at least 270 ms, 120 ms over --budget (by what was measured of others")
+    assert plan.measured == 1
+
+
+def test_the_nearest_where_nothing_fits():
+    plan = planned([model("large", gflop=300), model("small", gflop=200)])
+    assert plan.choice is None and plan.commands() == []
+    assert "the nearest is small, batch 1, 1 thread: " in str(plan.refusal())
+    assert "50 ms over --budget" in str(plan.refusal())
+
+
+def test_the_commands_run_the_choice():
+    plan = planned([model("my bundle", gflop=100)])
+    assert plan.commands() == ["laco-engine run 'my bundle' --threads 1 --image FILE --question TEXT"]
+    elsewhere = planned([model("half", gflop=100)], elsewhere="Jetson")
+    assert elsewhere.commands()[0].startswith("laco-engine build half  # on the Jetson")
+    assert "--threads" not in elsewhere.commands()[1]
+
+
+def test_a_choice_without_a_graph_that_the_bundle_has_is_exported_anew():
+    plan = planned([model("half", gflop=10, batches=(1, 5))], tiles=5, floor=lambda each: 0.1)
+    chosen = plan.choice.candidate.batch
+    (line, *_) = plan.commands()
+    assert (chosen == 5) or line.startswith("laco-export --model checkpoint --at 1/2 --fp16 --llm int4  # without")
+
+
+def test_how_a_bundle_is_made():
+    making_of = lambda **options: making(planned([model("one", **options)]).known[0])
+    assert making_of(precision="fp16") == ["laco-export --model checkpoint --at 1/2 --fp16 --llm int4"]
+    assert making_of(precision="fp32", llm=None, target="ort-cpu") == [
+        "laco-export --model checkpoint --at 1/2 --fp32 --no-llm --target ort-cpu"
+    ]
+    assert making_of(precision="int8", calibration={}) == [
+        "laco-export --model checkpoint --at 1/2 --fp32 --llm int4 --output fp32",
+        "laco-calibrate fp32 --images DIR",
+    ]
+    assert making_of(precision="w4", calibration={})[1] == "laco-calibrate fp32 --images DIR --weights-only int4"
