@@ -3,10 +3,10 @@
     python benchmarks/plan_exhaustive.py BUNDLE… --name tiny [--of encode --pictures 5 --threads 1 2 --repeats 10]
         [--questions FILE --images DIR]
 
-The whole space is measured twice: how far the two passes differ is the measurement's noise. Then the planner searches the
-space anew, with nothing kept, once for each budget: at the tenths of the times that were measured, so that from few to
-nearly all candidates keep it. Judged by the first pass, how much slower is its choice than the fastest one among those
-that lose no more points? And how many measurements did it take? Written to results/plan_exhaustive_NAME.json.
+The whole space is measured twice: how far the two passes differ is the measurement's noise. Then the planner searches
+the space anew, with nothing kept, once for each budget: at the tenths of the times that were measured, so that from few
+to nearly all candidates keep it. Judged by the first pass, how much slower is its choice than the fastest one among
+those that lose no more points? And how many measurements did it take? Written to results/plan_exhaustive_NAME.json.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Answers:
 
 
 def times_of(plan) -> dict[str, float]:
-    return {str(each.candidate): each.time.value for each in plan.known}
+    return {str(each.candidate): each.time.value for each in plan.assessed}
 
 
 def judged(plan, exhaustive) -> dict:

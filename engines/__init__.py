@@ -12,7 +12,7 @@ sideways::
 
     E8  cli
     E7  commands
-    E6  report                                      bundles beside each other on a page
+    E6  report · plan                               bundles beside each other on a page; which of them to take
     E5  serving · bench · chat · trial · bundle_check · doctor    what is done with a loaded bundle
     E4  answering · building                        questions to answers; bundles to engines
     E3  picture_encoder · comparison                pictures to embeddings; a runtime beside PyTorch
@@ -40,6 +40,7 @@ In reading order, the way of an answer first:
 - :mod:`.trial`: a finished bundle asked its golden questions, before it gets its name and later;
 - :mod:`.bundle_check`: ``laco-engine diff``, all parts of a bundle compared;
 - :mod:`.bench`: ``laco-engine bench``, bundles measured beside each other;
+- :mod:`.plan`: ``laco-engine plan``, which of them to take for given limits;
 - :mod:`.same_model`: whether bundles are of one model, so that they may be compared;
 - :mod:`.report`: ``laco-engine report``, what bundles answer on a page to read and to sign;
 - :mod:`.cost`: what a graph costs by arithmetic;

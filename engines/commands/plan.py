@@ -207,14 +207,14 @@ def _table(plan):
     """Each model by the best way to run it."""
     from rich.table import Table
 
-    from ..plan.verdict import by_model, gibibytes, in_words, milliseconds, points
+    from ..plan.verdict import by_model, in_gibibytes, in_milliseconds, in_points, in_words
 
     table = Table(title=f"{plan.quantity}, by model", title_justify="left")
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column in _WORDS else "right", overflow="fold")
-    for each in by_model(plan.known):
+    for each in by_model(plan.assessed):
         model = each.candidate.model
-        memory = in_words(each.memory, gibibytes) if each.memory.is_known else f"~{gibibytes(each.memory.value)}"
+        memory = in_words(each.memory, in_gibibytes) if each.memory.is_known else f"~{in_gibibytes(each.memory.value)}"
         table.add_row(
             "=>" if plan.choice is not None and each.candidate is plan.choice.candidate else "",
             str(model.bundle.path),
@@ -224,10 +224,10 @@ def _table(plan):
             f"{model.vocabulary:,}" if model.vocabulary else "-",
             str(each.candidate.batch),
             str(each.candidate.threads),
-            in_words(each.time, milliseconds),
+            in_words(each.time, in_milliseconds),
             each.time.source,
             memory,
-            "-" if each.drop is None else in_words(each.drop, points) if each.drop.is_known else "not asked",
+            "-" if each.drop is None else in_words(each.drop, in_points) if each.drop.is_known else "not asked",
         )
     return table
 

@@ -27,7 +27,7 @@ from .floors import DeviceFloors, HostFloors, TextFloor
 from .limits import ANSWER, Quantity, TextFigures
 from .measurements import MeasuredThing, MeasurementCache, engine_digests
 from .space import Candidate, timed_prompt
-from .spans import DECODE_SPAN, PREFILL_SPAN, VISION_SPAN, Span
+from .spans import DECODE_SPAN, PREFILL_SPAN, VISION_SPAN, FloorSpan
 
 FLOOR_MARGIN = 0.9
 """Of a floor on this machine that a run is held to be above: the peaks under it are measured, to within a few per
@@ -266,7 +266,7 @@ class DeviceGauge:
         return self.memory(candidate)
 
 
-def spanned(floor_ms: float, span: Span) -> Figure:
+def spanned(floor_ms: float, span: FloorSpan) -> Figure:
     """A floor as a prediction: as many times longer as public figures are than their floors."""
     return Figure(floor_ms * span.middle, floor_ms * span.low, floor_ms * span.high, frozenset({PREDICTED}))
 

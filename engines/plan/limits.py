@@ -9,7 +9,7 @@ from laco_export.errors import UsageError
 from .figures import Figure, total
 
 ENCODE, FIRST_TOKEN, ANSWER = "encode", "first-token", "answer"
-KINDS = (FIRST_TOKEN, ENCODE, ANSWER)
+QUANTITIES = (FIRST_TOKEN, ENCODE, ANSWER)
 DEFAULT_ANSWER_TOKENS = 32
 """Of an answer whose length was not given: what ``laco-engine bench`` measures too."""
 
@@ -34,7 +34,7 @@ class Quantity:
     """What the time is of.
 
     Attributes:
-        kind: one of :data:`KINDS`: the vision tower on all pictures of a question, until the first token, or until
+        kind: one of :data:`QUANTITIES`: the vision tower on all pictures of a question, until the first token, or until
             the last.
         tokens: of an answer.
     """
@@ -50,7 +50,7 @@ class Quantity:
             UsageError: anything else.
         """
         kind, colon, tokens = text.partition(":")
-        if kind in KINDS and not colon:
+        if kind in QUANTITIES and not colon:
             return cls(kind)
         if kind == ANSWER and tokens.isdecimal() and int(tokens) > 0:
             return cls(kind, int(tokens))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from laco_export.charts import QUIET, SERIES_COLOURS, new_figure
 
-from .search import Known
-from .verdict import Plan, by_model, gibibytes
+from .search import Assessed
+from .verdict import DeploymentPlan, by_model, in_gibibytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LARGEST, _SMALLEST = 900.0, 60.0  # square points of a dot: the most memory, and what can still be seen
 
 
-def draw_plan(plan: Plan) -> Figure:
+def draw_plan(plan: DeploymentPlan) -> Figure:
     """Each model by the best way to run it, the limits, and the front that no other is better than in both.
 
     Where nothing is known of answers, memory stands in their place. Models whose time is only bounded are left out, and
@@ -25,7 +25,7 @@ def draw_plan(plan: Plan) -> Figure:
     """
     figure = new_figure(960, 620)
     axes = figure.add_subplot()
-    models = by_model(plan.known)
+    models = by_model(plan.assessed)
     shown = [each for each in models if each.time.is_known and (each.drop is None or each.drop.is_known)]
     heights = {each: _height(each) for each in shown}
     colours = _colours(models)
@@ -38,16 +38,16 @@ def draw_plan(plan: Plan) -> Figure:
     return figure
 
 
-def _height(each: Known) -> float:
+def _height(each: Assessed) -> float:
     return each.memory.value / (1 << 30) if each.drop is None else 100 - each.drop.value
 
 
-def _colours(models: Sequence[Known]) -> dict[str, str]:
+def _colours(models: Sequence[Assessed]) -> dict[str, str]:
     precisions = sorted({each.candidate.model.precision for each in models})
     return {name: SERIES_COLOURS[index % len(SERIES_COLOURS)] for index, name in enumerate(precisions)}
 
 
-def _draw(axes, each: Known, height: float, colours: dict, largest: float, *, chosen: bool, above: bool) -> None:
+def _draw(axes, each: Assessed, height: float, colours: dict, largest: float, *, chosen: bool, above: bool) -> None:
     model = each.candidate.model
     colour, filled = colours[model.precision], each.time.is_measured
     area = max(_SMALLEST, _LARGEST * each.memory.value / largest)
@@ -74,7 +74,7 @@ def _draw(axes, each: Known, height: float, colours: dict, largest: float, *, ch
     )
 
 
-def _title(each: Known) -> str:
+def _title(each: Assessed) -> str:
     model = each.candidate.model
     return f"{model.depth} {model.precision}" + (f", LLM {model.language_model}" if model.language_model else "")
 
@@ -91,7 +91,7 @@ def _draw_front(axes, places: list[tuple[float, float]], *, larger: bool) -> Non
         axes.step(times, heights, where="post", color=QUIET, linewidth=1.5, zorder=0)
 
 
-def _draw_limits(axes, plan: Plan) -> None:
+def _draw_limits(axes, plan: DeploymentPlan) -> None:
     limits = plan.limits
     if limits.time_ms is not None:
         axes.axvline(limits.time_ms, color="black", linestyle="dashed", linewidth=1)
@@ -101,7 +101,7 @@ def _draw_limits(axes, plan: Plan) -> None:
         axes.axhline(limits.memory_bytes / (1 << 30), color="black", linestyle="dashed", linewidth=1)
 
 
-def _label(axes, plan: Plan, colours: dict[str, str], *, left_out: int) -> None:
+def _label(axes, plan: DeploymentPlan, colours: dict[str, str], *, left_out: int) -> None:
     axes.set_xlabel(f"milliseconds of {plan.quantity}: filled is measured, hollow predicted")
     axes.set_ylabel("memory, GiB" if plan.quality is None else "answers kept, per cent")
     axes.set_xlim(left=0)
@@ -111,8 +111,8 @@ def _label(axes, plan: Plan, colours: dict[str, str], *, left_out: int) -> None:
     for name, colour in colours.items():
         axes.scatter([], [], s=80, color=colour, label=f"vision tower {name}")
     axes.legend(loc="lower right", fontsize=9)
-    largest = max((each.memory.value for each in plan.known), default=0.0)
-    notes = [f"area: memory, the largest {gibibytes(largest)}"]
+    largest = max((each.memory.value for each in plan.assessed), default=0.0)
+    notes = [f"area: memory, the largest {in_gibibytes(largest)}"]
     if left_out:
         notes.append(f"{left_out} not shown: not measured, since they cannot be the choice")
     if plan.quality is None:

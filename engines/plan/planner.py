@@ -27,8 +27,8 @@ from .measurements import MeasurementCache
 from .quality import QualitySource
 from .search import ANSWERS, PREFERENCES, TIME, Search
 from .space import Model, models_of, require_graphs, space_of
-from .spans import DECODE_SPAN, PREFILL_SPAN, VISION_SPAN, Span
-from .verdict import Plan
+from .spans import DECODE_SPAN, PREFILL_SPAN, VISION_SPAN, FloorSpan
+from .verdict import DeploymentPlan
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def plan_bundles(
     *,
     advance: Callable[[str], None] = lambda what: None,
     everything: bool = False,
-) -> Plan:
+) -> DeploymentPlan:
     """Search.
 
     Args:
@@ -144,9 +144,9 @@ def plan_bundles(
         notes += _predicted_notes(profile, options.quantity)
     prefer = options.prefer or (TIME if quality is None else ANSWERS)
     search = Search(space, options.quantity, limits, gauge, quality, prefer)
-    known = search.run(everything=everything)
-    choice = search.best(known)
-    return Plan(
+    assessed = search.run(everything=everything)
+    choice = search.best(assessed)
+    return DeploymentPlan(
         quantity=options.quantity,
         limits=limits,
         prefer=prefer,
@@ -154,8 +154,8 @@ def plan_bundles(
         elsewhere=None if profile is None else profile.title,
         quality=None if quality is None else quality.title,
         choice=choice,
-        failing=search.better(known, choice),
-        known=known,
+        failing=search.better(assessed, choice),
+        assessed=assessed,
         measured=gauge.taken,
         asked=0 if quality is None else quality.asked,
         notes=notes,
@@ -205,7 +205,7 @@ def _gauge(options: PlanOptions, advance: Callable[[str], None]) -> Gauge:
 
 def _predicted_notes(profile: DeviceProfile, quantity: Quantity) -> list[str]:
     """How predictions came about, for people."""
-    spans: list[tuple[str, Span]] = [("vision tower", VISION_SPAN)]
+    spans: list[tuple[str, FloorSpan]] = [("vision tower", VISION_SPAN)]
     if quantity.needs_text:
         spans += [("prompt", PREFILL_SPAN), ("each further token", DECODE_SPAN)]
     factors = ", ".join(f"{part} {span.low:g} to {span.high:g}" for part, span in spans)

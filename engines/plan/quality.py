@@ -99,9 +99,7 @@ class AskedAnswers:
             return Figure.exact(0.0, MEASURED)
         pairs = zip(self.answers(self.reference), self.answers(model), strict=True)
         same = sum(answer_likeness(*reference, *other).same_text for reference, other in pairs)
-        kept = share_interval(same, len(self.questions))
-        lost = (100 * (1 - share) for share in (kept.value, kept.high, kept.low))
-        return Figure(*lost, frozenset({MEASURED}))
+        return _points_lost(same, len(self.questions), MEASURED)
 
     def answers(self, model: Model) -> list[tuple[list[int], str]]:
         """Token ids and text of each answer; each model is asked once."""
@@ -144,8 +142,7 @@ class BenchmarkScores:
     def __init__(self, path: Path, reference: Model, models: Sequence[Model]):
         self.reference, self.title = reference, f"{path.name}, beside {reference.name}'s result"
         self._scores = _read_scores(path)
-        known = {model: self._score(model) for model in models}
-        if missing := [model.name for model, score in known.items() if score is None]:
+        if missing := [model.name for model in models if self._score(model) is None]:
             raise UsageError(
                 f"--benchmark '{path}' lacks a result",
                 given=f"nothing for {', '.join(missing)}",
@@ -196,8 +193,10 @@ class CalibrationRecords:
         own = record is not None and record["source_graph_sha256"] == self._graph
         if not own or model.decoder_sha256 != self.reference.decoder_sha256:
             return None
-        kept = share_interval(record["same"], record["questions"])
-        return Figure(*(100 * (1 - share) for share in (kept.value, kept.high, kept.low)), frozenset({RECORDED}))
+        interval = share_interval(record["same"], record["questions"])
+        return Figure(
+            *(100 * (1 - share) for share in (interval.value, interval.high, interval.low)), frozenset({RECORDED})
+        )
 
     def drop(self, model: Model) -> Figure:
         return self.recorded(model)
@@ -226,6 +225,12 @@ def choose_reference(models: Sequence[Model], name: str | None) -> Model:
     raise UsageError(
         "--reference names none of the bundles", given=name, allowed=", ".join(model.name for model in models)
     )
+
+
+def _points_lost(same: int, of: int, source: str) -> Figure:
+    """Answers that are not the same, in per cent, with Wilson's interval."""
+    interval = share_interval(same, of)
+    return Figure(*(100 * (1 - share) for share in (interval.value, interval.high, interval.low)), frozenset({source}))
 
 
 def _read_scores(path: Path) -> dict[str, float]:

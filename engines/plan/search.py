@@ -29,7 +29,7 @@ _USUAL_TIMES_FLOOR = 1.3
 
 
 @dataclass(frozen=True)
-class Known:
+class Assessed:
     """A candidate with what is known of it.
 
     Attributes:
@@ -81,7 +81,7 @@ class Search:
         texts = {candidate: gauge.text_floor(candidate) for candidate in self._space if quantity.needs_text}
         self._text_floors = {candidate: _bounded_text(floor) for candidate, floor in texts.items()}
 
-    def run(self, *, everything: bool = False) -> list[Known]:
+    def run(self, *, everything: bool = False) -> list[Assessed]:
         """Measure until the best is known, and tell what is known of all.
 
         Args:
@@ -90,22 +90,22 @@ class Search:
         for candidate in self._space:
             self._recall(candidate)
         while True:
-            known = {candidate: self._known(candidate) for candidate in self._space}
-            step = self._unknown(known) if everything else self._next(known)
+            assessed = {candidate: self._known(candidate) for candidate in self._space}
+            step = self._unknown(assessed) if everything else self._next(assessed)
             if step is None:
-                return sorted(known.values(), key=self._order)
+                return sorted(assessed.values(), key=self._order)
             step()
 
-    def best(self, known: Sequence[Known]) -> Known | None:
+    def best(self, assessed: Sequence[Assessed]) -> Assessed | None:
         """The best of those that are known to keep the limits."""
-        keeping = [each for each in known if self._keeps(each)]
+        keeping = [each for each in assessed if self._keeps(each)]
         return min(keeping, key=self._order, default=None)
 
-    def better(self, known: Sequence[Known], best: Known | None) -> list[Known]:
+    def better(self, assessed: Sequence[Assessed], best: Assessed | None) -> list[Assessed]:
         """What could have been better than the best, and does not keep a limit: of each model the way to run it that
         comes closest, in the order of preference."""
-        closest: dict[Model, Known] = {}
-        for each in known:
+        closest: dict[Model, Assessed] = {}
+        for each in assessed:
             closest_yet = closest.get(each.candidate.model)
             if closest_yet is None or _farthest(each) < _farthest(closest_yet):
                 closest[each.candidate.model] = each
@@ -116,25 +116,25 @@ class Search:
 
     # What is done next
 
-    def _next(self, known: dict[Candidate, Known]):
-        best = self.best(list(known.values()))
-        open_ones = [each for each in known.values() if not each.misses and not self._complete(each)]
+    def _next(self, assessed: dict[Candidate, Assessed]):
+        best = self.best(list(assessed.values()))
+        open_ones = [each for each in assessed.values() if not each.misses and not self._complete(each)]
         contenders = [each for each in open_ones if best is None or self._optimistic(each) < self._order(best)]
         if not contenders:
             return None
         if self._prefer == ANSWERS and self._limits.time_ms is not None:
-            undecided = self._undecided(contenders, known)
+            undecided = self._undecided(contenders, assessed)
             if undecided:
                 return lambda: self._measure(min(undecided, key=self._undecided_order).candidate)
         promising = min(contenders, key=self._guessed)
         return self._step_of(promising)
 
-    def _undecided(self, contenders: list[Known], known: dict[Candidate, Known]) -> list[Known]:
+    def _undecided(self, contenders: list[Assessed], assessed: dict[Candidate, Assessed]) -> list[Assessed]:
         """Ways to run a model of which none is known to keep the time."""
-        in_time = {each.candidate.model for each in known.values() if most(each.time) <= self._limits.time_ms}
+        in_time = {each.candidate.model for each in assessed.values() if most(each.time) <= self._limits.time_ms}
         return [each for each in contenders if each.candidate.model not in in_time and not each.time.is_known]
 
-    def _undecided_order(self, each: Known) -> tuple:
+    def _undecided_order(self, each: Assessed) -> tuple:
         """First those that seem to keep the time: the fewest points lost where that is known, else the most operations,
         whose keeping it shows that smaller ones do. Then those that seem not to, the fewest operations first, whose
         missing it shows that larger ones do."""
@@ -143,7 +143,7 @@ class Search:
         lost = least(each.drop) if each.drop is not None and each.drop.is_known else 0.0
         return (not seems_in_time, lost, -operations if seems_in_time else operations, each.time.value)
 
-    def _step_of(self, each: Known):
+    def _step_of(self, each: Assessed):
         """The first thing that is not known of a contender, what decides at the least cost first."""
         candidate, steps = each.candidate, []
         if not self._time_decided(each):
@@ -156,9 +156,9 @@ class Search:
             steps.append(lambda: self._measure(candidate))
         return steps[0]
 
-    def _unknown(self, known: dict[Candidate, Known]):
+    def _unknown(self, assessed: dict[Candidate, Assessed]):
         """Anything that is not known."""
-        for each in known.values():
+        for each in assessed.values():
             if not self._complete(each):
                 return self._step_of(each)
         return None
@@ -169,31 +169,31 @@ class Search:
     def _needs_memory(self) -> bool:
         return self._limits.memory_bytes is not None or self._prefer == MEMORY
 
-    def _complete(self, each: Known) -> bool:
+    def _complete(self, each: Assessed) -> bool:
         weighed = each.memory.is_known or not self._needs_memory
         return each.time.is_known and weighed and (each.drop is None or each.drop.is_known)
 
-    def _keeps(self, each: Known) -> bool:
+    def _keeps(self, each: Assessed) -> bool:
         return not each.misses and self._complete(each)
 
-    def _time_decided(self, each: Known) -> bool:
+    def _time_decided(self, each: Assessed) -> bool:
         """Whether the time is known as far as it comes before answers."""
         if self._prefer == TIME:
             return each.time.is_known
         return self._limits.time_ms is None or most(each.time) <= self._limits.time_ms
 
-    def _order(self, each: Known) -> tuple:
+    def _order(self, each: Assessed) -> tuple:
         return self._key(most, each)
 
-    def _optimistic(self, each: Known) -> tuple:
+    def _optimistic(self, each: Assessed) -> tuple:
         return self._key(least, each)
 
-    def _guessed(self, each: Known) -> tuple:
+    def _guessed(self, each: Assessed) -> tuple:
         """What it would be if guesses were right and answers unknown were all kept."""
         lost = 0.0 if each.drop is None else least(each.drop)
         return self._ranked(lost, each.time.value, each.memory.value)
 
-    def _key(self, end, each: Known) -> tuple:
+    def _key(self, end, each: Assessed) -> tuple:
         lost = 0.0 if each.drop is None else end(each.drop)
         # Where memory is not what is asked for it breaks ties alone, and arithmetic will do.
         memory = end(each.memory) if self._needs_memory else each.memory.value
@@ -204,7 +204,7 @@ class Search:
         rest = [name for name in PREFERENCES if name != self._prefer]
         return tuple(values[name] for name in (self._prefer, *rest))
 
-    def _known(self, candidate: Candidate) -> Known:
+    def _known(self, candidate: Candidate) -> Assessed:
         encode = self._encoded(candidate) or self._bounded(candidate)
         text = self._text_part(candidate)
         time = self._quantity.of(encode, text)
@@ -214,7 +214,7 @@ class Search:
             drop = self._quality.recorded(candidate.model) or Figure(0.0, 0.0, 100.0, frozenset({BOUNDED}))
         held = memory if memory.is_known else None
         missed = tuple(misses(self._limits, time, held, drop))
-        return Known(candidate, encode, text, time, memory, drop, missed)
+        return Assessed(candidate, encode, text, time, memory, drop, missed)
 
     def _encoded(self, candidate: Candidate) -> Figure | None:
         return self._encode.get(self._vision_keys[candidate], (None, None))[1]
@@ -273,7 +273,7 @@ class Search:
         self._drop[model] = self._quality.drop(model)
 
 
-def _farthest(each: Known) -> float:
+def _farthest(each: Assessed) -> float:
     """How many times over its limits a candidate is, by the worst of them; 0 where it keeps all."""
     return max((miss.times for miss in each.misses), default=0.0)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Span:
+class FloorSpan:
     """Ratios of published time over floor.
 
     Attributes:
@@ -26,9 +26,9 @@ class Span:
     figures: int
 
 
-VISION_SPAN = Span(2.05, 3.21, 4.51, 9)
+VISION_SPAN = FloorSpan(2.05, 3.21, 4.51, 9)
 """Vision transformers in FP32, FP16 and INT8 on Orin Nano, AGX Orin and Thor."""
-PREFILL_SPAN = Span(2.84, 6.87, 11.4, 5)
+PREFILL_SPAN = FloorSpan(2.84, 6.87, 11.4, 5)
 """Language models of four bits: about 4 on the Orins, 10 to 11 on Thor."""
-DECODE_SPAN = Span(1.16, 1.70, 2.60, 6)
+DECODE_SPAN = FloorSpan(1.16, 1.70, 2.60, 6)
 """The same, a token."""

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 from laco_export.errors import LacoError
 
 from ..bench.plot import spelled
+from ..runtimes.protocol import split_batch
 from .figures import PREDICTED, Figure
 from .limits import Limits, Miss, Quantity
-from .search import ANSWERS, MEMORY, TIME, Known
+from .search import ANSWERS, MEMORY, TIME, Assessed
 
 _PREFERRED = {ANSWERS: "the fewest points lost", TIME: "the least time", MEMORY: "the least memory"}
 
@@ -21,14 +22,14 @@ class NothingFitsError(LacoError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class DeploymentPlan:
     """What the search found.
 
     Attributes:
         choice: the best that keeps the limits, or None.
         failing: what could have been better and does not keep a limit, in the order of preference; without a choice
             all, the nearest first.
-        known: all candidates, the best first.
+        assessed: all candidates, the best first.
         device: that the times are of, for people; elsewhere: by its name in the table, where it is not this machine.
         quality: what points of answers lost are of; None where nothing is known of answers.
         measured, space: candidates that were measured in this run, and that there are.
@@ -42,26 +43,26 @@ class Plan:
     device: str
     elsewhere: str | None
     quality: str | None
-    choice: Known | None
-    failing: list[Known]
-    known: list[Known]
+    choice: Assessed | None
+    failing: list[Assessed]
+    assessed: list[Assessed]
     measured: int
     asked: int
     notes: list[str] = field(default_factory=list)
 
     @property
     def space(self) -> int:
-        return len(self.known)
+        return len(self.assessed)
 
     @property
     def preference(self) -> str:
         """What was looked for, for people."""
         limits = self.limits
-        kept = [
+        limited = [
             f"{spell(limit)} of {what}"
             for limit, spell, what in (
-                (limits.time_ms, milliseconds, self.quantity),
-                (limits.memory_bytes, gibibytes, "memory"),
+                (limits.time_ms, in_milliseconds, self.quantity),
+                (limits.memory_bytes, in_gibibytes, "memory"),
                 (limits.drop, lambda value: f"{value:g} points", "answers lost"),
             )
             if limit is not None
@@ -69,7 +70,7 @@ class Plan:
         best = {"answers": "the fewest points lost", "time": "the least time", "memory": "the least memory"}[
             self.prefer
         ]
-        return f"{best}{' within ' if kept else ''}{', '.join(kept)}"
+        return f"{best}{' within ' if limited else ''}{', '.join(limited)}"
 
     def to_dict(self) -> dict:
         """For ``--json``."""
@@ -81,7 +82,7 @@ class Plan:
             "quality": self.quality,
             "choice": None if self.choice is None else document_of(self.choice),
             "failing": [document_of(each) for each in self.failing],
-            "candidates": [document_of(each) for each in self.known],
+            "candidates": [document_of(each) for each in self.assessed],
             "measured": self.measured,
             "space": self.space,
             "asked": self.asked,
@@ -106,7 +107,7 @@ class Plan:
         bundle = candidate.model.bundle
         path, lines = shlex.quote(str(bundle.path)), []
         at = f" --at {candidate.model.depth}" if candidate.model.name.endswith(f"@{candidate.model.depth}") else ""
-        if set(candidate.batches) != set(candidate.model.graphs):
+        if candidate.runs != split_batch(candidate.tiles, list(candidate.model.graphs)):
             lines += [f"{line}  # without the graphs for other batch sizes" for line in making(self.choice)]
         if self.elsewhere is not None and bundle.manifest.vision.target.startswith("trt"):
             lines.append(f"laco-engine build {path}{at}  # on the {self.elsewhere}; then plan there by measuring")
@@ -115,9 +116,9 @@ class Plan:
         return lines
 
 
-def making(known: Known) -> list[str]:
+def making(assessed: Assessed) -> list[str]:
     """The commands that make a bundle like the candidate's, from what its manifest says of how it was made."""
-    candidate = known.candidate
+    candidate = assessed.candidate
     manifest = candidate.model.bundle.manifest
     vision, decoder = manifest.vision, manifest.decoder
     batches = "" if candidate.batches == [1] else f" --batch {' '.join(map(str, candidate.batches))}"
@@ -132,36 +133,36 @@ def making(known: Known) -> list[str]:
     return [f"{export} --output fp32", f"laco-calibrate fp32 --images DIR{numbers}"]
 
 
-def document_of(known: Known) -> dict:
+def document_of(assessed: Assessed) -> dict:
     """A candidate for ``--json``."""
-    text = known.text
+    text = assessed.text
     return {
-        **known.candidate.to_dict(),
-        "time_ms": known.time.to_dict(),
-        "encode_ms": known.encode.to_dict(),
+        **assessed.candidate.to_dict(),
+        "time_ms": assessed.time.to_dict(),
+        "encode_ms": assessed.encode.to_dict(),
         "preprocess_ms": None if text is None else text.preprocess.to_dict(),
         "prefill_ms": None if text is None else text.prefill.to_dict(),
         "token_ms": None if text is None else text.token.to_dict(),
-        "memory_bytes": known.memory.to_dict(),
-        "memory_by_arithmetic": known.memory.value,
-        "points_lost": None if known.drop is None else known.drop.to_dict(),
-        "misses": [miss.to_dict() for miss in known.misses],
+        "memory_bytes": assessed.memory.to_dict(),
+        "memory_by_arithmetic": assessed.memory.value,
+        "points_lost": None if assessed.drop is None else assessed.drop.to_dict(),
+        "misses": [miss.to_dict() for miss in assessed.misses],
     }
 
 
-def reasons(known: Known) -> str:
+def reasons(assessed: Assessed) -> str:
     """``212 ms, 62 ms over --budget (measured); …``"""
-    return "; ".join(map(_reason, known.misses))
+    return "; ".join(map(_reason, assessed.misses))
 
 
 def _reason(miss: Miss) -> str:
-    spell = {"--budget": milliseconds, "--memory": gibibytes, "--max-drop": points}[miss.limit]
-    how = miss.figure.source if miss.figure.is_known else "by what was measured of others, and its floor"
+    spell = {"--budget": in_milliseconds, "--memory": in_gibibytes, "--max-drop": in_points}[miss.limit]
+    source = miss.figure.source if miss.figure.is_known else "by what was measured of others, and its floor"
     taken = ("" if miss.figure.is_known else "at least ") + spell(miss.least)
     unsure = ""
     if PREDICTED in miss.figure.sources and miss.figure.low <= miss.allowed:
         unsure = f", perhaps not: from {spell(miss.figure.low)}"
-    return f"{taken}, {spell(miss.least - miss.allowed)} over {miss.limit} ({how}{unsure})"
+    return f"{taken}, {spell(miss.least - miss.allowed)} over {miss.limit} ({source}{unsure})"
 
 
 def in_words(figure: Figure, spell) -> str:
@@ -173,24 +174,24 @@ def in_words(figure: Figure, spell) -> str:
     return f"{spell(figure.low)} to {spell(figure.high)}"
 
 
-def milliseconds(value: float) -> str:
+def in_milliseconds(value: float) -> str:
     """Three digits: ``1255 ms``, ``84.6 ms``, ``0.12 ms``."""
     return f"{spelled(value)} ms"
 
 
-def gibibytes(value: float) -> str:
+def in_gibibytes(value: float) -> str:
     """``2.37 GiB``, ``640 MiB``"""
     return f"{value / (1 << 30):.2f} GiB" if value >= 1 << 30 else f"{value / (1 << 20):.0f} MiB"
 
 
-def points(value: float) -> str:
+def in_points(value: float) -> str:
     """``1.3 points``"""
     return f"{value:.3g} points"
 
 
-def by_model(known: Sequence[Known]) -> list[Known]:
+def by_model(assessed: Sequence[Assessed]) -> list[Assessed]:
     """Of each model the way to run it that comes first."""
     first: dict = {}
-    for each in known:
+    for each in assessed:
         first.setdefault(each.candidate.model, each)
     return list(first.values())

@@ -9,7 +9,7 @@ from laco_engines.plan.floors import TextFloor
 from laco_engines.plan.limits import Limits, Quantity, TextFigures
 from laco_engines.plan.search import ANSWERS, Search
 from laco_engines.plan.space import Candidate, Model
-from laco_engines.plan.verdict import Plan
+from laco_engines.plan.verdict import DeploymentPlan
 from laco_export.bundle import Bundle, Decoder, Manifest, TensorSpec, Vision, VisionGraph
 from laco_export.embedding_table import EmbeddingStorage, StoredTensor
 
@@ -168,9 +168,9 @@ def planned(models, *, budget=150, tiles=1, elsewhere=None, **gauge):
         TableQuality(models[0], points, known=True),
         ANSWERS,
     )
-    known = search.run()
-    choice = search.best(known)
-    return Plan(
+    assessed = search.run()
+    choice = search.best(assessed)
+    return DeploymentPlan(
         quantity=Quantity("encode"),
         limits=Limits(budget),
         prefer=ANSWERS,
@@ -178,8 +178,8 @@ def planned(models, *, budget=150, tiles=1, elsewhere=None, **gauge):
         elsewhere=elsewhere,
         quality="a table",
         choice=choice,
-        failing=search.better(known, choice),
-        known=known,
+        failing=search.better(assessed, choice),
+        assessed=assessed,
         measured=gauge.taken,
         asked=0,
     )

@@ -28,18 +28,18 @@ def collections(figure):
 def test_measured_ones_are_filled_and_the_choice_is_ringed(models):
     plan = planned(models)
     filled, hollow = collections(draw_plan(plan))
-    assert len(filled) == sum(each.time.is_known for each in plan.known) >= 2
+    assert len(filled) == sum(each.time.is_known for each in plan.assessed) >= 2
     assert len(hollow) == 1, "the ring"
     assert np.allclose(hollow[0].get_offsets()[0], [plan.choice.time.value, 100 - plan.choice.drop.value])
 
 
 def test_predicted_ones_are_hollow_with_their_interval(models):
     plan = planned(models)
-    for each in plan.known:
+    for each in plan.assessed:
         value = each.encode.value
         object.__setattr__(each, "time", Figure(value, value / 2, 2 * value, frozenset({PREDICTED})))
     filled, hollow = collections(draw_plan(plan))
-    assert (len(filled), len(hollow)) == (0, len(plan.known) + 1)
+    assert (len(filled), len(hollow)) == (0, len(plan.assessed) + 1)
     (axes,) = draw_plan(plan).axes
     intervals = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
     assert any(np.allclose(interval, [50, 200]) for interval in intervals)
@@ -53,9 +53,9 @@ def test_limits_are_drawn(models):
 
 def test_more_memory_is_a_larger_dot(models):
     plan = planned(models)
-    for number, each in enumerate(plan.known, 1):
+    for number, each in enumerate(plan.assessed, 1):
         object.__setattr__(each, "memory", Figure.exact(float(number << 30), PREDICTED))
     filled, _ = collections(draw_plan(plan))
     by_place = {tuple(dot.get_offsets()[0]): dot.get_sizes()[0] for dot in filled}
-    areas = [by_place[each.time.value, 100 - each.drop.value] for each in plan.known if each.time.is_known]
+    areas = [by_place[each.time.value, 100 - each.drop.value] for each in plan.assessed if each.time.is_known]
     assert areas == sorted(areas) and areas[0] < areas[-1]

@@ -1,4 +1,4 @@
-"""The search against brute force on a table whose true figures are known, and what it may not assume."""
+"""The search against brute force on a table whose true figures are assessed, and what it may not assume."""
 
 from itertools import product
 
@@ -58,8 +58,10 @@ def truth(candidates, quantity, limits, prefer, gauge, quality):
     return min(keys, key=lambda key: key[0], default=(None, None))
 
 
-def value_of(known, prefer):
-    return {ANSWERS: known.drop and known.drop.value, TIME: known.time.value, MEMORY: known.memory.value}[prefer]
+def value_of(assessed, prefer):
+    return {ANSWERS: assessed.drop and assessed.drop.value, TIME: assessed.time.value, MEMORY: assessed.memory.value}[
+        prefer
+    ]
 
 
 FLOORS = {"fp32": 0.75, "fp16": 0.6, "int8": 0.4}
@@ -109,8 +111,8 @@ def test_the_bounds_of_what_was_not_measured_hold():
     candidates = space(models(), threads=(2,), tiles=5)
     gauge = TableGauge(encode_ms, prefill_ms=prefill_ms)
     quality = TableQuality(candidates[0].model, {each.model.name: points_lost(each.model) for each in candidates})
-    known = Search(candidates, Quantity(), Limits(400), gauge, quality, ANSWERS).run()
-    unmeasured = [each for each in known if not each.encode.is_known]
+    assessed = Search(candidates, Quantity(), Limits(400), gauge, quality, ANSWERS).run()
+    unmeasured = [each for each in assessed if not each.encode.is_known]
     assert len(unmeasured) > 20
     assert all(each.encode.low <= encode_ms(each.candidate) <= each.encode.high for each in unmeasured)
     by_others = [each for each in unmeasured if each.encode.low > 0.5 * encode_ms(each.candidate)]
@@ -152,8 +154,8 @@ def test_better_ones_come_with_the_limit_that_they_miss():
         bytes_of=lambda each: 8.0 if each.model.name == "heavy" else 2.0,
     )
     search = Search(space(models), ENCODE, Limits(150, 4.0), gauge, quality, ANSWERS)
-    known = search.run()
-    failing = search.better(known, search.best(known))
+    assessed = search.run()
+    failing = search.better(assessed, search.best(assessed))
     assert [(each.candidate.model.name, each.misses[0].limit) for each in failing] == [
         ("late", "--budget"),
         ("heavy", "--memory"),
@@ -171,5 +173,5 @@ def test_graphs_that_two_bundles_share_are_measured_once():
 def test_everything_is_known_where_everything_is_asked_for():
     candidates = space(models(), threads=(1, 2), tiles=5)
     gauge = TableGauge(encode_ms, prefill_ms=prefill_ms)
-    known = Search(candidates, Quantity(), Limits(330), gauge, None, TIME).run(everything=True)
-    assert all(each.time.is_measured for each in known)
+    assessed = Search(candidates, Quantity(), Limits(330), gauge, None, TIME).run(everything=True)
+    assert all(each.time.is_measured for each in assessed)

@@ -47,7 +47,7 @@ def test_a_choice_without_a_graph_that_the_bundle_has_is_exported_anew():
 
 
 def test_how_a_bundle_is_made():
-    making_of = lambda **options: making(planned([model("one", **options)]).known[0])
+    making_of = lambda **options: making(planned([model("one", **options)]).assessed[0])
     assert making_of(precision="fp16") == ["laco-export --model checkpoint --at 1/2 --fp16 --llm int4"]
     assert making_of(precision="fp32", llm=None, target="ort-cpu") == [
         "laco-export --model checkpoint --at 1/2 --fp32 --no-llm --target ort-cpu"
