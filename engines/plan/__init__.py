@@ -9,7 +9,8 @@ In reading order:
 - :mod:`.floors`: the least time of each part by arithmetic, here and on other devices;
 - :mod:`.measurements`: what was measured on this machine, kept for the next time;
 - :mod:`.spans`: how many times its floor a run takes on a device, by public figures;
-- :mod:`.gauges`: where figures come from: the timer of ``laco-engine bench`` here, predictions for a device elsewhere;
+- :mod:`.gauges`: where figures come from: here the timer of ``laco-engine bench``;
+- :mod:`.predictions`: and for a device elsewhere;
 - :mod:`.quality`: points of answers lost beside a reference, from the one source that the user names;
 - :mod:`.search`: the best choice by as few measurements as prove it;
 - :mod:`.verdict`: the choice, why each better one fails, and what to type;

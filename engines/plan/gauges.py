@@ -1,7 +1,4 @@
-"""Where figures come from: here the timer of ``laco-engine bench``, for a device elsewhere floors times a span.
-
-Both gauges answer the same questions about a candidate, so that a search need not know which it asks.
-"""
+"""Where figures come from: what a search asks of a candidate, and this machine, which measures with bench's timer."""
 
 from __future__ import annotations
 
@@ -20,18 +17,20 @@ from ..bench.process_memory import MemoryRequest, bundle_memory
 from ..bench.results import BenchReport, DecodeResult
 from ..devices.cuda import present_device
 from ..devices.host_peaks import measure_peaks
-from ..devices.profiles import DeviceProfile
 from ..doctor import bundle_fit
-from .figures import BOUNDED, MEASURED, PREDICTED, RECORDED, Figure
-from .floors import DeviceFloors, HostFloors, TextFloor
+from .figures import BOUNDED, MEASURED, RECORDED, Figure
+from .floors import HostFloors, TextFloor
 from .limits import ANSWER, Quantity, TextFigures
 from .measurements import MeasuredThing, MeasurementCache, engine_digests
 from .space import Candidate, timed_prompt
-from .spans import DECODE_SPAN, PREFILL_SPAN, VISION_SPAN, FloorSpan
 
 FLOOR_MARGIN = 0.9
 """Of a floor on this machine that a run is held to be above: the peaks under it are measured, to within a few per
 cent."""
+
+BUSY_BELOW = 0.7
+"""CPU time over wall time and threads: full-size towers had 0.88 to 0.9 on a shared machine of two cores
+(benchmarks/results/bench_by_depth.json)."""
 
 
 class MeasurementError(LacoError):
@@ -44,11 +43,13 @@ class Gauge(Protocol):
     Attributes:
         pictures: of one question.
         taken: candidates that were measured: runs of the timer.
+        busy: those of them that were disturbed.
         costs_nothing: asking does not measure, so that everything may be asked.
     """
 
     pictures: int
     taken: int
+    busy: set[Candidate]
     costs_nothing: bool
 
     def vision_floor_ms(self, candidate: Candidate) -> float | None:
@@ -85,6 +86,7 @@ class HostGauge:
         runtime, text_runtime: by name; None takes the best.
         repeats, warmup: of each measurement, as ``laco-engine bench`` takes them.
         advance: told what is measured.
+        busy: candidates that were measured while the machine did something else too.
     """
 
     quantity: Quantity
@@ -97,19 +99,27 @@ class HostGauge:
     advance: Callable[[str], None] = lambda what: None
     floors: HostFloors = field(default_factory=lambda: HostFloors(measure_peaks))
     taken: int = 0
+    busy: set[Candidate] = field(default_factory=set)
     costs_nothing = False
 
     def vision_floor_ms(self, candidate: Candidate) -> float | None:
         floor = self.floors.vision_ms(candidate) if self._on_cpu else None
-        return None if floor is None else FLOOR_MARGIN * floor
+        return None if floor is None else self._margin(candidate) * floor
 
     def text_floor(self, candidate: Candidate) -> TextFloor | None:
         floor = self.floors.text(candidate, self.pictures) if self._on_cpu else None
-        return floor and TextFloor(FLOOR_MARGIN * floor.prefill_ms, FLOOR_MARGIN * floor.token_ms)
+        margin = self._margin(candidate) if floor else 0.0
+        return floor and TextFloor(margin * floor.prefill_ms, margin * floor.token_ms)
+
+    def _margin(self, candidate: Candidate) -> float:
+        """Less where the processor was busy when its peaks were measured: they are higher then."""
+        peaks = self.floors.peaks(candidate.threads)
+        return FLOOR_MARGIN * (1.0 if peaks is None else min(1.0, peaks.cpu_share))
 
     def recorded(self, candidate: Candidate) -> tuple[Figure | None, TextFigures | None]:
         vision = self.cache.read(self._vision_thing(candidate))
         encode = None if vision is None else vision["encode_ms"]
+        self._note_busy(candidate, vision or {})
         if encode is None and self._on_cpu and self.runtime in (None, "onnxruntime", "onnxruntime-cpu"):
             encode = calibrated_ms(candidate)
         text = self.cache.read(self._text_thing(candidate)) if self.quantity.needs_text else None
@@ -124,7 +134,9 @@ class HostGauge:
         self.taken += 1
         report = self._timed(candidate, with_text=text)
         (encoded,) = report.encode
-        self.cache.write(self._vision_thing(candidate), {"encode_ms": encoded.p50_ms})
+        figures = {"encode_ms": encoded.p50_ms, "cpu_over_wall": encoded.cpu_over_wall or 1e-3}
+        self.cache.write(self._vision_thing(candidate), figures)
+        self._note_busy(candidate, figures)
         vision = Figure.exact(encoded.p50_ms, MEASURED)
         if not text:
             return vision, None
@@ -158,8 +170,12 @@ class HostGauge:
         return Figure.exact(used, MEASURED)
 
     def memory_guess(self, candidate: Candidate) -> Figure:
-        needed = _fitted_bytes(candidate, present_device())
+        needed = fitted_bytes(candidate, present_device())
         return Figure(needed, 0.0, math.inf, frozenset({BOUNDED}))
+
+    def _note_busy(self, candidate: Candidate, figures: dict[str, float]) -> None:
+        if self._on_cpu and figures.get("cpu_over_wall", candidate.threads) < BUSY_BELOW * candidate.threads:
+            self.busy.add(candidate)
 
     @cached_property
     def _on_cpu(self) -> bool:
@@ -225,52 +241,6 @@ class HostGauge:
         return tuple(digest for graph in sorted(graphs) for digest in engine_digests(graph))
 
 
-class DeviceGauge:
-    """A device of the table that is not here: each figure is a floor times a span (:mod:`.spans`)."""
-
-    costs_nothing = True
-
-    def __init__(self, profile: DeviceProfile, quantity: Quantity, pictures: int):
-        self.profile, self.quantity, self.pictures = profile, quantity, pictures
-        self.floors, self.taken = DeviceFloors(profile), 0
-
-    def vision_floor_ms(self, candidate: Candidate) -> float | None:
-        return self.floors.vision_ms(candidate)
-
-    def text_floor(self, candidate: Candidate) -> TextFloor | None:
-        return self.floors.text(candidate, self.pictures)
-
-    def recorded(self, candidate: Candidate) -> tuple[Figure | None, TextFigures | None]:
-        return self.measure(candidate, encode=True, text=self.quantity.needs_text)
-
-    def measure(self, candidate: Candidate, *, encode: bool, text: bool) -> tuple[Figure | None, TextFigures | None]:
-        vision = self.vision_floor_ms(candidate)
-        least = self.text_floor(candidate) if text else None
-        if vision is None or (text and least is None):
-            raise MeasurementError(
-                f"the time of {candidate} on {self.profile.title} cannot be predicted",
-                given=f"a vision tower in {candidate.model.precision}",
-                allowed=f"arithmetic in {', '.join(self.profile.peak_flops)}, with the package onnx installed",
-            )
-        if least is None:
-            return spanned(vision, VISION_SPAN), None
-        # How long a board takes to read and resize a picture is not known; the output says that it is left out.
-        nothing = Figure.exact(0.0, PREDICTED)
-        prefill, token = spanned(least.prefill_ms, PREFILL_SPAN), spanned(least.token_ms, DECODE_SPAN)
-        return spanned(vision, VISION_SPAN), TextFigures(nothing, prefill, token)
-
-    def memory(self, candidate: Candidate) -> Figure:
-        return Figure.exact(_fitted_bytes(candidate, self.profile), PREDICTED)
-
-    def memory_guess(self, candidate: Candidate) -> Figure:
-        return self.memory(candidate)
-
-
-def spanned(floor_ms: float, span: FloorSpan) -> Figure:
-    """A floor as a prediction: as many times longer as public figures are than their floors."""
-    return Figure(floor_ms * span.middle, floor_ms * span.low, floor_ms * span.high, frozenset({PREDICTED}))
-
-
 def calibrated_ms(candidate: Candidate) -> float | None:
     """Milliseconds of the vision tower by the bundle's own calibration, where that timed the graph that a question
     runs, on this processor with as many threads, and had the processor for itself."""
@@ -294,6 +264,6 @@ def _text_figures(figures: dict[str, float], source: str) -> TextFigures:
     )
 
 
-def _fitted_bytes(candidate: Candidate, device) -> int:
+def fitted_bytes(candidate: Candidate, device) -> int:
     """By arithmetic on the files, as ``laco-engine doctor`` tells it."""
     return bundle_fit(candidate.bundle, device).needed_bytes

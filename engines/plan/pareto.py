@@ -104,8 +104,9 @@ def _draw_limits(axes, plan: DeploymentPlan) -> None:
 def _label(axes, plan: DeploymentPlan, colours: dict[str, str], *, left_out: int) -> None:
     axes.set_xlabel(f"milliseconds of {plan.quantity}: filled is measured, hollow predicted")
     axes.set_ylabel("memory, GiB" if plan.quality is None else "answers kept, per cent")
-    axes.set_xlim(left=0)
     axes.margins(0.12, 0.15)
+    axes.autoscale_view()
+    axes.set_xlim(left=0)
     axes.grid(color="#eeeeee")
     axes.set_axisbelow(True)
     for name, colour in colours.items():

@@ -21,9 +21,10 @@ from ..devices.cuda import present_device
 from ..devices.profiles import PROFILES, DeviceProfile, device_profile
 from ..devices.state import machine_state
 from ..same_model import require_same_model
-from .gauges import DeviceGauge, Gauge, HostGauge
+from .gauges import Gauge, HostGauge
 from .limits import Limits, Quantity
 from .measurements import MeasurementCache
+from .predictions import DeviceGauge
 from .quality import QualitySource
 from .search import ANSWERS, PREFERENCES, TIME, Search
 from .space import Model, models_of, require_graphs, space_of
@@ -146,6 +147,11 @@ def plan_bundles(
     search = Search(space, options.quantity, limits, gauge, quality, prefer)
     assessed = search.run(everything=everything)
     choice = search.best(assessed)
+    if gauge.busy:
+        notes.append(
+            f"the machine did something else too while {len(gauge.busy)} candidates were measured: their times are too "
+            "long; measure again when it is idle, by --fresh"
+        )
     return DeploymentPlan(
         quantity=options.quantity,
         limits=limits,

@@ -112,7 +112,10 @@ class DeploymentPlan:
         if self.elsewhere is not None and bundle.manifest.vision.target.startswith("trt"):
             lines.append(f"laco-engine build {path}{at}  # on the {self.elsewhere}; then plan there by measuring")
         threads = f" --threads {candidate.threads}" if self.elsewhere is None else ""
-        lines.append(f"laco-engine run {path}{at}{threads} --image FILE --question TEXT")
+        if candidate.model.language_model is None:
+            lines.append(f"laco-engine bench {path}{at}{threads} --batch {candidate.tiles}  # no language model to ask")
+        else:
+            lines.append(f"laco-engine run {path}{at}{threads} --image FILE --question TEXT")
         return lines
 
 
@@ -157,7 +160,7 @@ def reasons(assessed: Assessed) -> str:
 
 def _reason(miss: Miss) -> str:
     spell = {"--budget": in_milliseconds, "--memory": in_gibibytes, "--max-drop": in_points}[miss.limit]
-    source = miss.figure.source if miss.figure.is_known else "by what was measured of others, and its floor"
+    source = miss.figure.source if miss.figure.is_known else "not measured: by its floor, or one of fewer operations"
     taken = ("" if miss.figure.is_known else "at least ") + spell(miss.least)
     unsure = ""
     if PREDICTED in miss.figure.sources and miss.figure.low <= miss.allowed:

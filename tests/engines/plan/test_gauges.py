@@ -2,7 +2,6 @@
 
 import pytest
 
-from laco_engines.plan import gauges
 from laco_engines.plan.gauges import calibrated_ms
 from laco_engines.plan.space import Candidate
 from laco_export.machine import cpu_title, default_threads
@@ -39,9 +38,3 @@ def test_a_calibration_on_this_processor_is_a_measurement():
 )
 def test_another_is_not(other):
     assert calibrated_ms(other) is None
-
-
-def test_a_prediction_is_a_floor_times_the_span():
-    figure = gauges.spanned(10.0, gauges.VISION_SPAN)
-    assert (figure.low, figure.value, figure.high) == pytest.approx((20.5, 32.1, 45.1))
-    assert figure.source == "predicted"
