@@ -26,6 +26,7 @@ import onnx
 import onnxruntime
 from decoder_models import PROMPT, decoder_bundle
 from measured_on import measured_on
+from page_rows import replace_rows
 
 from laco_engines.generation.lean_decoder import LeanDecoder
 from laco_export.atomic import write_json
@@ -33,6 +34,7 @@ from laco_export.embedding_table import EmbeddingTable
 from laco_export.onnx_session import session_options
 
 RESULTS = Path(__file__).resolve().parent / "results" / "decoder_step.json"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "decoder.md"
 READ_NUMBERS = 64 * 2**20  # float32: 256 MiB, more than any cache
 PRODUCTS = ("MatMulNBits", "MatMul", "Gemm")
 NORMS = ("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
@@ -63,7 +65,10 @@ def main() -> None:
         "precisions": {name: subject.summary() for name, subject in subjects.items()},
     }
     write_json(arguments.output, document)
+    if arguments.output == RESULTS:
+        replace_rows(PAGE, RESULTS.name, table_of(document))
     print(table_of(document))
+    print(f"\nA dot product reads memory at {document['memory_gb_s']} GB/s.")
 
 
 def cpu_time_of(run: Callable[[], object]) -> float:
@@ -202,7 +207,7 @@ def table_of(document: dict) -> str:
     for title, key in (("outside ONNX Runtime", "outside_onnxruntime_ms"), ("a step as it is", "step_ms")):
         cells = [f"{document['precisions'][name][key]:.2f}" for name in names]
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"A dot product reads memory at {document['memory_gb_s']} GB/s."])
+    return "\n".join(lines)
 
 
 def _cell(kind: dict | None) -> str:

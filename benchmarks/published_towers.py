@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,12 +20,13 @@ ENCODERS = {
 DEPTHS = ("1", "1/2", "1/4", "1/6", "1/12")
 
 
-def published_config(encoder: str, depth: str, method: str = "laco") -> LacoConfig:
-    """``encoder`` by its short name, merged by ``method`` at ``depth``, in front of Qwen2.5-0.5B's width."""
+def published_config(encoder: str, depth: str | Sequence[str], method: str = "laco") -> LacoConfig:
+    """``encoder`` by its short name, merged by ``method`` at ``depth`` (or at several), in front of Qwen2.5-0.5B's
+    width."""
     text = qwen2_5_0_5b_config()
     text.num_hidden_layers = text.vocab_size = 1  # the language model is not measured here
     text.layer_types = text.layer_types[:1]
-    compression = {"method": method, "depths": [depth]}
+    compression = {"method": method, "depths": [depth] if isinstance(depth, str) else list(depth)}
     return LacoConfig(vision_config(ENCODERS[encoder]), text, compression)
 
 
@@ -58,10 +60,13 @@ def byte_tokenizer():
 _OUTLIER_BLOCK, _LARGEST_WEIGHT = 6, 6e4  # the weight fits into half, what it makes does not
 
 
-def write_checkpoint(encoder: str, depth: str, folder: Path, method: str = "laco", *, outliers: bool = False) -> None:
+def write_checkpoint(
+    encoder: str, depth: str | Sequence[str], folder: Path, method: str = "laco", *, outliers: bool = False
+) -> None:
     """The same vision tower as a checkpoint, with a small language model and a tokenizer of single bytes.
 
     Args:
+        depth: of the merge; of several the checkpoint is elastic.
         outliers: let one block of AIMv2 write values beyond 65504 into the residual stream.
     """
     tokenizer = byte_tokenizer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -61,9 +62,14 @@ def installed_version(package: Package) -> str | None:
         return None
 
 
+def is_installed(library: str) -> bool:
+    """Whether a top-level module is there to be imported, which is not tried."""
+    return library in sys.modules or find_spec(library) is not None
+
+
 def library_version(library: str) -> str | None:
     """The installed version of ``tensorrt`` or ``tensorrt_rtx`` without importing it; None where it is missing."""
-    if find_spec(library) is None:
+    if not is_installed(library):
         return None
     for name in (library, library.replace("_", "-"), f"{library}_cu13", f"{library}_cu12"):
         try:

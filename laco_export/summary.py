@@ -43,9 +43,9 @@ def _depths_table(manifest: Manifest):
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="depths over the same weights", title_justify="left")
-    for column in ("depth", "blocks", "tokens", "FLOPs over @1", "FP32 islands", "image_features: cosine", "max abs"):
-        table.add_column(column, justify="left" if column in ("depth", "blocks") else "right")
+    table = Table(title="depths over the same weights, and image_features at each", title_justify="left")
+    for column in ("depth", "after block", "tokens", "FLOPs of @1", "FP32 nodes", "cosine", "max abs"):
+        table.add_column(column, justify="left" if column == "depth" else "right")
     for entry in map(manifest.at, map(depth_name, manifest.compressions)):
         ratio, tensors = entry.vision.flops.get("ratio_to_1"), entry.accuracy.get("tensors")
         compared = ("-", "-")
@@ -53,7 +53,7 @@ def _depths_table(manifest: Manifest):
             compared = f"{tensors[-1]['cosine']:.7f}", f"{tensors[-1]['max_abs']:.2e}"
         cells = (
             entry.compression["depth"],
-            str(path_of(entry.compression)),
+            ", ".join(map(str, path_of(entry.compression).blocks)),
             str(entry.compression["tokens_after"]),
             "-" if ratio is None else f"{ratio:.3f}",
             str(len(entry.vision.kept_fp32)),

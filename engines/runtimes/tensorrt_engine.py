@@ -18,6 +18,7 @@ from laco_export.bundle import Bundle, VisionGraph
 from laco_export.errors import BundleError
 
 from ..devices.cuda import DeviceMissingError, cuda_runtime, find_device
+from ..packages import is_installed
 from ..store.engine_cache import EngineCache, StoredEngine
 from ..store.engine_choice import EngineMismatchError, choose_engine
 from ..store.fallback import fallback_of, keeps_fallback
@@ -61,14 +62,16 @@ class TensorRTVision:
         cache: EngineCache | None = None,
         engines: dict[int, StoredEngine] | None = None,
     ):
-        try:
-            self._trt = import_module(self.library)
-        except ImportError:
-            raise RuntimeMissingError(f"{self.title} is not installed") from None
-        try:
+        if not is_installed(self.library):
+            raise RuntimeMissingError(f"{self.title} is not installed")
+        try:  # before the library, whose import alone takes 80 MiB
             self._cuda, self.device = cuda_runtime(), find_device()
         except DeviceMissingError as error:
             raise RuntimeMissingError(f"{self.title} has no device: {error.failed}", todo=error.todo) from None
+        try:
+            self._trt = import_module(self.library)
+        except ImportError as error:
+            raise RuntimeMissingError(f"{self.title} is installed and cannot be imported: {error}") from None
         self.passed_over: tuple[str, ...] = ()
         graphs = {graph.batch: graph for graph in bundle.manifest.vision.graphs}
         if engines is not None:

@@ -119,7 +119,8 @@ def test_rules_together_take_the_lowest_rung():
 
 
 def test_a_recorded_trace_gives_the_same_choices_again():
-    moments = [waiting(*("1",) * (count % 5), at_s=count, values=(60.0 + count % 17,)) for count in range(60)]
+    ahead = [("1",) * min(count // 12 % 5, 3) for count in range(60)]
+    moments = [waiting(*names, at_s=count, values=(60.0 + count % 17,)) for count, names in enumerate(ahead)]
     rules = {"deadline_ms": 425, "limits": (70.0,), "settle_s": 5}
     first, again = (depths(governor(**rules), moments) for _ in range(2))
     assert first == again and set(first) == set(FLOPS)

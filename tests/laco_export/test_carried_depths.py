@@ -7,9 +7,10 @@ import json
 import pytest
 
 from laco_export import bundle as bundles
-from laco_export.bundle import Bundle, open_bundle, read_manifest, write_manifest
+from laco_export.bundle import Bundle, FurtherDepth, open_bundle, read_manifest, write_manifest
 from laco_export.carried_depths import UNMERGED, find_depth
 from laco_export.errors import BundleError, DepthError
+from laco_export.manifest_schema import MANIFEST as MANIFEST_FIELDS
 
 from .test_bundle import FILES, MANIFEST, sealed
 
@@ -114,6 +115,11 @@ def test_what_is_the_same_for_all_depths_is_written_once(folder):
     assert document["schema_version"] == 3  # readers from before would take the first depth for the only one
     assert all("decoder" not in further["accuracy"] for further in document["depths"])
     assert document["accuracy"]["decoder"] == {"prompt_tokens": 5}
+
+
+def test_a_further_depth_says_what_the_schema_has_of_it():
+    record = MANIFEST_FIELDS.optional["depths"].content
+    assert {*record.required, *record.optional} == set(FurtherDepth.__dataclass_fields__)
 
 
 def test_an_ordinary_manifest_is_written_as_before(folder):

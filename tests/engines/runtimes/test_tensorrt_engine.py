@@ -1,11 +1,13 @@
 """The TensorRT runtimes on stand-ins: names, order of calls, refusals. Nothing here runs TensorRT or CUDA."""
 
 import gc
+import sys
 
 import numpy as np
 import pytest
 
-from laco_engines.runtimes import RuntimeMissingError, TensorRTRTXVision, TensorRTVision, open_runtime
+from laco_engines.devices.cuda import present_device
+from laco_engines.runtimes import RuntimeMissingError, TensorRTRTXVision, TensorRTVision, open_runtime, tensorrt_engine
 from laco_export.errors import BundleError, UsageError
 
 LEVELS = ("tensorrt-10.3", "tensorrt-10.13", "tensorrt-10.16", "tensorrt-11.4")
@@ -226,6 +228,17 @@ def test_without_a_device_the_real_bindings_say_so(load_stand_in, bundle, monkey
     load_stand_in("tensorrt-10.3")
     with pytest.raises(RuntimeMissingError, match="TensorRT has no device: there is no CUDA device here"):
         TensorRTVision(bundle)
+
+
+def test_without_a_device_the_library_is_not_imported(bundle, monkeypatch):
+    """It takes 80 MiB, on a machine where the tower then runs elsewhere."""
+    if present_device() is not None:
+        pytest.skip("needs a machine without a CUDA device")
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+    monkeypatch.delitem(sys.modules, "tensorrt_rtx")
+    monkeypatch.setattr(tensorrt_engine, "import_module", lambda name: pytest.fail(f"{name} is imported"))
+    with pytest.raises(RuntimeMissingError, match="TensorRT-RTX has no device"):
+        TensorRTRTXVision(bundle)
 
 
 def test_the_cuda_stand_in_has_only_real_names():
