@@ -340,7 +340,7 @@ class Answerer:
         """Free the KV caches of earlier prompts, at whatever depth.
 
         Args:
-            pictures: their embeddings too, so that the next answer takes what it would take first of all.
+            pictures: this depth's embeddings of pictures too, so that the next answer takes what it would take first.
         """
         with self._one_at_a_time:
             self.generator.cache.clear()

@@ -29,7 +29,7 @@ class MemoryRequest:
     Attributes:
         batch: pictures of one call.
         llm: answer too.
-        at: the depth, of a bundle that carries several.
+        at: the depth to load; None takes the bundle's first.
     """
 
     bundle: str

@@ -98,10 +98,7 @@ def ask_subjects(
     groups = [[place] for place in order] if options.one_by_one else [list(order)]
     asked: dict[int, AskedSubject] = {}
     for group in groups:
-        loaded = {}
-        for place in group:
-            advance(0, description=f"loading {subjects[place].name}")
-            loaded[place] = _load(subjects[place], options)
+        loaded = _load({place: subjects[place] for place in group}, options, advance)
         asked |= _ask_in_turn({place: (subjects[place], loaded[place]) for place in group}, questions, options, advance)
         if reference in group:
             asked[reference].repeated = _repeat(loaded[reference], questions, options, advance)
@@ -115,10 +112,24 @@ def count_asks(subjects: Sequence[ReportSubject], questions: Sequence[AskedQuest
     return len(subjects) * (1 + len(questions)) + len(questions)
 
 
-def _load(subject: ReportSubject, options: AskingOptions) -> Answerer:
+def _load(
+    subjects: dict[int, ReportSubject], options: AskingOptions, advance: Callable[..., None]
+) -> dict[int, Answerer]:
+    """Their answerers; the depths of one bundle share its language model."""
     from ..answering import Answerer
 
-    return Answerer(subject.bundle, runtime=options.runtime, text_runtime=options.text_runtime, threads=options.threads)
+    opened: dict[int, Answerer] = {}
+    for subject in subjects.values():
+        advance(0, description=f"loading {subject.name}")
+        if id(subject.whole) not in opened:
+            opened[id(subject.whole)] = Answerer(
+                subject.whole,
+                at=subject.depth,
+                runtime=options.runtime,
+                text_runtime=options.text_runtime,
+                threads=options.threads,
+            )
+    return {place: opened[id(subject.whole)].at(subject.depth) for place, subject in subjects.items()}
 
 
 def _ask_in_turn(

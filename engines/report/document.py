@@ -29,6 +29,7 @@ class ReportFindings:
         gaps: what was not measured, in words.
         attribution: what drift came from, ``[{"part", "points", "feature_error"}]``, the whole last; or None.
         provenance: of the run.
+        is_in_turn: all subjects were loaded at once and asked in turn.
     """
 
     title: str
@@ -44,6 +45,7 @@ class ReportFindings:
     attribution: Sequence[dict] | None
     provenance: dict[str, str]
     max_new_tokens: int
+    is_in_turn: bool = True
 
 
 def report_document(findings: ReportFindings) -> dict:
@@ -58,6 +60,7 @@ def report_document(findings: ReportFindings) -> dict:
             "pictures": len({picture for question in questions for picture in question.pictures}),
             "with_known_answer": sum(question.truth is not None for question in questions),
             "max_new_tokens": findings.max_new_tokens,
+            "in_turn": findings.is_in_turn,
         },
         "bundles": [_bundle(findings, place) for place in range(len(findings.asked))],
         "answers": [_answers(findings, index) for index in worst_first(findings.judged, findings.reference)],

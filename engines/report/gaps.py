@@ -10,6 +10,10 @@ from .measuring import SubjectMeasures
 from .scores import JudgedAnswer
 
 _SHOWN = 3
+_ONE_BY_ONE = (
+    "Times in turn: the bundles were loaded and asked one after another, so that a machine that grew slower or faster "
+    "meanwhile looks like a difference between them."
+)
 _ALWAYS = (
     "Answers in other words: an answer counts as right only where it is the known answer letter by letter, and as the "
     "same only where it is the reference's.",
@@ -29,6 +33,7 @@ def gaps_in_words(
     *,
     machine: str,
     has_sensors: bool,
+    is_in_turn: bool,
     is_attributed: bool,
 ) -> list[str]:
     """One sentence for each thing that was not measured."""
@@ -38,6 +43,7 @@ def gaps_in_words(
         *_measures(asked, measures),
         *([] if has_sensors else ["Energy: this machine shows no power sensor (INA3221 or INA238)."]),
         *([] if is_attributed else ["What part of the export an answer changed by: nothing was switched back alone."]),
+        *([] if is_in_turn else [_ONE_BY_ONE]),
         f"Any other machine: times, memory and floors are of {machine}.",
         *_ALWAYS,
     ]

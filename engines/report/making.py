@@ -133,11 +133,13 @@ def make_report(
             measures,
             machine=provenance["machine"],
             has_sensors=bool(rails),
+            is_in_turn=not options.asking.one_by_one,
             is_attributed=bool(options.attribution),
         ),
         attribution=options.attribution,
         provenance=provenance,
         max_new_tokens=options.asking.max_new_tokens,
+        is_in_turn=not options.asking.one_by_one,
     )
     document = report_document(findings)
     names = {name: picture for question in questions for name, picture in zip(question.names, question.pictures)}
@@ -151,7 +153,7 @@ def _fitted(document: dict, names: dict[str, Path], thumbnails: PagePictures, op
     fitting = thumbnails.within(options.most_bytes - without_pictures)
     if fitting is None:
         raise UsageError(
-            f"the page does not fit {options.most_bytes:,} bytes with {len(thumbnails.originals):,} pictures of "
+            f"the page does not fit {options.most_bytes:,} bytes with {len(thumbnails):,} pictures of "
             f"{SIDES[-1]} pixels a side",
             given=f"{without_pictures:,} bytes without its pictures",
             todo="ask fewer questions, or allow more with --max-bytes",

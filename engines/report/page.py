@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from .number_words import SPELLINGS
@@ -52,6 +53,7 @@ def render_page(document: Mapping, picture_urls: Mapping[str, str], charts: Page
         report=document,
         cards=_cards(document),
         urls=picture_urls,
+        waterfall=_waterfall([part["points"] for part in document["attribution"] or ()]),
         pareto_url=_svg_url(charts.pareto),
         style=Markup(style),
         script=Markup(script),
@@ -106,6 +108,21 @@ def _spelled_from(document: Mapping, spell):
         )
 
     return number
+
+
+def _waterfall(points: Sequence[float]) -> list[dict]:
+    """Bars that each begin where the one before ends, in hundredths of the chart's width: ``left``, ``width``, and
+    whether points are won back."""
+    ends = [0.0, *accumulate(points)]
+    least, reach = min(ends), (max(ends) - min(ends)) or 1.0
+    return [
+        {
+            "left": 100 * (min(pair) - least) / reach,
+            "width": 100 * abs(pair[1] - pair[0]) / reach,
+            "is_gain": pair[1] < pair[0],
+        }
+        for pair in pairwise(ends)
+    ]
 
 
 def _cards(document: Mapping) -> list[dict]:

@@ -19,10 +19,12 @@ class ReportSubject:
 
     Attributes:
         name: its folder's name, with the depth where the bundle has several, and a number where names are alike.
+        bundle: at this depth alone; whole: with all of its depths.
     """
 
     name: str
     bundle: Bundle
+    whole: Bundle
 
     @property
     def depth(self) -> str:
@@ -63,7 +65,7 @@ def _named(bundles: Sequence[Bundle], depths: Sequence[str]) -> Iterator[ReportS
             if name in taken:
                 name = next(f"{name} ({number})" for number in count(2) if f"{name} ({number})" not in taken)
             taken.add(name)
-            yield ReportSubject(name, view)
+            yield ReportSubject(name, view, bundle)
 
 
 def place_of_reference(subjects: Sequence[ReportSubject], wanted: str | None) -> int:

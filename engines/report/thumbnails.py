@@ -29,24 +29,19 @@ class PagePictures:
         pictures: their files; equal ones are kept once.
         advance: called for each.
 
-    Attributes:
-        originals: picture → its size (width, height) as it is read.
-
     Raises:
         ImageError: pictures cannot be read; all of them are named.
     """
 
     def __init__(self, pictures: Sequence[Path], advance: Callable[[], None] = lambda: None):
-        self.originals: dict[Path, tuple[int, int]] = {}
         self._largest: dict[Path, bytes] = {}
         unreadable: dict[Path, str] = {}
         for picture in dict.fromkeys(pictures):
             try:
-                image = load_image(picture)
+                image = load_image(picture, resized_to=_fitting)
             except ImageError as error:
                 unreadable[picture] = error.failed
             else:
-                self.originals[picture] = image.size
                 self._largest[picture] = _jpeg(image, SIDES[0])
             advance()
         if unreadable:
@@ -55,6 +50,9 @@ class PagePictures:
                 given="; ".join(unreadable.values()),
                 todo="repair them, or take their questions out",
             )
+
+    def __len__(self) -> int:
+        return len(self._largest)
 
     def within(self, most_bytes: int) -> tuple[int, dict[Path, str]] | None:
         """Data URLs of all pictures that take at most ``most_bytes`` together, and the longest side that they have.
@@ -69,14 +67,20 @@ class PagePictures:
         return None
 
 
+def _fitting(size: tuple[int, int]) -> tuple[int, int]:
+    """The size that a picture of ``size`` is shown at, at most."""
+    scale = min(1.0, SIDES[0] / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
 def _smaller(jpeg: bytes, side: int) -> bytes:
     with Image.open(io.BytesIO(jpeg)) as image:
-        return jpeg if max(image.size) <= side else _jpeg(image.convert("RGB"), side)
+        return jpeg if max(image.size) <= side else _jpeg(image, side)
 
 
 def _jpeg(image: Image.Image, side: int) -> bytes:
     """The picture with its longest side at most ``side``; a smaller one keeps its size."""
-    small = image.copy()
+    small = image.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "jpeg", quality=_QUALITY, optimize=True)

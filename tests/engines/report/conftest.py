@@ -56,7 +56,12 @@ def make_manifest():
 @pytest.fixture
 def make_subject():
     """``make_subject(name, **manifest_changes)``"""
-    return lambda name, **changes: ReportSubject(name, Bundle(Path(name), _manifest(**changes)))
+
+    def make(name, **changes):
+        bundle = Bundle(Path(name), _manifest(**changes))
+        return ReportSubject(name, bundle, bundle)
+
+    return make
 
 
 @pytest.fixture

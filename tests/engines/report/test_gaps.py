@@ -16,12 +16,13 @@ def measures_of(asked: AskedSubject, *missing: str) -> SubjectMeasures:
 def said(make_asked):
     """``said(questions, subjects, missing, **more)``: the sentences as one text."""
 
-    def say(questions, asked, missing=None, *, has_sensors=True, is_attributed=True):
+    def say(questions, asked, missing=None, *, has_sensors=True, is_attributed=True, is_in_turn=True):
         judged = judge_answers(asked, 0, questions)
         measures = [measures_of(subject, *reasons) for subject, reasons in zip(asked, missing or [()] * len(asked))]
         return gaps_in_words(
             questions, asked, judged, measures,
-            machine="2 cores, Some CPU", has_sensors=has_sensors, is_attributed=is_attributed,
+            machine="2 cores, Some CPU", has_sensors=has_sensors,
+            is_attributed=is_attributed, is_in_turn=is_in_turn,
         )  # fmt: skip
 
     return say
@@ -53,8 +54,8 @@ def test_what_is_missing_of_all_is_said_once(said, make_asked, make_questions):
 
 def test_energy_attribution_and_the_machine(said, make_asked, make_questions):
     asked = [make_asked("a", ["x"], ["x"])]
-    without = said(make_questions("x"), asked, has_sensors=False, is_attributed=False)
-    assert sum(line.startswith(("Energy", "What part of the export")) for line in without) == 2
+    without = said(make_questions("x"), asked, has_sensors=False, is_attributed=False, is_in_turn=False)
+    assert sum(line.startswith(("Energy", "What part of the export", "Times in turn")) for line in without) == 3
     everything = said(make_questions("x"), asked)
-    assert not any(line.startswith(("Energy", "What part of the export")) for line in everything)
+    assert not any(line.startswith(("Energy", "What part of the export", "Times in turn")) for line in everything)
     assert "Any other machine: times, memory and floors are of 2 cores, Some CPU." in everything

@@ -166,5 +166,17 @@ def test_a_planners_chart_is_a_picture(make_document, render):
     assert "alert(3)" not in page and "The choice" not in render(make_document())
 
 
+def test_causes_of_drift_follow_each_other_down(make_document, render):
+    page = render(make_document())
+    bars = [
+        (attributes["class"], float(attributes["x"]), float(attributes["width"]))
+        for _, attributes in PageNumbers(page[page.index("What the drift came from") :]).tags
+        if attributes.get("class") in ("error", "gain")
+    ]
+    assert [kind for kind, _, _ in bars] == ["error", "gain"]  # 1.24 points lost, then 0.2 won back
+    assert bars[0][1:] == pytest.approx((0, 100))
+    assert bars[1][1:] == pytest.approx((100 * 1.04 / 1.24, 100 * 0.2 / 1.24))
+
+
 def test_the_same_document_gives_the_same_page(make_document, render):
     assert render(make_document()) == render(make_document())
