@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -33,6 +34,20 @@ def vision_costs(candidate: Candidate) -> list[GraphCost] | None:
         return [_graph_cost(candidate.model, batch) for batch in candidate.runs]
     except ModuleNotFoundError:
         return None
+
+
+def vision_operations(candidate: Candidate) -> dict[str, int]:
+    """Operations of the vision tower on a question's pictures, by the type that is multiplied; empty where not known.
+
+    Without ``onnx`` they are those of the layers, which tells nothing of a tower of which some blocks are calibrated.
+    """
+    costs = vision_costs(candidate)
+    if costs is not None:
+        return dict(sum((Counter(cost.flops) for cost in costs), Counter()))
+    vision = candidate.model.bundle.manifest.vision
+    if vision.calibration is not None or "total" not in vision.flops:
+        return {}
+    return {vision.precision: vision.flops["total"] * sum(candidate.runs)}
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -19,7 +19,7 @@ from ..devices.cuda import present_device
 from ..devices.host_peaks import measure_peaks
 from ..doctor import bundle_fit
 from .figures import BOUNDED, MEASURED, RECORDED, Figure
-from .floors import HostFloors, TextFloor
+from .floors import HostFloors, TextFloor, vision_operations
 from .limits import ANSWER, Quantity, TextFigures
 from .measurements import MeasuredThing, MeasurementCache, engine_digests
 from .space import Candidate, timed_prompt
@@ -58,6 +58,10 @@ class Gauge(Protocol):
 
     def text_floor(self, candidate: Candidate) -> TextFloor | None:
         """The language model's least times."""
+        ...
+
+    def operations(self, candidate: Candidate) -> Mapping[str, int]:
+        """Of the vision tower on a question's pictures, by the type that is multiplied; empty where not known."""
         ...
 
     def recorded(self, candidate: Candidate) -> tuple[Figure | None, TextFigures | None]:
@@ -110,6 +114,9 @@ class HostGauge:
         floor = self.floors.text(candidate, self.pictures) if self._on_cpu else None
         margin = self._margin(candidate) if floor else 0.0
         return floor and TextFloor(margin * floor.prefill_ms, margin * floor.token_ms)
+
+    def operations(self, candidate: Candidate) -> Mapping[str, int]:
+        return vision_operations(candidate)
 
     def _margin(self, candidate: Candidate) -> float:
         """Less where the processor was busy when its peaks were measured: they are higher then."""

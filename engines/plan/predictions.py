@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..devices.profiles import DeviceProfile
 from .figures import PREDICTED, Figure
-from .floors import DeviceFloors, TextFloor
+from .floors import DeviceFloors, TextFloor, vision_operations
 from .gauges import MeasurementError, fitted_bytes
 from .limits import Quantity, TextFigures
 from .space import Candidate
@@ -25,6 +27,9 @@ class DeviceGauge:
 
     def text_floor(self, candidate: Candidate) -> TextFloor | None:
         return self.floors.text(candidate, self.pictures)
+
+    def operations(self, candidate: Candidate) -> Mapping[str, int]:
+        return vision_operations(candidate)
 
     def recorded(self, candidate: Candidate) -> tuple[Figure | None, TextFigures | None]:
         return self.measure(candidate, encode=True, text=self.quantity.needs_text)

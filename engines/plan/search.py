@@ -1,8 +1,8 @@
 """The best choice by as few measurements as prove it.
 
 A figure that was not measured lies between bounds: above the floor of its arithmetic, and between those of candidates
-that differ in nothing but the operations of their vision tower, since time grows with these. (Threads, batch sizes and
-precisions bound nothing: fewer bits may be slower.) What is measured next is what could be the best choice; the search
+that differ in nothing but the operations of their vision tower, since time grows with these, type by type. (Threads,
+batch sizes and precisions bound nothing: fewer bits may be slower.) What is measured next is what could be the best choice; the search
 ends when nothing that is left could be better than the best that is known to keep the limits. Of answers nothing is
 bounded but that nobody keeps more than all: they are asked where they can decide.
 """
@@ -10,7 +10,7 @@ bounded but that nobody keeps more than all: they are asked where they can decid
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .figures import BOUNDED, Figure
@@ -76,6 +76,7 @@ class Search:
         self._drop: dict[Model, Figure] = {}
         self._vision_keys = {candidate: _vision_key(candidate) for candidate in self._space}
         self._chains = {candidate: _chain(candidate) for candidate in self._space}
+        self._operations = {candidate: gauge.operations(candidate) for candidate in self._space}
         self._memory_guesses = {candidate: gauge.memory_guess(candidate) for candidate in self._space}
         self._floors = {candidate: gauge.vision_floor_ms(candidate) for candidate in self._space}
         texts = {candidate: gauge.text_floor(candidate) for candidate in self._space if quantity.needs_text}
@@ -138,7 +139,7 @@ class Search:
         """First those that seem to keep the time: the fewest points lost where that is known, else the most operations,
         whose keeping it shows that smaller ones do. Then those that seem not to, the fewest operations first, whose
         missing it shows that larger ones do."""
-        operations = _operations(each.candidate.model)
+        operations = sum(self._operations[each.candidate].values())
         seems_in_time = each.time.value <= self._limits.time_ms
         lost = least(each.drop) if each.drop is not None and each.drop.is_known else 0.0
         return (not seems_in_time, lost, -operations if seems_in_time else operations, each.time.value)
@@ -221,20 +222,20 @@ class Search:
 
     def _bounded(self, candidate: Candidate) -> Figure:
         """Between the floor and those with fewer and with more operations; a guess by the most similar one measured."""
-        operations = _operations(candidate.model)
-        chain = [
-            (_operations(other.model), figure.value)
+        alike = [
+            (self._operations[other], figure.value)
             for other, figure in self._encode.values()
-            if self._chains[other] == self._chains[candidate] and operations and _operations(other.model)
+            if self._chains[other] == self._chains[candidate]
         ]
-        low = max([self._floors[candidate] or 0.0, *(ms for count, ms in chain if count <= operations)])
-        high = min((ms for count, ms in chain if count >= operations), default=math.inf)
+        own = self._operations[candidate]
+        low = max([self._floors[candidate] or 0.0, *(ms for others, ms in alike if _no_more(others, own))])
+        high = min((ms for others, ms in alike if _no_more(own, others)), default=math.inf)
         guess = min(max(self._guess(candidate), low), high)
         return Figure(guess, min(low, high), high, frozenset({BOUNDED}))
 
     def _guess(self, candidate: Candidate) -> float:
         """Floor times what the most similar measured candidate took of its own; without floors by operations."""
-        size = lambda other: self._floors[other] or float(_operations(other.model))
+        size = lambda other: self._floors[other] or float(sum(self._operations[other].values()))
         for alike in (self._chains.get, _settings, _precision, lambda other: None):
             ratios = [
                 figure.value / size(other)
@@ -288,9 +289,12 @@ def _bounded_text(floor: TextFloor | None) -> TextFigures:
     return TextFigures(*bounded)
 
 
-def _operations(model: Model) -> int:
-    """Of one picture, by layer arithmetic; 0 where an earlier version did not write them."""
-    return model.bundle.manifest.vision.flops.get("total", 0)
+def _no_more(operations: Mapping[str, int], others: Mapping[str, int]) -> bool:
+    """Whether there are no more than others of any type. An eight-bit tower with fewer blocks in eight bits may have
+    fewer operations in all and more in FP32: neither bounds the other."""
+    if not operations or not others:
+        return False
+    return all(operations.get(kind, 0) <= others.get(kind, 0) for kind in {*operations, *others})
 
 
 def _chain(candidate: Candidate) -> tuple:

@@ -61,6 +61,11 @@ def model(name, *, precision="fp16", gflop=100, llm="int4", batches=(1,), depth=
     return Model(name, depth, Bundle(Path(name), manifest))
 
 
+def gflop_of(each):
+    """Of one picture."""
+    return each.bundle.manifest.vision.flops["total"] // GFLOP
+
+
 def space(models, *, threads=(1,), tiles=1):
     """All ways to run the models."""
     return [
@@ -78,6 +83,7 @@ class TableGauge:
 
     Attributes:
         encode_ms: of a candidate.
+        counted: operations by type.
         floor: the share of its true time that a candidate's floor is.
         prefill_ms, token_ms: of the language model.
         bytes_of: at the peak.
@@ -89,6 +95,7 @@ class TableGauge:
     token_ms: object = lambda candidate: 0.0
     bytes_of: object = lambda candidate: 1.0
     floor: object = lambda candidate: 0.5
+    counted: object = lambda candidate: {candidate.model.precision: gflop_of(candidate.model)}
     pictures: int = 1
     measured: list = field(default_factory=list)
     weighed: list = field(default_factory=list)
@@ -104,6 +111,9 @@ class TableGauge:
     def text_floor(self, candidate):
         share = self.floor(candidate)
         return TextFloor(share * self.prefill_ms(candidate), share * self.token_ms(candidate))
+
+    def operations(self, candidate):
+        return self.counted(candidate)
 
     def recorded(self, candidate):
         return None, None
@@ -159,7 +169,7 @@ class TableQuality:
 def planned(models, *, budget=150, tiles=1, elsewhere=None, **gauge):
     """A plan by a table: a millisecond a GFLOP, and half a point more for each further model."""
     points = {each.name: 0.5 * index for index, each in enumerate(models)}
-    gauge = TableGauge(lambda each: sum(each.runs) * each.model.bundle.manifest.vision.flops["total"] / 1e9, **gauge)
+    gauge = TableGauge(lambda each: sum(each.runs) * gflop_of(each.model), **gauge)
     search = Search(
         space(models, tiles=tiles),
         Quantity("encode"),

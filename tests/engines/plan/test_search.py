@@ -7,7 +7,7 @@ import pytest
 from laco_engines.plan.limits import Limits, Quantity, misses
 from laco_engines.plan.search import ANSWERS, MEMORY, TIME, Search
 
-from .tables import TableGauge, TableQuality, model, space
+from .tables import TableGauge, TableQuality, gflop_of, model, space
 
 ENCODE = Quantity("encode")
 DEPTHS = {"1": 390, "1/2": 242, "1/4": 168, "1/6": 143, "1/12": 118}
@@ -128,10 +128,20 @@ def test_fewer_bits_are_not_taken_for_faster():
     assert search.best(search.run()).candidate.model.precision == "fp16"
 
 
+def test_fewer_operations_of_another_kind_bound_nothing():
+    """Eight bits in one block of a tower that merges early, and in all of one that merges late and is faster."""
+    mixed = {"early": {"fp32": 90, "int8": 10}, "late": {"int8": 150}}
+    true = {"early": 95.0, "late": 75.0}
+    candidates = space([model(name, precision="int8", gflop=sum(mixed[name].values())) for name in mixed])
+    gauge = TableGauge(lambda each: true[each.model.name], counted=lambda each: mixed[each.model.name])
+    search = Search(candidates, ENCODE, Limits(), gauge, None, TIME)
+    assert search.best(search.run()).candidate.model.name == "late"
+
+
 def test_a_deeper_merge_is_not_taken_for_a_better_one():
     models = [model("early", gflop=100, depth="1/4"), model("late", gflop=200, depth="1")]
     quality = TableQuality(models[0], {"early": 0.0, "late": 5.0})
-    gauge = TableGauge(lambda each: each.model.bundle.manifest.vision.flops["total"] / 1e9)
+    gauge = TableGauge(lambda each: float(gflop_of(each.model)))
     search = Search(space(models), ENCODE, Limits(500), gauge, quality, ANSWERS)
     assert search.best(search.run()).candidate.model.name == "early"
 
@@ -139,7 +149,7 @@ def test_a_deeper_merge_is_not_taken_for_a_better_one():
 def test_who_cannot_be_in_time_is_not_asked():
     models = [model("in time", gflop=100), model("late", gflop=400), model("later", gflop=800)]
     quality = TableQuality(models[2], {"in time": 2.0, "late": 1.0, "later": 0.0})
-    gauge = TableGauge(lambda each: each.model.bundle.manifest.vision.flops["total"] / 1e9, floor=lambda each: 0.9)
+    gauge = TableGauge(lambda each: float(gflop_of(each.model)), floor=lambda each: 0.9)
     search = Search(space(models), ENCODE, Limits(150), gauge, quality, ANSWERS)
     assert search.best(search.run()).candidate.model.name == "in time"
     assert [each.name for each in quality.questions] == ["in time"]
@@ -150,7 +160,7 @@ def test_better_ones_come_with_the_limit_that_they_miss():
     models = [model("in time", gflop=100), model("late", gflop=300), model("heavy", gflop=90), model("bad", gflop=400)]
     quality = TableQuality(models[1], {"in time": 2.0, "late": 0.0, "heavy": 1.0, "bad": 9.0}, known=True)
     gauge = TableGauge(
-        lambda each: each.model.bundle.manifest.vision.flops["total"] / 1e9,
+        lambda each: float(gflop_of(each.model)),
         bytes_of=lambda each: 8.0 if each.model.name == "heavy" else 2.0,
     )
     search = Search(space(models), ENCODE, Limits(150, 4.0), gauge, quality, ANSWERS)
