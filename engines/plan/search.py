@@ -2,9 +2,9 @@
 
 A figure that was not measured lies between bounds: above the floor of its arithmetic, and between those of candidates
 that differ in nothing but the operations of their vision tower, since time grows with these, type by type. (Threads,
-batch sizes and precisions bound nothing: fewer bits may be slower.) What is measured next is what could be the best choice; the search
-ends when nothing that is left could be better than the best that is known to keep the limits. Of answers nothing is
-bounded but that nobody keeps more than all: they are asked where they can decide.
+batch sizes and precisions bound nothing: fewer bits may be slower.) What is measured next is what could be the best
+choice; the search ends when nothing that is left could be better than the best that is known to keep the limits. Of
+answers nothing is bounded but that nobody keeps more than all: they are asked where they can decide.
 """
 
 from __future__ import annotations
