@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from laco_export.charts import QUIET, SERIES_COLOURS, new_figure
 
 from .search import Assessed
-from .verdict import DeploymentPlan, by_model, in_gibibytes
+from .verdict import DeploymentPlan, by_model, in_gibibytes, in_milliseconds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LARGEST, _SMALLEST = 900.0, 60.0  # square points of a dot: the most memory, and what can still be seen
+_LARGEST, _SMALLEST = 900.0, 150.0  # square points of a dot: the most memory, and what still holds a number
+_LISTED = 30  # models that the list beside the chart has room for
 
 
 def draw_plan(plan: DeploymentPlan) -> Figure:
@@ -23,15 +24,17 @@ def draw_plan(plan: DeploymentPlan) -> Figure:
     Where nothing is known of answers, memory stands in their place. Models whose time is only bounded are left out, and
     counted under the chart.
     """
-    figure = new_figure(960, 620)
-    axes = figure.add_subplot()
+    figure = new_figure(1100, 620)
+    axes, beside = figure.subplots(1, 2, width_ratios=(3.2, 1))
     models = by_model(plan.assessed)
     shown = [each for each in models if each.time.is_known and (each.drop is None or each.drop.is_known)]
     heights = {each: _height(each) for each in shown}
     colours = _colours(models)
     largest = max((each.memory.value for each in shown), default=1.0)
-    for number, each in enumerate(sorted(shown, key=lambda each: each.time.value)):
-        _draw(axes, each, heights[each], colours, largest, chosen=each is plan.choice, above=number % 2 == 0)
+    shown.sort(key=lambda each: each.time.value)
+    for number, each in enumerate(shown, 1):
+        _draw(axes, each, number, heights[each], colours, largest, chosen=each is plan.choice)
+    _list(beside, shown, colours, plan.choice)
     _draw_front(axes, [(each.time.value, heights[each]) for each in shown], larger=plan.quality is not None)
     _draw_limits(axes, plan)
     _label(axes, plan, colours, left_out=len(models) - len(shown))
@@ -47,7 +50,7 @@ def _colours(models: Sequence[Assessed]) -> dict[str, str]:
     return {name: SERIES_COLOURS[index % len(SERIES_COLOURS)] for index, name in enumerate(precisions)}
 
 
-def _draw(axes, each: Assessed, height: float, colours: dict, largest: float, *, chosen: bool, above: bool) -> None:
+def _draw(axes, each: Assessed, number: int, height: float, colours: dict, largest: float, *, chosen: bool) -> None:
     model = each.candidate.model
     colour, filled = colours[model.precision], each.time.is_measured
     area = max(_SMALLEST, _LARGEST * each.memory.value / largest)
@@ -61,22 +64,25 @@ def _draw(axes, each: Assessed, height: float, colours: dict, largest: float, *,
         axes.plot([each.time.value] * 2, ends, color=colour, linewidth=1)
     if chosen:
         axes.scatter([each.time.value], [height], s=area + 260, facecolors="none", edgecolors="black", linewidths=2)
-    radius = math.sqrt(area) / 2 + 4
-    axes.annotate(
-        _title(each),
-        (each.time.value, height),
-        xytext=(0, radius if above else -radius),
-        textcoords="offset points",
-        ha="center",
-        va="bottom" if above else "top",
-        fontsize=8,
-        fontweight="bold" if chosen else "normal",
-    )
+    place, ink = (each.time.value, height), "white" if filled else colour
+    axes.annotate(str(number), place, ha="center", va="center", fontsize=8, fontweight="bold", color=ink)
+
+
+def _list(axes, shown: Sequence[Assessed], colours: dict[str, str], choice: Assessed | None) -> None:
+    """Which number is which, the fastest first: names beside the dots would lie upon each other."""
+    axes.axis("off")
+    for line, each in enumerate(shown[:_LISTED]):
+        style = {"color": colours[each.candidate.model.precision], "fontsize": 8, "va": "top"}
+        weight = "bold" if each is choice else "normal"
+        axes.text(0, 1 - line / _LISTED, f"{line + 1:2}  {_title(each)}", fontweight=weight, **style)
+    if len(shown) > _LISTED:
+        axes.text(0, 0, f"and {len(shown) - _LISTED} more", fontsize=8, va="top")
 
 
 def _title(each: Assessed) -> str:
     model = each.candidate.model
-    return f"{model.depth} {model.precision}" + (f", LLM {model.language_model}" if model.language_model else "")
+    language_model = f", LLM {model.language_model}" if model.language_model else ""
+    return f"{model.depth} {model.precision}{language_model}, {in_milliseconds(each.time.value)}"
 
 
 def _draw_front(axes, places: list[tuple[float, float]], *, larger: bool) -> None:

@@ -161,7 +161,7 @@ def test_what_is_printed(run, elastic, tmp_path):
         assert word in out, word
     assert "…" not in out
     with Image.open(tmp_path / "plan.png") as image:
-        assert image.size == (960, 620)
+        assert image.size == (1100, 620)
     assert run("plan", elastic, "--budget", "60s", "--plot", tmp_path / "plan.svg", *QUICK)[0] == 0
     assert "</svg>" in (tmp_path / "plan.svg").read_text()
 

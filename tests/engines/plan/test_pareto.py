@@ -20,7 +20,7 @@ def models():
 
 def collections(figure):
     """Filled and hollow dots that stand at a place."""
-    (axes,) = figure.axes
+    axes, _ = figure.axes
     dots = [dot for dot in axes.collections if len(dot.get_offsets())]
     return [dot for dot in dots if len(dot.get_facecolors())], [dot for dot in dots if not len(dot.get_facecolors())]
 
@@ -40,13 +40,15 @@ def test_predicted_ones_are_hollow_with_their_interval(models):
         object.__setattr__(each, "time", Figure(value, value / 2, 2 * value, frozenset({PREDICTED})))
     filled, hollow = collections(draw_plan(plan))
     assert (len(filled), len(hollow)) == (0, len(plan.assessed) + 1)
-    (axes,) = draw_plan(plan).axes
+    axes, _ = draw_plan(plan).axes
     intervals = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
     assert any(np.allclose(interval, [50, 200]) for interval in intervals)
 
 
 def test_limits_are_drawn(models):
-    (axes,) = draw_plan(planned(models)).axes
+    axes, beside = draw_plan(planned(models)).axes
+    names = [text.get_text() for text in beside.texts]
+    assert any("1/2 fp16, LLM int4, 140 ms" in name for name in names)
     assert [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "--"] == [[150, 150]]
     assert axes.get_ylabel() == "answers kept, per cent"
 
