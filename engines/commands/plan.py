@@ -159,7 +159,7 @@ def _quality(args: argparse.Namespace, questions, advance, models):
 def _show(plan) -> None:
     from rich.console import Console
 
-    from ..plan.verdict import reasons
+    from ..plan.verdict import parts_in_words, reasons
 
     # Without a terminal Rich would wrap at 80 columns: the table is for a file then, or another program.
     out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH, soft_wrap=False)
@@ -175,7 +175,7 @@ def _show(plan) -> None:
         say(f"points lost: {plan.quality}")
     out.print(_table(plan))
     if plan.choice is not None:
-        say(f"choice: {plan.choice.candidate}")
+        say(f"choice: {plan.choice.candidate}: {parts_in_words(plan.choice)}")
     if plan.failing:
         say("could be better, and fails:" if plan.choice is not None else "none fits, the nearest first:")
         for each in plan.failing[:_SHOWN]:

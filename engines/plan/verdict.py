@@ -153,6 +153,16 @@ def document_of(assessed: Assessed) -> dict:
     }
 
 
+def parts_in_words(assessed: Assessed) -> str:
+    """``encode 61 ms, preprocess 3 ms, prefill 67 ms, each further token 9.8 ms (measured)``"""
+    parts = [("encode", assessed.encode)]
+    if assessed.text is not None:
+        text = assessed.text
+        parts += [("preprocess", text.preprocess), ("prefill", text.prefill), ("each further token", text.token)]
+    told = ", ".join(f"{name} {in_words(part, in_milliseconds)}" for name, part in parts if part.is_known)
+    return f"{told} ({assessed.time.source})"
+
+
 def reasons(assessed: Assessed) -> str:
     """``212 ms, 62 ms over --budget (measured); …``"""
     return "; ".join(map(_reason, assessed.misses))

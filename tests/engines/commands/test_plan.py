@@ -156,8 +156,18 @@ def test_what_does_not_fit_a_device_is_told_with_its_interval(run, elastic):
 def test_what_is_printed(run, elastic, tmp_path):
     code, out, err = run("plan", elastic, "--budget", "60s", "--plot", tmp_path / "plan.png", *QUICK)
     assert code == 0, err
-    for word in ("choice: ", "=>", "2 candidates, ", "nothing is known of answers", "the first token", "measured",
-                 f"laco-engine run {elastic} --at ", "--threads 1"):  # fmt: skip
+    for word in (
+        "choice: ",
+        " thread: encode ",
+        ", prefill ",
+        "=>",
+        "2 candidates, ",
+        "nothing is known of answers",
+        "the first token",
+        "measured",
+        f"laco-engine run {elastic} --at ",
+        "--threads 1",
+    ):
         assert word in out, word
     assert "…" not in out
     with Image.open(tmp_path / "plan.png") as image:

@@ -1,6 +1,10 @@
 """What is told of a plan, and what is to be typed."""
 
-from laco_engines.plan.verdict import making, reasons
+from dataclasses import replace
+
+from laco_engines.plan.figures import MEASURED, PREDICTED, Figure
+from laco_engines.plan.limits import TextFigures
+from laco_engines.plan.verdict import making, parts_in_words, reasons
 
 from .tables import model, planned
 
@@ -44,6 +48,16 @@ def test_a_choice_without_a_graph_that_the_bundle_has_is_exported_anew():
     chosen = plan.choice.candidate.batch
     (line, *_) = plan.commands()
     assert (chosen == 5) or line.startswith("laco-export --model checkpoint --at 1/2 --fp16 --llm int4  # without")
+
+
+def test_a_time_is_told_by_its_parts():
+    (assessed,) = planned([model("half", gflop=100)]).assessed
+    assert parts_in_words(assessed) == "encode 100 ms (measured)"
+    prefill = Figure(40.0, 20.0, 80.0, frozenset({PREDICTED}))
+    text = TextFigures(Figure.exact(3.0, MEASURED), prefill, Figure.exact(9.0, MEASURED))
+    assert parts_in_words(replace(assessed, text=text)) == (
+        "encode 100 ms, preprocess 3 ms, prefill 40 ms (20 ms to 80 ms), each further token 9 ms (measured)"
+    )
 
 
 def test_how_a_bundle_is_made():
