@@ -118,7 +118,7 @@ def make_report(
     provenance = run_provenance(source.command, source.questions, pictures, source.images, threads)
     findings = ReportFindings(
         title=options.title,
-        made=datetime.now(timezone.utc).isoformat(" ", "minutes"),
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         questions=questions,
         asked=asked,
         reference=reference,
