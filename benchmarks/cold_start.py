@@ -25,8 +25,10 @@ from chat_first_token import picture
 from decoder_peers import parts_of
 from measured_on import measured_on
 from memory_by_step import run_sampled
+from page_rows import replace_rows
 
 RESULTS = Path(__file__).resolve().parent / "results" / "cold_start.json"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "decoder.md"
 MODEL, QUESTION = "qwen2.5-coder", "What is the capital of France?"
 TEXT_RUNTIMES = ("lean", "optimum")
 
@@ -100,6 +102,8 @@ def measure(arguments: argparse.Namespace) -> None:
         "commands": {name: {**of_rounds(every), **parts.get(name, {})} for name, every in runs.items()},
     }
     write_json(arguments.output, document)
+    if arguments.output == RESULTS:
+        replace_rows(PAGE, RESULTS.name, table_of(document))
     print(table_of(document))
 
 

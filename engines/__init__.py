@@ -12,13 +12,14 @@ sideways::
 
     E8  cli
     E7  commands
-    E6  report · attribution                        bundles beside each other on a page; what drift comes from
+    E6  report · plan · attribution                 on a page; which to take; what drift comes from
     E5  serving · bench · chat · trial · bundle_check · doctor    what is done with a loaded bundle
     E4  answering · building                        questions to answers; bundles to engines
     E3  picture_encoder · comparison                pictures to embeddings; a runtime beside PyTorch
     E2  runtimes · generation                       the vision tower; the language model
     E1  store · cost · prompts                      engines on disk; arithmetic on a graph; what the model reads
-    E0  devices · providers · packages · graph_picture · governor · asked_question · answer_likeness · score_intervals
+    E0  devices · providers · packages · graph_picture · governor
+        asked_question · answer_likeness · score_intervals · same_model    what bundles are compared by
 
 In reading order, the way of an answer first:
 
@@ -40,6 +41,7 @@ In reading order, the way of an answer first:
 - :mod:`.bundle_check`: ``laco-engine diff``, all parts of a bundle compared;
 - :mod:`.attribution`: ``laco-engine diff --attribute``, which part of a bundle its drift comes from;
 - :mod:`.bench`: ``laco-engine bench``, bundles measured beside each other;
+- :mod:`.plan`: ``laco-engine plan``, which of them to take for given limits;
 - :mod:`.same_model`: whether bundles are of one model, so that they may be compared;
 - :mod:`.report`: ``laco-engine report``, what bundles answer on a page to read and to sign;
 - :mod:`.cost`: what a graph costs by arithmetic;

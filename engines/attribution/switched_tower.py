@@ -9,7 +9,7 @@ import numpy as np
 from laco_export.bundle import PIXEL_VALUES, Bundle
 from laco_export.errors import BundleError
 
-from .segmented_tower import SegmentedTower, NamedTensors
+from .segmented_tower import NamedTensors, SegmentedTower
 from .tower_parts import TowerPart
 
 

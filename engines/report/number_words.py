@@ -49,8 +49,8 @@ def rate(value: float) -> str:
 
 
 def billions(value: float) -> str:
-    """``123`` of 123e9."""
-    return f"{value / 1e9:,.3g}"
+    """``123`` of 123e9, ``10.8`` of 10.8e9."""
+    return rate(value / 1e9)
 
 
 def small(value: float) -> str:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 
-def random_model(image_token_id, eos_token_id, vocab_size, **options):
+def random_model(image_token_id, eos_token_id, vocab_size, *, blocks=4, **options):
     import torch
     from transformers import Aimv2VisionConfig, Aimv2VisionModel, Qwen2Config, Qwen2ForCausalLM
 
@@ -19,7 +19,7 @@ def random_model(image_token_id, eos_token_id, vocab_size, **options):
     vision = Aimv2VisionConfig(
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=4,
+        num_hidden_layers=blocks,
         num_attention_heads=4,
         image_size=56,
         patch_size=14,

@@ -34,8 +34,6 @@ class PageNumber:
         mantissa, _, exponent = digits.partition("e")
         decimals = len(mantissa.partition(".")[2])
         last = 10.0 ** (int(exponent or 0) - decimals)
-        if not decimals and not exponent and number >= 100 * scale:  # three digits are kept of large ones
-            last = 10.0 ** max(0, len(mantissa) - 3)
         return abs(float(digits) * scale - number) <= 0.5001 * last * scale
 
 

@@ -12,6 +12,7 @@ from laco_engines.report import number_words
         ("signed_points", 0.31, "+0.3"),
         ("signed_points", -0.04, "0.0"),
         ("milliseconds", 1234.4, "1,234 ms"),
+        ("milliseconds", 123.4, "123 ms"),
         ("milliseconds", 99.96, "100.0 ms"),
         ("milliseconds", 12.34, "12.3 ms"),
         ("milliseconds", 0.0412, "0.041 ms"),
@@ -26,6 +27,8 @@ from laco_engines.report import number_words
         ("rate", 1234.5, "1,234"),
         ("rate", 12.34, "12.3"),
         ("billions", 123.4e9, "123"),
+        ("billions", 1496.2e9, "1,496"),
+        ("billions", 10.806e9, "10.8"),
         ("small", 0.012345, "0.0123"),
     ],
 )

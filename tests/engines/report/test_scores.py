@@ -70,6 +70,12 @@ def test_the_worst_come_first(judged):
     assert worst_first(judged, 0) == [2, 1, 3, 5, 4, 0]
 
 
+def test_what_is_lost_comes_before_what_nobody_has_right(make_asked, make_questions):
+    questions = make_questions("x", "y")
+    judged = judge_answers([make_asked("a", ["p", "y"], ["p", "y"]), make_asked("b", ["q", "z"])], 0, questions)
+    assert worst_first(judged, 0) == [1, 0]
+
+
 def test_equal_ones_stay_in_order(make_asked, make_questions):
     judged = judge_answers([make_asked("a", ["x"] * 4, ["x"] * 4)], 0, make_questions(*["x"] * 4))
     assert worst_first(judged, 0) == [0, 1, 2, 3]
