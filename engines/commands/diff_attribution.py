@@ -185,11 +185,16 @@ def _lines(drift) -> list[str]:
         "wins switched back alone; tokens, nats: the same of 100 tokens, and of log-probability a token; features: "
         "relative error by the part alone; share: of the squared error"
     ]
-    for answer in drift.changed[:_CHANGED_SHOWN]:
-        cause = answer.cause or "several parts together"
-        pictures = ", ".join(answer.question.names)
-        lines.append(f"{pictures}: {answer.reference_text!r} became {answer.text!r}: {cause}")
+    lines += [_changed(answer) for answer in drift.changed[:_CHANGED_SHOWN]]
     if len(drift.changed) > _CHANGED_SHOWN:
         lines.append(f"and {len(drift.changed) - _CHANGED_SHOWN} more, which --json lists")
     lines += [f"not asked: {name}: {reason}" for name, reason in drift.not_asked.items()]
     return [*lines, *drift.remarks]
+
+
+def _changed(answer) -> str:
+    cause = answer.cause or "several parts together"
+    pictures = ", ".join(answer.question.names)
+    if answer.text == answer.reference_text:  # a language model of integers may round a pass otherwise than a step
+        return f"{pictures}: {answer.text!r} is the same token by token, and another read in one pass: {cause}"
+    return f"{pictures}: {answer.reference_text!r} became {answer.text!r}: {cause}"
