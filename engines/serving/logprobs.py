@@ -1,8 +1,8 @@
 """Log-probabilities in OpenAI's form: ``choices[0].logprobs.content``, a record for each token of the text.
 
 A record has the token as text and as bytes: several tokens may make one character, and the text of each is a
-replacement character then. Tokens that are not of the text are left out: the one that ends the answer, and those of a
-stop string.
+replacement character then. Tokens that are not of the text are left out: special ones, among them the one that
+ends the answer, and those of a stop string.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class SentLogprobs:
     def __init__(self, tokenizer: Tokenizer, recorded: TokenLogprobs):
         self._tokenizer, self._recorded = tokenizer, recorded
         self._bytes = TokenBytes(tokenizer)
+        self._special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._text, self._sent = "", 0
 
     def behind(self, text: str) -> dict:
@@ -34,7 +35,8 @@ class SentLogprobs:
         steps, first = self._recorded.steps, self._sent
         while self._sent < len(steps) and not self._hold(steps[: self._sent]):
             self._sent += 1
-        return {"content": [self._record(step) for step in steps[first : self._sent]], "refusal": None}
+        said = [step for step in steps[first : self._sent] if step.token_id not in self._special]
+        return {"content": list(map(self._record, said)), "refusal": None}
 
     def _hold(self, steps: Sequence[TokenLogprob]) -> bool:
         said = self._tokenizer.decode([step.token_id for step in steps], skip_special_tokens=True)
