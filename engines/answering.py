@@ -336,10 +336,16 @@ class Answerer:
                     todo="prepare it with the prompter of the answerer that answers it",
                 )
 
-    def forget(self) -> None:
-        """Free the KV caches of earlier prompts, at whatever depth."""
+    def forget(self, *, pictures: bool = False) -> None:
+        """Free the KV caches of earlier prompts, at whatever depth.
+
+        Args:
+            pictures: this depth's embeddings of pictures too, so that the next answer takes what it would take first.
+        """
         with self._one_at_a_time:
             self.generator.cache.clear()
+            if pictures:
+                self.encoder.forget()
 
     def _encode(self, visuals: Sequence[Visual], watch: _Watch) -> list[np.ndarray]:
         """The visuals' embeddings."""

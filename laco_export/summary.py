@@ -67,7 +67,7 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """``(label, text)`` of each row; an empty label continues the one above."""
     vision = manifest.vision
     yield "encoder", f"{manifest.encoder['model_type']}, {manifest.encoder['num_blocks']} blocks"
-    yield "merge", _merge(manifest.compression)
+    yield "merge", merge_in_words(manifest.compression)
     if "total" in vision.flops:
         ratio = f", {vision.flops['ratio_to_1']:.3f} of a merge at @1" if "ratio_to_1" in vision.flops else ""
         yield "FLOPs", f"{vision.flops['total'] / 1e9:.1f} G a picture{ratio}"
@@ -187,7 +187,8 @@ def comparison_line(comparison: dict, *, with_tolerance: bool = False) -> str:
     )
 
 
-def _merge(merge: dict) -> str:
+def merge_in_words(merge: dict) -> str:
+    """A manifest's ``compression``: the method, the depth, the tokens before and after."""
     if merge["method"] is None:
         return f"none, {merge['tokens_after']} tokens a picture"
     tokens = f"{merge['tokens_before']} → {merge['tokens_after']} tokens"

@@ -256,7 +256,9 @@ class Service:
         self._told_loaded(answerer)
 
     def _answered(self, job: Job, answer: Answer) -> None:
-        self.metrics.answer(answer, job.started - job.created, job.depth)
+        self.metrics.answer(answer, job.started - job.created)
+        if job.depth is not None:
+            self.metrics.answered_at(job.depth)
         if self._governed is not None and answer.finish != "cancelled":
             self._governed.answered(job, answer)
 

@@ -311,3 +311,31 @@ def test_the_page_is_run(exported, picture_file, tmp_path, monkeypatch, capsys):
         exec(compile(source.replace("1/4", "1/2"), "docs/depths.md", "exec"), names)
     assert (names["faster"].depth, names["alone"].depth, names["choice"].depth) == ("1/2", "1/2", "1")
     assert str(DEPTHS) in capsys.readouterr().out
+
+
+def test_a_report_has_each_depth_beside_the_others(several, answerer, picture_file, tmp_path, capsys):
+    (tmp_path / "questions.txt").write_text(QUESTION)
+    words = (
+        "--images",
+        picture_file.parent,
+        "--questions",
+        tmp_path / "questions.txt",
+        "--json",
+        "--max-new-tokens",
+        "12",
+    )
+    options = (*words, "--threads", "1", "--text-runtime", "lean", "--no-memory", "--output", tmp_path / "report.html")
+    assert engine([str(word) for word in ("report", several.path, *options, "--reference", "all @1/4")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [bundle["name"] for bundle in document["bundles"]] == [f"all @{depth}" for depth in DEPTHS]
+    assert [bundle["is_reference"] for bundle in document["bundles"]] == [False, True, False]
+    (row,) = document["answers"]
+    said = [answer(answerer.at(depth), picture_file) for depth in DEPTHS]
+    assert [given["text"] for given in row["answers"]] == [own.text.strip() for own in said]
+    for given, own in zip(row["answers"], said):
+        pairs = list(zip(own.token_ids, said[1].token_ids))
+        shared = next((place for place, (left, right) in enumerate(pairs) if left != right), len(pairs))
+        assert (given["prefix"], given["prefix_of"]) == (shared, len(said[1].token_ids))
+    assert any(given["same_text"] is False for given in row["answers"])
+    assert engine([str(word) for word in ("report", several.path, *options, "--at", "1/4", "--force")]) == 0
+    assert [bundle["depth"] for bundle in json.loads(capsys.readouterr().out)["bundles"]] == ["1/4"]
