@@ -339,3 +339,35 @@ def test_a_report_has_each_depth_beside_the_others(several, answerer, picture_fi
     assert any(given["same_text"] is False for given in row["answers"])
     assert engine([str(word) for word in ("report", several.path, *options, "--at", "1/4", "--force")]) == 0
     assert [bundle["depth"] for bundle in json.loads(capsys.readouterr().out)["bundles"]] == ["1/4"]
+
+
+def test_a_governor_chooses_where_a_request_names_no_depth(several, answerer, make_picture):
+    """No answer comes in a microsecond, so that the fastest depth is taken; a request that names one is not moved."""
+    pytest.importorskip("fastapi", reason="needs the extra 'serve'")
+    from laco_engines.governor import Governor, GovernorRules
+    from laco_engines.serving.governed import GovernedDepths
+
+    governor = Governor.of_manifest(several.manifest, GovernorRules(deadline_ms=1e-3))
+    messages = [user(QUESTION, data_url(png(make_picture(9))))]
+
+    async def check(client, service):
+        replies = [await client.ask(messages, max_tokens=4, **way) for way in ({}, {"depth": "1"}, {"stream": True})]
+        assert [reply.headers["x-laco-depth"] for reply in replies] == ["1/2", "1", "1/2"]
+
+    serving(several, answerer, check, governed=GovernedDepths(governor))
+    assert answerer.at("1/2").encoder.encoded > 0
+
+
+@pytest.mark.parametrize(
+    ("folder", "options", "said"),
+    [
+        ("one", ["--deadline", "400"], "there is no depth to choose"),
+        ("all", ["--deadline", "400", "--at", "1/2"], "--at fixes the depth"),
+        ("all", ["--deadline", "0"], "--deadline is a number above 0"),
+        ("all", ["--keep-below", "power"], "--keep-below is no limit"),
+    ],
+)
+def test_a_governor_that_cannot_choose_is_refused(exported, folder, options, said, capsys):
+    pytest.importorskip("fastapi", reason="needs the extra 'serve'")
+    assert engine(["serve", str(exported[0].parent / folder), *options]) == 2
+    assert said in capsys.readouterr().err
