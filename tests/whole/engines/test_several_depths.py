@@ -371,3 +371,15 @@ def test_a_governor_that_cannot_choose_is_refused(exported, folder, options, sai
     pytest.importorskip("fastapi", reason="needs the extra 'serve'")
     assert engine(["serve", str(exported[0].parent / folder), *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_what_a_calibration_carries_is_of_its_depth(several, tmp_path):
+    from laco_calibration.quantizing.quantized_graphs import carry
+
+    carry(several.at("1/2"), tmp_path)
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {name for name in names if name.startswith(("vision", "golden"))} == {
+        "golden_at1_2.npz",
+        "golden_answers_at1_2.npz",
+    }
+    assert {"tokenizer.json", "llm/config.json"} < names
