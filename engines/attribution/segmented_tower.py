@@ -26,7 +26,7 @@ from .graph_segments import cut_graph
 _HALVES = ("fp16", "bf16")
 _KERNEL_PACKAGES = ("torch", "onnx_graphsurgeon")
 
-Tensors = Mapping[str, np.ndarray]
+NamedTensors = Mapping[str, np.ndarray]
 
 
 class SegmentedTower:
@@ -71,7 +71,7 @@ class SegmentedTower:
         """By segment: how many values of which tensors it reads."""
         return [{name: math.prod(shape) for name, (_, shape) in inputs.items()} for inputs in self._inputs]
 
-    def run(self, place: int, tensors: Tensors) -> np.ndarray:
+    def run(self, place: int, tensors: NamedTensors) -> np.ndarray:
         """Segment number ``place``, on tensors by name that either graph computed: they are cast and shaped as this
         one's are."""
         feeds = {}
@@ -80,7 +80,7 @@ class SegmentedTower:
                 feeds[name] = np.ascontiguousarray(tensors[name]).astype(dtype, copy=False).reshape(shape)
         return self._segments[place](feeds)
 
-    def _by_onnx_runtime(self, model: onnx.ModelProto, end: str) -> Callable[[Tensors], np.ndarray]:
+    def _by_onnx_runtime(self, model: onnx.ModelProto, end: str) -> Callable[[NamedTensors], np.ndarray]:
         try:
             session = open_session(
                 model.SerializeToString(),
@@ -96,7 +96,7 @@ class SegmentedTower:
             ) from error
         return lambda feeds: session.run([end], dict(feeds))[0]
 
-    def _by_kernels(self, model: onnx.ModelProto, end: str) -> Callable[[Tensors], np.ndarray]:
+    def _by_kernels(self, model: onnx.ModelProto, end: str) -> Callable[[NamedTensors], np.ndarray]:
         from laco_export.exporter.external_data import graph_from_model
         from laco_export.exporter.interpreter import GraphInterpreter
 

@@ -9,7 +9,7 @@ import numpy as np
 from laco_export.bundle import PIXEL_VALUES, Bundle
 from laco_export.errors import BundleError
 
-from .segmented_tower import SegmentedTower, Tensors
+from .segmented_tower import NamedTensors, SegmentedTower
 from .tower_parts import TowerPart
 
 
@@ -63,7 +63,7 @@ class SwitchedTile:
         self, towers: tuple[SegmentedTower, SegmentedTower], ends: Sequence[str], pixels: Sequence[np.ndarray]
     ):
         self._towers, self._ends = towers, list(ends)
-        self._unmixed: tuple[Tensors, Tensors] = tuple({PIXEL_VALUES: values[None]} for values in pixels)
+        self._unmixed: tuple[NamedTensors, NamedTensors] = tuple({PIXEL_VALUES: values[None]} for values in pixels)
 
     def features(self, choices: Sequence[bool]) -> np.ndarray:
         """float32 ``[tokens, D]``.
