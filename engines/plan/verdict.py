@@ -143,7 +143,7 @@ def document_of(assessed: Assessed) -> dict:
         **assessed.candidate.to_dict(),
         "time_ms": assessed.time.to_dict(),
         "encode_ms": assessed.encode.to_dict(),
-        "preprocess_ms": None if text is None else text.preprocess.to_dict(),
+        "preprocess_ms": None if text is None or not text.preprocess.value else text.preprocess.to_dict(),
         "prefill_ms": None if text is None else text.prefill.to_dict(),
         "token_ms": None if text is None else text.token.to_dict(),
         "memory_bytes": assessed.memory.to_dict(),
@@ -159,7 +159,9 @@ def parts_in_words(assessed: Assessed) -> str:
     if assessed.text is not None:
         text = assessed.text
         parts += [("preprocess", text.preprocess), ("prefill", text.prefill), ("each further token", text.token)]
-    told = ", ".join(f"{name} {in_words(part, in_milliseconds)}" for name, part in parts if part.is_known)
+    told = ", ".join(
+        f"{name} {in_words(part, in_milliseconds)}" for name, part in parts if part.is_known and part.value
+    )
     return f"{told} ({assessed.time.source})"
 
 
