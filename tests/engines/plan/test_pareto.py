@@ -53,6 +53,12 @@ def test_limits_are_drawn(models):
     assert axes.get_ylabel() == "answers kept, per cent"
 
 
+def test_a_limit_that_lies_far_off_is_told_and_not_drawn(models):
+    axes, _ = draw_plan(planned(models, budget=100_000)).axes
+    assert not [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert "--budget lies outside" in axes.get_title(loc="left")
+
+
 def test_more_memory_is_a_larger_dot(models):
     plan = planned(models)
     for number, each in enumerate(plan.assessed, 1):
