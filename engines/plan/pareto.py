@@ -117,7 +117,7 @@ def _draw_limits(axes, plan: DeploymentPlan) -> list[str]:
 
 def _label(axes, plan: DeploymentPlan, colours: dict[str, str], far: list[str], *, left_out: int) -> None:
     axes.set_xlabel(f"milliseconds of {plan.quantity}: filled is measured, hollow predicted")
-    axes.set_ylabel("memory, GiB" if plan.quality is None else "answers kept, per cent")
+    axes.set_ylabel("memory, GiB" if plan.quality is None else "answers kept: 100 less the points lost")
     axes.margins(0.12, 0.15)
     axes.autoscale_view()
     axes.set_xlim(left=0)

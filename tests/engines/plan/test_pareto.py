@@ -50,7 +50,7 @@ def test_limits_are_drawn(models):
     names = [text.get_text() for text in beside.texts]
     assert any("1/2 fp16, LLM int4, 140 ms" in name for name in names)
     assert [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "--"] == [[150, 150]]
-    assert axes.get_ylabel() == "answers kept, per cent"
+    assert axes.get_ylabel() == "answers kept: 100 less the points lost"
 
 
 def test_a_limit_that_lies_far_off_is_told_and_not_drawn(models):
