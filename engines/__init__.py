@@ -12,7 +12,7 @@ sideways::
 
     E8  cli
     E7  commands
-    E6  report · plan                               bundles beside each other on a page; which of them to take
+    E6  report · plan · attribution                 on a page; which to take; what drift comes from
     E5  serving · bench · chat · trial · bundle_check · doctor    what is done with a loaded bundle
     E4  answering · building                        questions to answers; bundles to engines
     E3  picture_encoder · comparison                pictures to embeddings; a runtime beside PyTorch
@@ -39,6 +39,7 @@ In reading order, the way of an answer first:
 - :mod:`.comparison`: what runs here beside what PyTorch computed, part by part;
 - :mod:`.trial`: a finished bundle asked its golden questions, before it gets its name and later;
 - :mod:`.bundle_check`: ``laco-engine diff``, all parts of a bundle compared;
+- :mod:`.attribution`: ``laco-engine diff --attribute``, which part of a bundle its drift comes from;
 - :mod:`.bench`: ``laco-engine bench``, bundles measured beside each other;
 - :mod:`.plan`: ``laco-engine plan``, which of them to take for given limits;
 - :mod:`.same_model`: whether bundles are of one model, so that they may be compared;

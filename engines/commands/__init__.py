@@ -12,6 +12,7 @@ A command's module imports nothing heavy at its top, since all of them are read 
 - :mod:`.serve`: a bundle behind an HTTP endpoint;
 - :mod:`.inspect`: what a bundle says about itself;
 - :mod:`.diff`: the export's comparison again;
+- :mod:`.diff_attribution`: its ``--attribute``: which part drift comes from;
 - :mod:`.build`: vision graphs to TensorRT engines;
 - :mod:`.bench`: bundles measured beside each other;
 - :mod:`.report`: one page of what bundles answer;

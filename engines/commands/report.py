@@ -37,6 +37,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at", nargs="+", default=(), metavar="DEPTH", help="of bundles with several depths these only"
     )
+    parser.add_argument(
+        "--attribution",
+        type=Path,
+        metavar="FILE.json",
+        help="what laco-engine diff --attribute --json printed of one of the bundles: drawn as a waterfall",
+    )
     parser.add_argument("--title", type=text_argument, metavar="TEXT", help="above the page")
     parser.add_argument("--max-new-tokens", type=positive, default=64, metavar="N", help="longest answer (64)")
     parser.add_argument("--max-bytes", type=positive, metavar="N", help="of the page; pictures are scaled (20,000,000)")
@@ -59,6 +65,7 @@ def _run(args: argparse.Namespace) -> None:
     from laco_export.required_packages import require_packages
 
     from ..generation.text_runtime import choose_text_runtime
+    from ..report.attribution_file import read_attribution
     from ..report.subjects import place_of_reference, subjects_of
     from .question_file import read_questions
 
@@ -67,17 +74,20 @@ def _run(args: argparse.Namespace) -> None:
     refuse_existing(args.output, force=args.force)
     require_packages("jinja2")
     questions = read_questions(args.questions, args.images)
+    attribution = None if args.attribution is None else read_attribution(args.attribution)
     unverified = [Bundle(path, read_manifest(path)) for path in args.bundles]
     place_of_reference(subjects_of(unverified, args.at), args.reference)
     if args.text_runtime:
         choose_text_runtime(args.text_runtime)
     with progress("verifying the bundles", transient=True):
         bundles = [open_bundle(path) for path in args.bundles]
+    if attribution is not None:
+        attribution.require_one_of(bundles)
 
     from ..report.making import ReportSource, make_report, write_page
 
     source = ReportSource(args.questions, args.images, shlex.join(["laco-engine", *sys.argv[1:]]))
-    report = make_report(bundles, questions, _options(args), source, Steps().step)
+    report = make_report(bundles, questions, _options(args, attribution), source, Steps().step)
     write_page(args.output, report, force=args.force)
     if args.json:
         print_json(report.document)
@@ -93,7 +103,7 @@ def _require_page(path: Path) -> None:
         raise UsageError("--output names a folder that does not exist", given=path)
 
 
-def _options(args: argparse.Namespace):
+def _options(args: argparse.Namespace, attribution):
     from ..report.asking import AskingOptions
     from ..report.making import ReportOptions
 
@@ -105,6 +115,8 @@ def _options(args: argparse.Namespace):
         one_by_one=args.one_by_one,
     )
     chosen = {"title": args.title, "most_bytes": args.max_bytes}
+    if attribution is not None:
+        chosen |= {"attribution": attribution.rows, "attributed": attribution.of}
     return ReportOptions(
         depths=args.at,
         reference=args.reference,

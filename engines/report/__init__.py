@@ -9,6 +9,7 @@ In reading order:
 - :mod:`.measuring`: times, floors, memory, energy, size, drift of each subject;
 - :mod:`.first_token`: where the time to the first token goes, beside its floors;
 - :mod:`.drift`: how far each block drifts from PyTorch's;
+- :mod:`.attribution_file`: what a drift came from, as ``laco-engine diff --attribute`` found it;
 - :mod:`.gaps`: what was not measured, in words;
 - :mod:`.provenance`: what the figures are of: hashes, versions, machine, command;
 - :mod:`.thumbnails`: the pictures, small enough for the page;

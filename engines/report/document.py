@@ -27,7 +27,8 @@ class ReportFindings:
         reference: the place of the subject that the others are compared with.
         peaks: of this CPU, where floors are made of them.
         gaps: what was not measured, in words.
-        attribution: what drift came from, ``[{"part", "points", "feature_error"}]``, the whole last; or None.
+        attribution: what drift came from, ``[{"part", "points", "feature_error", "is_total"}]``, or None; attributed:
+            whose that is, in words.
         provenance: of the run.
         is_in_turn: all subjects were loaded at once and asked in turn.
     """
@@ -46,6 +47,7 @@ class ReportFindings:
     provenance: dict[str, str]
     max_new_tokens: int
     is_in_turn: bool = True
+    attributed: str | None = None
 
 
 def report_document(findings: ReportFindings) -> dict:
@@ -65,6 +67,7 @@ def report_document(findings: ReportFindings) -> dict:
         "bundles": [_bundle(findings, place) for place in range(len(findings.asked))],
         "answers": [_answers(findings, index) for index in worst_first(findings.judged, findings.reference)],
         "attribution": list(findings.attribution) if findings.attribution else None,
+        "attributed": findings.attributed,
         "peaks": _peaks(findings.peaks),
         "not_measured": list(findings.gaps),
         "provenance": findings.provenance,

@@ -60,7 +60,9 @@ class ReportOptions:
         asking: how the bundles are asked.
         memory: measure each bundle's peak memory, in a process of its own.
         most_bytes: of the page; pictures are scaled until it is no larger.
-        attribution: what drift came from: ``[{"part", "points", "feature_error"}]``.
+        attribution: what drift came from: ``[{"part", "points", "feature_error"}]``; the bar of one with ``"is_total"``
+            begins at zero.
+        attributed: whose drift that is, in words.
         charts: pictures that others drew.
     """
 
@@ -71,6 +73,7 @@ class ReportOptions:
     memory: bool = True
     most_bytes: int = MOST_BYTES
     attribution: Sequence[dict] | None = None
+    attributed: str | None = None
     charts: PageCharts = field(default_factory=PageCharts)
 
 
@@ -137,6 +140,7 @@ def make_report(
             is_attributed=bool(options.attribution),
         ),
         attribution=options.attribution,
+        attributed=options.attributed,
         provenance=provenance,
         max_new_tokens=options.asking.max_new_tokens,
         is_in_turn=not options.asking.one_by_one,

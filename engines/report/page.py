@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from itertools import accumulate, pairwise
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from .number_words import SPELLINGS
@@ -55,7 +55,7 @@ def render_page(document: Mapping, picture_urls: Mapping[str, str], charts: Page
         report=document,
         cards=_cards(document),
         urls=picture_urls,
-        waterfall=_waterfall([part["points"] for part in document["attribution"] or ()]),
+        waterfall=_waterfall(document["attribution"] or ()),
         pareto_url=_svg_url(charts.pareto),
         style=Markup(style),
         script=Markup(script),
@@ -112,18 +112,23 @@ def _spelled_from(document: Mapping, spell):
     return number
 
 
-def _waterfall(points: Sequence[float]) -> list[dict]:
-    """Bars that each begin where the one before ends, in hundredths of the chart's width: ``left``, ``width``, and
-    whether points are won back."""
-    ends = [0.0, *accumulate(points)]
+def _waterfall(parts: Sequence[Mapping]) -> list[dict]:
+    """Bars that each begin where the one before ends, and the whole's at zero, in hundredths of the chart's width:
+    ``left``, ``width``, and whether points are won back."""
+    spans, end = [], 0.0
+    for part in parts:
+        start = 0.0 if part.get("is_total") else end
+        end = start + part["points"]
+        spans.append((start, end))
+    ends = [0.0, *chain.from_iterable(spans)]
     least, reach = min(ends), (max(ends) - min(ends)) or 1.0
     return [
         {
-            "left": 100 * (min(pair) - least) / reach,
-            "width": 100 * abs(pair[1] - pair[0]) / reach,
-            "is_gain": pair[1] < pair[0],
+            "left": 100 * (min(span) - least) / reach,
+            "width": 100 * abs(span[1] - span[0]) / reach,
+            "is_gain": span[1] < span[0],
         }
-        for pair in pairwise(ends)
+        for span in spans
     ]
 
 

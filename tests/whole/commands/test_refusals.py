@@ -27,6 +27,13 @@ REFUSALS = {
     "an unknown precision": (EXPORT, ["--model", "ckpt", "--llm", "int3"], "--llm is unknown"),
     "an unknown target": (EXPORT, ["--model", "ckpt", "--target", "x"], "--target is unknown"),
     "texts that are not there": (EXPORT, ["--model", "ckpt", "--llm-texts", "nope"], "--llm-texts cannot be read"),
+    "a missing vocabulary": (EXPORT, ["--model", "ckpt", "--vocabulary", "nope"], "--vocabulary cannot be read"),
+    "a vocabulary without an answer's end": (
+        EXPORT, ["--model", "ckpt", "--vocabulary", "ids.json"], "leaves out tokens that an answer needs",
+    ),
+    "a vocabulary below the least": (
+        EXPORT, ["--model", "ckpt", "--vocabulary", "own.yaml", "--vocabulary-size", "200"], "allowed: 263 (",
+    ),
     "an output that stands": (EXPORT, ["--model", "ckpt", "--output", "pictures"], "exists already"),
     "an output of somebody else's": (
         EXPORT, ["--model", "ckpt", "--output", "pictures", "--force"], "exists already and is no bundle",
@@ -140,6 +147,7 @@ def folder(tmp_path_factory) -> Path:
     (folder / "pictures").mkdir()
     shutil.copy(next((ROOT / "tests" / "assets").rglob("*.png")), folder / "pictures" / "a.png")
     _write(folder / "data.json", [])
+    _write(folder / "ids.json", list(range(256)))
     _write(folder / "asked.json", [{"image": name, "question": "?"} for name in ("a.png", "gone.png", "lost.png")])
     (folder / "questions.txt").write_text("What is this?")
     (folder / "stands.html").write_text("mine")
