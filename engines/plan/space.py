@@ -46,9 +46,11 @@ class Model:
 
     @property
     def vocabulary(self) -> int | None:
-        """Tokens that the language model knows."""
+        """Tokens that the language model can say: those that its head has rows for."""
         decoder = self.bundle.manifest.decoder
-        return None if decoder is None else decoder.vocab_size
+        if decoder is None:
+            return None
+        return decoder.vocab_size if decoder.vocabulary is None else decoder.vocabulary["rows"]
 
     @cached_property
     def graphs(self) -> dict[int, VisionGraph]:

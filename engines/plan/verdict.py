@@ -128,6 +128,8 @@ def making(assessed: Assessed) -> list[str]:
     target = "" if vision.target == "trt10.3" else f" --target {vision.target}"
     depth = "" if manifest.compression["depth"] is None else f" --at {manifest.compression['depth']}"
     llm = " --no-llm" if decoder is None else f" --llm {decoder.precision}"
+    if decoder is not None and decoder.vocabulary is not None:
+        llm += " --vocabulary TEXTS"
     floating = vision.precision if vision.calibration is None else "fp32"
     export = f"laco-export --model {shlex.quote(manifest.source['name'])}{depth} --{floating}{batches}{llm}{target}"
     if vision.calibration is None:
