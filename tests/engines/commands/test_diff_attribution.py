@@ -59,7 +59,7 @@ def test_a_table_a_document_and_a_waterfall(attribute, wrong_mean, bundle_folder
     assert by_part["all parts"]["points"] == 100 == by_part["resizing and normalising"]["points"]
     assert (document["asked"], document["not_asked"], document["depth"]) == (2, {}, "1/2")
     assert [(answer["id"], answer["pictures"]) for answer in document["changed"]] == [
-        ("0.png?1", ["0.png"]), ("1.png?1", ["1.png"]),
+        ("0.png #1", ["0.png"]), ("1.png #1", ["1.png"]),
     ]  # fmt: skip
     for answer in document["changed"]:
         assert answer["cause"] == "resizing and normalising" and answer["answer"] != answer["reference"]
@@ -165,7 +165,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_by_name(attribute, bundle_fol
     asked = ("--images", pictures, "--questions", questions)
     code, out, err = attribute(bundle_folder, *asked)
     assert code == 0, err
-    assert "not asked: 1.png?1" in out and "is not a picture" in out
+    assert "not asked: 1.png #1" in out and "is not a picture" in out
     (pictures / "0.png").write_bytes(b"no picture")
     code, out, err = attribute(bundle_folder, *asked)
     assert code == 1 and "is not a picture" in err and not out
