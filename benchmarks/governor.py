@@ -82,7 +82,7 @@ def replay(arrivals: Sequence[float], times: dict[str, list[AnswerTime]], policy
 
     Args:
         arrivals: milliseconds, rising.
-        policy: a depth, or ``governor``.
+        policy: a depth; else the governor chooses.
     """
     from laco_engines.governor import Moment
 
@@ -94,7 +94,7 @@ def replay(arrivals: Sequence[float], times: dict[str, list[AnswerTime]], policy
         held = [waiting for waiting in held if waiting[1] > arrival]
         running_ms = max(0.0, arrival - held[0][0]) if held else 0.0
         moment = Moment(arrival / 1000, tuple(depth for _, _, depth, _ in held), running_ms)
-        depth = governor.choose(moment).depth if policy == "governor" else policy
+        depth = policy if policy in times else governor.choose(moment).depth
         took = times[depth][random.integers(len(times[depth]))]
         start = max(arrival, free_at)
         free_at = start + took.total_ms
@@ -120,6 +120,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--answers", type=int, default=12, help="that are measured at each depth")
     parser.add_argument("--new-tokens", type=int, default=8)
+    parser.add_argument("--replay", action="store_true", help="measure nothing: the answers that the results have")
     parser.add_argument("--record", action="store_true", help="draw the trace of arrivals anew")
     parser.add_argument("--requests", type=int, default=600, help="of a trace that is drawn")
     parser.add_argument("--peak", type=float, default=1.1, help="of what the most accurate depth can answer")
@@ -131,20 +132,27 @@ def main() -> int:
     from laco_export.bundle import open_bundle
 
     bundle = open_bundle(arguments.bundle)
-    answerer = Answerer(bundle, text_runtime="lean", threads=arguments.threads)
-    ladder = Governor.of_manifest(bundle.manifest, GovernorRules(deadline_ms=1)).ladder
-    times = {
-        depth: answer_times(answerer.at(depth), arguments.answers, arguments.new_tokens, seed)
-        for seed, depth in enumerate(ladder)
-    }
     earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    ladder = Governor.of_manifest(bundle.manifest, GovernorRules(deadline_ms=1)).ladder
+    if arguments.replay:
+        times = {depth: [AnswerTime(**took) for took in earlier["measured_answers"][depth]] for depth in ladder}
+    else:
+        answerer = Answerer(bundle, text_runtime="lean", threads=arguments.threads)
+        times = {
+            depth: answer_times(answerer.at(depth), arguments.answers, arguments.new_tokens, seed)
+            for seed, depth in enumerate(ladder)
+        }
     trace = earlier.get("arrivals_in_answers")
     if trace is None or arguments.record:
         trace = recorded_trace(arguments.requests, arguments.peak, arguments.seed)
     unit = float(np.median([took.total_ms for took in times[ladder[0]]]))
     arrivals, deadline_ms, policies = [unit * moment for moment in trace], DEADLINE * unit, {}
-    for policy in (*ladder, "governor"):
-        governor = Governor.of_manifest(bundle.manifest, GovernorRules(deadline_ms=deadline_ms))
+    rules = {
+        "--deadline": GovernorRules(deadline_ms=deadline_ms),
+        "--deadline --waiting-per-step 1": GovernorRules(deadline_ms=deadline_ms, waiting_per_step=1),
+    }
+    for policy in (*ladder, *rules):
+        governor = Governor.of_manifest(bundle.manifest, rules.get(policy, rules["--deadline"]))
         for depth in ladder:  # the server times each tower before the first request
             governor.observe(depth, encode_ms=float(np.median([took.encode_ms for took in times[depth]])))
         policies[policy] = outcome(replay(arrivals, times, policy, governor, arguments.seed), deadline_ms)
