@@ -4,7 +4,7 @@
         [--questions FILE --images DIR]
 
 The whole space is measured twice: how far the two passes differ is the measurement's noise. Then the planner searches
-the space anew, with nothing kept, once for each budget: at the tenths of the times that were measured, so that from few
+the space anew, with nothing kept, once for each budget: at quantiles of the times that were measured, so that from few
 to nearly all candidates keep it. Judged by the first pass, how much slower is its choice than the fastest one among
 those that lose no more points? And how many measurements did it take? Written to results/plan_exhaustive_NAME.json.
 """
@@ -29,7 +29,7 @@ from laco_engines.plan.quality import AskedAnswers
 from laco_export.bundle import open_bundle
 
 RESULTS = Path(__file__).resolve().parent / "results"
-BUDGETS = tuple(round(tenth / 10, 1) for tenth in range(1, 10))
+BUDGETS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Quantiles of the times of the space."""
 
 
@@ -61,7 +61,7 @@ def times_of(plan) -> dict[str, float]:
 def judged(plan, exhaustive) -> dict:
     """The choice beside the best that the first pass knows."""
     times = times_of(exhaustive)
-    lost = {str(each.candidate): 0.0 if each.drop is None else each.drop.value for each in exhaustive.known}
+    lost = {str(each.candidate): 0.0 if each.drop is None else each.drop.value for each in exhaustive.assessed}
     budget = plan.limits.time_ms
     keeping = [name for name, time in times.items() if time <= budget]
     best = min(keeping, key=lambda name: (lost[name], times[name]), default=None)

@@ -223,7 +223,7 @@ def _table(plan):
             model.language_model or "-",
             f"{model.vocabulary:,}" if model.vocabulary else "-",
             str(each.candidate.batch),
-            str(each.candidate.threads),
+            str(each.candidate.threads or "-"),
             in_words(each.time, in_milliseconds),
             each.time.source,
             memory,

@@ -36,8 +36,8 @@ def draw_plan(plan: DeploymentPlan) -> Figure:
         _draw(axes, each, number, heights[each], colours, largest, chosen=each is plan.choice)
     _list(beside, shown, colours, plan.choice)
     _draw_front(axes, [(each.time.value, heights[each]) for each in shown], larger=plan.quality is not None)
-    _draw_limits(axes, plan)
-    _label(axes, plan, colours, left_out=len(models) - len(shown))
+    far = _draw_limits(axes, plan)
+    _label(axes, plan, colours, far, left_out=len(models) - len(shown))
     return figure
 
 
@@ -97,19 +97,27 @@ def _draw_front(axes, places: list[tuple[float, float]], *, larger: bool) -> Non
         axes.step(times, heights, where="post", color=QUIET, linewidth=1.5, zorder=0)
 
 
-def _draw_limits(axes, plan: DeploymentPlan) -> None:
-    limits = plan.limits
-    if limits.time_ms is not None:
-        axes.axvline(limits.time_ms, color="black", linestyle="dashed", linewidth=1)
-    if limits.drop is not None:
-        axes.axhline(100 - limits.drop, color="black", linestyle="dashed", linewidth=1)
+def _draw_limits(axes, plan: DeploymentPlan) -> list[str]:
+    """Dashed, where they do not lie so far off that the dots would be crowded into a corner; returns those that do."""
+    limits, far = plan.limits, []
+    lines = [("--budget", limits.time_ms, limits.time_ms, axes.axvline, axes.get_xlim())]
+    if plan.quality is not None and limits.drop is not None:
+        lines.append(("--max-drop", limits.drop, 100 - limits.drop, axes.axhline, axes.get_ylim()))
     if plan.quality is None and limits.memory_bytes is not None:
-        axes.axhline(limits.memory_bytes / (1 << 30), color="black", linestyle="dashed", linewidth=1)
+        lines.append(("--memory", limits.memory_bytes, limits.memory_bytes / (1 << 30), axes.axhline, axes.get_ylim()))
+    for name, limit, place, draw, (low, high) in lines:
+        if limit is None:
+            continue
+        if low - (high - low) <= place <= high + (high - low):
+            draw(place, color="black", linestyle="dashed", linewidth=1)
+        else:
+            far.append(f"{name} lies outside")
+    return far
 
 
-def _label(axes, plan: DeploymentPlan, colours: dict[str, str], *, left_out: int) -> None:
+def _label(axes, plan: DeploymentPlan, colours: dict[str, str], far: list[str], *, left_out: int) -> None:
     axes.set_xlabel(f"milliseconds of {plan.quantity}: filled is measured, hollow predicted")
-    axes.set_ylabel("memory, GiB" if plan.quality is None else "answers kept, per cent")
+    axes.set_ylabel("memory, GiB" if plan.quality is None else "answers kept: 100 less the points lost")
     axes.margins(0.12, 0.15)
     axes.autoscale_view()
     axes.set_xlim(left=0)
@@ -119,7 +127,7 @@ def _label(axes, plan: DeploymentPlan, colours: dict[str, str], *, left_out: int
         axes.scatter([], [], s=80, color=colour, label=f"vision tower {name}")
     axes.legend(loc="lower right", fontsize=9)
     largest = max((each.memory.value for each in plan.assessed), default=0.0)
-    notes = [f"area: memory, the largest {in_gibibytes(largest)}"]
+    notes = [f"area: memory, the largest {in_gibibytes(largest)}", *far]
     if left_out:
         notes.append(f"{left_out} not shown: not measured, since they cannot be the choice")
     if plan.quality is None:

@@ -10,7 +10,7 @@ What can be refused without measuring is refused by :func:`models_to_plan`, whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from laco_export.bundle import Bundle
@@ -27,8 +27,8 @@ from .measurements import MeasurementCache
 from .predictions import DeviceGauge
 from .quality import QualitySource
 from .search import ANSWERS, PREFERENCES, TIME, Search
-from .space import Model, models_of, require_graphs, space_of
-from .spans import DECODE_SPAN, PREFILL_SPAN, VISION_SPAN, FloorSpan
+from .space import Candidate, Model, models_of, require_graphs, space_of
+from .spans import DECODE_SPAN, PREFILL_SPAN, SMALLEST_FIGURE, VISION_SPAN, FloorSpan
 from .verdict import DeploymentPlan
 
 
@@ -142,7 +142,7 @@ def plan_bundles(
     gauge, limits = _gauge(options, advance), options.limits
     if (profile := options.elsewhere) is not None:
         limits = replace(limits, memory_bytes=min(limits.memory_bytes or profile.usable_bytes, profile.usable_bytes))
-        notes += _predicted_notes(profile, options.quantity)
+        notes += _predicted_notes(profile, options.quantity, _smallest(space, gauge))
     prefer = options.prefer or (TIME if quality is None else ANSWERS)
     search = Search(space, options.quantity, limits, gauge, quality, prefer)
     assessed = search.run(everything=everything)
@@ -187,9 +187,9 @@ def _with_points(models: list[Model], quality: QualitySource) -> tuple[list[Mode
     return [model for model in models if model not in silent], silent
 
 
-def _threads(options: PlanOptions) -> tuple[int, ...]:
+def _threads(options: PlanOptions) -> tuple[int | None, ...]:
     if options.threads or options.elsewhere is not None:
-        return options.threads or (default_threads(),)
+        return options.threads or (None,)
     most = default_threads()
     return tuple(sorted({most, *(2**power for power in range(most.bit_length()) if 2**power <= most)}))
 
@@ -209,15 +209,26 @@ def _gauge(options: PlanOptions, advance: Callable[[str], None]) -> Gauge:
     )
 
 
-def _predicted_notes(profile: DeviceProfile, quantity: Quantity) -> list[str]:
+def _smallest(space: Sequence[Candidate], gauge: Gauge) -> int:
+    """Operations of the smallest vision tower."""
+    return min(sum(gauge.operations(candidate).values()) for candidate in space)
+
+
+def _predicted_notes(profile: DeviceProfile, quantity: Quantity, smallest: int) -> list[str]:
     """How predictions came about, for people."""
     spans: list[tuple[str, FloorSpan]] = [("vision tower", VISION_SPAN)]
     if quantity.needs_text:
         spans += [("prompt", PREFILL_SPAN), ("each further token", DECODE_SPAN)]
     factors = ", ".join(f"{part} {span.low:g} to {span.high:g}" for part, span in spans)
     left_out = "; reading and resizing pictures is left out" * quantity.needs_text
-    return [
+    notes = [
         f"every time is predicted and none measured: the floor on {profile.title} times what public figures of like "
         f"models took of theirs ({factors}){left_out}",
         f"memory is predicted by arithmetic; programs may take {profile.usable_bytes / (1 << 30):.2f} GiB there",
     ]
+    if smallest < SMALLEST_FIGURE:
+        notes.append(
+            f"the smallest vision tower has {smallest / 1e9:.1f} GFLOP, and public figures begin at "
+            f"{SMALLEST_FIGURE / 1e9:.0f}: it may take longer, since starting its kernels is no part of a floor"
+        )
+    return notes

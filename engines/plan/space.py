@@ -46,9 +46,11 @@ class Model:
 
     @property
     def vocabulary(self) -> int | None:
-        """Tokens that the language model knows."""
+        """Tokens that the language model can say: those that its head has rows for."""
         decoder = self.bundle.manifest.decoder
-        return None if decoder is None else decoder.vocab_size
+        if decoder is None:
+            return None
+        return decoder.vocab_size if decoder.vocabulary is None else decoder.vocabulary["rows"]
 
     @cached_property
     def graphs(self) -> dict[int, VisionGraph]:
@@ -81,18 +83,18 @@ class Candidate:
 
     Attributes:
         batch: pictures of the largest graph of the vision tower that is carried, beside the smallest.
-        threads: of the CPU.
+        threads: of this machine's CPU; None on a device elsewhere.
         tiles: that the vision tower sees of one question's pictures; a picture of a model that does not tile is one.
     """
 
     model: Model
     batch: int
-    threads: int
+    threads: int | None
     tiles: int
 
     def __str__(self) -> str:
-        plural = "s" * (self.threads > 1)
-        return f"{self.model.name}, batch {self.batch}, {self.threads} thread{plural}"
+        threads = "" if self.threads is None else f", {self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{self.model.name}, batch {self.batch}{threads}"
 
     def to_dict(self) -> dict:
         """For ``--json``."""
@@ -147,7 +149,7 @@ def models_of(bundles: Mapping[str, Bundle]) -> list[Model]:
 
 
 def space_of(
-    models: Sequence[Model], *, pictures: int, threads: Sequence[int], batches: Sequence[int] = ()
+    models: Sequence[Model], *, pictures: int, threads: Sequence[int | None], batches: Sequence[int] = ()
 ) -> list[Candidate]:
     """All ways to run the models.
 

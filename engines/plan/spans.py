@@ -28,6 +28,8 @@ class FloorSpan:
 
 VISION_SPAN = FloorSpan(2.05, 3.21, 4.51, 9)
 """Vision transformers in FP32, FP16 and INT8 on Orin Nano, AGX Orin and Thor."""
+SMALLEST_FIGURE = 35e9
+"""Operations of the smallest of them, ViT-B/16 on one picture."""
 PREFILL_SPAN = FloorSpan(2.84, 6.87, 11.4, 5)
 """Language models of four bits: about 4 on the Orins, 10 to 11 on Thor."""
 DECODE_SPAN = FloorSpan(1.16, 1.70, 2.60, 6)

@@ -128,6 +128,8 @@ def making(assessed: Assessed) -> list[str]:
     target = "" if vision.target == "trt10.3" else f" --target {vision.target}"
     depth = "" if manifest.compression["depth"] is None else f" --at {manifest.compression['depth']}"
     llm = " --no-llm" if decoder is None else f" --llm {decoder.precision}"
+    if decoder is not None and decoder.vocabulary is not None:
+        llm += " --vocabulary TEXTS"
     floating = vision.precision if vision.calibration is None else "fp32"
     export = f"laco-export --model {shlex.quote(manifest.source['name'])}{depth} --{floating}{batches}{llm}{target}"
     if vision.calibration is None:
@@ -143,7 +145,7 @@ def document_of(assessed: Assessed) -> dict:
         **assessed.candidate.to_dict(),
         "time_ms": assessed.time.to_dict(),
         "encode_ms": assessed.encode.to_dict(),
-        "preprocess_ms": None if text is None else text.preprocess.to_dict(),
+        "preprocess_ms": None if text is None or not text.preprocess.value else text.preprocess.to_dict(),
         "prefill_ms": None if text is None else text.prefill.to_dict(),
         "token_ms": None if text is None else text.token.to_dict(),
         "memory_bytes": assessed.memory.to_dict(),
@@ -159,7 +161,9 @@ def parts_in_words(assessed: Assessed) -> str:
     if assessed.text is not None:
         text = assessed.text
         parts += [("preprocess", text.preprocess), ("prefill", text.prefill), ("each further token", text.token)]
-    told = ", ".join(f"{name} {in_words(part, in_milliseconds)}" for name, part in parts if part.is_known)
+    told = ", ".join(
+        f"{name} {in_words(part, in_milliseconds)}" for name, part in parts if part.is_known and part.value
+    )
     return f"{told} ({assessed.time.source})"
 
 

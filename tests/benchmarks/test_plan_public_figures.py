@@ -5,6 +5,8 @@ import json
 import plan_public_figures
 import pytest
 
+from laco_engines.plan.spans import SMALLEST_FIGURE
+
 
 def test_the_results_are_those_of_the_script():
     kept = json.loads(plan_public_figures.OUTPUT.read_text())
@@ -18,6 +20,11 @@ def test_a_towers_operations_are_those_of_the_model():
     sizes = plan_public_figures.VITS["ViT-B/16"]
     assert (sizes.linear_flops + sizes.attention_flops) / 2 == pytest.approx(17.56e9, rel=0.003)
     assert sizes.weights == pytest.approx(86.6e6, rel=0.005)
+
+
+def test_no_figure_is_of_a_smaller_tower():
+    smallest = min(sizes.linear_flops + sizes.attention_flops for sizes in plan_public_figures.VITS.values())
+    assert pytest.approx(smallest, rel=0.02) == SMALLEST_FIGURE
 
 
 def test_language_models_have_the_weights_that_they_are_named_after():

@@ -143,7 +143,9 @@ def test_a_device_elsewhere_is_predicted_and_said_to_be(run, elastic):
         encode = each["encode_ms"]
         assert encode["low"] < encode["value"] < encode["high"]
         assert encode["high"] / encode["low"] == pytest.approx(VISION_SPAN.high / VISION_SPAN.low)
+        assert each["preprocess_ms"] is None and each["threads"] is None
     assert document["commands"][0].startswith("laco-engine build")
+    assert any("public figures begin at 35" in note for note in document["notes"]), "a tiny tower is none of those"
 
 
 def test_what_does_not_fit_a_device_is_told_with_its_interval(run, elastic):

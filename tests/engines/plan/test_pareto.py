@@ -50,7 +50,13 @@ def test_limits_are_drawn(models):
     names = [text.get_text() for text in beside.texts]
     assert any("1/2 fp16, LLM int4, 140 ms" in name for name in names)
     assert [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "--"] == [[150, 150]]
-    assert axes.get_ylabel() == "answers kept, per cent"
+    assert axes.get_ylabel() == "answers kept: 100 less the points lost"
+
+
+def test_a_limit_that_lies_far_off_is_told_and_not_drawn(models):
+    axes, _ = draw_plan(planned(models, budget=100_000)).axes
+    assert not [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert "--budget lies outside" in axes.get_title(loc="left")
 
 
 def test_more_memory_is_a_larger_dot(models):

@@ -77,7 +77,7 @@ def test_the_choice_is_the_true_best(prefer):
     points = {each.model.name: points_lost(each.model) for each in candidates}
     figures = {"prefill_ms": prefill_ms, "token_ms": lambda each: prefill_ms(each) / 10, "bytes_of": gigabytes}
     quantities = (ENCODE, Quantity("answer", 20))
-    for quantity, budget, most_lost, memory in product(quantities, (None, 150, 250), (None, 1.0), (None, 2.3)):
+    for quantity, budget, most_lost, memory in product(quantities, (None, 200), (None, 1.0), (None, 2.3)):
         limits = Limits(budget, memory, most_lost)
         gauge, quality = TableGauge(encode_ms, **figures), TableQuality(candidates[0].model, points)
         search = Search(candidates, quantity, limits, gauge, quality, prefer)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from laco_engines.plan.space import Candidate, space_of
 
 from .tables import model
@@ -24,6 +26,13 @@ def test_a_question_runs_the_graphs_of_the_candidate_alone():
     assert Candidate(whole, 2, 1, tiles=7).runs == [2, 2, 2, 1]
     assert Candidate(whole, 1, 1, tiles=1).vision_sha256 == Candidate(whole, 5, 2, tiles=1).vision_sha256
     assert Candidate(whole, 1, 1, tiles=5).vision_sha256 != Candidate(whole, 5, 1, tiles=5).vision_sha256
+
+
+def test_a_vocabulary_is_what_can_be_said():
+    whole = model("one")
+    reduced = replace(whole.bundle.manifest.decoder, vocabulary={"rows": 6})
+    bundle = replace(whole.bundle, manifest=replace(whole.bundle.manifest, decoder=reduced))
+    assert (whole.vocabulary, replace(whole, bundle=bundle).vocabulary) == (10, 6)
 
 
 def test_models_with_the_same_language_model_share_it():
