@@ -64,8 +64,8 @@ def bytes_of(bundle: Path) -> dict[str, int]:
 def resident() -> dict[str, int]:
     """Bytes of this process: all, its own, and pages of files."""
     names = {"VmRSS": "resident", "RssAnon": "own", "RssFile": "of_files"}
-    lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
-    return {names[name[:-1]]: 1024 * int(size) for name, size, *_ in filter(None, lines) if name[:-1] in names}
+    lines = (line.partition(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return {names[name]: 1024 * int(size.split()[0]) for name, _, size in lines if name in names}
 
 
 def probe(folder: str, depths: Sequence[str], threads: int, repacked: bool) -> dict:
