@@ -17,13 +17,14 @@ sideways::
     E4  answering · building                        questions to answers; bundles to engines
     E3  picture_encoder · comparison                pictures to embeddings; a runtime beside PyTorch
     E2  runtimes · generation                       the vision tower; the language model
-    E1  store · cost · prompts                      engines on disk; arithmetic on a graph; what the model reads
+    E1  store · cost · prompts · answer             engines on disk; arithmetic on a graph; what the model reads
     E0  devices · providers · packages · graph_picture · governor
         asked_question · answer_likeness · score_intervals · same_model    what bundles are compared by
 
 In reading order, the way of an answer first:
 
 - :mod:`.answering`: from a bundle to an answer;
+- :mod:`.answer`: what an answer is, and where its time went;
 - :mod:`.prompts`: pictures, videos and words to what the model reads;
 - :mod:`.picture_encoder`: pictures to visual embeddings, each picture once;
 - :mod:`.runtimes`: the vision tower on TensorRT or ONNX Runtime;

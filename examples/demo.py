@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -50,7 +51,7 @@ class Row:
 def run(*command: str | Path) -> None:
     """Run one of the project's commands as a user would, from the environment of this Python."""
     name, *arguments = (str(part) for part in command)
-    print(f"\n$ {' '.join([name, *arguments])}", flush=True)
+    print(f"\n$ {shlex.join([name, *arguments])}", flush=True)
     result = subprocess.run([Path(sys.executable).parent / name, *arguments], check=False)
     if result.returncode:
         sys.exit(result.returncode)

@@ -23,7 +23,7 @@ from .losses import Loss, answer_loss, logprobs_of
 
 
 @dataclass(frozen=True)
-class WitnessAnswer:
+class ExpectedAnswer:
     """The reference's greedy answer to a question, on its own features.
 
     Attributes:
@@ -82,16 +82,16 @@ class SwitchedAnswers:
         """The same tokens have rows in both."""
         return bool(np.array_equal(*self._left_out))
 
-    def reference_answer(self, prompt: Prompt, features: Sequence[np.ndarray]) -> WitnessAnswer:
+    def reference_answer(self, prompt: Prompt, features: Sequence[np.ndarray]) -> ExpectedAnswer:
         """The reference's answer on its ``features``, float32 ``[tokens, D]`` of each visual.
 
         Raises:
             NotFiniteError: its logits are inf or NaN.
         """
         token_ids = self._generated(False, prompt, features)
-        answer = WitnessAnswer(prompt, token_ids, np.zeros(0))
+        answer = ExpectedAnswer(prompt, token_ids, np.zeros(0))
         logits = self._logits(answer, features, is_bundles=False)
-        return WitnessAnswer(prompt, token_ids, logprobs_of(logits, token_ids))
+        return ExpectedAnswer(prompt, token_ids, logprobs_of(logits, token_ids))
 
     def bundles_text(self, prompt: Prompt, features: Sequence[np.ndarray]) -> str:
         """The bundle's own answer on ``features``; empty where they are inf or NaN."""
@@ -102,7 +102,7 @@ class SwitchedAnswers:
 
     def loss(
         self,
-        answer: WitnessAnswer,
+        answer: ExpectedAnswer,
         features: Sequence[np.ndarray],
         squared_error: float,
         *,
@@ -122,7 +122,7 @@ class SwitchedAnswers:
         return answer_loss(logits, answer.token_ids, answer.logprobs, squared_error)
 
     def _switched_logits(
-        self, answer: WitnessAnswer, features: Sequence[np.ndarray], *, model: bool, vocabulary: bool
+        self, answer: ExpectedAnswer, features: Sequence[np.ndarray], *, model: bool, vocabulary: bool
     ) -> np.ndarray:
         """float32 ``[A, V]``. A token that the model has no row for, and the vocabulary has, takes the other model's
         logit."""
@@ -149,7 +149,7 @@ class SwitchedAnswers:
         model.generate([embedded], [row], options)
         return np.asarray(row.token_ids, np.int64)
 
-    def _logits(self, answer: WitnessAnswer, features: Sequence[np.ndarray], *, is_bundles: bool) -> np.ndarray:
+    def _logits(self, answer: ExpectedAnswer, features: Sequence[np.ndarray], *, is_bundles: bool) -> np.ndarray:
         """float32 ``[A, V]``: of each of the answer's tokens, behind those before it."""
         ids = np.concatenate([answer.prompt.input_ids, answer.token_ids[:-1]])
         model = self._models[is_bundles]

@@ -56,6 +56,7 @@ def _draw(axes: Axes, rows: Sequence[PartShare], values: Sequence[float], spelli
         if not row.is_total:
             axes.plot([end, end], [place, place + 1], color=QUIET, linewidth=1)
     axes.axvline(0, color=QUIET, linewidth=1)
+    axes.use_sticky_edges = False  # which would leave no margin for the last number
     axes.margins(x=0.15)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -14,6 +14,7 @@ from .answer_arguments import add_text_runtime_argument
 from .command import Command, positive
 
 _SUFFIXES = (".html", ".htm")
+_CHART = "what laco-engine plan --plot FILE.svg draws"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="what laco-engine diff --attribute --json printed of one of the bundles: drawn as a waterfall",
     )
+    parser.add_argument("--plan", type=Path, metavar="FILE.svg", help="what laco-engine plan --plot drew")
     parser.add_argument("--title", type=text_argument, metavar="TEXT", help="above the page")
     parser.add_argument("--max-new-tokens", type=positive, default=64, metavar="N", help="longest answer (64)")
     parser.add_argument("--max-bytes", type=positive, metavar="N", help="of the page; pictures are scaled (20,000,000)")
@@ -75,6 +77,7 @@ def _run(args: argparse.Namespace) -> None:
     require_packages("jinja2")
     questions = read_questions(args.questions, args.images)
     attribution = None if args.attribution is None else read_attribution(args.attribution)
+    chart = None if args.plan is None else _read_chart(args.plan)
     unverified = [Bundle(path, read_manifest(path)) for path in args.bundles]
     place_of_reference(subjects_of(unverified, args.at), args.reference)
     if args.text_runtime:
@@ -86,8 +89,10 @@ def _run(args: argparse.Namespace) -> None:
 
     from ..report.making import ReportSource, make_report, write_page
 
-    source = ReportSource(args.questions, args.images, shlex.join(["laco-engine", *sys.argv[1:]]))
-    report = make_report(bundles, questions, _options(args, attribution), source, Steps().step)
+    source = ReportSource(
+        args.questions, args.images, chart=args.plan, command=shlex.join(["laco-engine", *sys.argv[1:]])
+    )
+    report = make_report(bundles, questions, _options(args, attribution, chart), source, Steps().step)
     write_page(args.output, report, force=args.force)
     if args.json:
         print_json(report.document)
@@ -103,9 +108,23 @@ def _require_page(path: Path) -> None:
         raise UsageError("--output names a folder that does not exist", given=path)
 
 
-def _options(args: argparse.Namespace, attribution):
+def _read_chart(path: Path) -> str:
+    """The SVG document of a chart."""
+    from laco_export.errors import UsageError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--plan '{path}' cannot be read: {error}", allowed=_CHART) from None
+    if "<svg" not in text:
+        raise UsageError(f"--plan '{path}' is not an SVG", allowed=_CHART)
+    return text
+
+
+def _options(args: argparse.Namespace, attribution, chart: str | None):
     from ..report.asking import AskingOptions
     from ..report.making import ReportOptions
+    from ..report.page import PageCharts
 
     asking = AskingOptions(
         max_new_tokens=args.max_new_tokens,
@@ -119,6 +138,7 @@ def _options(args: argparse.Namespace, attribution):
         chosen |= {"attribution": attribution.rows, "attributed": attribution.of}
     return ReportOptions(
         depths=args.at,
+        charts=PageCharts(chart),
         reference=args.reference,
         asking=asking,
         memory=args.memory,

@@ -75,10 +75,14 @@ class AskedSubject:
         self.series = Series(on_cpu=self.tower_on_cpu and self.decoder_on_cpu)
 
     @property
+    def answered(self) -> list[GivenAnswer]:
+        """Without the questions that could not be asked."""
+        return [record for record in self.answers if isinstance(record, GivenAnswer)]
+
+    @property
     def timed(self) -> list[GivenAnswer]:
         """The answers whose times count: given, and not while the machine was stalled."""
-        records = [record for record in self.answers if isinstance(record, GivenAnswer)]
-        return [record for record, accepted in zip(records, self.series.is_accepted, strict=True) if accepted]
+        return [record for record, accepted in zip(self.answered, self.series.is_accepted, strict=True) if accepted]
 
 
 def ask_subjects(

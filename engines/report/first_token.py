@@ -25,8 +25,7 @@ class AnswerTimes:
         first_token_p95_ms: its 95th percentile.
         tokens_per_s: of the tokens after the first of all answers, over the time that they took; None where every
             answer is one token.
-        prompt_tokens: the median prompt's.
-        tiles: that the tower encoded of the median question.
+        prompt_tokens: the median prompt's, of all answers; tiles: that the tower encoded of the median question.
         counted, stalled: answers; cpu_over_wall: the median CPU time over wall time of those that count.
     """
 
@@ -54,8 +53,8 @@ def answer_times(asked: AskedSubject) -> AnswerTimes:
         first_token_ms=median("first_token_ms"),
         first_token_p95_ms=float(np.quantile([timing.first_token_ms for timing in timings], 0.95)),
         tokens_per_s=_tokens_per_s(asked),
-        prompt_tokens=round(np.median([record.answer.prompt_tokens for record in asked.timed])),
-        tiles=round(np.median([record.tiles for record in asked.timed])),
+        prompt_tokens=round(np.median([record.answer.prompt_tokens for record in asked.answered])),
+        tiles=round(np.median([record.tiles for record in asked.answered])),
         counted=len(timings),
         stalled=asked.series.rejected,
         cpu_over_wall=asked.series.cpu_ratio,

@@ -42,11 +42,13 @@ StepContext = Callable[[str, int], AbstractContextManager[Callable[..., None]]]
 
 @dataclass(frozen=True)
 class ReportSource:
-    """Where the questions come from, for the provenance: the file, the pictures' folder, the command as typed."""
+    """Where things come from, for the provenance: the questions, the pictures' folder, the command as typed, and the
+    file of a planner's chart where there is one."""
 
     questions: Path
     images: Path
     command: str
+    chart: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def make_report(
     ]
     with step("measure", len(subjects)) as advance:
         measures, meter = measure_subjects(asked, options.asking, threads, memory=options.memory, advance=advance)
-    provenance = run_provenance(source.command, source.questions, pictures, source.images, threads)
+    provenance = run_provenance(source.command, source.questions, pictures, source.images, threads, chart=source.chart)
     findings = ReportFindings(
         title=options.title,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

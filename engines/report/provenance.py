@@ -41,7 +41,13 @@ def bundle_provenance(bundle: Bundle) -> dict[str, str]:
 
 
 def run_provenance(
-    command: str, questions: Path, pictures: Sequence[Path], folder: Path, threads: int
+    command: str,
+    questions: Path,
+    pictures: Sequence[Path],
+    folder: Path,
+    threads: int,
+    *,
+    chart: Path | None = None,
 ) -> dict[str, str]:
     """The same of the run: what was asked, by what, where."""
     versions = ", ".join(f"{name} {version}" for name, version in library_versions(_LIBRARIES).items())
@@ -49,6 +55,7 @@ def run_provenance(
         "command": command,
         "questions": f"{questions.name}, SHA-256 {sha256_of(questions)}",
         "pictures": f"{len(pictures)} in {folder}, SHA-256 over their hashes {_digest_of(pictures)}",
+        **({"chart": f"{chart.name}, SHA-256 {sha256_of(chart)}"} if chart else {}),
         "made by": f"laco-export {__version__}",
         "libraries": versions,
         "machine": machine_state().summary,

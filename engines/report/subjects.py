@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -58,7 +59,7 @@ def subjects_of(bundles: Sequence[Bundle], depths: Sequence[str] = ()) -> list[R
 def _named(bundles: Sequence[Bundle], depths: Sequence[str]) -> Iterator[ReportSubject]:
     taken: set[str] = set()
     for bundle in bundles:
-        folder, has_several = bundle.path.resolve().name, len(bundle.depths) > 1
+        folder, has_several = os.path.basename(os.path.abspath(bundle.path)), len(bundle.depths) > 1
         for depth in depths if depths and has_several else bundle.depths:
             view = bundle.at(depth)
             name = f"{folder} @{view.depths[0]}" if has_several else folder

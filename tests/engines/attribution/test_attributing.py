@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from laco_engines.attribution.attributing import RUNTIME
 from laco_engines.attribution.shares import REST, TOTAL
 from laco_engines.attribution.switched_bundle import MODEL, PREPROCESSING, VOCABULARY
+from laco_engines.runtimes import OnnxRuntimeVision
 from laco_export.bundle import open_bundle
 
 BEFORE, MERGE, AFTER, PROJECTOR = "tower before the merge", "merge", "tower after the merge", "projector"
@@ -193,3 +194,9 @@ def test_a_wrong_language_model(planted, attributed):
 def test_a_vocabulary_without_the_tokens_of_an_answer(planted, attributed):
     folder = planted("vocabulary", decoder=without(range(0, 264, 2)))
     assert_caused_by(VOCABULARY, *attributed(folder), in_features=False)
+
+
+def test_a_runtime_that_computes_something_else(bundle_folder, attributed, monkeypatch):
+    encode = OnnxRuntimeVision.encode
+    monkeypatch.setattr(OnnxRuntimeVision, "encode", lambda runtime, pixels: -encode(runtime, pixels))
+    assert_caused_by(RUNTIME, *attributed(bundle_folder))

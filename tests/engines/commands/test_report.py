@@ -1,5 +1,6 @@
 """``laco-engine report`` on tiny bundles: the page, its numbers, and what it refuses."""
 
+import hashlib
 import json
 import re
 
@@ -202,6 +203,19 @@ def test_wrong_options_are_told(ask, bundle_folder, arguments, says):
     code, _, err, page = ask(bundle_folder, options=[*QUICK, *arguments])
     assert code == 2 and says in err
     assert not page.exists()
+
+
+def test_a_planners_chart_is_shown_with_where_it_is_from(ask, bundle_folder, tmp_path):
+    chart = tmp_path / "plan.svg"
+    chart.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    code, document, err, page = ask(bundle_folder, "--plan", chart, questions="?")
+    assert code == 0, err
+    assert "The choice" in page.read_text()
+    assert document["provenance"]["chart"] == f"plan.svg, SHA-256 {hashlib.sha256(chart.read_bytes()).hexdigest()}"
+    for content, says in ((b"no chart", "is not an SVG"), (b"\xff\xfe", "cannot be read")):
+        chart.write_bytes(content)
+        code, _, err, _ = ask(bundle_folder, "--plan", chart, "--force", questions="?")
+        assert code == 2 and says in err
 
 
 def test_missing_and_broken_pictures_are_all_named(ask, bundle_folder, pictures):

@@ -19,6 +19,12 @@ def test_medians_are_of_answers_that_were_not_stalled(make_asked, make_answer):
     assert (times.counted, times.stalled, times.prompt_tokens) == (3, 1, 20)
 
 
+def test_what_was_asked_does_not_depend_on_what_was_stalled(make_asked, make_answer):
+    records = [make_answer("ab", tiles=tiles) for tiles in (1, 5, 5, 1, 5)]
+    times = [answer_times(make_asked("a", records, cpu_ratios=ratios)) for ratios in ([1.0] * 5, [1, 0.3, 0.3, 1, 1])]
+    assert [one.tiles for one in times] == [5, 5]
+
+
 def test_tokens_a_second_are_of_all_tokens_over_all_their_time(make_asked, make_answer):
     records = [
         make_answer("", list(range(11)), rate=100.0),
