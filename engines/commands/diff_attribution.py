@@ -151,13 +151,11 @@ def _print(drift, names: dict[str, str]) -> None:
     print(f"tower in parts by {drift.judged_by}; language model on {drift.text_runtime}")
     if drift.runtime:
         print(f"the bundle runs on {drift.runtime}")
-    table = Table()
+    table = Table(box=None, padding=(0, 1, 0, 0))  # 80 columns hold it
     for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "part" else "right", no_wrap=column == "part")
+        table.add_column(column, justify="left" if column == "part" else "right", no_wrap=True)
     total = drift.rows[-1].share
     for row in drift.rows:
-        if row.is_total:
-            table.add_section()
         table.add_row(*_cells(row.to_dict(total)))
     Console(highlight=False).print(table)
     for line in _lines(drift):
@@ -165,18 +163,22 @@ def _print(drift, names: dict[str, str]) -> None:
 
 
 def _cells(row: dict) -> list[str]:
-    points = lambda loss: "-" if loss is None else f"{loss['points']:.1f}"
-    error, share = row["feature_error"], row["feature_share"]
+    alone, back, error, share = (row[name] for name in ("alone", "won_back", "feature_error", "feature_share"))
     return [
         row["part"],
-        points(row),
-        points(row["alone"]),
-        points(row["won_back"]),
-        f"{row['token_points']:.1f}",
-        f"{row['logprob_lost']:.4f}",
-        "-" if error is None else f"{error:.2%}",
-        "-" if share is None else f"{share:.0%}",
+        _spelled(row["points"], 1),
+        _spelled(alone and alone["points"], 1),
+        _spelled(back and back["points"], 1),
+        _spelled(row["token_points"], 1),
+        _spelled(row["logprob_lost"], 4),
+        _spelled(error and 100 * error, 2, "%"),
+        _spelled(share and 100 * share, 0, "%"),
     ]
+
+
+def _spelled(value: float | None, digits: int, unit: str = "") -> str:
+    """Never ``-0.0``."""
+    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}{unit}"
 
 
 def _lines(drift) -> list[str]:
@@ -185,11 +187,16 @@ def _lines(drift) -> list[str]:
         "wins switched back alone; tokens, nats: the same of 100 tokens, and of log-probability a token; features: "
         "relative error by the part alone; share: of the squared error"
     ]
-    for answer in drift.changed[:_CHANGED_SHOWN]:
-        cause = answer.cause or "several parts together"
-        pictures = ", ".join(answer.question.names)
-        lines.append(f"{pictures}: {answer.reference_text!r} became {answer.text!r}: {cause}")
+    lines += [_changed(answer) for answer in drift.changed[:_CHANGED_SHOWN]]
     if len(drift.changed) > _CHANGED_SHOWN:
         lines.append(f"and {len(drift.changed) - _CHANGED_SHOWN} more, which --json lists")
     lines += [f"not asked: {name}: {reason}" for name, reason in drift.not_asked.items()]
     return [*lines, *drift.remarks]
+
+
+def _changed(answer) -> str:
+    cause = answer.cause or "several parts together"
+    pictures = ", ".join(answer.question.names)
+    if answer.text == answer.reference_text:  # a language model of integers may round a pass otherwise than a step
+        return f"{pictures}: {answer.text!r} is the same token by token, and another read in one pass: {cause}"
+    return f"{pictures}: {answer.reference_text!r} became {answer.text!r}: {cause}"

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from laco_engines.attribution import segmented_tower
 from laco_engines.attribution.attributing import RUNTIME
 from laco_engines.attribution.shares import REST, TOTAL
 from laco_engines.attribution.switched_bundle import MODEL, PREPROCESSING, VOCABULARY
@@ -184,6 +185,14 @@ def test_an_island_against_overflow_cut_out_of_half(planted, attributed):
     for part in {*rows} - {AFTER, TOTAL}:
         assert abs(rows[part].share.squared_error) < 0.02 * rows[TOTAL].share.squared_error, part
     assert {answer.cause for answer in drift.changed} == {AFTER}
+
+
+def test_half_precision_that_does_not_show_is_said(planted, bundle, attributed, monkeypatch):
+    monkeypatch.setattr(segmented_tower, "_KERNEL_PACKAGES", ("no_such_package",))
+    vision = dataclasses.replace(bundle.manifest.vision, precision="fp16")
+    drift, rows = attributed(planted("half", graph=in_half(), vision=vision))
+    assert "half precision does not show" in drift.remarks[0] and "laco-export[cpu]" in drift.remarks[0]
+    assert drift.judged_by == "ONNX Runtime's CPU provider" and RUNTIME in rows
 
 
 def test_a_wrong_language_model(planted, attributed):

@@ -70,6 +70,9 @@ def test_a_table_a_document_and_a_waterfall(attribute, wrong_mean, bundle_folder
     assert code == 0
     assert "2 of 2 answers changed" in out and "0.png: " in out and out.count(": resizing and normalising") == 2
     assert all(part in out for part in ROWS)
+    table = {line.rpartition("  ")[0].strip()[:24].strip(): line.split() for line in out.splitlines() if "%" in line}
+    assert table["all parts"][2:5] == ["100.0", "100.0", "100.0"], "nothing is cut off at 80 columns"
+    assert table["projector"][1:] == ["0.0", "0.0", "0.0", "0.0", "0.0000", "0.00%", "0%"]
 
 
 def test_without_questions_the_golden_pictures_are_asked_about(attribute, bundle_folder):
