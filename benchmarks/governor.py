@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def replay(arrivals: Sequence[float], times: dict[str, list[AnswerTime]], policy
 
     Args:
         arrivals: milliseconds, rising.
-        policy: a depth, or ``governor``.
+        policy: a depth; else the governor chooses.
     """
     from laco_engines.governor import Moment
 
@@ -94,7 +95,7 @@ def replay(arrivals: Sequence[float], times: dict[str, list[AnswerTime]], policy
         held = [waiting for waiting in held if waiting[1] > arrival]
         running_ms = max(0.0, arrival - held[0][0]) if held else 0.0
         moment = Moment(arrival / 1000, tuple(depth for _, _, depth, _ in held), running_ms)
-        depth = governor.choose(moment).depth if policy == "governor" else policy
+        depth = policy if policy in times else governor.choose(moment).depth
         took = times[depth][random.integers(len(times[depth]))]
         start = max(arrival, free_at)
         free_at = start + took.total_ms
@@ -120,9 +121,12 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--answers", type=int, default=12, help="that are measured at each depth")
     parser.add_argument("--new-tokens", type=int, default=8)
+    parser.add_argument("--replay", action="store_true", help="measure nothing: the answers that the results have")
     parser.add_argument("--record", action="store_true", help="draw the trace of arrivals anew")
     parser.add_argument("--requests", type=int, default=600, help="of a trace that is drawn")
-    parser.add_argument("--peak", type=float, default=1.1, help="of what the most accurate depth can answer")
+    parser.add_argument(
+        "--peak", type=float, nargs="+", default=[0.9, 1.1], help="of what the most accurate depth can answer"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
@@ -131,25 +135,34 @@ def main() -> int:
     from laco_export.bundle import open_bundle
 
     bundle = open_bundle(arguments.bundle)
-    answerer = Answerer(bundle, text_runtime="lean", threads=arguments.threads)
-    ladder = Governor.of_manifest(bundle.manifest, GovernorRules(deadline_ms=1)).ladder
-    times = {
-        depth: answer_times(answerer.at(depth), arguments.answers, arguments.new_tokens, seed)
-        for seed, depth in enumerate(ladder)
-    }
     earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    trace = earlier.get("arrivals_in_answers")
-    if trace is None or arguments.record:
-        trace = recorded_trace(arguments.requests, arguments.peak, arguments.seed)
+    ladder = Governor.of_manifest(bundle.manifest, GovernorRules(deadline_ms=1)).ladder
+    if arguments.replay:
+        times = {depth: [AnswerTime(**took) for took in earlier["measured_answers"][depth]] for depth in ladder}
+    else:
+        answerer = Answerer(bundle, text_runtime="lean", threads=arguments.threads)
+        times = {
+            depth: answer_times(answerer.at(depth), arguments.answers, arguments.new_tokens, seed)
+            for seed, depth in enumerate(ladder)
+        }
+    traces = earlier.get("arrivals_in_answers")
+    if traces is None or arguments.record:
+        traces = {str(peak): recorded_trace(arguments.requests, peak, arguments.seed) for peak in arguments.peak}
     unit = float(np.median([took.total_ms for took in times[ladder[0]]]))
-    arrivals, deadline_ms, policies = [unit * moment for moment in trace], DEADLINE * unit, {}
-    for policy in (*ladder, "governor"):
-        governor = Governor.of_manifest(bundle.manifest, GovernorRules(deadline_ms=deadline_ms))
+    deadline_ms, peaks = DEADLINE * unit, {}
+    rules = {
+        "--deadline": GovernorRules(deadline_ms=deadline_ms),
+        "--deadline --waiting-per-step 1": GovernorRules(deadline_ms=deadline_ms, waiting_per_step=1),
+    }
+    for (peak, trace), policy in product(traces.items(), (*ladder, *rules)):
+        governor = Governor.of_manifest(bundle.manifest, rules.get(policy, rules["--deadline"]))
         for depth in ladder:  # the server times each tower before the first request
             governor.observe(depth, encode_ms=float(np.median([took.encode_ms for took in times[depth]])))
-        policies[policy] = outcome(replay(arrivals, times, policy, governor, arguments.seed), deadline_ms)
-        said = ", ".join(f"{depth} {share:.0%}" for depth, share in policies[policy]["share_of_depths"].items())
-        print(f"{policy}: {policies[policy]['met']:.1%} in time ({said})", flush=True)
+        arrivals = [unit * moment for moment in trace]
+        reached = outcome(replay(arrivals, times, policy, governor, arguments.seed), deadline_ms)
+        peaks.setdefault(peak, {})[policy] = reached
+        said = ", ".join(f"{depth} {share:.0%}" for depth, share in reached["share_of_depths"].items())
+        print(f"peak {peak}, {policy}: {reached['met']:.1%} in time ({said})", flush=True)
     result = {
         **measured_on("onnxruntime"),
         "bundle": {"encoder": bundle.manifest.encoder, "decoder": bundle.manifest.decoder.precision},
@@ -158,9 +171,9 @@ def main() -> int:
         "deadline_ms": deadline_ms,
         "answers_ms": {depth: float(np.median([took.total_ms for took in taken])) for depth, taken in times.items()},
         "encodes_ms": {depth: float(np.median([took.encode_ms for took in taken])) for depth, taken in times.items()},
-        "policies": policies,
+        "policies_by_peak": peaks,
         "measured_answers": {depth: [asdict(took) for took in taken] for depth, taken in times.items()},
-        "arrivals_in_answers": trace,
+        "arrivals_in_answers": traces,
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     return 0

@@ -126,7 +126,7 @@ def main() -> None:
     arguments = parser.parse_args()
     document = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
     document |= measured_on("torch", "transformers", "onnxruntime", "numpy")
-    document |= {"threads": 1, "positions": PROMPT, "rounds": arguments.rounds, "steps_a_round": arguments.steps}
+    document |= {"threads": 1, "positions": PROMPT}
     for name in arguments.models:
         rows = document.setdefault("models", {}).setdefault(name, {})
         measure(name, arguments, rows, partial(write_json, arguments.output, document))
@@ -160,6 +160,8 @@ def measure(name: str, arguments: argparse.Namespace, rows: dict, save) -> None:
         subjects = write_both(model, precision, prompts, vocabulary, folder)
         rows[precision] = {
             **{kind: subject.sizes() for kind, subject in subjects.items()},
+            "rounds": arguments.rounds,
+            "steps_a_round": arguments.steps,
             "answers": compare_answers(subjects, tokenizer, end, vocabulary, arguments.tokens),
             "steps": compare_steps(subjects, prose[:PROMPT], arguments),
         }

@@ -62,6 +62,8 @@ class Answerer:
         prompt_lookup: a mode of :attr:`GenerationOptions.prompt_lookup` that answers will ask for: what it needs to
             know of this machine is measured now, and not with the first answer.
         threads: CPU threads; default: the cores that this process may use.
+        shared_weights: the vision towers of all depths compute with the weight file's own pages, where ONNX Runtime
+            runs them: for whom many depths are open. See :class:`~laco_engines.runtimes.OnnxRuntimeVision`.
 
     Raises:
         BundleError: the bundle has no language model, or a part of it cannot be loaded.
@@ -83,6 +85,7 @@ class Answerer:
         provider: str | None = None,
         threads: int | None = None,
         prompt_lookup: str | None = None,
+        shared_weights: bool = False,
     ):
         start = time.perf_counter()
         self._whole = bundle
@@ -90,6 +93,7 @@ class Answerer:
             "name": runtime,
             "threads": threads,
             "provider": provider if runtime in (None, WITH_PROVIDERS) else None,
+            "shared_weights": shared_weights,
         }
         self._at_depths: dict[str, Answerer] = {}
         self._one_at_a_time, self._one_opens = threading.Lock(), threading.Lock()

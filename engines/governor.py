@@ -32,7 +32,8 @@ class GovernorRules:
     """What the choice is held to. At least one of the first three is set.
 
     Attributes:
-        deadline_ms: from a request's arrival to the first token of its answer.
+        deadline_ms: from a request's arrival to the first token of its answer. It is to be met by the next request too,
+            at the fastest depth.
         waiting_per_step: for each so many requests that are ahead, the depth is a rung lower.
         limits: of the values that are watched, in the order of :attr:`Moment.values`. While one is above its limit the
             depth goes a rung lower every ``settle_s`` seconds.
@@ -157,7 +158,7 @@ class Governor:
         Args:
             careful: with the room that going up takes.
         """
-        rungs = [self._by_deadline(moment, careful), self._by_waiting(moment, careful)]
+        rungs = [self._by_deadline(moment, careful), self._by_waiting(moment)]
         rungs.append(self._heat if careful else self._by_values(moment))
         reasons = (
             f"a deadline of {self._rules.deadline_ms or 0:g} ms",
@@ -170,15 +171,18 @@ class Governor:
         if self._rules.deadline_ms is None or not self._costs.known:
             return 0
         allowed = self._rules.deadline_ms * (self._rules.back_below if careful else 1)
+        fastest_ms, ahead_ms = self._costs.first_token_ms(self.ladder[-1]), self._ahead_ms(moment)
         for rung, depth in enumerate(self.ladder):
-            if self._predicted_ms(depth, moment) <= allowed:
+            in_time = self._predicted_ms(depth, moment) <= allowed
+            leaves_room = ahead_ms + self._costs.answer_ms(depth) + fastest_ms <= allowed
+            if in_time and leaves_room:  # for one that comes now: else the queue grows until no depth is fast enough
                 return rung
         return len(self.ladder) - 1
 
-    def _by_waiting(self, moment: Moment, careful: bool) -> int:
+    def _by_waiting(self, moment: Moment) -> int:
         if self._rules.waiting_per_step is None:
             return 0
-        return min((len(moment.ahead) + careful) // self._rules.waiting_per_step, len(self.ladder) - 1)
+        return min(len(moment.ahead) // self._rules.waiting_per_step, len(self.ladder) - 1)
 
     def _by_values(self, moment: Moment) -> int:
         """Steps down and up in its own time: what is watched answers slowly."""
@@ -194,10 +198,14 @@ class Governor:
     def _predicted_ms(self, depth: str, moment: Moment) -> float | None:
         if not self._costs.known:
             return None
+        return moment.waited_ms + self._ahead_ms(moment) + self._costs.first_token_ms(depth)
+
+    def _ahead_ms(self, moment: Moment) -> float:
+        """Until all that is ahead is answered."""
         ahead = [self._costs.answer_ms(other) for other in moment.ahead]
         if ahead:
             ahead[0] = max(0.0, ahead[0] - moment.running_ms)
-        return moment.waited_ms + sum(ahead) + self._costs.first_token_ms(depth)
+        return sum(ahead)
 
 
 class _Costs:

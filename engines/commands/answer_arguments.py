@@ -57,20 +57,20 @@ def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON on stdout instead of the text")
 
 
-def open_answerer(bundle, prompter, args: argparse.Namespace, *, at: str | None = None):
-    """The :class:`~laco_engines.answering.Answerer` on the runtimes and the machine that the arguments name, at a depth
-    of the bundle."""
+def open_answerer(bundle, prompter, args: argparse.Namespace, **further):
+    """The :class:`~laco_engines.answering.Answerer` on the runtimes and the machine that the arguments name, with what
+    else it may be told."""
     from ..answering import Answerer
 
     return Answerer(
         bundle,
-        at=at,
         prompter=prompter,
         runtime=args.runtime,
         text_runtime=args.text_runtime,
         prompt_lookup=args.prompt_lookup,
         threads=args.threads,
         provider=args.provider,
+        **further,
     )
 
 

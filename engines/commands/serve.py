@@ -69,6 +69,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a depth lower while it is above the limit: a file that holds a number "
         "(/sys/class/thermal/thermal_zone0/temp=70000), or power=WATTS by the board's sensors; may be repeated",
     )
+    governor.add_argument(
+        "--shared-weights",
+        action="store_true",
+        help="the towers of all depths compute with the weight file's own pages (ONNX Runtime): less memory, slower",
+    )
     limits = parser.add_argument_group("limits")
     for flag, metavar, type_, default, meaning in (
         ("--queue", "N", positive, ServeSettings.queue, "requests that may wait"),
@@ -121,7 +126,7 @@ def _run(args: argparse.Namespace) -> int:
             bundle = open_bundle(args.bundle)
             prompter = Prompter(bundle.at(args.at))
 
-        load = partial(open_answerer, bundle, prompter, args, at=args.at)
+        load = partial(open_answerer, bundle, prompter, args, at=args.at, shared_weights=args.shared_weights)
         name = args.name or bundle.path.resolve().name
         depths = {"at": args.at, "governed": governed}
         serve(bundle, prompter, settings, load=load, model=name, **depths, listener=listener)

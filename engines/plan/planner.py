@@ -29,7 +29,7 @@ from .quality import QualitySource
 from .search import ANSWERS, PREFERENCES, TIME, Search
 from .space import Candidate, Model, models_of, require_graphs, space_of
 from .spans import DECODE_SPAN, PREFILL_SPAN, SMALLEST_FIGURE, VISION_SPAN, FloorSpan
-from .verdict import DeploymentPlan
+from .verdict import DeploymentPlan, doubts
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,7 @@ def plan_bundles(
     search = Search(space, options.quantity, limits, gauge, quality, prefer)
     assessed = search.run(everything=everything)
     choice = search.best(assessed)
+    notes += doubts(choice, limits)
     if gauge.busy:
         notes.append(
             f"the machine did something else too while {len(gauge.busy)} candidates were measured: their times are too "

@@ -155,6 +155,21 @@ def document_of(assessed: Assessed) -> dict:
     }
 
 
+def doubts(choice: Assessed | None, limits: Limits) -> list[str]:
+    """Where the upper end of the choice's interval does not keep a limit that its value keeps."""
+    if choice is None:
+        return []
+    held = (
+        ("--budget", limits.time_ms, choice.time, in_milliseconds),
+        ("--max-drop", limits.drop, choice.drop, in_points),
+    )
+    return [
+        f"the choice may miss {name}: its interval reaches to {spell(figure.high)}"
+        for name, limit, figure, spell in held
+        if limit is not None and figure is not None and figure.value <= limit < figure.high
+    ]
+
+
 def parts_in_words(assessed: Assessed) -> str:
     """``encode 61 ms, preprocess 3 ms, prefill 67 ms, each further token 9.8 ms (measured)``"""
     parts = [("encode", assessed.encode)]

@@ -31,7 +31,12 @@ WITH_PROVIDERS = "onnxruntime"
 
 
 def open_runtime(
-    bundle: Bundle, *, name: str | None = None, threads: int | None = None, provider: str | None = None
+    bundle: Bundle,
+    *,
+    name: str | None = None,
+    threads: int | None = None,
+    provider: str | None = None,
+    shared_weights: bool = False,
 ) -> VisionRuntime:
     """Load a bundle's vision tower on the best runtime that this machine has.
 
@@ -40,6 +45,7 @@ def open_runtime(
         name: a name of :data:`RUNTIMES` to insist on, or ``onnxruntime-<provider>``.
         threads: CPU threads; default: the cores that this process may use.
         provider: ONNX Runtime's execution provider to insist on, which is to insist on ONNX Runtime too.
+        shared_weights: of :class:`OnnxRuntimeVision`, where that is taken.
 
     Returns:
         the runtime; its ``passed_over`` says why each better one was not taken.
@@ -60,6 +66,8 @@ def open_runtime(
     refusals = []
     for candidate in [name] if name else RUNTIMES:
         chosen = {"provider": provider} if provider is not None else {}
+        if shared_weights and candidate == WITH_PROVIDERS:
+            chosen["shared_weights"] = True
         try:
             runtime = RUNTIMES[candidate](bundle, threads=threads, **chosen)
         except RuntimeMissingError as error:

@@ -36,20 +36,29 @@ class OnnxRuntimeVision:
         threads: threads of one operator on the CPU; default: :func:`~laco_export.machine.default_threads`.
         provider: an execution provider by name (:func:`~laco_engines.providers.choose_provider`), insisted on: ONNX
             Runtime's silent fall to the CPU is refused then. None takes the best that starts.
+        shared_weights: compute with the weight file's own pages, which all sessions over it share, and not with a copy
+            that is repacked for this processor: less memory where several are open, and slower. Roundings differ.
 
     Raises:
         RuntimeMissingError: ONNX Runtime is not installed, or it lacks the provider or cannot start it.
         BundleError: a graph does not have the tensors that the manifest states.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None, provider: str | None = None):
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        provider: str | None = None,
+        shared_weights: bool = False,
+    ):
         try:
             import onnxruntime
         except ImportError:
             raise RuntimeMissingError("ONNX Runtime is not installed", todo=PROVIDERS["cpu"].install) from None
         self._onnxruntime = onnxruntime
         self._bundle, another_form = form_for_processor(bundle)
-        self._threads = threads or default_threads()
+        self._threads, self._shared_weights = threads or default_threads(), shared_weights
         self._graphs = {graph.batch: graph for graph in self._bundle.manifest.vision.graphs}
         self._sessions: dict[int, object] = {}
         self.precision = bundle.manifest.vision.precision
@@ -124,6 +133,8 @@ class OnnxRuntimeVision:
         if batch not in self._sessions:
             # ONNX Runtime's Q/DQ passes would move float8 through a Transpose, which the CPU provider has not.
             config = {"session.disable_quant_qdq": "1"} if self.precision == "fp8" else {}
+            if self._shared_weights:
+                config["session.disable_prepacking"] = "1"
             graph = self._graphs[batch]
             try:
                 load_libraries(self._provider)

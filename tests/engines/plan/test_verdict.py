@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from laco_engines.plan.figures import MEASURED, PREDICTED, Figure
-from laco_engines.plan.limits import TextFigures
-from laco_engines.plan.verdict import making, parts_in_words, reasons
+from laco_engines.plan.limits import Limits, TextFigures
+from laco_engines.plan.verdict import doubts, making, parts_in_words, reasons
 
 from .tables import model, planned
 
@@ -58,6 +58,15 @@ def test_a_time_is_told_by_its_parts():
     assert parts_in_words(replace(assessed, text=text)) == (
         "encode 100 ms, preprocess 3 ms, prefill 40 ms (20 ms to 80 ms), each further token 9 ms (measured)"
     )
+
+
+def test_an_interval_that_crosses_a_limit_is_a_doubt():
+    (assessed,) = planned([model("half", gflop=100)]).assessed
+    predicted = replace(assessed, time=Figure(100.0, 60.0, 160.0, frozenset({PREDICTED})))
+    assert doubts(predicted, Limits(150)) == ["the choice may miss --budget: its interval reaches to 160 ms"]
+    assert doubts(predicted, Limits(170)) == doubts(assessed, Limits(150)) == doubts(None, Limits(150)) == []
+    asked = replace(assessed, drop=Figure(1.0, 0.4, 3.5, frozenset({MEASURED})))
+    assert doubts(asked, Limits(drop=2.0)) == ["the choice may miss --max-drop: its interval reaches to 3.5 points"]
 
 
 def test_how_a_bundle_is_made():

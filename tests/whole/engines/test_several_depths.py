@@ -383,3 +383,14 @@ def test_what_a_calibration_carries_is_of_its_depth(several, tmp_path):
         "golden_answers_at1_2.npz",
     }
     assert {"tokenizer.json", "llm/config.json"} < names
+
+
+def test_towers_can_share_the_weight_files_pages(several, answerer, make_picture):
+    """ONNX Runtime may not repack them then, into a copy for each tower."""
+    sharing = Answerer(several, text_runtime="lean", threads=1, shared_weights=True)
+    for depth in DEPTHS:
+        (session,) = sharing.at(depth).vision._sessions.values()
+        assert session.get_session_options().get_session_config_entry("session.disable_prepacking") == "1"
+        prompt = answerer.at(depth).prompter.prepare([make_picture(3)], QUESTION)
+        features = [one.at(depth).encoder.encode(prompt.visuals)[0] for one in (sharing, answerer)]
+        np.testing.assert_allclose(*features, rtol=1e-4, atol=1e-4)  # sums in another order
