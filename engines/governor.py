@@ -26,6 +26,10 @@ NEW_SHARE = 0.3
 """Of a new measurement in the running mean: a change of load shows after three answers, and one stalled answer moves
 an estimate by a third."""
 
+RENEWED_SHARE = 0.1
+"""Of what other depths' answers let expect, in an estimate that is above it: one slow answer must not keep a depth,
+which is not asked and so not timed any more, out of use for good."""
+
 
 @dataclass(frozen=True)
 class GovernorRules:
@@ -209,7 +213,8 @@ class Governor:
 
 
 class _Costs:
-    """What a request takes at each depth: running means of what was timed, scaled by operations where nothing was."""
+    """What a request takes at each depth: running means of what was timed, scaled by operations where nothing was, and
+    brought down where other depths have become faster."""
 
     def __init__(self, flops: Mapping[str, float]):
         self._flops = flops
@@ -225,8 +230,11 @@ class _Costs:
     def observe(self, depth: str, encode_ms: float, prefill_ms: float | None, decode_ms: float | None) -> None:
         if encode_ms > 0:
             self._encode[depth] = _mean(self._encode.get(depth), encode_ms)
+            expected = {other: encode_ms * self._flops[other] / self._flops[depth] for other in self._encode}
+            _renew(self._encode, depth, expected)
         if prefill_ms is not None:
             self._prefill[depth] = _mean(self._prefill.get(depth), prefill_ms)
+            _renew(self._prefill, depth, dict.fromkeys(self._prefill, prefill_ms))
         if decode_ms is not None:
             self._decode = _mean(self._decode, decode_ms)
 
@@ -252,3 +260,10 @@ class _Costs:
 
 def _mean(before: float | None, new: float) -> float:
     return new if before is None else (1 - NEW_SHARE) * before + NEW_SHARE * new
+
+
+def _renew(estimates: dict[str, float], timed: str, expected: Mapping[str, float]) -> None:
+    """Bring estimates of the depths that were not timed now closer to what is expected, where that is less."""
+    for depth, before in estimates.items():
+        if depth != timed and expected[depth] < before:
+            estimates[depth] = (1 - RENEWED_SHARE) * before + RENEWED_SHARE * expected[depth]

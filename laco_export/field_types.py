@@ -187,12 +187,19 @@ class RecordField:
         return {name: types[name].read(entry, f"{inside}{name}") for name, entry in value.items() if name in types}
 
 
+def without_controls(text: str) -> str:
+    """A text that :class:`TextField` takes: characters of control are spelled as Python does, ``\\x04``."""
+    return "".join(ascii(character)[1:-1] if _is_control(character) else character for character in text)
+
+
 def _printable(text: str) -> bool:
-    return not any(
-        unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
-        for character in text
-        if not character.isprintable()
-    )
+    return not any(map(_is_control, text))
+
+
+def _is_control(character: str) -> bool:
+    if character.isprintable() or character in "\n\t":
+        return False
+    return unicodedata.category(character) in ("Cc", "Cs")
 
 
 def _shown(value: object) -> str:

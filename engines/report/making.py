@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from .asking import AskingOptions, ask_subjects, count_asks
 from .document import ReportFindings, report_document
 from .gaps import gaps_in_words
 from .measuring import measure_subjects
-from .page import PageCharts, render_page
+from .page import PageCharts, render_page, shown_pictures
 from .provenance import run_provenance
 from .scores import judge_answers, score_answers
 from .subjects import place_of_reference, subjects_of
@@ -156,10 +157,11 @@ def _fitted(document: dict, names: dict[str, Path], thumbnails: PagePictures, op
     """The page with its pictures as large as its size allows."""
     document["page"] = {"picture_side": SIDES[0], "most_bytes": options.most_bytes}
     without_pictures = len(render_page(document, dict.fromkeys(names, ""), options.charts).encode())
-    fitting = thumbnails.within(options.most_bytes - without_pictures)
+    shown = Counter(names[name] for name in shown_pictures(document))
+    fitting = thumbnails.within(options.most_bytes - without_pictures, shown)
     if fitting is None:
         raise UsageError(
-            f"the page does not fit {options.most_bytes:,} bytes with {len(thumbnails):,} pictures of "
+            f"the page does not fit {options.most_bytes:,} bytes with {shown.total():,} pictures of "
             f"{SIDES[-1]} pixels a side",
             given=f"{without_pictures:,} bytes without its pictures",
             todo="ask fewer questions, or allow more with --max-bytes",

@@ -19,7 +19,7 @@ class SubjectMeasures:
     """Of one subject; what is None is said in ``missing``.
 
     Attributes:
-        stored_bytes: of the files that this depth needs.
+        stored_bytes: of the whole bundle, of whose files each depth needs nearly all.
         peak_bytes: resident memory of a process that loads and asks this subject alone; device_bytes: of a GPU's own.
     """
 

@@ -132,6 +132,12 @@ def _waterfall(parts: Sequence[Mapping]) -> list[dict]:
     ]
 
 
+def shown_pictures(document: Mapping) -> list[str]:
+    """The names of the pictures that the page shows, each as often as it stands there: once for every set of pictures
+    that questions are about."""
+    return [name for card in _cards(document) for name in card["pictures"]]
+
+
 def _cards(document: Mapping) -> list[dict]:
     """The questions by their pictures, in the document's order: each card with its questions' places there, and whether
     an answer to it is wrong, another than the reference's, or wrong where the reference's is right."""

@@ -29,7 +29,7 @@ class ReportSubject:
 
     @property
     def depth(self) -> str:
-        """``1/2``, or ``none`` where nothing is merged."""
+        """``1/2``, or ``full`` where nothing is merged."""
         return self.bundle.depths[0]
 
 
@@ -60,8 +60,8 @@ def _named(bundles: Sequence[Bundle], depths: Sequence[str]) -> Iterator[ReportS
     taken: set[str] = set()
     for bundle in bundles:
         folder, has_several = os.path.basename(os.path.abspath(bundle.path)), len(bundle.depths) > 1
-        for depth in depths if depths and has_several else bundle.depths:
-            view = bundle.at(depth)
+        views = [bundle.at(depth) for depth in (depths if has_several else ()) or bundle.depths]
+        for view in {view.depths: view for view in views}.values():  # a depth can be spelled in several ways
             name = f"{folder} @{view.depths[0]}" if has_several else folder
             if name in taken:
                 name = next(f"{name} ({number})" for number in count(2) if f"{name} ({number})" not in taken)

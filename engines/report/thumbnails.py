@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -51,18 +51,18 @@ class PagePictures:
                 todo="repair them, or take their questions out",
             )
 
-    def __len__(self) -> int:
-        return len(self._largest)
-
-    def within(self, most_bytes: int) -> tuple[int, dict[Path, str]] | None:
+    def within(self, most_bytes: int, shown: Mapping[Path, int]) -> tuple[int, dict[Path, str]] | None:
         """Data URLs of all pictures that take at most ``most_bytes`` together, and the longest side that they have.
+
+        Args:
+            shown: how often each of them stands on the page, which holds its bytes each time.
 
         Returns:
             None where even the smallest take more.
         """
         for side in SIDES:
             urls = {picture: _data_url(_smaller(jpeg, side)) for picture, jpeg in self._largest.items()}
-            if sum(map(len, urls.values())) <= most_bytes:
+            if sum(shown[picture] * len(url) for picture, url in urls.items()) <= most_bytes:
                 return side, urls
         return None
 

@@ -71,6 +71,20 @@ def test_estimates_follow_what_is_measured():
     assert made.choose(waiting()).depth == "1/2"
 
 
+@pytest.mark.parametrize(
+    "slow", [{"encode_ms": 2000, "prefill_ms": 20}, {"encode_ms": 100, "prefill_ms": 2000}], ids=str
+)
+def test_one_slow_answer_does_not_keep_a_depth_out_for_good(slow):
+    """Of sixteen pictures, or of a long prompt: the depth is left, and so its time is not measured again."""
+    made = governor(deadline_ms=160)
+    made.observe("1", decode_ms=80, **slow)
+    chosen = []
+    for _ in range(60):
+        chosen.append(made.choose(waiting()).depth)
+        made.observe(chosen[-1], encode_ms=TIMES[chosen[-1]], prefill_ms=20, decode_ms=80)
+    assert chosen[0] != "1" and set(chosen[50:]) == {"1"}
+
+
 def test_it_goes_down_at_once_and_up_one_rung_after_calm_requests():
     made = governor(deadline_ms=425, calm=3)
     busy, calm = waiting("1", "1", "1"), waiting()

@@ -17,6 +17,7 @@ import numpy as np
 from ...bundle import Decoder
 from ...decoder_steps import run_decoder
 from ...errors import ExportError
+from ...field_types import without_controls
 from .greedy import exported_step, greedy_answer, pytorch_step
 from .precision import DecoderPrecision
 from .prompts import DecoderPrompt, DecoderPrompts
@@ -297,5 +298,5 @@ def _greedy_answers(language_model, session, decoder: Decoder, question: str, pr
     most = min(_GREEDY_TOKENS, decoder.context_length + 1 - len(embeds))  # the last one is not read
     for name, step in (("given", pytorch_step(language_model)), ("exported", exported_step(session))):
         ids = greedy_answer(step, embeds, weight, end_tokens, most).ids
-        texts[name] = decode(ids[:-1] if ids[-1] in end_tokens else ids)
+        texts[name] = without_controls(decode(ids[:-1] if ids[-1] in end_tokens else ids))
     return {"question": question, **texts}

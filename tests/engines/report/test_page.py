@@ -14,7 +14,7 @@ from laco_engines.report.document import ReportFindings, report_document
 from laco_engines.report.drift import tower_drift
 from laco_engines.report.first_token import AnswerFloors, answer_times
 from laco_engines.report.measuring import SubjectMeasures
-from laco_engines.report.page import PageCharts, render_page
+from laco_engines.report.page import PageCharts, render_page, shown_pictures
 from laco_engines.report.scores import judge_answers, score_answers
 from laco_export.errors import UsageError
 
@@ -82,6 +82,16 @@ def render():
 def test_every_number_of_the_document_is_on_the_page_and_no_other(make_document, render, is_full):
     document = make_document(is_full)
     assert_page_says(render(document), document)
+
+
+def test_a_picture_of_several_cards_is_counted_once_for_each(make_document, render):
+    """It is embedded in each: that is what the page's size is made of."""
+    document = make_document()
+    first, *others = document["answers"]
+    for row in others:
+        row["pictures"] = [*first["pictures"], *row["pictures"]]
+    assert shown_pictures(document).count(first["pictures"][0]) == len(document["answers"])
+    assert len(shown_pictures(document)) == render(document).count(PIXEL)
 
 
 def test_columns_of_right_answers_are_there_where_any_is_known(make_document, render):

@@ -30,6 +30,7 @@ def test_each_depth_is_a_subject_of_its_own(several, make_subject):
 def test_chosen_depths_are_of_bundles_with_several(several, make_subject):
     subjects = subjects_of([several, make_subject("one").bundle], ["block:4"])
     assert [subject.name for subject in subjects] == ["all @1", "one"]
+    assert [subject.name for subject in subjects_of([several], ["1", "block:4", "0.5", "1"])] == ["all @1", "all @1/2"]
     with pytest.raises(DepthError):
         subjects_of([several], ["1/4"])
 

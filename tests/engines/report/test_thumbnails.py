@@ -17,6 +17,10 @@ def pictures(tmp_path, make_picture):
     return paths
 
 
+def once(pictures) -> dict:
+    return dict.fromkeys(pictures, 1)
+
+
 def decoded(url: str) -> Image.Image:
     head, _, content = url.partition(",")
     assert head == "data:image/jpeg;base64"
@@ -24,15 +28,15 @@ def decoded(url: str) -> Image.Image:
 
 
 def test_pictures_keep_their_shape_and_small_ones_their_size(pictures):
-    side, urls = PagePictures(pictures).within(10**9)
+    side, urls = PagePictures(pictures).within(10**9, once(pictures))
     assert side == SIDES[0] == 384
     assert [decoded(urls[path]).size for path in pictures] == [(384, 192), (192, 384), (40, 30)]
 
 
 def test_a_smaller_page_has_smaller_pictures_of_the_same_content(pictures):
     thumbnails = PagePictures(pictures)
-    whole = sum(map(len, thumbnails.within(10**9)[1].values()))
-    side, urls = thumbnails.within(whole // 3)
+    whole = sum(map(len, thumbnails.within(10**9, once(pictures))[1].values()))
+    side, urls = thumbnails.within(whole // 3, once(pictures))
     assert side < SIDES[0] and sum(map(len, urls.values())) <= whole // 3
     for path in pictures:
         small = decoded(urls[path]).convert("RGB")
@@ -42,7 +46,14 @@ def test_a_smaller_page_has_smaller_pictures_of_the_same_content(pictures):
 
 
 def test_even_the_smallest_may_be_too_large(pictures):
-    assert PagePictures(pictures).within(100) is None
+    assert PagePictures(pictures).within(100, once(pictures)) is None
+
+
+def test_a_picture_that_stands_on_the_page_several_times_takes_its_bytes_as_often(pictures):
+    thumbnails, shown = PagePictures(pictures), {**once(pictures), pictures[0]: 2}
+    whole = sum(map(len, thumbnails.within(10**9, shown)[1].values()))
+    side, urls = thumbnails.within(whole, shown)
+    assert side < SIDES[0] and sum(shown[path] * len(url) for path, url in urls.items()) <= whole
 
 
 def test_what_cannot_be_read_is_all_named(pictures, tmp_path):

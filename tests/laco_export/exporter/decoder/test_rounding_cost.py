@@ -18,6 +18,7 @@ from laco_export.exporter.decoder.rounding_cost import (
     given_logits,
     log_softmax,
 )
+from laco_export.field_types import TextField
 
 
 def test_the_numbers_by_position():
@@ -95,6 +96,14 @@ def test_the_limit_moves_and_the_cost_is_told(make_language_model, export, text_
     assert set(report["cost"]) == set(RoundingCost.__dataclass_fields__) - {"vocabulary"}  # which is whole
     assert report["cost"]["positions"] == sum(prompt.counted.sum() for prompt in text_prompts.judged)
     assert [answer["question"] for answer in report["cost"]["greedy"]] == ["Which?"]
+
+
+def test_an_answer_of_control_characters_can_stand_in_a_manifest(make_language_model, export, text_prompts, tmp_path):
+    """An untrained model says them, and a manifest takes none."""
+    model, prompts = make_language_model(), replace(text_prompts, decode=lambda ids: "a\x04\n\x1b[31mb")
+    (answer,) = verify_decoder(model, tmp_path, export(model, tmp_path, "int8"), prompts, max_kl=50)["cost"]["greedy"]
+    assert answer["given"] == answer["exported"] == "a\\x04\n\\x1b[31mb"
+    assert TextField().read(answer["given"], "given") == answer["given"]
 
 
 @pytest.mark.parametrize(("room", "tokens"), [(3, 3), (1, 1), (0, None)])
