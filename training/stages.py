@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laco_export.errors import ConfigError, UsageError
+from laco_export.layout_rules import DEFAULT_TOKEN_LAYOUT
 
 from . import processes
+from .data.llava_next import LIKE_LLAVA_NEXT
 from .recipe import StageRecipe
 from .stage_data import identity_of, load_position, open_stage_data, sampler_of
 
@@ -158,7 +160,8 @@ def check_elastic(config: LacoConfig) -> None:
 def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor, stage: StageRecipe) -> None:
     """Let the model and its processor tile single pictures as the stage says.
 
-    A stage of one tile leaves the tiling of a checkpoint as it is: it prepares its own samples untiled.
+    A stage of one tile leaves the tiling of a checkpoint as it is: it prepares its own samples untiled. With ``like:
+    llava-next`` a model of this project's own layout gets LLaVA-OneVision's: squares, and newlines at pictures' ends.
     """
     if stage.tiling is None:
         return
@@ -170,6 +173,8 @@ def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor
     tiling = stage.tiling.for_tile(height)
     model.enable_tiling(tiling)
     processor.tiling = tiling
+    if stage.like == LIKE_LLAVA_NEXT and model.config.token_layout == DEFAULT_TOKEN_LAYOUT:
+        model.config.token_layout = processor.token_layout = "llava_onevision"
 
 
 def progress_folder(output: Path) -> Path:

@@ -15,6 +15,7 @@ as it comes. In reading order:
 - :mod:`.mixture`: LLaVA-OneVision's mixture files;
 - :mod:`.conversations`: who says what and which pictures a sample names, in any of the published spellings;
 - :mod:`.mending`: a sample as it is trained on, and what is mended of published data's oddities;
+- :mod:`.llava_next`: the same as LLaVA-NeXT prepares it;
 - :mod:`.causes`: by which odd and broken samples are counted;
 - :mod:`.pictures`: pictures and videos, wherever they lie;
 - :mod:`.archives`: files inside a zip or a tar;

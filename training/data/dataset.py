@@ -37,7 +37,7 @@ def open_dataset(
             ``.yaml``.
         images: the folder, zip or tar of the pictures; None takes the folder of ``path``.
         seed: of a mixture's ``random`` strategies.
-        encoding: ``plain``, ``max_length``, ``tiled``, ``max_frames``: see :class:`~.samples.SampleEncoder`.
+        encoding: ``plain``, ``max_length``, ``tiled``, ``max_frames``, ``like``: see :class:`~.samples.SampleEncoder`.
 
     Raises:
         DataError: a file is missing or cannot be read, or there is no sample.

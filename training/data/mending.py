@@ -79,7 +79,7 @@ def read_conversation(entry: Mapping, odd: set[str], *, plain: bool = False) -> 
     marks = marks_of(entry)
     said = [text for role, text in turns if role == "user"]
     images, videos = (
-        _one_for_each_mark(names, sum(text.count(mark) for text in said) if mark in marks else 0, mark, odd)
+        one_for_each_mark(names, sum(text.count(mark) for text in said) if mark in marks else 0, mark, odd)
         for names, mark in ((images, IMAGE_MARK), (videos, VIDEO_MARK))
     )
     return Conversation(turns, marks, images, videos)
@@ -108,8 +108,12 @@ def mended_turns(turns: list[Turn], odd: set[str]) -> list[Turn]:
     return system + [(role, "\n".join(texts)) for role, texts in runs]
 
 
-def _one_for_each_mark(names: list, marked: int, mark: str, odd: set[str]) -> list:
-    """As many pictures (or videos) as are marked."""
+def one_for_each_mark(names: list, marked: int, mark: str, odd: set[str]) -> list:
+    """As many pictures (or videos) as are marked: the first ones, or the last one again.
+
+    Raises:
+        SampleError: some are marked and there are none.
+    """
     if marked and not names:
         raise SampleError(LOST_PICTURE, f"its text marks {mark} and it names none", given=f"{marked} marks")
     if marked < len(names):

@@ -23,6 +23,13 @@ from laco_export.tokens_behind import cuts_before, tokens_of_spans
 
 from .causes import IMAGE_TOKEN, SPECIAL_TOKEN_IN_TEXT, TOO_LONG, UNREADABLE_PICTURE, UNREADABLE_VIDEO
 from .errors import SampleError
+from .llava_next import (
+    FRAMES_PER_SECOND,
+    LIKE_LLAVA_NEXT,
+    always_counted,
+    conversation_of_llava_next,
+    pieces_of_llava_next,
+)
 from .mending import Conversation, Piece, pieces_of, read_conversation
 from .pictures import Pictures
 
@@ -52,6 +59,10 @@ class SampleEncoder:
         max_length: tokens of a sample at most; see :func:`cut`.
         tiled: False keeps a single picture one tile.
         max_frames: frames taken of a video; None takes the processor's.
+        like: ``llava-next`` prepares samples as LLaVA-NeXT does (:mod:`.llava_next`).
+
+    Raises:
+        ConfigError: ``like`` does not go with the model's chat format.
     """
 
     def __init__(
@@ -62,10 +73,14 @@ class SampleEncoder:
         max_length: int = 32768,
         tiled: bool = True,
         max_frames: int | None = None,
+        like: str | None = None,
     ):
         self.processor, self.plain, self.max_length = processor, plain, max_length
         self.tiled, self.max_frames = tiled, max_frames or processor.max_frames
-        self.tokenizer = processor.tokenizer
+        self.tokenizer, self.like = processor.tokenizer, like
+        self._always_counted = frozenset()
+        if like == LIKE_LLAVA_NEXT and not plain:
+            self._always_counted = always_counted(self.tokenizer, processor.chat_format)
         self._cuts = cuts_before(self.tokenizer.added_tokens_decoder.values())
         added, end_id = self.tokenizer.added_tokens_decoder, self.tokenizer.eos_token_id
         self._forging = special_pattern(forging_tokens(added, processor.chat_format, {end_id}))
@@ -93,13 +108,13 @@ class SampleEncoder:
             LacoError: the sample cannot be used; the message says why.
         """
         odd = set() if odd is None else odd
-        conversation = read_conversation(entry, odd, plain=self.plain)
+        conversation, pieces = self._read(entry, odd)
         self._look_for_special_tokens(conversation, odd)
-        pieces = pieces_of(conversation, plain=self.plain, chat_format=self.processor.chat_format)
         with _failing_as(UNREADABLE_PICTURE):
             images = [pictures.picture(name) for name in conversation.images]
+        rate = FRAMES_PER_SECOND if self.like == LIKE_LLAVA_NEXT else None
         with _failing_as(UNREADABLE_VIDEO):
-            videos = [pictures.video(name, self.max_frames) for name in conversation.videos]
+            videos = [pictures.video(name, self.max_frames, rate) for name in conversation.videos]
         placed = self.processor.place(
             [piece.text if piece.is_mark else "" for piece in pieces],  # what only looks like a mark is kept from it
             images,
@@ -112,13 +127,26 @@ class SampleEncoder:
         shown = [placed.pictures[run.picture] for run in runs if run.picture is not None]
         sample = {
             "input_ids": torch.tensor([token for run in runs for token in run.ids]),
-            "labels": torch.tensor([token if run.counts else IGNORED for run in runs for token in run.ids]),
+            "labels": torch.tensor([label for run in runs for label in self._labels_of(run)]),
         }
         if shown:
             tiles = [self.processor.tiles(picture, size) for picture, size in shown]
             sample["pixel_values"] = torch.from_numpy(np.concatenate(tiles))  # [tiles, 3, H, W]
             sample["image_sizes"] = torch.tensor([size for _, size in shown])  # [num_images, 2]
         return sample, sum(len(run.ids) for run in runs) < sum(len(run.ids) for run in whole)
+
+    def _read(self, entry: Mapping, odd: set[str]) -> tuple[Conversation, list[Piece]]:
+        """The sample as it is trained on, and its prompt in pieces."""
+        if self.like == LIKE_LLAVA_NEXT:
+            conversation = conversation_of_llava_next(entry, odd, plain=self.plain)
+            return conversation, pieces_of_llava_next(conversation, plain=self.plain)
+        conversation = read_conversation(entry, odd, plain=self.plain)
+        return conversation, pieces_of(conversation, plain=self.plain, chat_format=self.processor.chat_format)
+
+    def _labels_of(self, run: TokenRun) -> list[int]:
+        if run.counts:
+            return list(run.ids)
+        return [token if token in self._always_counted else IGNORED for token in run.ids]
 
     def _runs(self, pieces: Sequence[Piece], placed: PlacedPrompt) -> list[TokenRun]:
         chat_format, image_token_id = self.processor.chat_format, self.processor.image_token_id
@@ -153,7 +181,7 @@ class SampleEncoder:
         """One in a text is odd; one that stands for a picture's embeddings has none, and breaks the sample."""
         marks, image_token = special_pattern(conversation.marks), self.processor.image_token
         for role, text in conversation.turns:
-            words = marks.sub("\0", text) if role == "user" else text
+            words = marks.sub("\0", text) if role == "user" or self.like == LIKE_LLAVA_NEXT else text
             if image_token in words:
                 raise SampleError(IMAGE_TOKEN, f"its text holds {image_token}, which stands for a picture")
             if self._forging.search(words):
