@@ -44,7 +44,7 @@ def about_every_picture(texts: Sequence[str], pictures: Sequence[Path], folder: 
     """Each question about each picture alone, picture by picture."""
     names = [picture.relative_to(folder).as_posix() for picture in pictures]
     return [
-        AskedQuestion(f"{name}?{number}", (picture,), (name,), text)
+        AskedQuestion(f"{name} #{number}", (picture,), (name,), text)
         for picture, name in zip(pictures, names)
         for number, text in enumerate(texts, 1)
     ]

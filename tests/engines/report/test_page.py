@@ -84,6 +84,11 @@ def test_every_number_of_the_document_is_on_the_page_and_no_other(make_document,
     assert_page_says(render(document), document)
 
 
+def test_columns_of_right_answers_are_there_where_any_is_known(make_document, render):
+    headings = [">change, points</th>" in render(make_document(is_full)) for is_full in (True, False)]
+    assert headings == [True, False]
+
+
 def test_a_number_that_is_off_is_seen(make_document, render):
     """The witness: the check compares what is written, not only what stands beside it."""
     document = make_document()
