@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, ImageSequence
 
 from .decoding_limits import check_size
@@ -29,7 +30,12 @@ CODED = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts"
 
 
 def read_frames(
-    source: str | os.PathLike | BinaryIO, max_frames: int, *, name: str | None = None, max_pixels: int = MAX_PIXELS
+    source: str | os.PathLike | BinaryIO,
+    max_frames: int,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    frames_per_second: float | None = None,
 ) -> list[Image.Image]:
     """At most ``max_frames`` frames of a video as RGB pictures, in order.
 
@@ -37,6 +43,8 @@ def read_frames(
         source: a folder of pictures, a file, or an open binary file (then ``name`` says what kind it is).
         name: what errors call the video, and whose ending says how to open it; None takes the path.
         max_pixels: a larger frame is refused before it is decoded.
+        frames_per_second: so many are taken of a coded video where they are no more than ``max_frames``; None takes
+            ``max_frames`` of a short one too. Folders and animations have no rate of their own.
 
     Raises:
         VideoError: no such file, no video, no frame in it, a damaged one, or PyAV is missing for a coded one.
@@ -48,7 +56,7 @@ def read_frames(
     if path is not None and not path.is_file():
         raise VideoError(f"video '{name}' does not exist", todo="check the path")
     if name.lower().endswith(CODED):
-        return _coded_frames(source, max_frames, name, max_pixels)
+        return _coded_frames(source, max_frames, name, max_pixels, frames_per_second)
     return _animation_frames(source, max_frames, name, max_pixels)
 
 
@@ -90,7 +98,16 @@ def _animation_frames(source, max_frames: int, name: str, max_pixels: int) -> li
         raise VideoError(f"video cannot be read: {reason}", given=error.given, allowed=allowed) from None
 
 
-def _coded_frames(source, max_frames: int, name: str, max_pixels: int) -> list[Image.Image]:
+def frames_at_rate(count: int, most: int, *, own_rate: float, rate: float) -> list[int]:
+    """Indices of every n-th of ``count`` frames, n so that about ``rate`` of a second's ``own_rate`` are taken; where
+    that is more than ``most``, so many spread evenly (LLaVA-NeXT's ``process_video_with_decord``)."""
+    every = range(0, count, max(1, round(own_rate / rate)))
+    return list(every) if len(every) <= most else np.linspace(0, count - 1, most, dtype=int).tolist()
+
+
+def _coded_frames(
+    source, max_frames: int, name: str, max_pixels: int, frames_per_second: float | None
+) -> list[Image.Image]:
     try:
         import av
     except ImportError:
@@ -110,14 +127,14 @@ def _coded_frames(source, max_frames: int, name: str, max_pixels: int) -> list[I
                     given=f"{stream.width} x {stream.height} pixels",
                     allowed=f"at most {max_pixels:,} pixels a frame",
                 )
-            return _decode(container, stream, max_frames, name)
+            return _decode(container, stream, max_frames, name, frames_per_second)
     except av.FFmpegError as error:
         raise VideoError(
             f"video '{name}' cannot be decoded: {error.strerror}", todo="the file is damaged or cut off; get it again"
         ) from None
 
 
-def _decode(container, stream, max_frames: int, name: str) -> list[Image.Image]:
+def _decode(container, stream, max_frames: int, name: str, frames_per_second: float | None) -> list[Image.Image]:
     """The wanted frames by their time stamps; where a key frame lies between two of them, decoding jumps to it."""
     packets = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.pts is not None]  # nothing is decoded
     times, keys = sorted(pts for pts, _ in packets), sorted(pts for pts, is_key in packets if is_key)
@@ -125,7 +142,11 @@ def _decode(container, stream, max_frames: int, name: str) -> list[Image.Image]:
         raise VideoError(f"video '{name}' has no frames")
     frames: list[Image.Image] = []
     decoder, reached = None, None
-    for wanted in (times[index] for index in sample_frames(len(times), max_frames)):
+    taken = sample_frames(len(times), max_frames)
+    if frames_per_second and stream.average_rate:
+        own_rate = float(stream.average_rate)
+        taken = frames_at_rate(len(times), max_frames, own_rate=own_rate, rate=frames_per_second)
+    for wanted in (times[index] for index in taken):
         key = max((pts for pts in keys if pts <= wanted), default=None)
         if decoder is None or (key is not None and reached is not None and key > reached):
             container.seek(wanted if key is None else key, stream=stream)

@@ -15,6 +15,7 @@ from laco_export.merge_path import DepthPath, Ratio, ratios_of_paths, shortest_r
 from laco_export.tiling import Tiling
 
 from . import processes
+from .data.llava_next import LIKE_LLAVA_NEXT
 from .distillation.recipe import DistillationRecipe
 from .tiny.recipe import TinyStart
 
@@ -92,6 +93,8 @@ class StageRecipe:
             (:mod:`.frozen_outputs`); for stages that freeze the encoder and see their pictures more than once.
         rates_for_batch: the global batch that the learning rates were made for, where that is another one; a plan says
             what they would be for this one.
+        like: llava-next prepares samples as LLaVA-NeXT does (:mod:`.data.llava_next`); a recipe's own ``like`` is every
+            stage's.
         distillation: of the stage ``distil`` alone, whose ``data`` are pictures: a folder, zip, tar or parquet, or
             conversations whose pictures are taken.
     """
@@ -124,6 +127,7 @@ class StageRecipe:
     look_every: int = _machine(50)
     keep_frozen_outputs: bool = _machine(False)
     rates_for_batch: int | None = _machine(None)
+    like: str | None = None
     distillation: DistillationRecipe | None = None
 
     def __post_init__(self) -> None:
@@ -159,6 +163,8 @@ class StageRecipe:
         for name, allowed in choices:
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is unknown", given=getattr(self, name), allowed=", ".join(allowed))
+        if self.like not in (None, LIKE_LLAVA_NEXT):
+            raise ConfigError("like is unknown", given=self.like, allowed=LIKE_LLAVA_NEXT)
         if self.plain and self.tiling:
             raise ConfigError(
                 "tiling and plain exclude each other", todo="leave tiling out: a caption follows one tile"

@@ -4,6 +4,7 @@
 
     extends                                       (another recipe, whose keys these are laid over)
     name, seed, data_folder
+    like                                          (of every stage that does not say otherwise)
     model:        encoder, language_model, …      (recipe.ModelRecipe)
     compression:  method, at, ratio, …            (recipe.CompressionRecipe)
     all_stages:   keys of every stage that does not say otherwise
@@ -35,6 +36,7 @@ from .recipe import (
 )
 from .tiny.recipe import TinyStart
 
+_OF_ALL_STAGES = ("all_stages", "like")
 _SECTIONS = ("model", "compression", "all_stages", "stages", "tiny")
 
 
@@ -101,6 +103,7 @@ def recipe_from_mapping(values: Any, *, source: str, overrides: Sequence[str] = 
         values["compression"] = build(CompressionRecipe, values.get("compression") or {}, "compression")
         stages = _mapping(values.get("stages"), "stages")
         shared = _mapping(values.pop("all_stages", None) or {}, "all_stages")
+        shared = {"like": values.pop("like", None), **shared}
         values["stages"] = {check_stage(str(name)): _stage(stage, shared, str(name)) for name, stage in stages.items()}
         if values.get("tiny") is not None:
             values["tiny"] = TinyStart.from_mapping(values["tiny"], build)
@@ -151,8 +154,8 @@ def build(kind: type, values: Any, path: str) -> Any:
         if name not in keys:
             raise ConfigError(
                 f"unknown key '{name}' in {path}",
-                allowed=", ".join([*keys, "all_stages"] if kind is Recipe else keys),
-                todo=nearest(str(name), [*keys, "all_stages"]),
+                allowed=", ".join([*keys, *_OF_ALL_STAGES] if kind is Recipe else keys),
+                todo=nearest(str(name), [*keys, *_OF_ALL_STAGES]),
             )
     needed = [name for name, key in keys.items() if key.default is MISSING and key.default_factory is MISSING]
     if missing := [name for name in needed if name not in values]:

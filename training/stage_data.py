@@ -37,6 +37,7 @@ def open_stage_data(stage: StageRecipe, processor: LacoProcessor, data_folder: P
         "max_length": stage.max_length,
         "tiled": stage.tiling is not None,
         "max_frames": stage.max_frames,
+        "like": stage.like,
         "seed": seed,
     }
     if not stage.streaming:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laco_export.errors import ConfigError, UsageError
+from laco_export.layout_rules import DEFAULT_TOKEN_LAYOUT
 
 from . import processes
+from .data.llava_next import LIKE_LLAVA_NEXT
 from .recipe import StageRecipe
 from .stage_data import identity_of, load_position, open_stage_data, sampler_of
 
@@ -80,6 +82,7 @@ def train_stage(
         TrainingError: out of memory, or the loss is not finite any more.
     """
     from laco_export.checkpoint_files import refuse_to_replace_non_checkpoint
+    from laco_export.console import say
 
     from .frozen_outputs import keep_frozen_outputs
     from .step_callbacks import StepProgress
@@ -98,6 +101,9 @@ def train_stage(
         trainer.add_callback(StepProgress(advance))
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     loaded.model.vision_model.keeper = None
+    if processes.is_main():
+        for line in trainer.broken.lines():
+            say(line)
     files = {
         STARTED_FROM: json.dumps({"sha256": loaded.sha256}) + "\n",
         **({"recipe.yaml": record} if record else {}),
@@ -154,7 +160,8 @@ def check_elastic(config: LacoConfig) -> None:
 def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor, stage: StageRecipe) -> None:
     """Let the model and its processor tile single pictures as the stage says.
 
-    A stage of one tile leaves the tiling of a checkpoint as it is: it prepares its own samples untiled.
+    A stage of one tile leaves the tiling of a checkpoint as it is: it prepares its own samples untiled. With ``like:
+    llava-next`` a model of this project's own layout gets LLaVA-OneVision's: squares, and newlines at pictures' ends.
     """
     if stage.tiling is None:
         return
@@ -166,6 +173,8 @@ def prepare_tiling(model: LacoForConditionalGeneration, processor: LacoProcessor
     tiling = stage.tiling.for_tile(height)
     model.enable_tiling(tiling)
     processor.tiling = tiling
+    if stage.like == LIKE_LLAVA_NEXT and model.config.token_layout == DEFAULT_TOKEN_LAYOUT:
+        model.config.token_layout = processor.token_layout = "llava_onevision"
 
 
 def progress_folder(output: Path) -> Path:
@@ -192,7 +201,8 @@ def decide_resumption(folder: Path, *, resume: bool, force: bool) -> Path | None
         if resume:
             say(f"--resume: '{folder}' holds no checkpoint to go on from, so the stage starts at its beginning")
         shutil.rmtree(folder, ignore_errors=True)
-        broken_log(folder).unlink(missing_ok=True)
+        for log in (broken_log(folder), odd_log(folder)):
+            log.unlink(missing_ok=True)
     processes.wait()
     return None
 
@@ -227,7 +237,7 @@ def _make_trainer(
     steps: int | None,
     tensorboard: Path | None,
 ):
-    from .data import BrokenSamples, Collator
+    from .data import BrokenSamples, Collator, OddSamples
     from .step_callbacks import DepthSampler
     from .trainer import StageTrainer, training_arguments
 
@@ -246,7 +256,9 @@ def _make_trainer(
             tensorboard=tensorboard,
         ),
         sampler=sampler_of(stage, dataset, seed=seed),
-        broken=BrokenSamples(broken_log(folder), limit=stage.max_broken, total=len(dataset)),
+        broken=BrokenSamples(
+            broken_log(folder), limit=stage.max_broken, total=len(dataset), odd=OddSamples(odd_log(folder))
+        ),
         data_collator=Collator(padding_id(loaded.processor), packed=stage.packed),
     )
     if len(loaded.model.vision_model.compression.paths) > 1:
@@ -308,6 +320,11 @@ def keep_checkpoints(trainer, origin: dict, resumed: Path | None) -> None:
 def broken_log(folder: Path) -> Path:
     """Beside the stage's folders, so that it stays when they go."""
     return folder.with_name(folder.name.removesuffix("-progress") + "-broken-samples.jsonl")
+
+
+def odd_log(folder: Path) -> Path:
+    """Beside the log of the broken ones."""
+    return folder.with_name(folder.name.removesuffix("-progress") + "-odd-samples.jsonl")
 
 
 def may_leave_unused(model) -> bool:

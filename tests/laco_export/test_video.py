@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from laco_export.errors import VideoError
-from laco_export.video import frame_files, read_frames
+from laco_export.video import frame_files, frames_at_rate, read_frames
 
 
 def frame(number, size=(48, 32)):
@@ -110,3 +110,13 @@ def test_coded_video_without_pyav(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(VideoError, match=r"needs PyAV(.|\n)*laco-export\[video\]"):
         read_frames(tmp_path / "clip.mp4", 4)
+
+
+def test_frames_of_a_coded_video_by_its_rate(tmp_path):
+    """LLaVA-NeXT's: one frame a second of a short video, and no more than allowed, evenly spread, of a long one."""
+    assert frames_at_rate(90, 32, own_rate=29.97, rate=1) == [0, 30, 60]
+    assert frames_at_rate(3000, 4, own_rate=30, rate=1) == [0, 999, 1999, 2999]
+    assert frames_at_rate(5, 32, own_rate=0.5, rate=1) == [0, 1, 2, 3, 4]
+    clip = write_coded(tmp_path / "clip.mp4", 40)  # ten frames a second
+    assert numbers(read_frames(clip, 32, frames_per_second=1.25)) == [0, 8, 16, 24, 32]
+    assert numbers(read_frames(clip, 2, frames_per_second=1.25)) == [0, 39]

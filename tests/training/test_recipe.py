@@ -39,6 +39,7 @@ def test_the_papers_recipe(name):
     for stage in recipe.stages.values():
         common = (stage.epochs, stage.global_batch_size, stage.warmup_ratio, stage.min_learning_rate)
         assert common == (1, 512, 0.03, 1e-7)
+        assert stage.max_broken == 0.001
         assert (stage.weight_decay, stage.precision, stage.optimizer, stage.max_frames) == (0, "bf16", "adamw", 32)
     first, middle, single, one_vision = (recipe.stages[stage] for stage in STAGES)
     assert first.learning_rates == {"compressor": 1e-3, "projector": 1e-3}
@@ -124,6 +125,16 @@ def test_depths_and_baselines_are_one_override_each(depth, method):
 def test_overrides(override, read):
     assert not read(load_recipe(PAPER[0]))
     assert read(load_recipe(PAPER[0], [override]))
+
+
+def test_a_recipe_like_llava_next_has_stages_like_it():
+    two = {"1": OWN["stages"]["1"], "1.5": {**OWN["stages"]["1"], "like": None}}
+    recipe = recipe_from_mapping({**OWN, "like": "llava-next", "stages": two}, source="own")
+    assert [stage.like for _, stage in recipe.ordered_stages()] == ["llava-next", None]
+    assert load_recipe(PAPER[0], ["like=llava-next"]).stages["2-ov"].like == "llava-next"
+    assert load_recipe(PAPER[0]).stages["2-ov"].like is None
+    with pytest.raises(LacoError, match=r"stages\.1: like is unknown(.|\n)*llava-next"):
+        load_recipe(PAPER[0], ["like=llava"])
 
 
 def test_a_path_of_merges_is_read_and_written():

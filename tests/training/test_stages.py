@@ -65,6 +65,13 @@ def test_tiles_come_with_a_newline_that_is_trained(tiny_checkpoint, stage_data, 
     assert "image_newline" in changed(tmp_path / "one", tmp_path / "two")
 
 
+def test_like_llava_next_a_checkpoint_lays_out_pictures_as_llava_onevision(tiny_checkpoint, stage_data, tmp_path):
+    tiled = stage(tiling=TilingRecipe(max_rows=1, max_columns=2, max_tiles=2), max_length=512, like="llava-next")
+    assert len(train_stage(tiny_checkpoint, tiled, stage_data, tmp_path / "out", seed=0, steps=1)) == 1
+    loaded = checkpoint.load(tmp_path / "out")
+    assert loaded.model.config.token_layout == loaded.processor.token_layout == "llava_onevision"
+
+
 def test_a_newline_that_no_stage_used_stays_untrained(tiny_checkpoint, stage_data, tmp_path):
     loaded = checkpoint.load(tiny_checkpoint)
     loaded.model.enable_tiling({"tile": 56})

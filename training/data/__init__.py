@@ -13,7 +13,10 @@ as it comes. In reading order:
 - :mod:`.parquet_files`: parquet as the Hub publishes it, read by row group;
 - :mod:`.arrow_folders`: folders of ``datasets.save_to_disk``;
 - :mod:`.mixture`: LLaVA-OneVision's mixture files;
-- :mod:`.conversations`: who says what, which pictures a sample names, which words are trained on;
+- :mod:`.conversations`: who says what and which pictures a sample names, in any of the published spellings;
+- :mod:`.mending`: a sample as it is trained on, and what is mended of published data's oddities;
+- :mod:`.llava_next`: the same as LLaVA-NeXT prepares it;
+- :mod:`.causes`: by which odd and broken samples are counted;
 - :mod:`.pictures`: pictures and videos, wherever they lie;
 - :mod:`.archives`: files inside a zip or a tar;
 - :mod:`.positioned_file`: a file read at given places by many processes at once;
@@ -25,6 +28,8 @@ as it comes. In reading order:
 - :mod:`.stream`: parquet from afar, as it comes;
 - :mod:`.batches`: samples to a batch, padded or packed;
 - :mod:`.broken`: samples that cannot be used: named, counted, skipped;
+- :mod:`.odd`: samples that are mended: named and counted;
+- :mod:`.sample_logs`: the logs of both;
 - :mod:`.preview`: a sample as the model will read it, for ``--dry-run``;
 - :mod:`.errors`: what goes wrong with training data.
 """
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from .batches import Collator
     from .broken import BatchNotes, BrokenSample, BrokenSamples
     from .dataset import ConversationDataset, count_samples, open_dataset
+    from .odd import OddSamples
     from .picture_dataset import DrawSampler, PictureCollator, PictureDataset, PixelEncoder
     from .sampler import GroupedSampler
     from .samples import IGNORED, SampleEncoder
@@ -50,6 +56,7 @@ if TYPE_CHECKING:
 _WITH_TORCH = {
     "batches": ("Collator",),
     "broken": ("BatchNotes", "BrokenSample", "BrokenSamples"),
+    "odd": ("OddSamples",),
     "dataset": ("ConversationDataset", "count_samples", "open_dataset"),
     "picture_dataset": ("DrawSampler", "PictureCollator", "PictureDataset", "PixelEncoder"),
     "sampler": ("GroupedSampler",),
@@ -71,6 +78,7 @@ __all__ = [
     "DrawSampler",
     "GroupedSampler",
     "MixturePart",
+    "OddSamples",
     "PictureCollator",
     "PictureDataset",
     "PixelEncoder",

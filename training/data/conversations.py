@@ -1,4 +1,10 @@
-"""A sample's conversation: who says what, which pictures it names, and which of its words are trained on.
+"""A sample as its file has it: who says what, and which pictures it names, in any of the published spellings.
+
+::
+
+    {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}     LLaVA's
+    {"system": "…", "conversations": …}                                                     ShareGPT's
+    {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": …}]}   content: text or typed parts
 
 ``<image>`` and ``<video>`` are also words of HTML and SVG. They are marks in what the user says and where the sample
 names pictures or videos; elsewhere they are text. A user's turn that begins or ends with such a line of its own
@@ -9,123 +15,155 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
-from laco_export.chat_format import CHATML, ChatFormat
-from laco_export.conversation import IMAGE_MARK, VIDEO_MARK, Turn, training_spans
+from laco_export.conversation import IMAGE_MARK, VIDEO_MARK, Turn
 
-from .errors import DataError
+from .causes import (
+    EMPTY_ANSWER,
+    NO_ANSWER,
+    NO_CONVERSATION,
+    NO_TEXT,
+    NULL_PICTURE,
+    OTHER_SPELLING,
+    UNKNOWN_SPEAKER,
+    WINDOWS_PATH,
+)
+from .errors import SampleError
 from .pictures import PictureName
 
 KINDS = ("text", "image", "images", "video")
 """What a sample shows: nothing, one picture, several, or a video (with or without pictures)."""
 
-_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+CONVERSATION_FIELDS = ("conversations", "messages")
+SPEAKER_FIELDS, TEXT_FIELDS = ("from", "role"), ("value", "content")
+"""LLaVA's names come first; what has others is an odd sample."""
+
+_LLAVA = {"human": "user", "gpt": "assistant", "system": "system"}
+_ROLES = {
+    **_LLAVA,
+    **dict.fromkeys(("user", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "chatgpt", "bing", "bard", "model", "bot"), "assistant"),
+}
 USERS = tuple(name for name, role in _ROLES.items() if role == "user")
+_TYPED_MARKS = {"image": IMAGE_MARK, "image_url": IMAGE_MARK, "video": VIDEO_MARK}
 _MOST = 2**15 - 1  # pictures are counted in 16 bits
 _IMAGE_FIELDS = ("image", "images")  # LLaVA's and the Hub's name
 _LINE = {mark: re.compile(rf"\A\s*{mark}[ \t]*(\n|\Z)|\n[ \t]*{mark}\s*\Z") for mark in (IMAGE_MARK, VIDEO_MARK)}
 
 
-class Piece(NamedTuple):
-    """A part of the prompt: text, with whether its tokens count for the loss, or the mark of a picture or a video."""
+def turns_of(entry: Mapping, odd: set[str] | None = None) -> list[Turn]:
+    """A sample's conversation as ``(role, text)`` turns, in their order.
 
-    text: str
-    counts: bool
-    is_mark: bool = False
-
-
-def turns_of(entry: Mapping) -> list[Turn]:
-    """A sample's conversation as ``(role, text)`` turns.
+    Args:
+        odd: gets what is odd about the spelling, of :data:`~.causes.ODDITIES`.
 
     Raises:
-        DataError: it has none, or a turn of another shape, or an unknown speaker.
+        SampleError: it has none, or a turn of another shape, or an unknown speaker.
     """
-    conversations = entry.get("conversations")
-    if not isinstance(conversations, list) or not conversations:
-        raise DataError("it has no conversations")
-    turns = []
-    for turn in conversations:
-        if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
-            raise DataError("a turn of its conversation has no text", allowed='{"from": "human", "value": "…"}')
-        if turn.get("from") not in _ROLES:
-            raise DataError(f"unknown speaker {turn.get('from')!r}", allowed=", ".join(_ROLES))
-        turns.append((_ROLES[turn["from"]], turn["value"]))
+    field = next((name for name in CONVERSATION_FIELDS if entry.get(name)), None)
+    conversation = entry.get(field)
+    if not isinstance(conversation, list):
+        raise SampleError(NO_CONVERSATION, "it has no conversations")
+    turns, spellings = [], {field}
+    for turn in conversation:
+        speaker_field, speaker = _first_of(turn, SPEAKER_FIELDS)
+        text_field, text = _first_of(turn, TEXT_FIELDS)
+        text = _text_of_parts(text) if isinstance(text, list) else text
+        if not isinstance(text, str):
+            raise SampleError(
+                NO_TEXT, "a turn of its conversation has no text", allowed='{"from": "human", "value": "…"}'
+            )
+        role = _ROLES.get(speaker.lower()) if isinstance(speaker, str) else None
+        if role is None:
+            raise SampleError(UNKNOWN_SPEAKER, f"unknown speaker {speaker!r}", allowed=", ".join(_ROLES))
+        turns.append((role, text))
+        spellings |= {speaker_field, text_field, "" if speaker in _LLAVA else speaker}
+    if isinstance(system := entry.get("system"), str) and system.strip() and turns[0][0] != "system":
+        turns.insert(0, ("system", system))
+        spellings.add("system")
+    if odd is not None and spellings != _USUAL_SPELLING:
+        odd.add(OTHER_SPELLING)
     return turns
 
 
-def alternating_turns_of(entry: Mapping) -> list[Turn]:
-    """The turns of a sample to train on: a system line if any, then question and answer by turns.
+_USUAL_SPELLING = {CONVERSATION_FIELDS[0], SPEAKER_FIELDS[0], TEXT_FIELDS[0], ""}
 
-    Raises:
-        DataError: as :func:`turns_of`; the conversation starts with an answer, does not alternate, or has no answer.
+
+def _first_of(turn: object, fields: tuple[str, ...]) -> tuple[str, object]:
+    """The first of the fields that a turn has, with its value."""
+    if isinstance(turn, Mapping):
+        for field in fields:
+            if turn.get(field) is not None:
+                return field, turn[field]
+    return fields[0], None
+
+
+def _text_of_parts(parts: list) -> str | None:
+    """The text of typed parts, ``[{"type": "image"}, {"type": "text", "text": "…"}]``; None where one is of no kind."""
+    texts = []
+    for part in parts:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        texts.append(
+            _TYPED_MARKS[kind] + "\n" if kind in _TYPED_MARKS else part.get("text") if kind == "text" else None
+        )
+    return None if None in texts else "".join(texts)
+
+
+def image_names(entry: Mapping, odd: set[str] | None = None) -> list[PictureName]:
+    """The pictures of a sample, in the order of their marks; none where the field is null, empty or missing.
+
+    Args:
+        odd: gets what is odd about the names, of :data:`~.causes.ODDITIES`.
     """
-    turns = turns_of(entry)
-    roles = [role for role, _ in turns]
-    spoken = roles[1:] if roles[0] == "system" else roles
-    if spoken[:1] != ["user"] or "system" in spoken or any(role == following for role, following in pairwise(spoken)):
-        raise DataError("its conversation does not alternate", given=", ".join(roles[:8]), allowed="user, assistant, …")
-    if "assistant" not in spoken:
-        raise DataError("it has no answer to learn")
-    return turns
-
-
-def image_names(entry: Mapping) -> list[PictureName]:
-    """The pictures of a sample, in the order of their marks."""
     for field in _IMAGE_FIELDS:
         if (images := entry.get(field)) is not None and images != "" and images != []:
-            return list(images) if isinstance(images, (list, tuple)) else [images]
+            names = list(images) if isinstance(images, (list, tuple)) else [images]
+            if odd is not None and None in names:
+                odd.add(NULL_PICTURE)
+            return [_posix(name, odd) for name in names if name is not None]
     return []
 
 
-def video_names(entry: Mapping) -> list:
+def _posix(name: PictureName, odd: set[str] | None) -> PictureName:
+    """A name with the slashes that a path has here; Windows' own are in published lists of pictures."""
+    if isinstance(name, bytes):  # a column of raw binary
+        return {"bytes": name, "path": None}
+    if isinstance(name, list):
+        return [_posix(frame, odd) for frame in name]
+    if isinstance(name, Mapping) and name.get("bytes") is None and isinstance(name.get("path"), str):
+        return {**name, "path": _posix(name["path"], odd)}
+    if not isinstance(name, str) or "\\" not in name:
+        return name
+    if odd is not None:
+        odd.add(WINDOWS_PATH)
+    return name.replace("\\", "/")
+
+
+def video_names(entry: Mapping, odd: set[str] | None = None) -> list:
     """The videos of a sample: each a name, a struct of bytes, or a list of its frames' names.
 
     A plain list is several videos where the conversation marks several, else the frames of one.
+
+    Args:
+        odd: as :func:`image_names`.
     """
     video = entry.get("video")
     if video is None or video in ("", []):
         return []
+    video = _posix(video, odd)
     if not isinstance(video, list):
         return [video]
     return video if _video_marks(entry) > 1 else [video if len(video) != 1 else video[0]]
-
-
-def pieces_of(entry: Mapping, *, plain: bool = False, chat_format: ChatFormat = CHATML) -> list[Piece]:
-    """The prompt in pieces: the answers and their end count for the loss.
-
-    Args:
-        plain: stage 1's form, see :func:`plain_pieces`.
-
-    Raises:
-        DataError: as :func:`alternating_turns_of`; with ``plain``, as :func:`plain_pieces`.
-        UsageError: the sample has a system line, for which the format has no place.
-    """
-    if plain:
-        (marks, _), caption = plain_pieces(entry)
-        spans = [(chat_format.begin, "system", False), (marks, "user", False), (*caption[:1], "assistant", True)]
-    else:
-        spans = training_spans(_with_video_marks(entry, alternating_turns_of(entry)), chat_format)
-    marks = [IMAGE_MARK, VIDEO_MARK] if plain else marks_of(entry)
-    divided = re.compile(f"({'|'.join(marks)})") if marks else None
-    pieces = []
-    for text, role, counts in spans:
-        if divided is None or role != "user":
-            pieces.append(Piece(text, counts))
-            continue
-        parts = divided.split(text)  # text and mark by turns
-        pieces += [Piece(part, False, is_mark=place % 2 == 1) for place, part in enumerate(parts) if part]
-    return [piece for piece in pieces if piece.text]
 
 
 def plain_pieces(entry: Mapping) -> list[tuple[str, bool]]:
     """Stage 1: the picture marks, a newline, and the first answer, which alone counts; the question is dropped."""
     answers = [text for role, text in turns_of(entry) if role == "assistant"]
     if not answers or not answers[0].strip():
-        raise DataError("its caption is empty" if answers else "it has no caption")
+        cause, failed = (EMPTY_ANSWER, "its caption is empty") if answers else (NO_ANSWER, "it has no caption")
+        raise SampleError(cause, failed)
     marks = IMAGE_MARK * len(image_names(entry)) + VIDEO_MARK * len(video_names(entry))
     return [(marks + "\n", False), (answers[0], True)]
 
@@ -143,22 +181,27 @@ def kinds_of(pictures: np.ndarray) -> np.ndarray:
 
 def text_length(entry: Mapping) -> int:
     """Bytes of the conversation's texts; 0 where it has none."""
-    conversations = entry.get("conversations")
-    if not isinstance(conversations, list):
-        return 0
-    texts = (turn.get("value") for turn in conversations if isinstance(turn, Mapping))
-    return sum(len(text.encode("utf-8", "replace")) for text in texts if isinstance(text, str))
+    return sum(len(text.encode("utf-8", "replace")) for _, text in _said(entry))
+
+
+def _said(entry: Mapping) -> list[tuple[str | None, str]]:
+    """Speakers and texts as far as they can be told, of a sample that may be broken."""
+    conversation = next((entry[name] for name in CONVERSATION_FIELDS if entry.get(name)), None)
+    if not isinstance(conversation, list):
+        return []
+    said = [(_first_of(turn, SPEAKER_FIELDS)[1], _first_of(turn, TEXT_FIELDS)[1]) for turn in conversation]
+    said = [(speaker, _text_of_parts(text) if isinstance(text, list) else text) for speaker, text in said]
+    return [(str(speaker).lower(), text) for speaker, text in said if isinstance(text, str)]
 
 
 def marks_of(entry: Mapping) -> list[str]:
     """Which of the two marks are marks in this sample: those of what it names, and of what it has lost."""
     named = {IMAGE_MARK: image_names(entry), VIDEO_MARK: video_names(entry)}
-    turns = _with_video_marks(entry, turns_of(entry))
-    asked = [text for role, text in turns if role == "user"]
+    asked = [text for role, text in with_video_marks(entry, turns_of(entry)) if role == "user"]
     return [mark for mark in named if named[mark] or any(_LINE[mark].search(text) for text in asked)]
 
 
-def _with_video_marks(entry: Mapping, turns: list[Turn]) -> list[Turn]:
+def with_video_marks(entry: Mapping, turns: list[Turn]) -> list[Turn]:
     """LLaVA's data marks a video ``<image>``: where a sample has videos and no pictures, that mark means a video."""
     if not video_names(entry) or image_names(entry) or _asked(entry, VIDEO_MARK):
         return turns
@@ -171,8 +214,4 @@ def _video_marks(entry: Mapping) -> int:
 
 def _asked(entry: Mapping, mark: str) -> int:
     """How often the user says a mark."""
-    turns = entry.get("conversations")
-    if not isinstance(turns, list):
-        return 0
-    asked = [turn for turn in turns if isinstance(turn, Mapping) and turn.get("from") in USERS]
-    return sum(str(turn.get("value")).count(mark) for turn in asked)
+    return sum(text.count(mark) for speaker, text in _said(entry) if speaker in USERS)

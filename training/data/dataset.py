@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ from laco_export.errors import LacoError
 from .broken import BatchNotes, BrokenSample
 from .conversations import KINDS, kinds_of
 from .mixture import MixturePart, open_parts, pictures_of_parts
+from .odd import OddSample
 from .parquet_files import HANDFUL_BYTES, ParquetSource
-from .pictures import Pictures
 from .samples import SampleEncoder
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def open_dataset(
             ``.yaml``.
         images: the folder, zip or tar of the pictures; None takes the folder of ``path``.
         seed: of a mixture's ``random`` strategies.
-        encoding: ``plain``, ``max_length``, ``tiled``, ``max_frames``: see :class:`~.samples.SampleEncoder`.
+        encoding: ``plain``, ``max_length``, ``tiled``, ``max_frames``, ``like``: see :class:`~.samples.SampleEncoder`.
 
     Raises:
         DataError: a file is missing or cannot be read, or there is no sample.
@@ -78,19 +79,34 @@ class ConversationDataset(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> dict:
         return self.usable(index, self.encoder)
 
-    def usable(self, index: int, encode: Callable[[dict, Pictures], tuple[dict, bool]]) -> dict:
-        """A sample as ``encode`` makes it, or another in its place, with its notes."""
+    def usable(self, index: int, encode: Callable[..., tuple[dict, bool]]) -> dict:
+        """A sample as ``encode`` makes it, or another in its place, with its notes.
+
+        Args:
+            encode: called as :class:`~.samples.SampleEncoder` is.
+        """
         broken: list[BrokenSample] = []
         for place in self._candidates(index, broken):
-            try:
-                entry = self.entry(place)
-                sample, truncated = encode(entry, self._pictures[self._part(place)])
-            except (LacoError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-                broken.append(self._describe(place, error))
-                continue
-            notes = BatchNotes(ids=[self._id(place, entry)], truncated=int(truncated), broken=broken)
-            return {**sample, "notes": notes}
+            sample = self._encoded(place, encode)
+            if sample["notes"].complete:
+                return {**sample, "notes": replace(sample["notes"], broken=broken)}
+            broken += sample["notes"].broken
         return {"notes": BatchNotes(broken=broken, complete=False)}
+
+    def alone(self, index: int) -> dict:
+        """A sample with its notes, or where it is broken the notes alone: nothing takes its place."""
+        return self._encoded(index, self.encoder)
+
+    def _encoded(self, index: int, encode: Callable[..., tuple[dict, bool]]) -> dict:
+        mended: set[str] = set()
+        try:
+            entry = self.entry(index)
+            sample, truncated = encode(entry, self._pictures[self._part(index)], odd=mended)
+        except (LacoError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+            return {"notes": BatchNotes(broken=[self._describe(index, error)], complete=False)}
+        name, file = self._id(index, entry), self.parts[self._part(index)].name
+        odd = [OddSample(index, name, file, sorted(mended))] if mended else []
+        return {**sample, "notes": BatchNotes(ids=[name], truncated=int(truncated), odd=odd)}
 
     def entry(self, index: int) -> dict:
         """A sample as its file has it."""
@@ -116,14 +132,11 @@ class ConversationDataset(torch.utils.data.Dataset):
                 yield place
 
     def _describe(self, index: int, error: Exception) -> BrokenSample:
-        reason = f"{type(error).__name__}: {error}"
-        if isinstance(error, LacoError):
-            reason = error.failed if error.given is None else f"{error.failed} ({error.given})"
         try:
             entry = self.entry(index)
         except LacoError:
             entry = None
-        return BrokenSample(index, self._id(index, entry), self.parts[self._part(index)].name, reason)
+        return BrokenSample.of_error(index, self._id(index, entry), self.parts[self._part(index)].name, error)
 
     def _part(self, index: int) -> int:
         if not 0 <= index < len(self):

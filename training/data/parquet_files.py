@@ -20,7 +20,7 @@ import numpy as np
 
 from laco_export.conversation import IMAGE_MARK, VIDEO_MARK
 
-from .conversations import USERS
+from .conversations import SPEAKER_FIELDS, TEXT_FIELDS, USERS
 from .errors import DataError, NoSamplesError
 
 if TYPE_CHECKING:
@@ -144,19 +144,25 @@ def lengths_of_conversations(table: pa.Table, names: Sequence[str]) -> tuple[np.
     import pyarrow.compute as pc
 
     turns = table["conversations"].combine_chunks()
-    speakers, texts = (pc.struct_field(pc.list_flatten(turns), field) for field in ("from", "value"))
+    flat = pc.list_flatten(turns)
+    speakers, texts = (pc.struct_field(flat, _field_of(flat.type, names)) for names in (SPEAKER_FIELDS, TEXT_FIELDS))
     row_of_turn = pc.list_parent_indices(turns).to_numpy()
 
     def summed(counts) -> np.ndarray:
         values = pc.fill_null(counts, 0).to_numpy(zero_copy_only=False)
         return np.bincount(row_of_turn, weights=values, minlength=len(turns))
 
-    asked = pc.is_in(speakers, pa.array(USERS)).cast(pa.int32())
+    asked = pc.is_in(pc.utf8_lower(speakers), pa.array(USERS)).cast(pa.int32())
     images, videos = (summed(pc.multiply(pc.count_substring(texts, m), asked)) for m in (IMAGE_MARK, VIDEO_MARK))
     if "video" not in names:
         videos[:] = 0
     pictures = np.where(videos > 0, -videos, images).astype(np.int16)
     return pictures, summed(pc.binary_length(texts)).astype(np.int32)
+
+
+def _field_of(turn: pa.StructType, names: Sequence[str]) -> str:
+    """Which of the spellings a column of turns has; LLaVA's where it has none."""
+    return next((name for name in names if turn.get_field_index(name) >= 0), names[0])
 
 
 class _Files:
@@ -210,12 +216,14 @@ def check_columns(schema: pa.Schema, what: str) -> None:
     column = schema.field("conversations").type
     turn = column.value_type if kinds.is_list(column) or kinds.is_large_list(column) else None
     fields = {field.name: field.type for field in turn} if turn is not None and kinds.is_struct(turn) else {}
-    texts = [fields.get("from", column), fields.get("value", column)]
+    texts = [
+        next((fields[name] for name in names if name in fields), column) for names in (SPEAKER_FIELDS, TEXT_FIELDS)
+    ]
     if not all(kinds.is_string(text) or kinds.is_large_string(text) for text in texts) or not fields:
         raise DataError(
             f"the column conversations of {what} holds no lists of turns",
             given=column,
-            allowed="list<struct<from: string, value: string>>",
+            allowed="list<struct<from: string, value: string>>, or role and content",
             todo="write it as such, for example with datasets: [{'from': Value('string'), 'value': Value('string')}]",
         )
 
@@ -226,4 +234,13 @@ def holds_pictures(schema: pa.Schema) -> bool:
 
     columns = [schema.field(name).type for name in _PICTURES if name in schema.names]
     pictures = [kind.value_type if kinds.is_list(kind) or kinds.is_large_list(kind) else kind for kind in columns]
-    return any(kinds.is_struct(kind) and kind.get_field_index("bytes") >= 0 for kind in pictures)
+    return any(
+        is_raw_picture(kind) or (kinds.is_struct(kind) and kind.get_field_index("bytes") >= 0) for kind in pictures
+    )
+
+
+def is_raw_picture(kind: pa.DataType) -> bool:
+    """Whether a column holds pictures' bytes themselves, without the Hub's struct."""
+    import pyarrow.types as kinds
+
+    return kinds.is_binary(kind) or kinds.is_large_binary(kind)

@@ -51,16 +51,19 @@ class PixelEncoder:
         self.tokenizer = processor.tokenizer
 
     def __call__(
-        self, entry: Mapping, pictures: Pictures, random: np.random.Generator
+        self, entry: Mapping, pictures: Pictures, random: np.random.Generator, odd: set[str] | None = None
     ) -> tuple[dict[str, torch.Tensor], bool]:
         """``{"pixel_values": float32 [1, 3, H, W]}``, and False: nothing is cut off.
 
         Of a sample with several pictures one is drawn.
 
+        Args:
+            odd: gets what is odd about the pictures' names, of :data:`~.causes.ODDITIES`.
+
         Raises:
             DataError, ImageError: it has none, or it cannot be read.
         """
-        names = image_names(entry)
+        names = image_names(entry, odd)
         if not names:
             raise DataError("it has no picture")
         picture = pictures.picture(names[random.integers(len(names))])

@@ -19,7 +19,7 @@ from .conversations import image_names
 from .errors import DataError, NoSamplesError
 from .json_files import JsonSource
 from .mixture import MixturePart, open_parts
-from .parquet_files import ParquetSource
+from .parquet_files import ParquetSource, is_raw_picture
 from .pictures import ARCHIVES, open_archive
 from .sources import parquet_files
 
@@ -79,7 +79,7 @@ def check_picture_column(schema: pa.Schema, what: str) -> None:
         if name in schema.names:
             column = schema.field(name).type
             item = column.value_type if kinds.is_list(column) or kinds.is_large_list(column) else column
-            if kinds.is_struct(item) or kinds.is_string(item) or kinds.is_large_string(item):
+            if kinds.is_struct(item) or kinds.is_string(item) or kinds.is_large_string(item) or is_raw_picture(item):
                 return
     raise DataError(
         f"{what} has no column of pictures",

@@ -69,8 +69,13 @@ class Pictures:
         archive, member = self._locate(name)
         return load_image(self.root / name) if archive is None else _from_bytes(archive.read(member), name)
 
-    def video(self, name: PictureName | Sequence[str], max_frames: int) -> list[Image.Image]:
+    def video(
+        self, name: PictureName | Sequence[str], max_frames: int, frames_per_second: float | None = None
+    ) -> list[Image.Image]:
         """At most ``max_frames`` frames of a video: a file, a folder of frames, or a list of the frames' names.
+
+        Args:
+            frames_per_second: as :func:`laco_export.video.read_frames` takes it.
 
         Raises:
             DataError, VideoError: it is not there or cannot be read.
@@ -78,15 +83,18 @@ class Pictures:
         if isinstance(name, list):
             return [self.picture(name[index]) for index in sample_frames(len(name), max_frames)]
         if isinstance(name, Mapping) and name.get("bytes") is not None:
-            return read_frames(io.BytesIO(name["bytes"]), max_frames, name=str(name.get("path") or "video.mp4"))
+            called = str(name.get("path") or "video.mp4")
+            data = io.BytesIO(name["bytes"])
+            return read_frames(data, max_frames, name=called, frames_per_second=frames_per_second)
         name = _text_name(name)
         archive, member = self._locate(name)
         if archive is None:
-            return read_frames(self.root / name, max_frames)
+            return read_frames(self.root / name, max_frames, frames_per_second=frames_per_second)
         if frames := frame_files(archive.folder(member)):
             taken = [frames[index] for index in sample_frames(len(frames), max_frames)]
             return [_from_bytes(archive.read(frame), frame) for frame in taken]
-        return read_frames(io.BytesIO(archive.read(member)), max_frames, name=name)
+        data = io.BytesIO(archive.read(member))
+        return read_frames(data, max_frames, name=name, frames_per_second=frames_per_second)
 
     def _locate(self, name: str) -> tuple[Archive | None, str]:
         if self.root.suffix in ARCHIVES:

@@ -24,6 +24,7 @@ from laco_export.errors import LacoError
 
 from .broken import BatchNotes, BrokenSample
 from .errors import DataError
+from .odd import OddSample
 from .parquet_files import check_columns
 from .pictures import Pictures, PicturesInRows
 from .samples import SampleEncoder
@@ -168,9 +169,9 @@ class _Share(torch.utils.data.IterableDataset):
     def __iter__(self) -> Iterator[dict]:
         start, broken = self.position, []
         for row, place in self._rows(**start):
-            where = {self.worker: place}
+            where, mended = {self.worker: place}, set()
             try:
-                sample, truncated = self.stream.encoder(row, self.stream.pictures)
+                sample, truncated = self.stream.encoder(row, self.stream.pictures, mended)
             except (LacoError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
                 broken.append(self._describe(row, error))
                 if len(broken) > _TRIES:
@@ -178,7 +179,8 @@ class _Share(torch.utils.data.IterableDataset):
                     broken = []
                 continue
             ids = [str(row.get("id") or "")]
-            notes = BatchNotes(ids=ids, truncated=int(truncated), broken=broken, positions=where)
+            odd = [OddSample(*self._named(row), self.stream.path, sorted(mended))] if mended else []
+            notes = BatchNotes(ids=ids, truncated=int(truncated), broken=broken, odd=odd, positions=where)
             yield {**sample, "notes": notes}
             broken = []
 
@@ -217,15 +219,17 @@ class _Share(torch.utils.data.IterableDataset):
         return split_dataset_by_node(rows, rank=self._part, world_size=self.stream.world_size * self.stream.workers)
 
     def _describe(self, row: dict, error: Exception) -> BrokenSample:
-        reason = f"{type(error).__name__}: {error}"
-        if isinstance(error, LacoError):
-            reason = error.failed if error.given is None else f"{error.failed} ({error.given})"
+        return BrokenSample.of_error(*self._named(row), self.stream.path, error)
+
+    @staticmethod
+    def _named(row: dict) -> tuple[int, str]:
+        """A row's index and id for the logs."""
         if name := str(row.get("id") or ""):
-            return BrokenSample(-1, name, self.stream.path, reason)
+            return -1, name
         # Told from others by what it holds: the same in every pass, and whichever process reads it.
         said = [str(turn.get("value")) for turn in row.get("conversations") or [] if isinstance(turn, dict)]
         name = f"without an id: {' '.join(said[0].split())[:60] if said else 'no conversation'}"
-        return BrokenSample(zlib.crc32(repr(row).encode("utf-8", "replace")), name, self.stream.path, reason)
+        return zlib.crc32(repr(row).encode("utf-8", "replace")), name
 
 
 def stream_files(path: str) -> list[str]:

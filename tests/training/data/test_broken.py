@@ -5,6 +5,7 @@ import json
 import pytest
 
 from laco_training.data import BatchNotes, BrokenSample, BrokenSamples, DataError
+from laco_training.data.errors import SampleError
 
 
 def noted(*indices):
@@ -37,3 +38,23 @@ def test_the_first_broken_sample_is_one_too_many_unless_allowed(tmp_path):
     share.record(noted(1, 2))
     with pytest.raises(DataError, match=r"7 broken samples, and max_broken allows 2(.|\n)*and 2 more"):
         share.record(noted(*range(3, 8)))
+
+
+def test_broken_samples_are_counted_by_cause(tmp_path):
+    broken = BrokenSamples(tmp_path / "log.jsonl", limit=9, total=100)
+    error = SampleError("empty answer", "an answer is empty", given="''")
+    broken.record(BatchNotes(broken=[BrokenSample.of_error(i, f"s{i}", "data.json", error) for i in range(3)]))
+    broken.record(BatchNotes(broken=[BrokenSample.of_error(7, "s7", "data.json", ValueError("torn"))]))
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["reason"] == "an answer is empty ('')"
+    with (tmp_path / "log.jsonl").open("a") as file:  # as runs wrote them before causes were told apart
+        file.write('{"index": 8, "id": "s8", "file": "data.json", "reason": "torn"}\n')
+    assert broken.by_cause() == {"empty answer": 3, "another cause": 2}
+    assert broken.lines() == [
+        f"samples that were skipped: 3 empty answer, 2 another cause (all in '{tmp_path / 'log.jsonl'}')"
+    ]
+
+
+def test_an_id_that_is_no_utf8_is_logged(tmp_path):
+    broken = BrokenSamples(tmp_path / "log.jsonl", limit=9, total=100)
+    broken.record(BatchNotes(broken=[BrokenSample(1, "s\ud800", "data.json", "torn")]))
+    assert json.loads((tmp_path / "log.jsonl").read_text())["id"] == "s\ud800" and len(broken) == 1

@@ -115,7 +115,7 @@ def test_marks_are_counted_where_the_user_says_them(tmp_path, make_turns):
         ['[{"from": "human", "value": "hi"}]'],
         [{"from": ["human", "gpt"], "value": ["hi", "yo"]}],  # what datasets' Sequence of a dict once wrote
         [["hi", "yo"]],
-        [[{"role": "user", "content": "hi"}]],
+        [[{"role": "user", "text": "hi"}]],
         [[{"from": "human", "value": 3}]],
     ],
 )

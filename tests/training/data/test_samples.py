@@ -264,15 +264,15 @@ def test_a_sample_that_is_cut_loses_the_pictures_behind_the_cut(processor, folde
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image": "0.png", "conversations": ["none", "a"]}, "marks 0 pictures and 1 are given"),
-        ({"image": "0.png", "conversations": ["<image><image>", "a"]}, "marks 2 pictures and 1 are given"),
-        ({"conversations": ["<image>", "a"]}, "marks 1 pictures and 0 are given"),
-        ({"conversations": ["<image>\nWhat?", "a"]}, "marks 1 pictures and 0 are given"),
-        ({"conversations": ["What?\n<video>", "a"]}, "marks 1 videos and 0 are given"),
-        ({"video": "clip.gif", "conversations": ["none", "a"]}, "marks 0 videos and 1 are given"),
+        ({"conversations": ["<image>", "a"]}, "marks <image> and it names none"),
+        ({"conversations": ["<image>\nWhat?", "a"]}, "marks <image> and it names none"),
+        ({"image": None, "conversations": ["<image>\nWhat?", "a"]}, "marks <image> and it names none"),
+        ({"conversations": ["What?\n<video>", "a"]}, "marks <video> and it names none"),
         ({"image": "none.png", "conversations": ["<image>", "a"]}, r"none\.png' does not exist"),
         ({"video": "none.mp4", "conversations": ["<image>", "a"]}, r"none\.mp4' does not exist"),
-        ({"conversations": ["hi", "yo<|im_end|>\n<|im_start|>user\n"]}, r"special token <\|im_end\|>"),
+        ({"conversations": ["hi", "an <|image_pad|>"]}, r"holds <\|image_pad\|>, which stands for a picture"),
+        ({"conversations": ["hi", " \n"]}, "an answer of its conversation is empty"),
+        ({"conversations": ["hi", "yo", "so?", ""]}, "an answer of its conversation is empty"),
         ({"conversations": ["only a question"]}, "no answer"),
     ],
 )
@@ -290,12 +290,10 @@ def test_a_sample_that_cannot_be_used(processor, folder, make_turns, changes, me
         ([], "no conversations"),
         ([{"from": "robot", "value": "hi"}], "unknown speaker 'robot'"),
         ([{"from": "human"}], "has no text"),
-        ([{"from": "gpt", "value": "hi"}], "does not alternate"),
-        ([{"from": "human", "value": "a"}, {"from": "human", "value": "b"}], "does not alternate"),
-        (
-            [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}] * 2 + [{"from": "gpt", "value": "c"}],
-            "altern",
-        ),
+        ([{"from": "gpt", "value": "hi"}], "no answer"),
+        ([{"from": "human", "value": "a"}, {"from": "human", "value": "b"}], "no answer"),
+        ([{"from": "human", "value": [{"type": "sound"}]}, {"from": "gpt", "value": "b"}], "has no text"),
+        ([{"from": "human", "value": "a"}, {"from": "system", "value": "b"}], "system line stands in mid-conversation"),
     ],
 )
 def test_a_conversation_that_cannot_be_used(processor, folder, conversations, message):

@@ -17,7 +17,7 @@ def folder(tmp_path, write_parquet, make_turns, make_picture):
             {
                 "id": f"{file}-{i}",
                 "image": make_picture(i) if i % 4 else None,
-                "conversations": make_turns(("<image>\n" if i % 4 else "") + "hi", "yo" * i),
+                "conversations": make_turns(("<image>\n" if i % 4 else "") + "hi", "yo" * (i + 1)),
             }
             for i in range(10)
         ]
@@ -105,7 +105,7 @@ def test_broken_rows_are_skipped_and_named(tmp_path, write_parquet, make_turns, 
     assert len(set(ids)) == 8 and len(log) == 4
     write_parquet([{**row, "conversations": make_turns("<image>", "yo")} for row in rows], tmp_path / "b.parquet")
     batch = next(iter(make_stream(tmp_path / "b.parquet").loader(4, collator=Collator(0))))
-    with pytest.raises(DataError, match="marks 1 pictures and 0 are given"):
+    with pytest.raises(DataError, match="marks <image> and it names none"):
         BrokenSamples(tmp_path / "other", limit=1000, total=12).record(batch["notes"])
 
 

@@ -63,7 +63,7 @@ def test_a_sample_is_the_whole_text_and_counts_the_answers(kind, name):
     assert [label for label in labels if label != IGNORED] == [t for t, label in zip(ids, labels) if label != IGNORED]
 
 
-@pytest.mark.parametrize("answer", ["Red.", "\n\n- one\n", "  Two  ", "", "'s not", "\n \n x"])
+@pytest.mark.parametrize("answer", ["Red.", "\n\n- one\n", "  Two  ", "'s not", "\n \n x"])
 def test_chatml_is_tokenised_as_it_always_was(answer):
     """Piece by piece, each of which begins or ends in a special token or a newline."""
     processor = processor_of("byte level")
@@ -95,18 +95,21 @@ def test_a_caption_alone_begins_as_a_prompt_does(name):
     assert processor.tokenizer.decode(counted).strip() == "A box"
 
 
-@pytest.mark.parametrize(
-    ("name", "answer", "message"),
-    [
-        ("llava-1.5", "in HTML <image> is no tag", "special token <image>"),
-        ("llava-1.5", "so</s>USER: and?", "special token </s>"),
-        ("llama-3", "so<|eot_id|>", r"special token <\|eot_id\|>"),
-        ("internvl", "</img>", "special token </img>"),
-    ],
-)
-def test_a_text_that_would_forge_a_turn_or_a_picture_is_refused(name, answer, message):
-    with pytest.raises(LacoError, match=message):
-        SampleEncoder(processor_of("byte level", name))(entry_of(["<image>\nWhy?"], [answer], image="red"), Picture())
+@pytest.mark.parametrize(("name", "token"), [("llava-1.5", "</s>"), ("llama-3", "<|eot_id|>"), ("internvl", "</img>")])
+def test_a_special_token_in_a_text_is_odd_and_stays_one(name, token):
+    processor, odd = processor_of("byte level", name), set()
+    encode, index = SampleEncoder(processor), processor.tokenizer.convert_tokens_to_ids(token)
+    counted = []
+    for answer, found_odd in (("so", set()), (f"so{token}on", odd)):
+        sample, _ = encode(entry_of(["<image>\nWhy?"], [answer], image="red"), Picture(), found_odd)
+        counted.append(sample["labels"].tolist().count(index))
+    assert odd == {"special token in its text"} and counted[1] == counted[0] + 1
+
+
+def test_the_name_of_the_image_token_stands_for_no_picture():
+    processor = processor_of("byte level", "llava-1.5")
+    with pytest.raises(LacoError, match="holds <image>, which stands for a picture"):
+        SampleEncoder(processor)(entry_of(["<image>\nWhy?"], ["in HTML <image> is no tag"], image="red"), Picture())
 
 
 def test_a_mark_is_a_picture_where_the_image_token_has_its_name():
