@@ -12,7 +12,7 @@ sideways::
 
     E7  cli
     E6  commands
-    E5  serving · bench · chat · trial · bundle_check · doctor    what is done with a loaded bundle
+    E5  serving · bench · evaluation · chat · trial · bundle_check · doctor    what is done with a bundle
     E4  answering · building                        questions to answers; bundles to engines
     E3  picture_encoder · comparison                pictures to embeddings; a runtime beside PyTorch
     E2  runtimes · generation                       the vision tower; the language model
@@ -35,6 +35,7 @@ In reading order, the way of an answer first:
 - :mod:`.trial`: a finished bundle asked its golden questions, before it gets its name and later;
 - :mod:`.bundle_check`: ``laco-engine diff``, all parts of a bundle compared;
 - :mod:`.bench`: ``laco-engine bench``, bundles measured beside each other;
+- :mod:`.evaluation`: ``laco-engine evaluate``, the paper's benchmarks by lmms-eval;
 - :mod:`.cost`: what a graph costs by arithmetic;
 - :mod:`.devices`: what machine this is, and what is known of others;
 - :mod:`.doctor`: ``laco-engine doctor``, what this machine has, lacks and would use;

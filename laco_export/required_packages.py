@@ -22,6 +22,7 @@ _EXTRA_OF = {
     "fastapi": "serve",
     "prometheus_client": "serve",
     "uvicorn": "serve",
+    "lmms_eval": "eval",
 }
 """Top-level module → the extra that installs it."""
 

@@ -21,7 +21,7 @@ OPTIONAL = {  # imported where they are used; where one is missing, an error say
 FOLDER_FLOORS = {
     "laco_engines": (
         ("commands",),
-        ("serving", "bench"),
+        ("serving", "bench", "evaluation"),
         ("building",),
         ("comparison",),
         ("runtimes", "generation"),

@@ -12,6 +12,7 @@ A command's module imports nothing heavy at its top, since all of them are read 
 - :mod:`.diff`: the export's comparison again;
 - :mod:`.build`: vision graphs to TensorRT engines;
 - :mod:`.bench`: bundles measured beside each other;
+- :mod:`.evaluate`: the paper's benchmarks, by lmms-eval;
 - :mod:`.doctor`: what is installed, missing, and would run here.
 """
 
@@ -23,10 +24,11 @@ from .chat import CHAT
 from .command import Command
 from .diff import DIFF
 from .doctor import DOCTOR
+from .evaluate import EVALUATE
 from .inspect import INSPECT
 from .run import RUN
 from .serve import SERVE
 
-COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD, BENCH, DOCTOR, SERVE)
+COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD, BENCH, EVALUATE, DOCTOR, SERVE)
 
 __all__ = ["COMMANDS", "Command"]
