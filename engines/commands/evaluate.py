@@ -12,6 +12,8 @@ from ..evaluation.benchmarks import BENCHMARK_GROUPS
 from .answer_arguments import add_machine_arguments
 from .command import Command, add_depth_argument, positive
 
+_WIDEST = 1000  # columns; the widest table has about 200
+
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=path_argument, metavar="BUNDLE|CKPT", help="a bundle, or a checkpoint's folder")
@@ -65,8 +67,11 @@ def _print_tables(groups, document: dict, title: str) -> None:
     from ..evaluation.evaluating import group_table
 
     console = Console(highlight=False)
+    unbounded = console.options.update(max_width=_WIDEST)
     for group in groups:
-        console.print(group_table(group, document["groups"][group.name], title))
+        table = group_table(group, document["groups"][group.name], title)
+        console.width = max(console.width, console.measure(table, options=unbounded).maximum)  # no cell is cut off
+        console.print(table)
     for why, count in document["not_asked"].items():
         console.print(f"not asked, and counted as wrong: {count} × {escape(why)}")
 

@@ -55,7 +55,8 @@ def write_split(folder, config, split, records):
 
 
 def truth(number):
-    return LETTERS[number % 4]
+    """A is right half of the time: what a model that knows little says most is not always wrong."""
+    return "ABAC"[number % 4]
 
 
 def _letters(number):
@@ -73,7 +74,7 @@ def single_image(number):
         (f"{hub}/ai2d", "default", "test"): {
             "question": "Which colour?",
             "options": four,
-            "answer": str(number % 4),
+            "answer": str(LETTERS.index(truth(number))),
             "image": shown,
         },
         (f"{hub}/ChartQA", "default", "test"): {"type": "human_test", **_letters(number), "image": shown},
@@ -116,7 +117,7 @@ def single_image(number):
         (f"{hub}/ScienceQA", "ScienceQA-IMG", "test"): {
             "question": "Which colour?",
             "choices": four,
-            "answer": number % 4,
+            "answer": LETTERS.index(truth(number)),
             "hint": "",
             "image": shown,
         },
@@ -165,12 +166,12 @@ def video(number):
             "question": "What happens?",
             "video_idx": f"ego{number}",
             "option": [f"{letter}. {word}" for letter, word in zip("ABCDE", five)],
-            "answer": str(number % 4),
+            "answer": str(LETTERS.index(truth(number))),
         },
         ("lmms-eval/NExTQA", "MC", "test"): {
             "video": 100 + number,
             "question": "what happens",
-            "answer": number % 4,
+            "answer": LETTERS.index(truth(number)),
             "qid": number,
             "type": "CW",
             **{f"a{index}": word for index, word in enumerate(five)},
@@ -180,7 +181,7 @@ def video(number):
             "question": "What happens?",
             "question_id": str(number),
             "options": five[:3],
-            "answer_id": str(number % 3),
+            "answer_id": str(LETTERS.index(truth(number))),
             "area": "physics",
             "reasoning": "descriptive",
             "tag": ["motion"],
