@@ -4,11 +4,13 @@
 
 1. What is in the wheel: the four prefixed packages and no other top-level name, the recipes, the license.
 2. The ``cpu`` extra: a checkpoint is exported and the bundle answers.
-3. The base and onnxruntime alone, without torch: every command starts, and the bundle gives the same answer.
+3. The base and onnxruntime alone, without torch: every command starts, and the bundle gives the same answer; with the
+   extra ``report`` it is reported on.
 """
 
 from __future__ import annotations
 
+import html
 import shutil
 import subprocess
 import sys
@@ -44,6 +46,8 @@ def check_contents(wheel: Path) -> None:
     assert tops == {"laco_export", "laco_training", "laco_engines", "laco_calibration"}, tops
     assert "laco_training/recipes/tiny.yaml" in names, "the tiny recipe is not in the wheel"
     assert "laco_engines/serving/page/index.html" in names, "the server's page is not in the wheel"
+    assert "laco_engines/report/template/report.html" in names, "the report's page is not in the wheel"
+    assert "laco_engines/evaluation/paper_tables.yaml" in names, "the tables of the paper are not in the wheel"
     assert any(name.endswith("licenses/LICENSE") for name in names), "the license is not in the wheel"
     sources = {
         f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
@@ -83,6 +87,14 @@ def main() -> int:
         assert not list((folder / "base").rglob("torch/__init__.py")), "the base brings PyTorch"
         alone = run(base / "laco-engine", *question, **options)
         assert alone == answer, f"without PyTorch: {alone!r}; with it: {answer!r}"
+        run(base / "python", "-m", "pip", "install", "--quiet", f"{wheel}[report]")
+        (folder / "pictures").mkdir()
+        shutil.copy(picture, folder / "pictures")
+        (folder / "questions.txt").write_text("What is this?")
+        run(base / "laco-engine", "report", bundle, "--images", "pictures", "--questions", "questions.txt", **options)
+        assert answer.strip() in html.unescape((folder / "report.html").read_text()), (
+            "the report does not hold the answer"
+        )
     print("the wheel installs and its commands run")
     return 0
 

@@ -36,7 +36,7 @@ from laco_export.onnx_session import session_options
 RESULTS = Path(__file__).resolve().parent / "results" / "decoder_step.json"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "decoder.md"
 READ_NUMBERS = 64 * 2**20  # float32: 256 MiB, more than any cache
-PRODUCTS = ("MatMulNBits", "MatMul", "Gemm")
+PRODUCTS = ("MatMulNBits", "FusedMatMul", "MatMul", "Gemm")
 NORMS = ("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
 
 

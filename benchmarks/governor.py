@@ -1,26 +1,26 @@
 """A governor under a load that rises and falls, beside each depth by itself.
 
-    laco-export --model CKPT --at all --llm int8 --target ort-cpu --output DIR/bundle
-    python benchmarks/governor.py --bundle DIR/bundle [--threads 1]
+    laco-export --model CKPT --at 1 1/2 1/4 --target ort-cpu --output DIR/bundle
+    python benchmarks/governor.py --bundle DIR/bundle [--threads 1] [--answers 12]
 
-Requests arrive at the moments of a recorded trace, one worker answers them one after another, and each shows a picture
-that is new. The trace is in units of what a whole answer takes at the most accurate depth here, so that it asks the
-same of a slow machine as of a fast one: it begins at a third of what that depth can answer, rises to --peak of it, and
-falls again. Every policy meets the same requests: each depth fixed, and the governor with the deadline alone. A request
-meets its deadline where its first token comes in time after its arrival. ``--record`` draws the trace anew.
+What an answer takes at each depth is measured first: answers about pictures that are new, their parts in CPU time, so
+that a busy machine measures what an idle one would. Then a recorded trace of arrivals is replayed in the clock of those
+times: one worker answers one request after another, each taking what one of the measured answers took, drawn by a seed.
+The trace is in units of a whole answer at the most accurate depth, so that it asks the same of a slow machine as of a
+fast one: it begins at a third of what that depth can answer, rises to --peak of it, and falls again. Every policy meets
+the same requests: each depth fixed, and the governor, which is told what the server's is. A request meets its deadline
+where its first token comes in time after its arrival. ``--record`` draws the trace anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import queue
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,23 @@ DEADLINE = 2.0
 """In units of a whole answer at the most accurate depth: a request that waits for one other meets it."""
 
 
+@dataclass(frozen=True)
+class AnswerTime:
+    """The parts of an answer, milliseconds of CPU time."""
+
+    encode_ms: float
+    prefill_ms: float
+    decode_ms: float
+
+    @property
+    def first_token_ms(self) -> float:
+        return self.encode_ms + self.prefill_ms
+
+    @property
+    def total_ms(self) -> float:
+        return self.first_token_ms + self.decode_ms
+
+
 def recorded_trace(requests: int, peak: float, seed: int) -> list[float]:
     """Arrivals, in units of an answer: a Poisson process whose rate rises and falls as half a sine."""
     random, moments, now = np.random.default_rng(seed), [], 0.0
@@ -45,152 +62,105 @@ def recorded_trace(requests: int, peak: float, seed: int) -> list[float]:
     return moments
 
 
-@dataclass
-class Request:
-    """One request: when it arrived and what became of it, in seconds of this process's clock."""
-
-    picture: Image.Image
-    arrived: float
-    depth: str = ""
-    started: float = 0.0
-    first_token: float = 0.0
-
-
-class Worker:
-    """Answers one request after another in a thread, as the server's does."""
-
-    def __init__(self, answerer, tokens: int, observe: Callable):
-        self._answerer, self._tokens, self._observe = answerer, tokens, observe
-        self._queue: queue.Queue = queue.Queue()
-        self._held: list[Request] = []
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def ahead(self, now: float) -> tuple[tuple[str, ...], float]:
-        with self._lock:
-            held = list(self._held)
-        running_ms = 1000 * (now - held[0].started) if held and held[0].started else 0.0
-        return tuple(request.depth for request in held), running_ms
-
-    def submit(self, request: Request) -> None:
-        with self._lock:
-            self._held.append(request)
-        self._queue.put(request)
-
-    def close(self) -> None:
-        self._queue.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (request := self._queue.get()) is not None:
-            request.started = time.monotonic()
-            answerer = self._answerer.at(request.depth)
-            answer = answerer.answer([request.picture], QUESTION, max_new_tokens=self._tokens)
-            request.first_token = request.started + answer.timings.first_token_ms / 1000
-            self._observe(request.depth, answer)
-            with self._lock:
-                self._held.remove(request)
+def answer_times(answerer, count: int, tokens: int, seed: int) -> list[AnswerTime]:
+    """Of ``count`` answers about new pictures, behind one that warms up."""
+    random, times = np.random.default_rng(seed), []
+    for _ in range(count + 1):
+        picture = Image.fromarray(random.integers(0, 256, (96, 96, 3), np.uint8)).resize((384, 384))
+        prompt = answerer.prompter.prepare([picture], QUESTION)
+        wall, cpu = time.perf_counter(), time.process_time()
+        answer = answerer.generate(prompt, max_new_tokens=tokens)
+        computed = (time.process_time() - cpu) / (time.perf_counter() - wall)  # of the wall time, one thread
+        timings, rate = answer.timings, answer.timings.decode_tokens_per_s
+        decode_ms = 1000 * (len(answer.token_ids) - 1) / rate if rate else 0.0
+        times.append(AnswerTime(timings.encode_ms * computed, timings.prefill_ms * computed, decode_ms * computed))
+    return times[1:]
 
 
-def replay(answerer, pictures: Sequence[Image.Image], arrivals, tokens: int, choose: Callable, observe: Callable):
-    """The requests of a trace, each given its depth by ``choose(now, ahead, running_ms)`` when it arrives."""
-    worker, requests, begin = Worker(answerer, tokens, observe), [], time.monotonic()
-    for picture, moment in zip(pictures, arrivals):
-        time.sleep(max(0.0, begin + moment - time.monotonic()))
-        now = time.monotonic()
-        request = Request(picture, begin + moment)
-        request.depth = choose(now, *worker.ahead(now))
-        worker.submit(request)
-        requests.append(request)
-    worker.close()
-    return requests
+def replay(arrivals: Sequence[float], times: dict[str, list[AnswerTime]], policy: str, governor, seed: int) -> dict:
+    """The requests of a trace through one worker.
+
+    Args:
+        arrivals: milliseconds, rising.
+        policy: a depth, or ``governor``.
+    """
+    from laco_engines.governor import Moment
+
+    random, free_at, waits, depths = np.random.default_rng(seed), 0.0, [], []
+    held: list[tuple[float, float, str, AnswerTime]] = []  # start, end, depth, what it takes
+    for arrival in arrivals:
+        for _, _, depth, took in [answered for answered in held if answered[1] <= arrival]:
+            governor.observe(depth, **asdict(took))
+        held = [waiting for waiting in held if waiting[1] > arrival]
+        running_ms = max(0.0, arrival - held[0][0]) if held else 0.0
+        moment = Moment(arrival / 1000, tuple(depth for _, _, depth, _ in held), running_ms)
+        depth = governor.choose(moment).depth if policy == "governor" else policy
+        took = times[depth][random.integers(len(times[depth]))]
+        start = max(arrival, free_at)
+        free_at = start + took.total_ms
+        held.append((start, free_at, depth, took))
+        waits.append(start + took.first_token_ms - arrival)
+        depths.append(depth)
+    return {"waits_ms": waits, "depths": depths}
 
 
-def outcome(requests: Sequence[Request], deadline_s: float) -> dict:
-    waits = [request.first_token - request.arrived for request in requests]
-    depths = Counter(request.depth for request in requests)
+def outcome(replayed: dict, deadline_ms: float) -> dict:
+    waits, shares = np.array(replayed["waits_ms"]), Counter(replayed["depths"])
     return {
-        "met": sum(wait <= deadline_s for wait in waits) / len(waits),
-        "first_token_s": {name: float(np.quantile(waits, q)) for name, q in (("p50", 0.5), ("p95", 0.95), ("max", 1))},
-        "share_of_depths": {depth: count / len(requests) for depth, count in depths.items()},
-        "depths": [request.depth for request in requests],
-        "waits_s": [round(wait, 4) for wait in waits],
+        "met": float((waits <= deadline_ms).mean()),
+        "first_token_ms": {name: float(np.quantile(waits, q)) for name, q in (("p50", 0.5), ("p95", 0.95), ("max", 1))},
+        "share_of_depths": {depth: count / len(waits) for depth, count in shares.items()},
+        "changes": sum(a != b for a, b in zip(replayed["depths"], replayed["depths"][1:])),
     }
-
-
-def service_seconds(answerer, pictures: Sequence[Image.Image], tokens: int) -> float:
-    """A whole answer about a new picture, the median."""
-    seconds = []
-    for picture in pictures:
-        start = time.perf_counter()
-        answerer.answer([picture], QUESTION, max_new_tokens=tokens)
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds[1:]))
-
-
-def new_pictures(count: int, seed: int) -> list[Image.Image]:
-    random = np.random.default_rng(seed)
-    return [Image.fromarray(random.integers(0, 256, (96, 96, 3), np.uint8)).resize((384, 384)) for _ in range(count)]
-
-
-def measure(bundle: Path, arrivals: list[float], tokens: int, threads: int) -> dict:
-    from laco_engines.answering import Answerer
-    from laco_engines.governor import Governor, GovernorRules, Moment
-    from laco_export.bundle import open_bundle
-
-    opened = open_bundle(bundle)
-    answerer = Answerer(opened, text_runtime="lean", threads=threads)
-    ladder = Governor.of_manifest(opened.manifest, GovernorRules(deadline_ms=1)).ladder
-    answers = {
-        depth: service_seconds(answerer.at(depth), new_pictures(6, seed), tokens) for seed, depth in enumerate(ladder)
-    }
-    unit = answers[ladder[0]]
-    moments, deadline_s = [unit * moment for moment in arrivals], DEADLINE * unit
-    results = {}
-    for number, policy in enumerate([*ladder, "governor"]):
-        governor = Governor.of_manifest(opened.manifest, GovernorRules(deadline_ms=1000 * deadline_s))
-
-        def choose(now, ahead, running_ms, policy=policy, governor=governor):
-            if policy != "governor":
-                return policy
-            return governor.choose(Moment(now, ahead, running_ms)).depth
-
-        def observe(depth, answer, governor=governor):
-            timings, rate = answer.timings, answer.timings.decode_tokens_per_s
-            decode_ms = 1000 * (len(answer.token_ids) - 1) / rate if rate else 0.0
-            governor.observe(depth, encode_ms=timings.encode_ms, prefill_ms=timings.prefill_ms, decode_ms=decode_ms)
-
-        answerer.forget()
-        pictures = new_pictures(len(moments), 100 + number)
-        results[policy] = outcome(replay(answerer, pictures, moments, tokens, choose, observe), deadline_s)
-        said = ", ".join(f"{depth} {share:.0%}" for depth, share in results[policy]["share_of_depths"].items())
-        print(f"{policy}: {results[policy]['met']:.1%} in time ({said})", flush=True)
-    return {"answer_s": answers, "deadline_s": deadline_s, "ladder": ladder, "policies": results}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--answers", type=int, default=12, help="that are measured at each depth")
     parser.add_argument("--new-tokens", type=int, default=8)
     parser.add_argument("--record", action="store_true", help="draw the trace of arrivals anew")
-    parser.add_argument("--requests", type=int, default=120, help="of a trace that is drawn")
-    parser.add_argument("--peak", type=float, default=1.15, help="of what the most accurate depth can answer")
+    parser.add_argument("--requests", type=int, default=600, help="of a trace that is drawn")
+    parser.add_argument("--peak", type=float, default=1.1, help="of what the most accurate depth can answer")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+
+    from laco_engines.answering import Answerer
+    from laco_engines.governor import Governor, GovernorRules
+    from laco_export.bundle import open_bundle
+
+    bundle = open_bundle(arguments.bundle)
+    answerer = Answerer(bundle, text_runtime="lean", threads=arguments.threads)
+    ladder = Governor.of_manifest(bundle.manifest, GovernorRules(deadline_ms=1)).ladder
+    times = {
+        depth: answer_times(answerer.at(depth), arguments.answers, arguments.new_tokens, seed)
+        for seed, depth in enumerate(ladder)
+    }
     earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    arrivals = earlier.get("arrivals_in_answers")
-    if arrivals is None or arguments.record:
-        arrivals = recorded_trace(arguments.requests, arguments.peak, arguments.seed)
-    measured = measure(arguments.bundle, arrivals, arguments.new_tokens, arguments.threads)
+    trace = earlier.get("arrivals_in_answers")
+    if trace is None or arguments.record:
+        trace = recorded_trace(arguments.requests, arguments.peak, arguments.seed)
+    unit = float(np.median([took.total_ms for took in times[ladder[0]]]))
+    arrivals, deadline_ms, policies = [unit * moment for moment in trace], DEADLINE * unit, {}
+    for policy in (*ladder, "governor"):
+        governor = Governor.of_manifest(bundle.manifest, GovernorRules(deadline_ms=deadline_ms))
+        for depth in ladder:  # the server times each tower before the first request
+            governor.observe(depth, encode_ms=float(np.median([took.encode_ms for took in times[depth]])))
+        policies[policy] = outcome(replay(arrivals, times, policy, governor, arguments.seed), deadline_ms)
+        said = ", ".join(f"{depth} {share:.0%}" for depth, share in policies[policy]["share_of_depths"].items())
+        print(f"{policy}: {policies[policy]['met']:.1%} in time ({said})", flush=True)
     result = {
         **measured_on("onnxruntime"),
-        "bundle": arguments.bundle.name,
+        "bundle": {"encoder": bundle.manifest.encoder, "decoder": bundle.manifest.decoder.precision},
         "threads": arguments.threads,
         "new_tokens": arguments.new_tokens,
-        **measured,
-        "arrivals_in_answers": arrivals,
+        "deadline_ms": deadline_ms,
+        "answers_ms": {depth: float(np.median([took.total_ms for took in taken])) for depth, taken in times.items()},
+        "encodes_ms": {depth: float(np.median([took.encode_ms for took in taken])) for depth, taken in times.items()},
+        "policies": policies,
+        "measured_answers": {depth: [asdict(took) for took in taken] for depth, taken in times.items()},
+        "arrivals_in_answers": trace,
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     return 0

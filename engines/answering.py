@@ -17,7 +17,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -26,47 +26,16 @@ from laco_export.bundle import Bundle
 from laco_export.errors import UsageError
 from laco_export.quiet import quiet_libraries
 
+from .answer import Answer, StepScore, Timings
 from .generation.generator import TextGenerator, draw_seed
 from .generation.logits_processors import BestTwo, LogitsProcessor
 from .generation.options import GenerationOptions
 from .generation.prefix_cache import PrefixCache
 from .generation.text_runtime import open_text_runtime
 from .picture_encoder import PictureEncoder, read_newline
-from .prompts.context import Omitted
 from .prompts.prompter import Prompt, Prompter
 from .prompts.visuals import Picture, Visual
 from .runtimes import WITH_PROVIDERS, open_runtime
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Where the time went; wall-clock, without any warm-up. In a batch the steps are those of the whole batch.
-
-    The parts leave nothing out: preparing a prompt and answering it take ``first_token_ms`` until the first token, and
-    what ``load_ms`` is more than the answerer's own.
-
-    Attributes:
-        load_ms: opening both models, with the import of their libraries; and, where this answer was the first of its
-            number of pictures, the graph for that number.
-        preprocess_ms: reading, resizing and hashing the pictures, tokenising.
-        encode_ms: the vision tower, all pictures that were not encoded before.
-        prefill_ms: the rest until the first token is chosen: looking up what a KV cache holds, and the decoder's pass
-            over what it does not.
-        decode_tokens_per_s: of the tokens after the first; None where there is none.
-        decode_tokens_per_pass: of the same tokens, of a pass of the language model; None without prompt lookup.
-    """
-
-    load_ms: float
-    preprocess_ms: float
-    encode_ms: float
-    prefill_ms: float
-    decode_tokens_per_s: float | None
-    decode_tokens_per_pass: float | None = None
-
-    @property
-    def first_token_ms(self) -> float:
-        """Time to first token, with the models loaded."""
-        return self.preprocess_ms + self.encode_ms + self.prefill_ms
 
 
 @dataclass
@@ -76,54 +45,6 @@ class _Watch:
     start: float = field(default_factory=lambda: time.perf_counter())
     load_s: float = 0.0
     encode_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class StepScore:
-    """The two best tokens of one step: what was chosen, what came next, and their logits' difference."""
-
-    token: int
-    logit: float
-    runner_up: int
-    runner_up_logit: float
-
-    @property
-    def margin(self) -> float:
-        return self.logit - self.runner_up_logit
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer.
-
-    Attributes:
-        text: without the stop string that ended it.
-        token_ids: the generated tokens, the end token or the stop string's included.
-        prompt_tokens: length of the prompt, visual embeddings included.
-        cached_tokens: so many of them were in the KV cache of an earlier prompt and were not computed again.
-        finish: ``stop`` (the model ended, or a stop string came), ``length`` (``max_new_tokens`` or the context did) or
-            ``cancelled``.
-        seed: what repeats a sampled answer; None where nothing was sampled.
-        stopped_by: the stop string, where one ended the answer.
-        omitted: what of the prompt was left out to fit the context.
-        scores: one entry a token, where asked for.
-    """
-
-    text: str
-    token_ids: list[int]
-    prompt_tokens: int
-    finish: str
-    timings: Timings
-    scores: list[StepScore] | None = None
-    cached_tokens: int = 0
-    seed: int | None = None
-    stopped_by: str | None = None
-    omitted: Omitted = field(default_factory=Omitted)
-
-    def to_dict(self) -> dict:
-        """For ``--json``."""
-        timings = {**asdict(self.timings), "first_token_ms": self.timings.first_token_ms}
-        return {**asdict(self), "timings": timings, "tokens": len(self.token_ids)}
 
 
 class Answerer:
@@ -336,10 +257,16 @@ class Answerer:
                     todo="prepare it with the prompter of the answerer that answers it",
                 )
 
-    def forget(self) -> None:
-        """Free the KV caches of earlier prompts, at whatever depth."""
+    def forget(self, *, pictures: bool = False) -> None:
+        """Free the KV caches of earlier prompts, at whatever depth.
+
+        Args:
+            pictures: this depth's embeddings of pictures too, so that the next answer takes what it would take first.
+        """
         with self._one_at_a_time:
             self.generator.cache.clear()
+            if pictures:
+                self.encoder.forget()
 
     def _encode(self, visuals: Sequence[Visual], watch: _Watch) -> list[np.ndarray]:
         """The visuals' embeddings."""

@@ -85,6 +85,10 @@ class PictureEncoder:
         self._forget(keep=len({visual.digest for visual in visuals}))
         return embeddings
 
+    def forget(self) -> None:
+        """Free all embeddings: each visual is encoded anew."""
+        self._features.clear()
+
     def _require_finite(self, tiles: np.ndarray) -> None:
         if np.isfinite(tiles).all():
             return

@@ -3,8 +3,8 @@
     python examples/demo.py [--output build/demo] [--seed 0]
 
 Runs the commands that a user would type (they are printed), then asks all held-out questions of the PyTorch model and
-of the FP32 and FP16 bundles. Leaves answers.json (all of them), answers.png (a sample to look at) and summary.json.
-Exits with 1 when an FP32 answer differs from PyTorch's.
+of the FP32 and FP16 bundles. Leaves answers.json (all of them), answers.png (a sample to look at), report.html (both
+bundles on a page, over some questions) and summary.json. Exits with 1 when an FP32 answer differs from PyTorch's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 
 AIM, AIM_PER_KIND, LOOKS = 0.90, 0.80, 0.40
 """Accuracy over all questions and in each kind; how much lower each kind must be with shuffled pictures."""
-SHOWN_PER_KIND = 4
+SHOWN_PER_KIND, REPORTED_PER_KIND = 4, 10
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Row:
 def run(*command: str | Path) -> None:
     """Run one of the project's commands as a user would, from the environment of this Python."""
     name, *arguments = (str(part) for part in command)
-    print(f"\n$ {' '.join([name, *arguments])}", flush=True)
+    print(f"\n$ {shlex.join([name, *arguments])}", flush=True)
     result = subprocess.run([Path(sys.executable).parent / name, *arguments], check=False)
     if result.returncode:
         sys.exit(result.returncode)
@@ -222,10 +223,24 @@ def main() -> int:
     draw_answers(shown, training / "data").save(output / "answers.png")
     question = ["laco-engine", "run", bundles["fp16"], "--image", training / "data" / shown[0].picture]
     run(*question, "--question", shown[0].question)
+    report_on(bundles, training / "data", by_kind, output)
     print()
     print_tables(shown, summary)
-    print(f"\nlook at {output / 'answers.png'}; {summary['seconds']:.0f} s in all")
+    print(f"\nlook at {output / 'answers.png'} and {output / 'report.html'}; {summary['seconds']:.0f} s in all")
     return 1 if summary["fp32_differs"] else 0
+
+
+def report_on(bundles: dict[str, Path], data: Path, by_kind: dict[str, list[Row]], output: Path) -> None:
+    """Both bundles on one page, over some questions of each kind."""
+    rows = [row for members in by_kind.values() for row in members[:REPORTED_PER_KIND]]
+    questions = [
+        {"id": row.id, "kind": row.kind, "image": row.picture, "question": row.question, "answer": row.truth}
+        for row in rows
+    ]
+    (output / "questions.json").write_text(json.dumps(questions, indent=1) + "\n")
+    title = ("--title", "The demo's bundles on held-out pictures")
+    asked = ("--images", data, "--questions", output / "questions.json")
+    run("laco-engine", "report", *bundles.values(), *asked, *title, "--output", output / "report.html")
 
 
 def draw_answers(rows: list[Row], folder: Path):

@@ -117,6 +117,8 @@ class Decoder:
         precision: ``fp32``, ``fp16``, ``int8`` or ``int4``.
         quantization: of an integer precision: bits, block size, accuracy level, and what stayed wider and why.
         context_length: positions that the model was made for.
+        vocabulary: where the head has rows for some of the tokens alone, and the others' logits are -inf: ``{"rows",
+            "of", "source", "bytes_saved", "held_out_coverage", "left_out"}``, the bytes those that a step reads less.
     """
 
     folder: str
@@ -130,6 +132,7 @@ class Decoder:
     image_token_id: int
     eos_token_ids: list[int]
     quantization: dict | None = None
+    vocabulary: dict | None = None
 
 
 @dataclass(frozen=True)
@@ -366,6 +369,8 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
 def _fields_of(manifest: Manifest) -> dict:
     """The manifest as JSON has it, by the oldest schema that says all of it."""
     fields = asdict(manifest)
+    if manifest.decoder is not None and manifest.decoder.vocabulary is None:
+        del fields["decoder"]["vocabulary"]
     newer = manifest.vision.token_layout != DEFAULT_TOKEN_LAYOUT or manifest.preprocessing.get("do_pad")
     for depth in (fields, *fields["depths"]):
         if depth["vision"]["token_layout"] == DEFAULT_TOKEN_LAYOUT:

@@ -1,4 +1,4 @@
-"""Charts as PNG files, by matplotlib: one size in pixels, one palette, one way to save for all of the toolkit's plots.
+"""Charts as PNG and SVG files, by matplotlib: one size in pixels, one palette, one way to save for all plots.
 
 matplotlib comes with the extras that draw (``export``, ``train``) and with ``plots``; it is imported where a chart is
 made, and no window system, no global state and no configuration of the user's is touched. Nor is a list of fonts left
@@ -54,6 +54,16 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def svg_text(figure: Figure) -> str:
+    """The figure as an SVG document whose letters are shapes, so that it needs no font; the same bytes each time."""
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context({"svg.hashsalt": "laco-export"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
 def save_chart(figure: Figure, path: Path) -> None:
-    """Write the figure to ``path`` in one step."""
-    write_bytes(path, png_bytes(figure))
+    """Write the figure to ``path`` in one step, as SVG where its name ends so, else as PNG."""
+    write_bytes(path, svg_text(figure).encode() if path.suffix.lower() == ".svg" else png_bytes(figure))

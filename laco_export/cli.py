@@ -73,6 +73,21 @@ def build_parser() -> argparse.ArgumentParser:
         "precision below fp32 judged on the other (default: a few pages of the package's own)",
     )
     parser.add_argument(
+        "--vocabulary",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="let the language model's head keep the rows of these texts' tokens, single bytes and special tokens, so "
+        "that an answer's token reads fewer bytes: texts, JSON lines, folders, or a JSON list of tokens",
+    )
+    parser.add_argument(
+        "--vocabulary-size",
+        type=int,
+        metavar="N",
+        help="keep so many: the texts' most frequent first, then in the tokenizer's order (default: all of the texts')",
+    )
+    parser.add_argument(
         "--max-kl",
         type=float,
         metavar="NATS",
@@ -111,6 +126,8 @@ def _run(args: argparse.Namespace) -> None:
         images=args.images,
         llm=args.llm,
         llm_texts=args.llm_texts,
+        vocabulary=args.vocabulary,
+        vocabulary_size=args.vocabulary_size,
         max_kl=args.max_kl,
         compile=args.compile,
         bisect=args.bisect,

@@ -14,7 +14,8 @@
 
 The answer is the checkpoint's own. The logits are PyTorch's with the weights that the bundle stores, each after the
 answer's tokens before it: of a rounded language model they say what a right graph gives, and what rounding costs is
-measured elsewhere (``accuracy.decoder.cost``).
+measured elsewhere (``accuracy.decoder.cost``). Where the bundle's vocabulary is reduced (``decoder.vocabulary``) the
+answer is of its tokens, the best of them at each step, and so are the logits.
 """
 
 from __future__ import annotations
@@ -140,11 +141,16 @@ def montage(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([row for row in rows if row.shape == rows[0].shape])
 
 
-def sampled_logits(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``logit_ids`` and ``logits`` of whole ones, float32 ``[A, V]``."""
-    vocabulary = logits.shape[1]
-    best = np.argsort(-logits, 1, kind="stable")[:, :BEST_LOGITS]
-    spread = np.linspace(0, vocabulary - 1, min(SPREAD_LOGITS, vocabulary)).astype(np.int64)
+def sampled_logits(logits: np.ndarray, token_ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """``logit_ids`` and ``logits`` of whole ones, float32 ``[A, V]``.
+
+    Args:
+        token_ids: int64 ``[K]``: the tokens that a reduced vocabulary has, whose logits alone are taken; None for all.
+    """
+    if token_ids is None:
+        token_ids = np.arange(logits.shape[1])
+    best = token_ids[np.argsort(-logits[:, token_ids], 1, kind="stable")[:, :BEST_LOGITS]]
+    spread = token_ids[np.linspace(0, len(token_ids) - 1, min(SPREAD_LOGITS, len(token_ids))).astype(np.int64)]
     ids = np.concatenate([best, np.broadcast_to(spread, (len(logits), len(spread)))], 1)
     return ids, np.take_along_axis(logits, ids, 1).astype(np.float32)
 

@@ -240,6 +240,10 @@ def _check_decoder(decoder: Mapping, files: Mapping, width: int) -> None:
     ]:
         if token >= vocabulary:
             raise FieldError(place, token, f"a row of the embedding: 0 … {vocabulary - 1:,}")
+    reduced = decoder.get("vocabulary") or {"rows": vocabulary, "of": vocabulary}
+    if reduced["of"] != vocabulary or reduced["rows"] > vocabulary:
+        allowed = f"at most {vocabulary} of {vocabulary}"
+        raise FieldError("decoder.vocabulary.rows", f"{reduced['rows']} of {reduced['of']}", allowed)
     quantised = rows["dtype"] == "uint8"
     if (scales is not None, bits in (4, 8), len(rows["shape"]) == 3) != (quantised,) * 3:
         allowed = "uint8 [V, blocks, bytes] with scales and 4 or 8 bits, or floats [V, D] without"

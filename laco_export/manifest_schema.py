@@ -71,7 +71,11 @@ _COST = RecordField(
         "perplexity_ratio": _NUMBER,
         "greedy": ListField(RecordField({"question": _TEXT, "given": _TEXT, "exported": _TEXT})),
     },
-    {"texts": _TEXT, "same_best_token": _SHARE},
+    {
+        "texts": _TEXT,
+        "same_best_token": _SHARE,
+        "vocabulary": RecordField({"next_has_row": _SHARE, "best_has_row": _SHARE, "same_where_row": _SHARE}),
+    },
 )
 _PROOF = {
     "reference": _TEXT,
@@ -202,6 +206,18 @@ _VISION = RecordField(
 )
 
 _STORED = RecordField({"file": _FILE, "offset": _COUNT, "dtype": TextField(STORED_DTYPES), "shape": _SHAPE})
+_VOCABULARY = RecordField(
+    {
+        "rows": _SIZE,
+        "of": _SIZE,
+        "source": _TEXT,
+        "bytes_saved": _COUNT,
+        "left_out": ListField(
+            RecordField({"script": _TEXT, "tokens": _COUNT, "of": _COUNT, "examples": ListField(_TEXT)})
+        ),
+    },
+    {"held_out_coverage": NullableField(_SHARE)},
+)
 _DECODER = RecordField(
     {
         "folder": _FILE,
@@ -232,7 +248,8 @@ _DECODER = RecordField(
                     ),
                 }
             )
-        )
+        ),
+        "vocabulary": NullableField(_VOCABULARY),
     },
 )
 

@@ -20,6 +20,7 @@ _EXTRA_OF = {
     "accelerate": "train",
     "datasets": "train",
     "fastapi": "serve",
+    "jinja2": "report",
     "prometheus_client": "serve",
     "uvicorn": "serve",
     "lmms_eval": "eval",

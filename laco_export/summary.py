@@ -10,7 +10,7 @@ from .carried_depths import depth_name, path_of
 from .golden import GOLDEN_NAME
 from .manifest_schema import SEVEN_BIT_PRODUCTS
 
-_SHOWN_REFUSALS, _SHOWN_ISLANDS = 2, 8
+_SHOWN_REFUSALS, _SHOWN_ISLANDS, _SHOWN_SCRIPTS = 2, 8, 6
 """Lines are for reading; ``laco.json`` has them all."""
 
 
@@ -67,7 +67,7 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """``(label, text)`` of each row; an empty label continues the one above."""
     vision = manifest.vision
     yield "encoder", f"{manifest.encoder['model_type']}, {manifest.encoder['num_blocks']} blocks"
-    yield "merge", _merge(manifest.compression)
+    yield "merge", merge_in_words(manifest.compression)
     if "total" in vision.flops:
         ratio = f", {vision.flops['ratio_to_1']:.3f} of a merge at @1" if "ratio_to_1" in vision.flops else ""
         yield "FLOPs", f"{vision.flops['total'] / 1e9:.1f} G a picture{ratio}"
@@ -82,6 +82,8 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "needs", _products(vision)
     yield from _labelled("rewrites", _rewrites(vision.rewrites))
     yield from _labelled("FP32 islands", _islands(vision.kept_fp32))
+    if manifest.decoder is not None and manifest.decoder.vocabulary:
+        yield from _labelled("vocabulary", _vocabulary(manifest.decoder.vocabulary))
     yield from _accuracy_lines(manifest.accuracy)
     for built in manifest.build.get("compiled", []):
         yield "compiled", f"{built['builder']} {built['version']}, plan {_size(built['plan_bytes'])}"
@@ -99,6 +101,26 @@ def _products(vision: Vision) -> str:
         return "any CPU: uint8 by weights of seven bits"
     instead = "its twin with weights of seven bits" if vision.twin else "slower exact products"
     return f"a CPU that adds uint8 by int8 exactly (x86 with VNNI, ARM); without, {instead} will run"
+
+
+def _vocabulary(record: dict) -> Iterator[str]:
+    """What a reduced vocabulary has rows for, and what it can say byte by byte alone."""
+    yield (
+        f"{record['rows']:,} of {record['of']:,} tokens have a row, chosen from {record['source']}: a token reads "
+        f"{_size(record['bytes_saved'])} less"
+    )
+    if (coverage := record.get("held_out_coverage")) is not None:
+        yield f"{coverage:.2%} of such text has rows where each half of it is judged by what the other half has"
+    for whole, words in ((True, "no token but bytes"), (False, "not all tokens")):
+        scripts = [entry for entry in record["left_out"] if (entry["tokens"] == entry["of"]) == whole]
+        if scripts:
+            more = f"; and {len(scripts) - _SHOWN_SCRIPTS} more" if len(scripts) > _SHOWN_SCRIPTS else ""
+            yield f"{words}: {'; '.join(map(_left_out, scripts[:_SHOWN_SCRIPTS]))}{more}"
+
+
+def _left_out(entry: dict) -> str:
+    examples = f", as {' '.join(entry['examples'])}" if entry["examples"] else ""
+    return f"{entry['script']} ({entry['tokens']:,} of {entry['of']:,} left out{examples})"
 
 
 def trial_lines(trial: dict) -> Iterator[str]:
@@ -165,7 +187,8 @@ def comparison_line(comparison: dict, *, with_tolerance: bool = False) -> str:
     )
 
 
-def _merge(merge: dict) -> str:
+def merge_in_words(merge: dict) -> str:
+    """A manifest's ``compression``: the method, the depth, the tokens before and after."""
     if merge["method"] is None:
         return f"none, {merge['tokens_after']} tokens a picture"
     tokens = f"{merge['tokens_before']} → {merge['tokens_after']} tokens"
@@ -217,6 +240,13 @@ def _decoder_lines(decoder: dict) -> Iterator[tuple[str, str]]:
         f"best token kept at {cost['same_where_decided']:.1%} of the positions where the model is decided "
         f"({cost['decided']:.0%} of {cost['positions']})",
     )
+    if use := cost.get("vocabulary"):
+        yield (
+            "",
+            f"of the reduced vocabulary's tokens alone: {use['next_has_row']:.1%} of the judged text and "
+            f"{use['best_has_row']:.1%} of the whole head's choices have rows; {use['same_where_row']:.1%} of these "
+            "choices are kept",
+        )
     for answer in cost["greedy"]:
         yield "", f"{answer['question']} {answer['exported']!r} (given model: {answer['given']!r})"
 

@@ -21,6 +21,7 @@ OPTIONAL = {  # imported where they are used; where one is missing, an error say
 FOLDER_FLOORS = {
     "laco_engines": (
         ("commands",),
+        ("report", "plan", "attribution"),
         ("serving", "bench", "evaluation"),
         ("building",),
         ("comparison",),

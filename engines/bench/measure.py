@@ -35,10 +35,12 @@ from .process_memory import MemoryRequest, bundle_memory
 from .results import BenchReport, DecodeResult, EncodeResult
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ..answering import Answerer, Timings
 
 QUESTION = "What is in the picture?"
-PICTURE = (336, 336, 3)  # of the answers, [H, W, 3]: random, a new one each time
+PICTURE = (336, 336, 3)  # of the answers, [H, W, 3]: random, new ones each time
 ENERGY_S = 2.0
 """Seconds of each energy measurement: a hundred readings of the sensors."""
 _LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "tensorrt", "tensorrt-rtx", "torch", "numpy")
@@ -56,6 +58,7 @@ class BenchOptions:
         threads: CPU threads; None takes the cores that there are.
         llm: measure the language model too, where there is one.
         new_tokens: of each answer.
+        pictures: that each answer is about.
         memory: measure each bundle's peak memory, in a process of its own.
     """
 
@@ -68,10 +71,11 @@ class BenchOptions:
     threads: int | None = None
     llm: bool = True
     new_tokens: int = 32
+    pictures: int = 1
     memory: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("repeats", 1), ("new_tokens", 1), ("warmup", 0)):
+        for name, least in (("repeats", 1), ("new_tokens", 1), ("pictures", 1), ("warmup", 0)):
             if getattr(self, name) < least:
                 option = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{option} must be at least {least}", given=getattr(self, name))
@@ -107,12 +111,17 @@ class _Subject:
 
 
 def run_bench(
-    bundles: Sequence[Bundle], options: BenchOptions, *, advance: Callable[[str], None] = lambda what: None
+    bundles: Sequence[Bundle],
+    options: BenchOptions,
+    *,
+    advance: Callable[[str], None] = lambda what: None,
+    peaks: HostPeaks | None = None,
 ) -> BenchReport:
     """Measure bundles in one run.
 
     Args:
         advance: told what is being done, for a progress line.
+        peaks: of this CPU with so many threads, where they were measured before; else floors measure them.
 
     Raises:
         DepthError: a bundle does not carry a depth that is asked for.
@@ -124,7 +133,11 @@ def run_bench(
     threads = options.threads or default_threads()
     state = machine_state()
     report = BenchReport(
-        state.to_dict(), state.summary, {**asdict(options), "threads": threads}, library_versions(_LIBRARIES)
+        state.to_dict(),
+        state.summary,
+        {**asdict(options), "threads": threads},
+        library_versions(_LIBRARIES),
+        host_peaks=peaks,
     )
     advance("loading")
     subjects = [
@@ -193,7 +206,7 @@ def _measure_encodes(
             runs[name] = (run, subject.vision.on_cpu)
     advance(f"encoding: {len(runs)} in turn, {options.warmup} + {options.repeats} times")
     measured = interleave(runs, repeats=options.repeats, warmup=options.warmup)
-    if any(subject.vision.on_cpu for subject in subjects):
+    if report.host_peaks is None and any(subject.vision.on_cpu for subject in subjects):
         advance("measuring what this CPU can do at best")
         report.host_peaks = _host_peaks(threads, report)
     rails = find_rails()
@@ -250,7 +263,7 @@ def _measure_answers(subjects: Sequence[_Subject], options: BenchOptions, report
     if not asked:
         return
     advance(f"answering: {len(asked)} in turn, {options.warmup} + {options.repeats} times")
-    askers = {name: _Asker(subject, options.new_tokens) for name, subject in asked.items()}
+    askers = {name: _Asker(subject, options) for name, subject in asked.items()}
     runs = {name: (asker, asked[name].answers_on_cpu) for name, asker in askers.items()}
     measured = interleave(runs, repeats=options.repeats, warmup=options.warmup)
     for name, series in measured.items():
@@ -259,19 +272,25 @@ def _measure_answers(subjects: Sequence[_Subject], options: BenchOptions, report
         report.decode.append(_decode_result(asked[name], answers[0].prompt_tokens, timings, series))
 
 
-class _Asker:
-    """Asks about a new random picture on every call, so that nothing of an earlier answer can be used again."""
+def random_pictures(seed: int, count: int) -> list[Image.Image]:
+    """Pictures that an answer is timed about."""
+    from PIL import Image
 
-    def __init__(self, subject: _Subject, new_tokens: int):
+    values = np.random.default_rng(seed)
+    return [Image.fromarray(values.integers(0, 256, PICTURE, np.uint8)) for _ in range(count)]
+
+
+class _Asker:
+    """Asks about new random pictures on every call, so that nothing of an earlier answer can be used again."""
+
+    def __init__(self, subject: _Subject, options: BenchOptions):
         self.answers: list = []
-        self._answerer, self._new_tokens = subject.answerer, new_tokens
+        self._answerer, self._options = subject.answerer, options
 
     def __call__(self) -> None:
-        from PIL import Image
-
-        pixels = np.random.default_rng(len(self.answers)).integers(0, 256, PICTURE, np.uint8)
+        pictures = random_pictures(len(self.answers), self._options.pictures)
         self._answerer.forget()
-        self.answers.append(self._answerer.answer([Image.fromarray(pixels)], QUESTION, max_new_tokens=self._new_tokens))
+        self.answers.append(self._answerer.answer(pictures, QUESTION, max_new_tokens=self._options.new_tokens))
 
 
 def _decode_result(subject: _Subject, prompt_tokens: int, timings: list[Timings], series: Series) -> DecodeResult:

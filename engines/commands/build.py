@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import asdict
 
 from laco_export.standard_streams import print_json
@@ -11,16 +10,7 @@ from laco_export.utf8 import path_argument
 
 from ..devices.profiles import PROFILES
 from .command import Command, add_depth_argument
-
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
-def size(text: str) -> int:
-    """An argparse type: bytes as ``512M``, ``2GiB`` or a plain number; units are powers of 1024."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 512M or 2GiB")
-    return int(float(match[1]) * _UNITS[match[2]])
+from .quantities import size
 
 
 class _NamesDevice(argparse.Action):

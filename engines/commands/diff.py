@@ -10,6 +10,7 @@ from laco_export.utf8 import path_argument
 
 from .answer_arguments import add_text_runtime_argument
 from .command import Command, add_depth_argument, positive
+from .diff_attribution import add_attribution_arguments, attribute, refuse_without_attribute
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +22,20 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", type=path_argument, metavar="CKPT", help="compare with PyTorch run now, not with its golden features"
     )
     parser.add_argument(
-        "--images", type=Path, nargs="+", metavar="PATH", help="other pictures, or a folder of them; needs --model"
+        "--images",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="other pictures, or a folder of them; needs --model, or --attribute with --questions",
     )
     parser.add_argument(
-        "--blocks", action="store_true", help="compare each block too (a marked graph on ONNX Runtime; needs onnx)"
+        "--blocks",
+        action="store_true",
+        help="compare each block too (a marked graph on ONNX Runtime; needs onnx); with --attribute: each is a part",
     )
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: the cores at hand)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    add_attribution_arguments(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -37,6 +45,9 @@ def _run(args: argparse.Namespace) -> int:
 
     from ..generation.text_runtime import choose_text_runtime
 
+    if args.attribute:
+        return attribute(args)
+    refuse_without_attribute(args)
     if args.images and args.model is None:
         raise UsageError("--images needs --model: the bundle holds PyTorch's features of its golden pictures alone")
     if args.text_runtime:

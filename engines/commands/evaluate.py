@@ -37,18 +37,18 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from ..evaluation import task_files
     from ..evaluation.answer_file import check_answers_of
     from ..evaluation.evaluating import EvaluatedModel, evaluate_group
-    from ..evaluation.task_files import check_local, task_data, tasks_folder
 
     groups = [BENCHMARK_GROUPS[name] for name in dict.fromkeys(args.group or BENCHMARK_GROUPS)]
     output = args.output or args.model.with_name(f"{args.model.resolve().name}-evaluation")
     # The cheap checks first, all before lmms-eval, which takes ten seconds and more to import.
     model = EvaluatedModel.at_path(args.model, args)
     tasks = dict.fromkeys(task for group in groups for task in group.tasks)
-    every = task_data(tasks, tasks_folder())
+    every = task_files.task_data(tasks, task_files.tasks_folder())
     if args.data is not None:
-        check_local(every, args.data)
+        task_files.check_local(every, args.data)
     check_answers_of(output / "answers", model.identity())
     document = {}
     for group in groups:

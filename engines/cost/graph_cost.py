@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-_DTYPES = {1: "fp32", 10: "fp16", 16: "bf16", 3: "int8", 2: "int8", 17: "fp8"}
+TYPE_NAMES = {1: "fp32", 10: "fp16", 16: "bf16", 3: "int8", 2: "int8", 17: "fp8"}
 """ONNX's number of a tensor type -> the name that :class:`~laco_engines.devices.profiles.DeviceProfile` uses."""
 _BITS = {1: 32, 2: 8, 3: 8, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 16: 16, 17: 8, 21: 4, 22: 4}
-_INTEGER = ("MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits")
+INTEGER_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits")
 """Operators that multiply in eight bits whatever they take: ONNX Runtime's own and ONNX's."""
 
 
@@ -70,9 +70,9 @@ def graph_cost(path: Path | str) -> GraphCost:
             flops[_multiplied_type(node, tensors, produced_by)] += operations
     return GraphCost(
         flops=dict(flops),
-        weight_bytes=sum(_size(tensors[name]) for name in initializers),
-        input_bytes=sum(_size(tensors[value.name]) for value in graph.input),
-        output_bytes=sum(_size(tensors[value.name]) for value in graph.output),
+        weight_bytes=sum(tensor_bytes(tensors[name]) for name in initializers),
+        input_bytes=sum(tensor_bytes(tensors[value.name]) for value in graph.input),
+        output_bytes=sum(tensor_bytes(tensors[value.name]) for value in graph.output),
         activation_bytes=_peak_activations(graph, tensors, set(initializers)),
     )
 
@@ -94,27 +94,28 @@ def _operations(node, tensors: dict) -> int:
 
 
 def _multiplied_type(node, tensors: dict, produced_by: dict) -> str:
-    if node.op_type in _INTEGER:
+    if node.op_type in INTEGER_PRODUCTS:
         return "int8"
     makers = [produced_by.get(name) for name in node.input[:2]]
     if len(makers) == 2 and all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers):
-        return _DTYPES.get(tensors[makers[0].input[0]][0], "int8")
-    return _DTYPES.get(tensors[node.input[0]][0], "fp32")
+        return TYPE_NAMES.get(tensors[makers[0].input[0]][0], "int8")
+    return TYPE_NAMES.get(tensors[node.input[0]][0], "fp32")
 
 
 def _peak_activations(graph, tensors: dict, constants: set[str]) -> int:
     last_use = {name: index for index, node in enumerate(graph.node) for name in node.input}
     last_use.update({value.name: len(graph.node) for value in graph.output})
-    alive = sum(_size(tensors[value.name]) for value in graph.input if value.name not in constants)
+    alive = sum(tensor_bytes(tensors[value.name]) for value in graph.input if value.name not in constants)
     peak = alive
     for index, node in enumerate(graph.node):
-        alive += sum(_size(tensors[name]) for name in node.output if name in tensors)
+        alive += sum(tensor_bytes(tensors[name]) for name in node.output if name in tensors)
         peak = max(peak, alive)
         ended = {name for name in node.input if last_use.get(name) == index and name not in constants}
-        alive -= sum(_size(tensors[name]) for name in ended if name in tensors)
+        alive -= sum(tensor_bytes(tensors[name]) for name in ended if name in tensors)
     return peak
 
 
-def _size(tensor: tuple[int, tuple[int, ...]]) -> int:
+def tensor_bytes(tensor: tuple[int, tuple[int, ...]]) -> int:
+    """Of a tensor: ONNX's number of its type, and its shape."""
     dtype, shape = tensor
     return -(-_BITS.get(dtype, 32) * prod(shape) // 8)

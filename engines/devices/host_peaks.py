@@ -6,7 +6,6 @@ products over arrays that no cache holds.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from laco_export.onnx_session import open_session
+from laco_export.timing import TimedRun, time_run
 
 _SIDE = 1536  # of a product: 7.2 GFLOP, long enough to time and small enough for a small board
 _ARRAY_BYTES = 64 << 20
@@ -28,12 +28,15 @@ class HostPeaks:
         flops: FP32 operations per second of a large matrix product.
         int8_ops: the same of uint8 by int8, None where it was not measured.
         bandwidth: bytes read per second.
+        cpu_share: CPU time over wall time and threads of the least of these measurements: where it is well below 1, the
+            processor was busy with something else, and can do more than was measured.
     """
 
     flops: float
     bandwidth: float
     threads: int
     int8_ops: float | None = None
+    cpu_share: float = 1.0
 
 
 def measure_peaks(threads: int) -> HostPeaks:
@@ -51,16 +54,18 @@ def measure_peaks(threads: int) -> HostPeaks:
         "a_zero": np.zeros((), np.uint8),
         "b_zero": np.zeros((), np.int8),
     }
-    return HostPeaks(
-        flops=_matrix_product("MatMul", floats, threads),
-        bandwidth=_bandwidth(threads),
-        threads=threads,
-        int8_ops=_matrix_product("MatMulInteger", numbers, threads),
-    )
+    flops, product_share = _matrix_product("MatMul", floats, threads)
+    int8_ops, integer_share = _matrix_product("MatMulInteger", numbers, threads)
+    bandwidth, reading_share = _bandwidth(threads)
+    share = min(product_share, integer_share, reading_share)
+    return HostPeaks(flops=flops, bandwidth=bandwidth, threads=threads, int8_ops=int8_ops, cpu_share=share)
 
 
-def _matrix_product(operator: str, factors: dict[str, np.ndarray], threads: int) -> float:
-    """Operations per second; all factors but the first are constants, which ONNX Runtime packs once, like weights."""
+def _matrix_product(operator: str, factors: dict[str, np.ndarray], threads: int) -> tuple[float, float]:
+    """Operations per second, and the share of the processor that they had.
+
+    All factors but the first are constants, which ONNX Runtime packs once, like weights.
+    """
     from onnx import helper, numpy_helper
 
     info = lambda name, dtype: helper.make_tensor_value_info(
@@ -76,20 +81,17 @@ def _matrix_product(operator: str, factors: dict[str, np.ndarray], threads: int)
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     session = open_session(model.SerializeToString(), threads=threads)
-    return 2 * _SIDE**3 / _fastest(lambda: session.run(None, {"a": left}))
+    fastest = _fastest(lambda: session.run(None, {"a": left}))
+    return 2 * _SIDE**3 / (fastest.ms / 1000), fastest.cpu_ratio / threads
 
 
-def _bandwidth(threads: int) -> float:
+def _bandwidth(threads: int) -> tuple[float, float]:
     arrays = [np.ones(_ARRAY_BYTES // 4, np.float32) for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:  # numpy's dot leaves the interpreter's lock alone
-        seconds = _fastest(lambda: list(pool.map(lambda array: np.dot(array, array), arrays)))
-    return threads * _ARRAY_BYTES / seconds
+        fastest = _fastest(lambda: list(pool.map(lambda array: np.dot(array, array), arrays)))
+    return threads * _ARRAY_BYTES / (fastest.ms / 1000), fastest.cpu_ratio / threads
 
 
-def _fastest(run: Callable[[], object]) -> float:
-    times = []
-    for _ in range(1 + _REPEATS):  # the first warms up
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+def _fastest(run: Callable[[], object]) -> TimedRun:
+    run()  # the first warms up
+    return min((time_run(run) for _ in range(_REPEATS)), key=lambda timed: timed.ms)

@@ -4,12 +4,14 @@ Peaks are dense ones (vendors print those with 2:4 sparsity, which doubles them)
 below that lowers them, so a floor made of them stays a floor. Sources:
 
 * ``[orin]``: NVIDIA, Jetson Orin Nano Series and Jetson AGX Orin Series data sheets and technical brief: 67 and 170
-  sparse INT8 TOPS of the GPU (MAXN SUPER, MAXN), 102 and 204.8 GB/s, 1024 and 2048 CUDA cores at 1.02 and 1.3 GHz. A
-  tensor core does half as much in FP16 as in INT8.
-* ``[thor]``: NVIDIA, Jetson Thor Series data sheet: 2070 sparse FP4 TFLOPS, 273 GB/s, 8.06 FP32 TFLOPS; FP8 and INT8
-  take half of FP4, FP16 half of that.
-* ``[hopper]``: NVIDIA, H200 data sheet: 1979 sparse FP16 TFLOPS, 3958 sparse INT8 TOPS, 67 FP32 TFLOPS, 141 GB at
-  4.8 TB/s.
+  sparse INT8 TOPS of the GPU (MAXN SUPER, MAXN), 102 and 204.8 GB/s. A tensor core does half as much in FP16 as in
+  INT8.
+* FP32 is what tensor cores do of it, in TF32, as TensorRT and ONNX Runtime's CUDA provider let them unless told
+  otherwise: half of FP16. By the CUDA cores alone (2.09 TFLOPS on an Orin Nano) ViT-B/16 in FP32 would take 16.8 ms at
+  least, and onnxsim's scripts measured 13.65 (``benchmarks/plan_public_figures.py``).
+* ``[thor]``: NVIDIA, Jetson Thor Series data sheet: 2070 sparse FP4 TFLOPS, 273 GB/s; FP8 and INT8 take half of
+  FP4, FP16 half of that.
+* ``[hopper]``: NVIDIA, H200 data sheet: 1979 sparse FP16 TFLOPS, 3958 sparse INT8 TOPS, 141 GB at 4.8 TB/s.
 * Memory: what Linux or the driver shows, not what the box says: an 8 GB Orin Nano shows 7.44 GiB.
 """
 
@@ -65,7 +67,7 @@ PROFILES: dict[str, DeviceProfile] = {
             capability=87,
             memory_bytes=int(7.44 * GIB),
             reserved_bytes=int(1.5 * GIB),  # a desktop image; about 6 GB are left to programs
-            peak_flops={"fp16": 16.75e12, "bf16": 16.75e12, "int8": 33.5e12, "fp32": 2.09e12},
+            peak_flops={"fp16": 16.75e12, "bf16": 16.75e12, "int8": 33.5e12, "fp32": 8.375e12},
             bandwidth=102e9,
             tensorrt="10.3 (JetPack 6.1, 6.2), 10.16 (JetPack 7.2)",
             source="[orin]",
@@ -77,7 +79,7 @@ PROFILES: dict[str, DeviceProfile] = {
             capability=87,
             memory_bytes=int(61.3 * GIB),
             reserved_bytes=2 * GIB,
-            peak_flops={"fp16": 42.5e12, "bf16": 42.5e12, "int8": 85e12, "fp32": 5.32e12},
+            peak_flops={"fp16": 42.5e12, "bf16": 42.5e12, "int8": 85e12, "fp32": 21.25e12},
             bandwidth=204.8e9,
             tensorrt="10.3 (JetPack 6.1, 6.2), 10.16 (JetPack 7.2)",
             source="[orin]",
@@ -89,7 +91,7 @@ PROFILES: dict[str, DeviceProfile] = {
             capability=110,
             memory_bytes=int(122.8 * GIB),
             reserved_bytes=3 * GIB,
-            peak_flops={"fp16": 258.75e12, "bf16": 258.75e12, "int8": 517.5e12, "fp8": 517.5e12, "fp32": 8.06e12},
+            peak_flops={"fp16": 258.75e12, "bf16": 258.75e12, "int8": 517.5e12, "fp8": 517.5e12, "fp32": 129.375e12},
             bandwidth=273e9,
             tensorrt="10.13 (JetPack 7.0, 7.1), 10.16 (JetPack 7.2)",
             source="[thor]",
@@ -101,7 +103,7 @@ PROFILES: dict[str, DeviceProfile] = {
             capability=90,
             memory_bytes=int(140 * GIB),
             reserved_bytes=1 * GIB,
-            peak_flops={"fp16": 989.5e12, "bf16": 989.5e12, "int8": 1979e12, "fp8": 1979e12, "fp32": 67e12},
+            peak_flops={"fp16": 989.5e12, "bf16": 989.5e12, "int8": 1979e12, "fp8": 1979e12, "fp32": 494.75e12},
             bandwidth=4.8e12,
             tensorrt="any (pip install tensorrt)",
             source="[hopper]",

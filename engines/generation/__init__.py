@@ -6,6 +6,8 @@ Only :mod:`.optimum_runtime`, :mod:`.decoder` and :mod:`.kv_cache` import torch 
 - :mod:`.text_runtime`: what every text runtime offers, and which is taken;
 - :mod:`.language_files`: what both read of a bundle beside the graph;
 - :mod:`.logits_processors`: what looks at a step's logits;
+- :mod:`.token_logprobs`: how likely what was said is, and what might have been;
+- :mod:`.token_bytes`: the bytes that a token stands for;
 - :mod:`.streaming`: text while it is generated, and where it ends;
 - :mod:`.optimum_runtime`: transformers' ``generate`` on Optimum;
 - :mod:`.decoder`: the language model on Optimum ONNX Runtime, fed with embeddings;

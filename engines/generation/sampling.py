@@ -90,8 +90,10 @@ class TokenChooser:
                 raise logits_not_finite(self._chosen)
             tokens, probabilities = distribution(logits, self._parameters)
             point = self._random.random() * probabilities.sum()
-            place = np.searchsorted(np.cumsum(probabilities), point, side="right")
-            token = int(tokens[min(int(place), len(tokens) - 1)])
+            place = int(np.searchsorted(np.cumsum(probabilities), point, side="right"))
+            if place == len(tokens):  # by the rounding of the sums: the last that can be said
+                place = int(np.flatnonzero(probabilities)[-1])
+            token = int(tokens[place])
         if self._seen is not None:
             self._seen[token] = True
         return token

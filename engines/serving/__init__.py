@@ -26,6 +26,7 @@ In the order of a request's way:
 - :mod:`.prompting`: messages to the prompt that the model reads;
 - :mod:`.worker`: the one thread that runs the models, and its jobs;
 - :mod:`.chat_response`: answers in OpenAI's form with ``usage`` and ``timings``, whole or as a stream;
+- :mod:`.logprobs`: the log-probabilities of their tokens;
 - :mod:`.errors`: what a client is told where it is not answered;
 - :mod:`.metrics`: counters for Prometheus.
 

@@ -19,8 +19,6 @@ many turns would fill it with 16 tokens each."""
 
 _NEUTRAL: dict[str, tuple] = {
     "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "logit_bias": ({},),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
@@ -123,6 +121,8 @@ class ChatRequest(_Strict):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
     stop: Annotated[
         Annotated[str, Tag("words"), Field(min_length=1)]
         | Annotated[list[Annotated[str, Field(min_length=1)]], Tag("parts"), Field(max_length=4)],
@@ -187,6 +187,8 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         raise _first_problem(error) from None
     if request.max_tokens and request.max_completion_tokens and request.max_tokens != request.max_completion_tokens:
         raise ApiError(400, "max_tokens and max_completion_tokens differ; give one of them", param="max_tokens")
+    if request.top_logprobs and not request.logprobs:
+        raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
     if request.stream_options is not None and not request.stream:
         raise ApiError(400, "stream_options needs stream: true", param="stream_options")
     return request

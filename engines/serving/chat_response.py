@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from ..answering import Answer
 from .chat_request import ChatRequest
 from .errors import ApiError
+from .logprobs import SentLogprobs
 from .worker import Job
 
 DEPTH_HEADER = "x-laco-depth"
@@ -45,17 +46,17 @@ class Completion:
         """Of the response, whole or a stream."""
         return {} if self._depth is None else {DEPTH_HEADER: self._depth}
 
-    def whole(self, job: Job, text: str) -> dict:
+    def whole(self, job: Job, text: str, logprobs: dict | None = None) -> dict:
         """The ``chat.completion`` of a finished job."""
         message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": job.answer.finish}
+        choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": job.answer.finish}
         return self._document("chat.completion", [choice]) | {
             "usage": usage(job.answer),
             "timings": timings(job),
         }
 
-    def chunk(self, delta: dict, *, finish: str | None = None, **further) -> dict:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    def chunk(self, delta: dict, *, finish: str | None = None, logprobs: dict | None = None, **further) -> dict:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         # OpenAI's: where usage was asked for, every chunk but the last says null.
         empty = {"usage": None} if self._request.include_usage else {}
         return self._document("chat.completion.chunk", [choice]) | empty | further
@@ -107,16 +108,26 @@ class EventStream(Response):
     error is an event of its own, which OpenAI's clients raise.
 
     Args:
+        logprobs: of its text, where they were asked for.
         held: closed when the stream ends, however it ends.
     """
 
-    def __init__(self, job: Job, completion: Completion, *, include_usage: bool, held: ExitStack):
+    def __init__(
+        self,
+        job: Job,
+        completion: Completion,
+        *,
+        include_usage: bool,
+        logprobs: SentLogprobs | None = None,
+        held: ExitStack,
+    ):
         # The second one keeps nginx from collecting the events.
         headers = {"cache-control": "no-store", "x-accel-buffering": "no", **completion.headers}
         super().__init__(media_type="text/event-stream", headers=headers)
         # Response() has set the length of an empty body.
         self.raw_headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
         self._job, self._completion, self._include_usage, self._held = job, completion, include_usage, held
+        self._logprobs = logprobs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._held, suppress(asyncio.TimeoutError):  # a stream that is not completed is closed by uvicorn
@@ -133,9 +144,9 @@ class EventStream(Response):
         await self._event(send, self._completion.chunk({"role": "assistant", "content": ""}))
         try:
             if first is not None:
-                await self._event(send, self._completion.chunk({"content": first}))
+                await self._piece(send, first)
             async for text in texts:
-                await self._event(send, self._completion.chunk({"content": text}))
+                await self._piece(send, text)
         except ApiError as error:
             await self._event(send, error.body())
         else:
@@ -145,6 +156,10 @@ class EventStream(Response):
                 await self._event(send, self._completion.usage_chunk(self._job))
             await self._send(send, "[DONE]")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _piece(self, send: Send, text: str) -> None:
+        logprobs = None if self._logprobs is None else self._logprobs.behind(text)
+        await self._event(send, self._completion.chunk({"content": text}, logprobs=logprobs))
 
     async def _event(self, send: Send, document: dict) -> None:
         await self._send(send, json.dumps(document, ensure_ascii=False))

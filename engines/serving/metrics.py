@@ -67,9 +67,10 @@ class Metrics:
         if path == "/v1/chat/completions":
             self._seconds.observe(seconds)
 
-    def answer(self, answer: Answer, queue_seconds: float, depth: str | None = None) -> None:
-        if depth is not None:
-            self._depths.labels(depth).inc()
+    def answered_at(self, depth: str) -> None:
+        self._depths.labels(depth).inc()
+
+    def answer(self, answer: Answer, queue_seconds: float) -> None:
         self._queued.observe(queue_seconds)
         self._answers.labels(answer.finish).inc()
         counts = {

@@ -17,6 +17,7 @@ from laco_export.bundle import Bundle
 from laco_export.console import say
 
 from ..answering import Answer, Answerer
+from ..generation.token_logprobs import TokenLogprobs
 from ..prompts.prompter import Prompt, Prompter
 from .body import read_body
 from .chat_request import ChatRequest, parse_chat_request
@@ -26,6 +27,7 @@ from .errors import ApiError, client_gone, shutting_down
 from .fetching import fetch_picture
 from .governed import GovernedDepths
 from .image_urls import is_remote
+from .logprobs import SentLogprobs
 from .metrics import Metrics
 from .prompting import Abandoned, build_prompt
 from .settings import ServeSettings
@@ -63,6 +65,7 @@ class Service:
         self.worker = Worker(lambda: self._load(load), on_loaded=self._loaded, on_answer=self._answered)
         self.draining = False
         self._told_loaded = on_loaded
+        self._tokenizer = prompter.tokenizer
         self._prompters = {depth: prompter.at_depth(bundle.at(depth)) for depth in bundle.depths}
         self._bundle, self._told_replaced = bundle, False
         self._jobs: set[Job] = set()
@@ -137,12 +140,24 @@ class Service:
                 wanted=lambda: not job.cancelled,
             )
             del fetched
+            logprobs = self._recorded(job, chat)
             self.worker.submit(job)
             completion = Completion(chat, self.model, self._fingerprint(job.depth), job.depth)
             if chat.stream:
-                return EventStream(job, completion, include_usage=chat.include_usage, held=held.pop_all())
+                return EventStream(
+                    job, completion, include_usage=chat.include_usage, logprobs=logprobs, held=held.pop_all()
+                )
             text = "".join([piece async for piece in job.texts()])
-            return JSONResponse(completion.whole(job, text), headers=completion.headers)
+            return JSONResponse(
+                completion.whole(job, text, logprobs and logprobs.behind(text)), headers=completion.headers
+            )
+
+    def _recorded(self, job: Job, chat: ChatRequest) -> SentLogprobs | None:
+        """Have the job's log-probabilities recorded, where they are asked for."""
+        if not chat.logprobs:
+            return None
+        job.logprobs = TokenLogprobs(chat.top_logprobs)
+        return SentLogprobs(self._tokenizer, job.logprobs)
 
     def _build_prompt(self, job: Job, chat: ChatRequest, **further) -> Prompt:
         """Choose the depth of a job and prepare its prompt for it, in the preparation thread."""
@@ -241,7 +256,9 @@ class Service:
         self._told_loaded(answerer)
 
     def _answered(self, job: Job, answer: Answer) -> None:
-        self.metrics.answer(answer, job.started - job.created, job.depth)
+        self.metrics.answer(answer, job.started - job.created)
+        if job.depth is not None:
+            self.metrics.answered_at(job.depth)
         if self._governed is not None and answer.finish != "cancelled":
             self._governed.answered(job, answer)
 

@@ -20,6 +20,7 @@ from laco_export.errors import BundleError, NotFiniteError
 
 from ..answering import Answer, Answerer
 from ..generation.options import GenerationOptions
+from ..generation.token_logprobs import TokenLogprobs
 from ..prompts.prompter import Prompt
 from .errors import ApiError, client_gone, shutting_down
 
@@ -41,6 +42,7 @@ class Job:
         started: ``time.monotonic()`` when the worker took it up.
         depth: at which it is answered; None is the answerer's own.
         answer: once :meth:`texts` has come to its end.
+        logprobs: records them, where they were asked for.
     """
 
     def __init__(self, timeout_s: float):
@@ -57,6 +59,7 @@ class Job:
         self.prompt: Prompt | None = None
         self.depth: str | None = None
         self.options: GenerationOptions | None = None
+        self.logprobs: TokenLogprobs | None = None
 
     def cancel(self, reason: str) -> None:
         """Nobody wants it any more; whoever waits for it gets the error that says so."""
@@ -107,6 +110,12 @@ class Job:
                 return
             else:
                 raise event
+
+    def post_text(self, text: str) -> None:
+        """A piece of the answer, from the worker's thread; the log-probabilities of its tokens are there before it."""
+        if self.logprobs is not None:
+            self.logprobs.settle()
+        self.post(text)
 
     def post(self, event: str | Answer | BaseException) -> None:
         """From the worker's thread."""
@@ -218,10 +227,11 @@ class Worker:
 
     def _answer(self, job: Job, prompt: Prompt) -> None:
         job.started = time.monotonic()
+        recording = {} if job.logprobs is None else {"logits_processor": job.logprobs}
         try:
             answerer = self.answerer if job.depth is None else self.answerer.at(job.depth)
             answer = answerer.generate(
-                prompt, job.options, on_text=job.post, cancelled=lambda: job.cancelled is not None
+                prompt, job.options, on_text=job.post_text, cancelled=lambda: job.cancelled is not None, **recording
             )
         except NotFiniteError as error:
             print(error, file=sys.stderr)
@@ -240,4 +250,6 @@ class Worker:
         except Exception:  # counting must neither lose an answer nor end the thread that gives them
             traceback.print_exc(file=sys.stderr)
         if answer.finish != "cancelled":
+            if job.logprobs is not None:
+                job.logprobs.settle()
             job.post(answer)

@@ -89,7 +89,7 @@ class StoredEngine:
         if not self.path.is_file():
             return "the file is missing"
         for place in (self.path, self.path.with_suffix(".json"), self.path.parent, self.path.parent.parent):
-            if stranger := _stranger_who_writes(place):
+            if stranger := stranger_who_writes(place):
                 return f"{stranger} may write to '{place}'"
         if self.path.stat().st_size != self.sidecar["engine"]["bytes"]:
             return "its size is not the one that was stored"
@@ -190,7 +190,7 @@ class EngineCache:
                     path.unlink()
 
 
-def _stranger_who_writes(place: Path) -> str | None:
+def stranger_who_writes(place: Path) -> str | None:
     """Who besides this user and root may put something else there, or None. A group counts as this user's own: many
     systems give each user one."""
     facts = place.stat()

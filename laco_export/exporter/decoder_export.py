@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from .options import ExportOptions
 from .pytorch_answers import AskedModel, ask_pytorch
 from .remarks import remarks_on_blindness
 
+if TYPE_CHECKING:
+    from .decoder.reduced_vocabulary import ReducedVocabulary
+
 
 @dataclass(frozen=True)
 class DecoderExport:
@@ -28,10 +32,12 @@ class DecoderExport:
     Attributes:
         entry: the manifest's record of it.
         accuracy: what :func:`~.decoder.verify_decoder` gives.
+        token_ids: int64 ``[K]``: the tokens that its head has rows for; None for all.
     """
 
     entry: Decoder
     accuracy: dict
+    token_ids: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -47,14 +53,40 @@ class AskedDepth:
     notes: tuple[str, ...]
 
 
+def vocabulary_for(loaded: LoadedCheckpoint, options: ExportOptions) -> ReducedVocabulary | None:
+    """The tokens that the language model's head is to have rows for; None for all.
+
+    Raises:
+        UsageError: what ``--vocabulary`` names cannot be used with this tokenizer.
+    """
+    request = options.vocabulary_request()
+    if request is None:
+        return None
+    from tokenizers import Tokenizer
+
+    from .decoder.reduced_vocabulary import NeededTokens, choose_vocabulary
+
+    processor, vocab_size = loaded.checkpoint.processor, loaded.model.config.text_config.vocab_size
+    tokenizer = Tokenizer.from_str(processor.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_truncation()
+    needed = NeededTokens(tokenizer, processor.chat_format, loaded.eos_token_ids, vocab_size)
+    return choose_vocabulary(request, tokenizer, needed, vocab_size)
+
+
 def write_and_verify(
-    folder: Path, options: ExportOptions, loaded: LoadedCheckpoint, features: Sequence[np.ndarray], steps: Steps
+    folder: Path,
+    options: ExportOptions,
+    loaded: LoadedCheckpoint,
+    features: Sequence[np.ndarray],
+    steps: Steps,
+    vocabulary: ReducedVocabulary | None = None,
 ) -> DecoderExport:
     """Write the checkpoint's language model into the bundle's ``folder`` and compare it with PyTorch.
 
     Args:
         loaded: with its language model in memory.
         features: the golden pictures' as PyTorch gives them, float32 ``[1, tokens, D]`` each.
+        vocabulary: the tokens that the head has rows for; None for all.
 
     Raises:
         UsageError: a text of ``--llm-texts`` cannot be used.
@@ -80,24 +112,30 @@ def write_and_verify(
             precision=options.llm,
             generation_config=model.generation_config,
             prompts=prompts,
+            vocabulary=vocabulary,
             advance=advance,
         )
     with steps.step("compare the language model with PyTorch"), quiet():
-        accuracy = decoder.verify_decoder(model.language_model, folder, entry, prompts, options.max_kl)
+        token_ids = None if vocabulary is None else vocabulary.token_ids
+        accuracy = decoder.verify_decoder(
+            model.language_model, folder, entry, prompts, options.max_kl, token_ids=token_ids
+        )
         give_back_memory()
-    return DecoderExport(entry, accuracy)
+    return DecoderExport(entry, accuracy, token_ids)
 
 
-def ask_at_depth(folder: Path, entry: Decoder, asked: AskedModel, names: DepthNames, steps: Steps) -> AskedDepth:
+def ask_at_depth(
+    folder: Path, written: DecoderExport, asked: AskedModel, names: DepthNames, steps: Steps
+) -> AskedDepth:
     """Write PyTorch's answers to the golden questions at one depth into the bundle's ``folder``.
 
     Args:
-        entry: the decoder that was written there.
+        written: the decoder that was written there.
         asked: the checkpoint, its language model in memory, and all that its golden questions show encoded.
     """
     with steps.step(names.step("ask PyTorch the golden questions")), quiet():
         asked.loaded.choose_depth()
-        answers = ask_pytorch(asked, entry, folder)
+        answers = ask_pytorch(asked, written.entry, folder, written.token_ids)
         notes = (*answers.notes, *remarks_on_blindness(asked, answers))
         if answers.golden is None:
             return AskedDepth(None, notes)

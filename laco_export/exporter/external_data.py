@@ -167,7 +167,11 @@ def _converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def graph_from_file(path: Path) -> gs.Graph:
     """Read an ONNX file; constants of its weight file are mapped, not read."""
-    proto = onnx.load(str(path), load_external_data=False)
+    return graph_from_model(onnx.load(str(path), load_external_data=False), Path(path).parent)
+
+
+def graph_from_model(proto: onnx.ModelProto, weights_folder: Path) -> gs.Graph:
+    """The same of a model whose weight file is in a folder."""
     references = {tensor.name: tensor for tensor in proto.graph.initializer}
     graph = gs.import_onnx(proto)
     for tensor in graph.tensors().values():
@@ -176,7 +180,7 @@ def graph_from_file(path: Path) -> gs.Graph:
             continue
         entries = {entry.key: entry.value for entry in reference.external_data}
         where = {"mode": "c", "offset": int(entries.get("offset", 0))}
-        dtype, file = onnx.helper.tensor_dtype_to_np_dtype(reference.data_type), Path(path).parent / entries["location"]
+        dtype, file = onnx.helper.tensor_dtype_to_np_dtype(reference.data_type), weights_folder / entries["location"]
         if dtype == INT4:
             packed = np.memmap(file, np.uint8, shape=-(-math.prod(reference.dims) // 2), **where)
             tensor.values = _unpacked(packed, tuple(reference.dims))

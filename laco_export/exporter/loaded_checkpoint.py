@@ -145,17 +145,21 @@ def load_checkpoint(folder: Path, depth: str | None) -> LoadedCheckpoint:
     return LoadedCheckpoint(loaded, None, tuple(notes), states).at_depth(depth)
 
 
-def bytes_of_bundle(model: LacoForConditionalGeneration, *, precision: str, llm: str | None) -> float:
+def bytes_of_bundle(
+    model: LacoForConditionalGeneration, *, precision: str, llm: str | None, more_rows: int = 0
+) -> float:
     """About what the bundle's weights take on the disk.
 
     Args:
         precision: of the vision graph.
         llm: the decoder's precision; None or False where it is left out.
+        more_rows: of a head that is written beside the embedding it was tied to.
     """
     from .tower import VisionTower
 
     count = lambda module: sum(parameter.numel() for parameter in module.parameters())
     needed = count(VisionTower(model)) * (4 if precision == "fp32" else 2)
     if llm:
-        needed += count(model.language_model) * decoder.bytes_per_weight(llm)
+        weights = count(model.language_model) + more_rows * model.config.text_config.hidden_size
+        needed += weights * decoder.bytes_per_weight(llm)
     return needed

@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..merge_path import DepthPath
 from .decoder.precision import DECODER_PRECISIONS, MAX_KL
 from .decoder.user_texts import read_user_text
+from .decoder.vocabulary_request import VocabularyRequest
 from .targets import DEFAULT_TARGET, TARGETS, Target
 
 
@@ -35,6 +36,9 @@ class ExportOptions:
         llm: the decoder's precision, a name of :data:`DECODER_PRECISIONS`; None or False leaves the decoder out.
         llm_texts: the user's texts (``--llm-texts``), which an INT4 decoder is rounded over and every narrow one judged
             on; empty takes the package's own.
+        vocabulary: texts like what the language model will write, or a list of tokens (``--vocabulary``): its head
+            keeps the rows of those tokens and of what every answer needs; empty keeps all.
+        vocabulary_size: how many tokens it keeps (``--vocabulary-size``); None for as many as are asked for.
         max_kl: nats a token in the mean that a narrow decoder may cost (``--max-kl``); None takes the default.
         compile: build the graph with TensorRT where one is installed (``--no-compile`` turns it off).
         bisect: write every block's errors beside ``output`` and name the first that drifts (``--bisect``).
@@ -51,6 +55,8 @@ class ExportOptions:
     images: list[Path] = field(default_factory=list)
     llm: str | None = "fp32"
     llm_texts: list[Path] = field(default_factory=list)
+    vocabulary: list[Path] = field(default_factory=list)
+    vocabulary_size: int | None = None
     max_kl: float | None = None
     compile: bool = True
     bisect: bool = False
@@ -62,7 +68,11 @@ class ExportOptions:
             raise UsageError("--target is unknown", given=self.target, allowed=", ".join(TARGETS))
         if self.llm and self.llm not in DECODER_PRECISIONS:
             raise UsageError("--llm is unknown", given=self.llm, allowed=", ".join(DECODER_PRECISIONS))
-        for option, value in (("--llm-texts", self.llm_texts), ("--max-kl", self.max_kl)):
+        for option, value in (
+            ("--llm-texts", self.llm_texts),
+            ("--vocabulary", self.vocabulary),
+            ("--max-kl", self.max_kl),
+        ):
             if value and not self.llm:
                 raise UsageError(
                     f"{option} is about the language model, which --no-llm leaves out",
@@ -72,6 +82,7 @@ class ExportOptions:
             object.__setattr__(self, "max_kl", MAX_KL)
         for path in self.llm_texts:
             read_user_text(path)  # refused now, and not after minutes
+        self.vocabulary_request()
         if self.max_kl is not None and not self.max_kl > 0:
             raise UsageError("--max-kl takes nats a token, more than 0", given=self.max_kl, allowed=f"as {MAX_KL}")
         target = self.reader
@@ -94,6 +105,22 @@ class ExportOptions:
         if not self.batches or any(not isinstance(batch, int) or batch < 1 for batch in self.batches):
             raise UsageError("--batch takes whole numbers of at least 1", given=list(self.batches))
         object.__setattr__(self, "batches", tuple(sorted({1, *self.batches})))
+
+    def vocabulary_request(self) -> VocabularyRequest | None:
+        """What is asked of a reduced vocabulary; None for the whole one.
+
+        Raises:
+            UsageError: a file of it cannot be used, or a size is given without one.
+        """
+        if self.vocabulary:
+            return VocabularyRequest.read(self.vocabulary, self.vocabulary_size)
+        if self.vocabulary_size is not None:
+            raise UsageError(
+                "--vocabulary-size is of a vocabulary that is chosen from texts",
+                given=self.vocabulary_size,
+                todo="give texts like what the language model will write, with --vocabulary",
+            )
+        return None
 
     @property
     def reader(self) -> Target:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..atomic import new_directory
 from ..bundle import refuse_to_replace_non_bundle, write_manifest
@@ -21,7 +21,7 @@ from ..disk_space import require_space
 from ..quiet import quiet
 from .bundle_manifest import carry_files, describe_bundle
 from .decoder import check_texts
-from .decoder_export import AskedDepth, DecoderExport, ask_at_depth, write_and_verify
+from .decoder_export import AskedDepth, DecoderExport, ask_at_depth, vocabulary_for, write_and_verify
 from .depth_names import DepthNames
 from .external_data import WeightFile
 from .freed_memory import give_back_memory
@@ -32,6 +32,9 @@ from .report import ExportReport
 from .tower_export import TowerExport, export_tower
 from .vision_graph import WEIGHTS
 from .witnesses import IndependentCheck, check_placed_tokens, check_prepared_pictures
+
+if TYPE_CHECKING:
+    from .decoder.reduced_vocabulary import ReducedVocabulary
 
 Trial = Callable[[Path], dict]
 """Opens the finished folder as its user will, asks it its golden questions, and returns what came of that, for the
@@ -99,7 +102,10 @@ def _write_bundle(
     step = steps.step
     with step("load and audit the checkpoint"):
         loaded = load_checkpoint(options.model, depths[0])
-        needed = bytes_of_bundle(loaded.model, precision=options.precision, llm=options.llm)
+        vocabulary = vocabulary_for(loaded, options)
+        needed = bytes_of_bundle(
+            loaded.model, precision=options.precision, llm=options.llm, more_rows=len(vocabulary or ())
+        )
         require_space(folder, needed, place=output.absolute().parent)  # now, and not after minutes
         if options.llm:
             check_texts(loaded.checkpoint.processor, options.llm_texts)
@@ -119,7 +125,7 @@ def _write_bundle(
     if options.llm:
         with step("load the language model"):
             loaded.take_language_model()
-        decoder, asked = _write_decoder(options, towers, folder, steps)
+        decoder, asked = _write_decoder(options, towers, folder, steps, vocabulary)
     with step("write the manifest"):
         carry_files(loaded.model, options.model, folder)
         first, *others = (
@@ -140,7 +146,11 @@ class _Asked(NamedTuple):
 
 
 def _write_decoder(
-    options: ExportOptions, towers: Sequence[TowerExport], folder: Path, steps: Steps
+    options: ExportOptions,
+    towers: Sequence[TowerExport],
+    folder: Path,
+    steps: Steps,
+    vocabulary: ReducedVocabulary | None,
 ) -> tuple[DecoderExport, list[_Asked]]:
     """Write the language model, which is in memory, and compare it once; ask PyTorch at each depth."""
     placed = []
@@ -148,8 +158,8 @@ def _write_decoder(
         with steps.step(tower.names.step("compare with independent computations")), quiet():
             tower.loaded.choose_depth()
             placed.append(check_placed_tokens(tower.loaded.model, tower.loaded.checkpoint.processor))
-    decoder = write_and_verify(folder, options, towers[0].loaded, towers[0].features, steps)
-    answers = [ask_at_depth(folder, decoder.entry, tower.asked, tower.names, steps) for tower in towers]
+    decoder = write_and_verify(folder, options, towers[0].loaded, towers[0].features, steps, vocabulary)
+    answers = [ask_at_depth(folder, decoder, tower.asked, tower.names, steps) for tower in towers]
     return decoder, list(map(_Asked, placed, answers))
 
 

@@ -123,11 +123,12 @@ class PytorchAnswers:
     notes: tuple[str, ...]
 
 
-def ask_pytorch(asked: AskedModel, entry: Decoder, folder: Path) -> PytorchAnswers:
+def ask_pytorch(asked: AskedModel, entry: Decoder, folder: Path, token_ids: np.ndarray | None = None) -> PytorchAnswers:
     """Ask PyTorch without a picture, about one (tiled where the model tiles), and about several.
 
     Args:
         entry: the decoder that was written into the bundle's ``folder``: its precision's weights give the logits.
+        token_ids: int64 ``[K]``: the tokens that the decoder has rows for, from which answers are chosen; None for all.
     """
     model = asked.loaded.model
     weight, step = model.get_input_embeddings().weight, pytorch_step(model.language_model)
@@ -139,15 +140,19 @@ def ask_pytorch(asked: AskedModel, entry: Decoder, folder: Path) -> PytorchAnswe
         except UsageError as error:
             notes.append(f"'{question.text}' is no golden question: {error.failed} ({error.given})")
             continue
-        answer = greedy_answer(step, prompt.embeds(weight), weight, entry.eos_token_ids, _ANSWER_TOKENS)
+        answer = greedy_answer(step, prompt.embeds(weight), weight, entry.eos_token_ids, _ANSWER_TOKENS, token_ids)
         prompts.append((question, prompt, answer))
         if question.as_one:
             packing = _packing_sample(prompt.features)
     if not prompts:
         return PytorchAnswers(None, None, tuple(notes))
+    if token_ids is not None:
+        notes.append(_note_on_vocabulary([answer for _, _, answer in prompts]))
     logits = _logits_as_stored(model.language_model, folder / entry.graph, entry.precision, prompts)
     answers = tuple(
-        GoldenAnswer(question, prompt.ids.astype(np.int64), np.array(answer.ids, np.int64), *sampled_logits(values))
+        GoldenAnswer(
+            question, prompt.ids.astype(np.int64), np.array(answer.ids, np.int64), *sampled_logits(values, token_ids)
+        )
         for (question, prompt, answer), values in zip(prompts, logits, strict=True)
     )
     newline = None if model.image_newline is None else model.image_newline.detach().float().numpy()
@@ -181,6 +186,14 @@ def _logits_as_stored(language_model, graph: Path, precision: str, prompts) -> l
             rows = np.concatenate([prompt.embeds(weight), answered])  # [T + A - 1, D]
             logits.append(given_logits(language_model, rows, np.arange(len(prompt.ids) - 1, len(rows))))
     return logits
+
+
+def _note_on_vocabulary(answers: Sequence[GreedyAnswer]) -> str:
+    other = [token != int(logits.argmax()) for answer in answers for token, logits in zip(answer.ids, answer.logits)]
+    return (
+        "the answers to the golden questions are PyTorch's best tokens of those in the reduced vocabulary: at "
+        f"{sum(other)} of {len(other)} the whole head's best has no row"
+    )
 
 
 def _shortest(prompts) -> tuple[GoldenQuestion, np.ndarray] | None:

@@ -402,6 +402,19 @@ def test_a_decoder_of_an_older_version_is_told_as_such(folder):
         bundles._manifest_from(document)
 
 
+def test_a_reduced_vocabulary_is_read_as_written_and_a_whole_one_leaves_no_trace(folder):
+    record = {"rows": 9, "of": 10, "source": "mine.txt", "bytes_saved": 12, "left_out": [], "held_out_coverage": None}
+    assert '"vocabulary"' not in (folder / "laco.json").read_text()
+    write_manifest(
+        folder, dataclasses.replace(MANIFEST, decoder=dataclasses.replace(MANIFEST.decoder, vocabulary=record))
+    )
+    assert open_bundle(folder).manifest.decoder.vocabulary == record
+    for wrong in ({"rows": 11}, {"of": 9}):
+        reduced = dataclasses.replace(MANIFEST.decoder, vocabulary={**record, **wrong})
+        with pytest.raises(BundleError, match="no reader takes"):
+            write_manifest(folder, dataclasses.replace(MANIFEST, decoder=reduced))
+
+
 def zero(path):
     path.write_bytes(bytes(path.stat().st_size))
 

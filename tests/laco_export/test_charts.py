@@ -43,3 +43,15 @@ def test_a_user_without_matplotlibs_folders_does_not_get_them(tmp_path):
     homes = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
     subprocess.run([sys.executable, "-c", code], check=True, env=kept | homes)
     assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
+
+
+def test_an_svg_needs_no_font_and_is_the_same_each_time(tmp_path):
+    texts = []
+    for name in ("one.svg", "two.SVG"):
+        figure = new_figure(320, 200)
+        figure.suptitle("a title")
+        figure.add_subplot().plot([0, 1], [1, 2])  # whose clip path has a name
+        save_chart(figure, tmp_path / name)
+        texts.append((tmp_path / name).read_text())
+    assert texts[0] == texts[1]
+    assert texts[0].count("<svg") == 1 and "<text" not in texts[0] and "a title" in texts[0]  # the title in a comment

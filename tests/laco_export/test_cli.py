@@ -300,6 +300,15 @@ def test_a_language_model_that_rounding_changes_is_refused_and_nothing_is_left(c
         (["--llm-texts", "latin1.txt"], "cannot be read: it is not UTF-8"),
         (["--llm-texts", "long.txt", "empty.txt"], "is empty"),
         (["--llm-texts", "short.txt"], "too short"),
+        (["--vocabulary", "nowhere.txt"], "a text of --vocabulary cannot be read"),
+        (["--vocabulary", "long.txt", "empty.txt"], "a text of --vocabulary is empty"),
+        (["--vocabulary", "folder"], "no texts for --vocabulary"),
+        (["--vocabulary", "latin1.txt"], "it is not UTF-8"),
+        (["--vocabulary", "ids.json"], "no token of the language model"),
+        (["--vocabulary", "long.txt", "--vocabulary-size", "9"], "--vocabulary-size cannot be had"),
+        (["--vocabulary", "long.txt", "--vocabulary-size", "-9"], "--vocabulary-size is a number of tokens"),
+        (["--vocabulary-size", "300"], "--vocabulary-size is of a vocabulary that is chosen from texts"),
+        (["--vocabulary", "long.txt", "--no-llm"], "--vocabulary is about the language model"),
         (["--max-kl", "0"], "more than 0"),
         (["--llm-texts", "long.txt", "--no-llm"], "--llm-texts is about the language model, which --no-llm leaves out"),
         (["--max-kl", "0.3", "--no-llm"], "--max-kl is about the language model"),
@@ -311,12 +320,13 @@ def test_texts_and_limits_that_cannot_be_used_are_refused(capsys, tmp_path, monk
     Path("short.txt").write_text("Three words only.")
     Path("long.txt").write_text("Many words. " * 1000)
     Path("latin1.txt").write_bytes("Übermaß".encode("latin-1"))
+    Path("ids.json").write_text("[1, 2, 448]")
     Path("folder").mkdir()
     monkeypatch.setattr(pipeline, "prepare_pictures", lambda *_: pytest.fail("the tower's work has begun"))
     options = ["--model", str(TINY_CHECKPOINT), "--output", "bundle", "--fp32", "--no-compile", "--llm", "int4"]
     assert main([*options, *more]) == 2
     message = capsys.readouterr().err
-    assert expected in message and "allowed:" in message and "Traceback" not in message
+    assert expected in message and ("allowed:" in message or "do:" in message) and "Traceback" not in message
     assert not Path("bundle").exists()
 
 

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from laco_export.bundle import Manifest, TensorSpec, Vision, VisionGraph
-from laco_export.summary import bytes_by_part, comparison_line, show_summary, summary_lines
+from laco_export.summary import _vocabulary, bytes_by_part, comparison_line, show_summary, summary_lines
 
 
 def compared(name, cosine, **numbers):
@@ -172,3 +172,22 @@ def test_what_had_no_witness_is_said(manifest):
     witnesses = [{"watched": watched, "by": "another", "max_abs": 0.0} for watched in ("pixel values", "token ids")]
     seen = replace(manifest, accuracy={**manifest.accuracy, "witnesses": witnesses})
     assert dict(summary_lines(seen))["witnesses"] == "agree on pixel values, token ids"
+
+
+def test_what_a_reduced_vocabulary_lost_is_told_by_script():
+    scripts = [{"script": f"script {n}", "tokens": 9, "of": 9, "examples": []} for n in range(8)]
+    record = {
+        "rows": 32_768,
+        "of": 151_936,
+        "source": "mine.txt",
+        "bytes_saved": 110_119_680,
+        "held_out_coverage": 0.9881,
+        "left_out": [{"script": "Latin", "tokens": 7, "of": 90, "examples": ["cat", "dog"]}, *scripts],
+    }
+    assert list(_vocabulary(record)) == [
+        "32,768 of 151,936 tokens have a row, chosen from mine.txt: a token reads 110.1 MB less",
+        "98.81% of such text has rows where each half of it is judged by what the other half has",
+        f"no token but bytes: {'; '.join(f'script {n} (9 of 9 left out)' for n in range(6))}; and 2 more",
+        "not all tokens: Latin (7 of 90 left out, as cat dog)",
+    ]
+    assert len(list(_vocabulary({**record, "held_out_coverage": None, "left_out": []}))) == 1

@@ -21,6 +21,7 @@ from .positioned_file import PositionedFile
 
 _WINDOW = 8 << 20  # bytes parsed at a time
 _LONGEST_SAMPLE = 256 << 20  # a longer one is a file whose brackets do not close
+_SAMPLE_FIELDS = frozenset(("conversations", "question"))  # one of which tells a sample from another document
 _GAP = re.compile(r"[ \t\r\n,]*")
 
 
@@ -49,7 +50,8 @@ class JsonSource:
             lengths.append(text_length(entry))
         if not offsets:
             raise _no_list(path, "no sample", NoSamplesError)
-        if len(offsets) == 1 and "conversations" not in entry and b"[" not in self._file.read(0, offsets[0]):
+        is_sample = not _SAMPLE_FIELDS.isdisjoint(entry)
+        if len(offsets) == 1 and not is_sample and b"[" not in self._file.read(0, offsets[0]):
             raise _no_list(path, f"one object that holds {', '.join(map(repr, list(entry)[:8])) or 'nothing'}")
         self._offsets, self._sizes = np.asarray(offsets), np.asarray(sizes)
         self.pictures, self.text_lengths = np.asarray(pictures), np.asarray(lengths)

@@ -18,6 +18,10 @@ writes the files; :func:`verify_decoder` compares them with PyTorch.
 - :mod:`.prompts`: the real positions that weights are rounded over and decoders judged on;
 - :mod:`.sentences`: the text of them that ships with the package;
 - :mod:`.user_texts`: the text of them that the user gives;
+- :mod:`.vocabulary_request`: what ``--vocabulary`` names;
+- :mod:`.reduced_vocabulary`: the tokens that a reduced head keeps;
+- :mod:`.left_out_tokens`: what it can no longer say but byte by byte;
+- :mod:`.reduced_head`: its nodes in the graph;
 - :mod:`.eight_bits`: which layers of a four-bit decoder keep eight bits;
 - :mod:`.compensation`: a matrix to few bits, its errors made good by later columns;
 - :mod:`.rounding`: layers' weights to few bits, over text;
@@ -34,12 +38,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...bundle import Decoder
 from .precision import DECODER_PRECISIONS, DecoderPrecision
 from .prompts import DecoderPrompts, check_texts, prompts_of
+
+if TYPE_CHECKING:
+    from .reduced_vocabulary import ReducedVocabulary
 
 __all__ = [
     "DECODER_PRECISIONS",
@@ -73,6 +81,7 @@ def export_decoder(
     precision: str = "fp32",
     generation_config=None,
     prompts: DecoderPrompts | None = None,
+    vocabulary: ReducedVocabulary | None = None,
     advance: Callable[..., None] | None = None,
 ) -> Decoder:
     """Write ``<output_folder>/llm/``: ``model.onnx`` over ``model.onnx_data``, and the model's configurations.
@@ -85,6 +94,7 @@ def export_decoder(
         generation_config: what ``generation_config.json`` starts from; pass the whole model's
             (``model.generation_config``), which a checkpoint stores. Default: the language model's own.
         prompts: what weights are rounded over where the precision asks for it; None rounds each to the nearest.
+        vocabulary: the tokens that the head has rows for; None for all.
         advance: called as ``advance(0, description)`` when a step begins; it never moves the bar.
 
     Returns:
@@ -115,7 +125,8 @@ def export_decoder(
         say(0, f"rounding the language model's weights to {precision}")
         rounded = round_layers(language_model, chosen, text, frozenset(eight_bit))
     say(0, f"writing the language model's weights in {precision}")
-    embedding = write_decoder(graph, language_model, chosen, folder, rounded)
+    token_ids = None if vocabulary is None else vocabulary.token_ids
+    embedding = write_decoder(graph, language_model, chosen, folder, rounded, token_ids)
     quantization = None
     if chosen.bits is not None:
         layers = stored_matrices(language_model, graph, chosen)
@@ -134,6 +145,7 @@ def export_decoder(
         context_length=config.max_position_embeddings,
         image_token_id=image_token_id,
         eos_token_ids=list(eos_token_ids),
+        vocabulary=None if vocabulary is None else vocabulary.to_manifest(chosen, config.hidden_size),
     )
 
 

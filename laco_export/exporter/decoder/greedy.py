@@ -44,20 +44,33 @@ class GreedyAnswer:
     logits: np.ndarray
 
 
-def greedy_answer(step: Step, embeds: np.ndarray, weight, end_tokens: Collection[int], most: int) -> GreedyAnswer:
+def greedy_answer(
+    step: Step,
+    embeds: np.ndarray,
+    weight,
+    end_tokens: Collection[int],
+    most: int,
+    token_ids: np.ndarray | None = None,
+) -> GreedyAnswer:
     """The best token of each step.
 
     Args:
         embeds: the prompt's, float32 ``[T, D]``.
         weight: the embedding, torch ``[V, D]``.
         most: tokens, at most.
+        token_ids: int64 ``[K]``: tokens to choose from; None for all. The logits are of all.
     """
     rows, cache, ids, logits = embeds, None, [], []
     while len(ids) < most:
         last, cache = step(rows, cache)
         logits.append(last[-1])
-        ids.append(int(last[-1].argmax()))
+        ids.append(best_token(last[-1], token_ids))
         if ids[-1] in end_tokens:
             break
         rows = weight.detach()[ids[-1:]].float().numpy()
     return GreedyAnswer(ids, np.stack(logits))
+
+
+def best_token(logits: np.ndarray, token_ids: np.ndarray | None = None) -> int:
+    """Of logits ``[V]`` the best, of the tokens ``token_ids [K]`` where they are given."""
+    return int(logits.argmax() if token_ids is None else token_ids[logits[token_ids].argmax()])

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 ACCURACY_LEVEL = 4
 """Of MatMulNBits: int8 activations. Level 0 (FP32 activations) dequantises every weight on every call."""
 
@@ -52,6 +54,13 @@ class DecoderPrecision:
     def of_head(self) -> tuple[int | None, int]:
         """Bits and block size of the head's and the embedding's rows."""
         return self.head_bits, self.head_block_size
+
+    def bytes_of_head(self, rows: int, width: int) -> int:
+        """What a step reads of so many of the head's rows of ``width`` weights; scales are counted, biases not."""
+        if self.head_bits is None:
+            return rows * width * np.dtype(self.dtype).itemsize
+        blocks = -(-width // self.head_block_size)
+        return rows * blocks * (self.head_block_size * self.head_bits // 8 + np.dtype(np.float32).itemsize)
 
     def to_manifest(self, bits_a_weight: float, eight_bit: dict[str, float]) -> dict:
         """For the manifest's ``quantization``.

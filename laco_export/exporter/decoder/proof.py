@@ -14,7 +14,7 @@ What rounding cost is another question: :mod:`.rounding_cost` answers it with th
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,9 @@ from ...errors import ExportError
 from ...quiet import quiet_libraries
 from .precision import DECODER_PRECISIONS, MAX_KL, DecoderPrecision
 from .prompts import DecoderPrompts, random_prompts
+from .reduced_head import among, require_left_out
 from .rounding_cost import given_logits, measure_cost, require_cheap
+from .skeleton import HEAD
 from .stepping import decoder_session, float_activations
 
 _PROMPT_TOKENS = 24  # of random tokens, a third of them noise: for a model without a tokenizer
@@ -74,6 +76,8 @@ def verify_decoder(
     decoder: Decoder,
     prompts: DecoderPrompts | None = None,
     max_kl: float | None = MAX_KL,
+    *,
+    token_ids: np.ndarray | None = None,
 ) -> dict:
     """Prove the exported decoder's graph against PyTorch, and measure what its rounding costs.
 
@@ -82,12 +86,14 @@ def verify_decoder(
     Args:
         prompts: real positions; None for random tokens and noise, on which rounding is measured and never refused.
         max_kl: nats a token in the mean that rounding may cost; None refuses nothing.
+        token_ids: int64 ``[K]``, ascending: the tokens that the head has rows for; None for all. Their logits alone are
+            compared, and the others' are ``-inf``.
 
     Returns:
         for the manifest's accuracy: ``{"prompt_tokens", "cached_steps", "embedding_error", "activations", "whole": {…},
         "cached": {…}}`` where each part has ``cosine``, ``norm_ratio``, ``max_abs`` (of the logits) and
-        ``same_best_token`` (a share in 0 … 1), the worst over the prompts; below FP32 also ``"cost"``: the fields of
-        :class:`~.rounding_cost.RoundingCost`, and ``"max_kl"``.
+        ``same_best_token`` (a share in 0 … 1), the worst over the prompts; below FP32, and with a reduced vocabulary,
+        also ``"cost"``: the fields of :class:`~.rounding_cost.RoundingCost`, and ``"max_kl"``.
 
     Raises:
         ExportError: the embedding rows or a stored block are not the model's; the logits are further from PyTorch's
@@ -98,23 +104,26 @@ def verify_decoder(
     precision, graph = DECODER_PRECISIONS[decoder.precision], Path(output_folder) / decoder.graph
     with quiet_libraries():
         if precision.bits is not None:
-            check_blocks(language_model, graph, precision)
-        report = _prove_graph(language_model, graph, precision, _proof_embeds(weight, prompts))
+            check_blocks(language_model, graph, precision, token_ids)
+        report = _prove_graph(language_model, graph, precision, _proof_embeds(weight, prompts), token_ids)
         report["embedding_error"] = embedding_error
-        if precision.name == "fp32":
+        if precision.name == "fp32" and token_ids is None:
             return report
         judged = random_prompts(len(weight)) if prompts is None else prompts
-        cost = measure_cost(language_model, decoder_session(graph), decoder, judged)
+        cost = measure_cost(language_model, decoder_session(graph), decoder, judged, token_ids)
         if max_kl is not None and prompts is not None:
-            require_cheap(cost, language_model, graph, precision, judged, max_kl)
-    return {**report, "cost": asdict(cost), "max_kl": max_kl if prompts is not None else None}
+            require_cheap(cost, language_model, graph, precision, judged, max_kl, token_ids)
+    return {**report, "cost": cost.to_manifest(), "max_kl": max_kl if prompts is not None else None}
 
 
-def check_blocks(language_model, graph: Path, precision: DecoderPrecision) -> None:
+def check_blocks(language_model, graph: Path, precision: DecoderPrecision, token_ids: np.ndarray | None = None) -> None:
     """Compare each stored block of each layer with the weights that it was made of.
 
     Rounding turns a block a little and scales it by next to nothing; a wrong scale, a wrong zero point or another
     block's weights do not.
+
+    Args:
+        token_ids: those of the head's rows; None for all.
 
     Raises:
         ExportError: a block is not the model's.
@@ -123,6 +132,8 @@ def check_blocks(language_model, graph: Path, precision: DecoderPrecision) -> No
 
     for name, matrix in stored_matrices(language_model, graph, precision).items():
         given_weight = language_model.get_submodule(name).weight.detach()
+        if name == HEAD and token_ids is not None:
+            given_weight = given_weight[token_ids]
         allowed = BLOCK_SCALE_DRIFT[matrix.bits]
         for start in range(0, len(given_weight), _BLOCK_ROWS):
             rows = slice(start, start + _BLOCK_ROWS)
@@ -163,7 +174,13 @@ def _proof_embeds(weight, prompts: DecoderPrompts | None) -> list[np.ndarray]:
     return [prompt.embeds(weight)[None, : _PROOF_TOKENS if prompt.features is None else None] for prompt in chosen]
 
 
-def _prove_graph(language_model, graph: Path, precision: DecoderPrecision, prompts: list[np.ndarray]) -> dict:
+def _prove_graph(
+    language_model,
+    graph: Path,
+    precision: DecoderPrecision,
+    prompts: list[np.ndarray],
+    token_ids: np.ndarray | None,
+) -> dict:
     from .rounded import rounded_weights
 
     quantised = precision.bits is not None
@@ -172,10 +189,12 @@ def _prove_graph(language_model, graph: Path, precision: DecoderPrecision, promp
         session = decoder_session(path)
         for embeds in prompts:
             with rounded_weights(language_model, graph, precision) if quantised else nullcontext():
-                expected = given_logits(language_model, embeds[0], np.arange(embeds.shape[1]))
+                expected = among(given_logits(language_model, embeds[0], np.arange(embeds.shape[1])), token_ids)
             _require_finite(language_model, expected)
             for name, run in zip(parts, (_whole, _cached)):
-                actual = run(session, embeds)
+                logits = run(session, embeds)
+                require_left_out(logits, token_ids)
+                actual = among(logits, token_ids)
                 values = _compare(expected, actual)
                 _gate(name, values, expected, actual, LOGITS_TOLERANCES[precision.name])
                 parts[name].append(values)

@@ -32,6 +32,7 @@ from ...errors import ExportError
 from ..external_data import WeightFile
 from ..n_bits import RoundedMatrix, quantize_blocks, stack_rounded
 from .precision import ACCURACY_LEVEL, DecoderPrecision
+from .reduced_head import TOKEN_IDS, scatter_logits
 from .skeleton import COSINES, HEAD, SINES, rotary_tables
 
 MICROSOFT = "com.microsoft"
@@ -48,6 +49,7 @@ class Realizer:
         weights: the open weight file.
         folder: its folder's name in the bundle, for the embedding's record.
         rounded: the layers' matrices by module, as :func:`.rounding.round_layers` gives them; empty for floats.
+        token_ids: int64 ``[K]``, ascending: the tokens that the head has rows for; None for all.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class Realizer:
         weights: WeightFile,
         folder: str,
         rounded: Mapping[str, RoundedMatrix],
+        token_ids: np.ndarray | None = None,
     ):
         self.model, self.precision, self.weights, self.folder = language_model, precision, weights, folder
-        self.rounded = rounded
+        self.rounded, self.token_ids = rounded, token_ids
         self.dtype = np.dtype(precision.dtype)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -89,10 +92,11 @@ class Realizer:
         return model
 
     def embedding(self) -> EmbeddingStorage:
-        """Where the embedding's rows are: the head's, or written now where the two are not tied."""
+        """Where the embedding's rows are: the head's, or written now where the two are not tied or the head has only
+        some of them."""
         table = self.model.get_input_embeddings().weight
         head = self.model.get_output_embeddings().weight
-        tied = table.data_ptr() == head.data_ptr()
+        tied = table.data_ptr() == head.data_ptr() and self.token_ids is None
         if not tied:
             self._matrix("embed_tokens", _numpy(table), *self.precision.of_head())
         name = HEAD if tied else "embed_tokens"
@@ -127,19 +131,40 @@ class Realizer:
     def _linear(self, node: onnx.NodeProto, attributes: dict) -> None:
         modules = [(name, self.model.get_submodule(name)) for name in attributes["weights"].decode().split(",")]
         name = joined_name([part for part, _ in modules])
+        if name == HEAD:
+            self._head(node, modules[0][1])
+            return
         shape = (sum(module.out_features for _, module in modules), modules[0][1].in_features)
         bias = ""
         if any(module.bias is not None for _, module in modules):
             bias = self._add(f"{name}.bias", np.concatenate([_bias(module) for _, module in modules]))
-        if name != HEAD and self.precision.bits is not None:
+        if self.precision.bits is not None:
             matrix = stack_rounded([self.rounded[part] for part, _ in modules])
             inputs = self._rounded_matrix(name, matrix)
             self._product(node.input[0], inputs, bias, node.output[0], shape, matrix.bits, matrix.block_size)
             return
-        bits, block_size = self.precision.of_head() if name == HEAD else self.precision.of_blocks()
+        bits, block_size = self.precision.of_blocks()
         inputs = self._matrix(name, _stack([module.weight for _, module in modules]), bits, block_size)
-        write = self._sliced_product if name == HEAD else self._product
-        write(node.input[0], inputs, bias, node.output[0], shape, bits, block_size)
+        self._product(node.input[0], inputs, bias, node.output[0], shape, bits, block_size)
+
+    def _head(self, node: onnx.NodeProto, module) -> None:
+        """The head's product, and where it has only some rows their logits in their places."""
+        rows = slice(None) if self.token_ids is None else self.token_ids
+        matrix = _numpy(module.weight)[rows]
+        bias = "" if module.bias is None else self._add(f"{HEAD}.bias", _numpy(module.bias)[rows])
+        bits, block_size = self.precision.of_head()
+        inputs, target = self._matrix(HEAD, matrix, bits, block_size), node.output[0]
+        if self.token_ids is None:
+            self._sliced_product(node.input[0], inputs, bias, target, matrix.shape, bits, block_size)
+            return
+        kept_logits = f"{target}.kept"
+        self._sliced_product(node.input[0], inputs, bias, kept_logits, matrix.shape, bits, block_size)
+        if self.dtype != np.float32:
+            self._node("Cast", [kept_logits], f"{kept_logits}.wide", to=onnx.TensorProto.FLOAT)
+            kept_logits += ".wide"
+        nodes, width = scatter_logits(kept_logits, target, module.out_features)
+        self.nodes += nodes
+        self.initializers += [self.weights.add(TOKEN_IDS, self.token_ids.astype(np.int32)), width]
 
     def _sliced_product(self, source, inputs: list[str], bias: str, target: str, shape, bits, block_size) -> None:
         """As :meth:`_product`, by slices of the matrix's rows that ONNX Runtime maps and packs one by one."""
@@ -248,7 +273,7 @@ class Realizer:
             if value.name.startswith("present"):
                 kind.shape.dim[2].Clear()
                 kind.shape.dim[2].dim_param = "present_sequence_length"
-        if self.dtype != np.float32:
+        if self.dtype != np.float32 and self.token_ids is None:  # else they are wide already
             head = next(node for node in graph.node if "logits" in node.output)
             head.output[list(head.output).index("logits")] = "logits.narrow"
             graph.node.append(
@@ -304,12 +329,18 @@ def fuse_residual_norms(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 
 def write_decoder(
-    graph: Path, language_model, precision: DecoderPrecision, folder: Path, rounded: Mapping[str, RoundedMatrix]
+    graph: Path,
+    language_model,
+    precision: DecoderPrecision,
+    folder: Path,
+    rounded: Mapping[str, RoundedMatrix],
+    token_ids: np.ndarray | None = None,
 ) -> EmbeddingStorage:
-    """Replace the traced graph at ``graph`` by the decoder, its weights in ``<graph>_data`` beside it."""
+    """Replace the traced graph at ``graph`` by the decoder, its weights in ``<graph>_data`` beside it; arguments as of
+    :class:`Realizer`."""
     traced = onnx.load(str(graph), load_external_data=False)
     with WeightFile(graph.with_name(f"{graph.name}_data")) as weights:
-        realizer = Realizer(language_model, precision, weights, folder.name, rounded)
+        realizer = Realizer(language_model, precision, weights, folder.name, rounded, token_ids)
         model = realizer.realize(traced)
         embedding = realizer.embedding()
     graph.write_bytes(model.SerializeToString())

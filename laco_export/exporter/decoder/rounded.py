@@ -19,6 +19,7 @@ from torch.nn import functional
 from ..n_bits import RoundedMatrix, unpack_zero_points
 from .precision import DecoderPrecision, block_size_for
 from .realize import whole_name
+from .reduced_head import stored_token_ids
 from .skeleton import HEAD
 
 _ROWS = 8192  # dequantised at a time: 29 MB of a 0.5B model's head
@@ -28,13 +29,15 @@ _ROWS = 8192  # dequantised at a time: 29 MB of a 0.5B model's head
 def rounded_weights(language_model, graph: Path, precision: DecoderPrecision, within: str = "") -> Iterator[None]:
     """Let the model's linear layers compute with the weights stored beside ``graph`` while the block runs.
 
+    A head of a reduced vocabulary gives ``-inf`` at the tokens that it has no rows for, as the graph does.
+
     Args:
         within: only those of this module; ``""`` for all.
     """
     with ExitStack() as undo:
         for name, matrix in stored_matrices(language_model, graph, precision, within).items():
             module = language_model.get_submodule(name)
-            module.forward = _forward(module, matrix)
+            module.forward = _forward(module, matrix, head_token_ids(graph) if name == HEAD else None)
             undo.callback(module.__dict__.pop, "forward")
         yield
 
@@ -55,14 +58,27 @@ def stored_matrices(
     }
 
 
-def _forward(module: nn.Linear, matrix: RoundedMatrix):
+def head_token_ids(graph: Path) -> np.ndarray | None:
+    """int64 ``[K]``: the tokens that the head of ``graph`` has rows for; None for all."""
+    return stored_token_ids(_stored_tensors(graph))
+
+
+def _forward(module: nn.Linear, matrix: RoundedMatrix, token_ids: np.ndarray | None):
+    rows = slice(None) if token_ids is None else torch.from_numpy(token_ids)
+
     def forward(hidden):
         parts = []
         for start in range(0, len(matrix.blocks), _ROWS):
             weight = matrix.dequantized(slice(start, start + _ROWS))  # [rows, K]
             parts.append(functional.linear(hidden, torch.from_numpy(weight).to(hidden.dtype)))
         output = torch.cat(parts, dim=-1)
-        return output if module.bias is None else output + module.bias
+        if module.bias is not None:
+            output = output + module.bias[rows]
+        if token_ids is None:
+            return output
+        whole = output.new_full((*output.shape[:-1], module.out_features), -torch.inf)
+        whole[..., rows] = output
+        return whole
 
     return forward
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from ...errors import ExportError
 from .greedy import exported_step, greedy_answer, pytorch_step
 from .precision import DecoderPrecision
 from .prompts import DecoderPrompt, DecoderPrompts
+from .reduced_head import among
 from .rounded import rounded_weights
 
 DECIDED = 2.0
@@ -33,6 +34,27 @@ _SMALLEST = 1e-30
 
 
 @dataclass(frozen=True)
+class VocabularyUse:
+    """What a reduced vocabulary leaves of the judged positions; shares in 0 … 1.
+
+    Attributes:
+        next_has_row: of the tokens that follow in the text and in the answers.
+        best_has_row: of the given model's choices, by its whole head.
+        same_where_row: of those, the share that the exported decoder chooses too.
+    """
+
+    next_has_row: float
+    best_has_row: float
+    same_where_row: float
+
+    @classmethod
+    def of(cls, next_has_row: np.ndarray, best_has_row: np.ndarray, same: np.ndarray) -> VocabularyUse:
+        """Of what holds at each position, bool ``[N]``."""
+        share = float(same[best_has_row].mean()) if best_has_row.any() else 1.0
+        return cls(float(next_has_row.mean()), float(best_has_row.mean()), share)
+
+
+@dataclass(frozen=True)
 class RoundingCost:
     """Over the judged positions; KL in nats, of the exported decoder's distribution from the given model's.
 
@@ -42,7 +64,9 @@ class RoundingCost:
         same_where_decided: of those where it is decided.
         perplexity: of the text and the answers, by the given model.
         perplexity_ratio: the exported decoder's over it.
-        greedy: ``{"question", "given", "exported"}``: the first tokens of each answer.
+        greedy: ``{"question", "given", "exported"}``: the first tokens of each answer, the given one by the whole head.
+        vocabulary: of a reduced one (:class:`VocabularyUse`); the figures above are then of distributions over its
+            tokens alone, and the perplexity of the text that it can write.
     """
 
     texts: str
@@ -55,6 +79,14 @@ class RoundingCost:
     perplexity: float
     perplexity_ratio: float
     greedy: tuple[dict, ...] = ()
+    vocabulary: VocabularyUse | None = None
+
+    def to_manifest(self) -> dict:
+        """The fields; ``vocabulary`` where there is one."""
+        fields = asdict(self)
+        if self.vocabulary is None:
+            del fields["vocabulary"]
+        return fields
 
     def numbers(self) -> str:
         """In a line, for people."""
@@ -64,8 +96,14 @@ class RoundingCost:
         )
 
 
-def measure_cost(language_model, session, decoder: Decoder, prompts: DecoderPrompts) -> RoundingCost:
-    """Compare a session of the shipped graph with the given model on all judged prompts."""
+def measure_cost(
+    language_model, session, decoder: Decoder, prompts: DecoderPrompts, token_ids: np.ndarray | None = None
+) -> RoundingCost:
+    """Compare a session of the shipped graph with the given model on all judged prompts.
+
+    Args:
+        token_ids: int64 ``[K]``, ascending: the tokens that the decoder's head has rows for; None for all.
+    """
     table = language_model.get_input_embeddings().weight
     parts = []
     for prompt in prompts.judged:
@@ -75,8 +113,9 @@ def measure_cost(language_model, session, decoder: Decoder, prompts: DecoderProm
         actual = run_decoder(session, embeds[None], None, wanted)[0]
         for some in np.array_split(np.arange(len(wanted)), max(1, -(-len(wanted) // _POSITIONS))):
             following = prompt.ids[wanted[some] + 1]
-            parts.append(_by_position(log_softmax(expected[some]), log_softmax(actual[some]), following))
-    kl, decided, same, nll, nll_exported = (np.concatenate(values) for values in zip(*parts))
+            parts.append(_of_tokens(expected[some], actual[some], following, token_ids))
+    kl, decided, same, nll, nll_exported, next_has_row, best_has_row = map(np.concatenate, zip(*parts))
+    surprise, moved = nll[next_has_row], (nll_exported - nll)[next_has_row]
     return RoundingCost(
         texts=prompts.texts,
         positions=len(kl),
@@ -85,8 +124,9 @@ def measure_cost(language_model, session, decoder: Decoder, prompts: DecoderProm
         decided=float(decided.mean()),
         same_best_token=float(same.mean()),
         same_where_decided=float(same[decided].mean()) if decided.any() else 1.0,
-        perplexity=math.exp(min(float(nll.mean()), 700.0)),
-        perplexity_ratio=math.exp(min(float((nll_exported - nll).mean()), 700.0)),
+        perplexity=_perplexity(surprise),
+        perplexity_ratio=_perplexity(moved),
+        vocabulary=None if token_ids is None else VocabularyUse.of(next_has_row, best_has_row, same),
         greedy=tuple(
             _greedy_answers(language_model, session, decoder, question, prompt, prompts.decode)
             for question, prompt in prompts.greedy
@@ -102,6 +142,7 @@ def require_cheap(
     precision: DecoderPrecision,
     prompts: DecoderPrompts,
     max_kl: float,
+    token_ids: np.ndarray | None = None,
 ) -> None:
     """Refuse a rounding that costs more than ``max_kl``, naming the layers that cost most.
 
@@ -110,7 +151,7 @@ def require_cheap(
     """
     if cost.kl_mean <= max_kl:  # so that NaN is refused too
         return
-    costs = cost_of_layers(language_model, graph, precision, prompts.judged[:_LAYER_PROMPTS])
+    costs = cost_of_layers(language_model, graph, precision, prompts.judged[:_LAYER_PROMPTS], token_ids)
     dearest = sorted(costs.items(), key=lambda entry: -entry[1])[:_NAMED_LAYERS]
     wider = "--llm fp16 or fp32" if precision.bits == 8 else "--llm int8"
     raise ExportError(
@@ -123,12 +164,19 @@ def require_cheap(
 
 
 def cost_of_layers(
-    language_model, graph: Path, precision: DecoderPrecision, prompts: Sequence[DecoderPrompt]
+    language_model,
+    graph: Path,
+    precision: DecoderPrecision,
+    prompts: Sequence[DecoderPrompt],
+    token_ids: np.ndarray | None = None,
 ) -> dict[str, float]:
     """The mean KL of rounding one layer alone, in PyTorch: ``model.layers.0`` … and the head, by name.
 
     What the layers before it give out is what they give out in the given model, whose one pass is kept: of L layers,
     (L + 1) / 2 are run in the mean, and of the head's round the head alone.
+
+    Args:
+        token_ids: of a reduced vocabulary, whose tokens' distribution is compared; None for all.
     """
     import torch
 
@@ -138,7 +186,10 @@ def cost_of_layers(
     costs = {}
     with torch.inference_mode():
         passes = [_hidden_states(language_model, prompt.embeds(table)) for prompt in prompts]
-        expected = [log_softmax(_head_logits(language_model, hidden[-1], rows)) for hidden, rows in zip(passes, wanted)]
+        log_probabilities = lambda hidden, rows: log_softmax(
+            among(_head_logits(language_model, hidden, rows), token_ids)
+        )
+        expected = [log_probabilities(hidden[-1], rows) for hidden, rows in zip(passes, wanted)]
         for place, name in enumerate((*names, "lm_head")):
             moved = []
             with (
@@ -147,7 +198,7 @@ def cost_of_layers(
             ):
                 for hidden, rows, before in zip(passes, wanted, expected):
                     last = hidden[place] if name == "lm_head" else _last_hidden(language_model, hidden[place])
-                    moved.append(divergence(before, log_softmax(_head_logits(language_model, last, rows))))
+                    moved.append(divergence(before, log_probabilities(last, rows)))
             costs[name] = float(np.concatenate(moved).mean())
     return costs
 
@@ -206,8 +257,33 @@ def divergence(expected: np.ndarray, actual: np.ndarray) -> np.ndarray:
     return np.einsum("nv,nv->n", np.exp(expected), expected - actual)
 
 
+def _perplexity(surprise: np.ndarray) -> float:
+    """Of nats a token ``[N]``; 1 where there are none."""
+    return math.exp(min(float(surprise.mean()), 700.0)) if len(surprise) else 1.0
+
+
+def _of_tokens(
+    expected: np.ndarray, actual: np.ndarray, following: np.ndarray, token_ids: np.ndarray | None
+) -> tuple[np.ndarray, ...]:
+    """Of logits ``[N, V]``: KL, decided, same best token, both surprises at the token that follows, and whether that
+    token and the best one have a row; each ``[N]``."""
+    best_has_row = _rows_of(expected.argmax(-1), token_ids)[1]
+    following, next_has_row = _rows_of(following, token_ids)
+    compared = _by_position(log_softmax(among(expected, token_ids)), log_softmax(among(actual, token_ids)), following)
+    return (*compared, next_has_row, best_has_row)
+
+
+def _rows_of(tokens: np.ndarray, token_ids: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The head's rows of tokens ``[N]``, and whether they have one; any row where they have not."""
+    if token_ids is None:
+        return tokens, np.ones(len(tokens), bool)
+    rows = np.searchsorted(token_ids, tokens).clip(max=len(token_ids) - 1)
+    return rows, token_ids[rows] == tokens
+
+
 def _by_position(expected: np.ndarray, actual: np.ndarray, following: np.ndarray) -> tuple[np.ndarray, ...]:
-    """KL, decided, same best token, and both surprises at the token that follows; each ``[N]``."""
+    """Of log-probabilities ``[N, V]``: KL, decided, same best token, and both surprises at the row that follows; each
+    ``[N]``."""
     best_two = np.partition(expected, -2, axis=-1)[:, -2:]
     decided = best_two[:, 1] - best_two[:, 0] >= math.log(DECIDED)
     same = expected.argmax(-1) == actual.argmax(-1)

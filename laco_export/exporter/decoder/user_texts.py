@@ -1,4 +1,4 @@
-"""The texts that a user gives to round over and to judge on (``--llm-texts``), read and refused in one place."""
+"""The texts that a user gives (``--llm-texts``, ``--vocabulary``), read and refused in one place."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ...errors import UsageError
 _ALLOWED = "text files in UTF-8"
 
 
-def read_user_text(path: Path) -> str:
-    """A file's text.
+def read_user_text(path: Path, option: str = "--llm-texts") -> str:
+    """A file's text, which ``option`` names.
 
     Raises:
         UsageError: it cannot be read, is not UTF-8, or holds nothing but white space.
@@ -19,7 +19,7 @@ def read_user_text(path: Path) -> str:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"a text of --llm-texts cannot be read: {reason}", given=str(path), allowed=_ALLOWED) from None
+        raise UsageError(f"a text of {option} cannot be read: {reason}", given=str(path), allowed=_ALLOWED) from None
     if not text.strip():
-        raise UsageError("a text of --llm-texts is empty", given=str(path), allowed=_ALLOWED)
+        raise UsageError(f"a text of {option} is empty", given=str(path), allowed=_ALLOWED)
     return text

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from laco_engines.cli import main
-from laco_engines.commands.build import size
+from laco_engines.commands.quantities import size
 from laco_engines.store.engine_cache import EngineCache
 from laco_export.bundle import open_bundle, read_manifest, write_manifest
 

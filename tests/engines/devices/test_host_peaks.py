@@ -12,3 +12,4 @@ def test_peaks_are_measured(monkeypatch):
     assert 1e8 < peaks.flops < 1e14
     assert 1e8 < peaks.int8_ops < 1e15
     assert 1e8 < peaks.bandwidth < 1e13
+    assert 0 < peaks.cpu_share < 1.2

@@ -1,5 +1,7 @@
 """What is sampled from is what transformers' warpers leave, and the samples have that distribution."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +103,12 @@ def test_options_go_before_the_checkpoint_and_that_before_the_defaults():
     assert sampled == SamplingParameters(0.5, top_k=2, min_p=0.3, repetition_penalty=1.2)
     greedy = SamplingParameters.merged(GenerationOptions(), {})
     assert (greedy.temperature, greedy.top_k, greedy.repetition_penalty) == (0.0, 50, 1.0)
+
+
+def test_a_token_without_probability_is_never_drawn():
+    """The largest random number times the sum may reach the last of the sums, which is rounded otherwise."""
+    logits = np.full(1000, -np.inf, np.float32)
+    logits[[3, 500]] = [0.5, 1.0]
+    chooser = TokenChooser(SamplingParameters(1.0, top_k=0), np.zeros(1, np.int64), 1000, 0)
+    chooser._random = SimpleNamespace(random=lambda: 1.0)
+    assert chooser.choose(logits) == 500

@@ -29,7 +29,7 @@ def gated(answerer):
             while not self.gate.wait(0.005):
                 if cancelled():
                     break
-            return answerer.generate(prompt, options, on_text=on_text, cancelled=cancelled)
+            return answerer.generate(prompt, options, on_text=on_text, cancelled=cancelled, **fields)
 
     return Gated()
 

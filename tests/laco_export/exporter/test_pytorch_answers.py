@@ -23,13 +23,18 @@ def asked_model(model, processor) -> AskedModel:
     return AskedModel.of(loaded, pictures, features)
 
 
-def generated(model, processor, question, shown, tokens) -> list[int]:
+def generated(model, processor, question, shown, tokens, **options) -> list[int]:
     """What transformers' ``generate`` says, from the pixels on."""
     text = render([question_turn(question, len(shown))], add_generation_prompt=True)
     inputs = processor(images=shown or None, text=text, return_tensors="pt")
     with torch.inference_mode():
         whole = model.generate(
-            **inputs, max_new_tokens=tokens, do_sample=False, eos_token_id=ENTRY.eos_token_ids, pad_token_id=0
+            **inputs,
+            max_new_tokens=tokens,
+            do_sample=False,
+            eos_token_id=ENTRY.eos_token_ids,
+            pad_token_id=0,
+            **options,
         )
     return whole[0, inputs["input_ids"].shape[1] :].tolist()
 
@@ -104,3 +109,25 @@ def test_a_question_that_does_not_fit_the_context_is_left_out_and_noted(answerin
 def test_one_golden_picture_is_enough():
     alone = pytorch_answers._questions(1, tiles=True)
     assert [question.pictures for question in alone] == [(), (0,), (0, 0)]
+
+
+def test_answers_of_a_reduced_vocabulary_are_the_best_of_its_tokens(answering_model, tmp_path):
+    """As ``generate`` has them with the others suppressed; and the note says how often another would have been said."""
+    model, processor = answering_model
+    asked = asked_model(model, processor)
+    whole = ask_pytorch(asked, ENTRY, tmp_path).golden
+    first = [int(answer.token_ids[0]) for answer in whole.answers]
+    kept = np.setdiff1d(np.arange(264), first)
+    answers = ask_pytorch(asked, ENTRY, tmp_path, kept)
+    for answer in answers.golden.answers:
+        shown = answer.question.shown(asked.pictures.pixels)
+        options = {"suppress_tokens": first}
+        assert answer.token_ids.tolist() == generated(model, processor, answer.question.text, shown, 8, **options)
+        assert np.isin(answer.logit_ids, kept).all() and answer.logit_ids.shape[1] == 256
+        assert answer.best.tolist() == answer.token_ids.tolist()
+    steps = sum(len(answer.token_ids) for answer in answers.golden.answers)
+    (note,) = answers.notes
+    others = int(note.partition("at ")[2].split()[0])
+    assert 3 <= others <= steps and f"at {others} of {steps} the whole head's best has no row" in note
+    # What is judged of pictures is the whole model: its logits are whole.
+    assert np.isfinite(answers.about_pictures[1]).all()

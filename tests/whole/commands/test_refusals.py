@@ -11,6 +11,7 @@ from source_tree import ROOT
 
 CHECKPOINT = ROOT / "tests" / "assets" / "tiny-checkpoint"
 EXPORT, TRAIN, ENGINE, CALIBRATE = "laco_export.cli", "laco_training.cli", "laco_engines.cli", "laco_calibration.cli"
+REPORT = ("report", "bundle", "--images", "pictures", "--questions", "questions.txt")
 PARTS = ("--encoder", "encoder", "--llm", "llm", "--output", "new")
 DISTIL = ("distil", "--teacher", "plain", "--output", "new")
 
@@ -26,6 +27,13 @@ REFUSALS = {
     "an unknown precision": (EXPORT, ["--model", "ckpt", "--llm", "int3"], "--llm is unknown"),
     "an unknown target": (EXPORT, ["--model", "ckpt", "--target", "x"], "--target is unknown"),
     "texts that are not there": (EXPORT, ["--model", "ckpt", "--llm-texts", "nope"], "--llm-texts cannot be read"),
+    "a missing vocabulary": (EXPORT, ["--model", "ckpt", "--vocabulary", "nope"], "--vocabulary cannot be read"),
+    "a vocabulary without an answer's end": (
+        EXPORT, ["--model", "ckpt", "--vocabulary", "ids.json"], "leaves out tokens that an answer needs",
+    ),
+    "a vocabulary below the least": (
+        EXPORT, ["--model", "ckpt", "--vocabulary", "own.yaml", "--vocabulary-size", "200"], "allowed: 263 (",
+    ),
     "an output that stands": (EXPORT, ["--model", "ckpt", "--output", "pictures"], "exists already"),
     "an output of somebody else's": (
         EXPORT, ["--model", "ckpt", "--output", "pictures", "--force"], "exists already and is no bundle",
@@ -70,10 +78,25 @@ REFUSALS = {
     "serve: no bundle": (ENGINE, ["serve", "nope", "--port", "0"], "is not a bundle"),
     "bench: no bundle": (ENGINE, ["bench", "nope"], "is not a bundle"),
     "bench: no PNG": (ENGINE, ["bench", "bundle", "--plot", "x.jpg"], "--plot writes a PNG"),
+    "report: no bundle": (ENGINE, ["report", "nope", *REPORT[2:]], "is not a bundle"),
+    "report: no page": (ENGINE, [*REPORT, "--output", "x.pdf"], "ends in .html"),
+    "report: a page that stands": (ENGINE, [*REPORT, "--output", "stands.html"], "exists already"),
+    "report: no pictures": (ENGINE, [*REPORT, "--images", "nope"], "'nope' is not a folder"),
+    "report: missing pictures": (ENGINE, [*REPORT, "--questions", "asked.json"], "gone.png, lost.png"),
+    "report: nothing is asked": (ENGINE, [*REPORT, "--questions", "data.json"], "data.json"),
+    "report: a bundle that cannot answer": (ENGINE, REPORT, "without a language model"),
     "diff: no bundle": (ENGINE, ["diff", "nope"], "is not a bundle"),
     "inspect: a bundle without its files": (ENGINE, ["inspect", "bundle"], "vision.data"),
     "doctor: no bundle": (ENGINE, ["doctor", "nope"], "is not a bundle"),
     "build: no such device": (ENGINE, ["build", "bundle", "--device", "x"], "x"),
+    "plan: no bundle": (ENGINE, ["plan", "nope", "--budget", "1s"], "is not a bundle"),
+    "plan: a bundle without its files": (ENGINE, ["plan", "bundle", "--budget", "1s", "--of", "encode"], "vision.data"),
+    "plan: no unit": (ENGINE, ["plan", "bundle", "--budget", "150"], "has no unit"),
+    "plan: no such device": (ENGINE, ["plan", "bundle", "--budget", "1s", "--device", "x"], "orin-nano, agx-orin"),
+    "plan: no language model": (ENGINE, ["plan", "bundle", "--budget", "1s"], "--of encode"),
+    "plan: no answers known": (
+        ENGINE, ["plan", "bundle", "--of", "encode", "--max-drop", "1"], "nothing is known of that",
+    ),
     "calibrate: no bundle": (CALIBRATE, ["nope", "--images", "pictures"], "is not a bundle"),
     "calibrate: not from FP16": (CALIBRATE, ["bundle", "--images", "pictures"], "calibration starts from FP32"),
     "calibrate: no pictures": (CALIBRATE, ["--model", "ckpt", "--images", "nope"], "'nope' does not exist"),
@@ -91,6 +114,7 @@ MISSING = {
     "torch": (CALIBRATE, ["--model", "ckpt", "--images", "pictures"], "laco-export[cpu]"),
     "accelerate": (TRAIN, ["--recipe", "tiny", "--output", "new"], "laco-export[train]"),
     "transformers": (TRAIN, ["look", "ckpt", "--data", "data.json"], "laco-export[cpu]"),
+    "jinja2": (ENGINE, REPORT, "laco-export[report]"),
     "uvicorn": (ENGINE, ["serve", "bundle", "--port", "0"], "laco-export[serve]"),
 }
 """A package that is not installed → what needs it, and the extra that brings it."""
@@ -123,6 +147,10 @@ def folder(tmp_path_factory) -> Path:
     (folder / "pictures").mkdir()
     shutil.copy(next((ROOT / "tests" / "assets").rglob("*.png")), folder / "pictures" / "a.png")
     _write(folder / "data.json", [])
+    _write(folder / "ids.json", list(range(256)))
+    _write(folder / "asked.json", [{"image": name, "question": "?"} for name in ("a.png", "gone.png", "lost.png")])
+    (folder / "questions.txt").write_text("What is this?")
+    (folder / "stands.html").write_text("mine")
     (folder / "own.yaml").write_text(OWN)
     _write_bundle(folder / "bundle")
     return folder

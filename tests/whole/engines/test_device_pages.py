@@ -1,4 +1,5 @@
-"""What docs/devices.md and docs/jetson.md tell people to type is what the commands take and what doctor prints."""
+"""What docs/devices.md, docs/planning.md and docs/jetson.md tell people to type is what the commands take, and what
+doctor prints."""
 
 import re
 import shlex
@@ -18,7 +19,7 @@ def command_lines(name):
     return [line.split("  #")[0].strip() for line in lines if line.strip()]
 
 
-@pytest.mark.parametrize("name", ["devices.md", "jetson.md"])
+@pytest.mark.parametrize("name", ["devices.md", "jetson.md", "planning.md"])
 def test_every_command_is_understood(name):
     typed = [line for line in command_lines(name) if line.startswith("laco-engine")]
     assert len(typed) >= 4

@@ -79,6 +79,19 @@ def test_the_longest_answer_and_stop_end_it(client, questions):
     )
 
 
+def test_log_probabilities_come_in_the_clients_own_types(client, questions):
+    messages = [user(questions[0].text, questions[0].url)]
+    reply = ask(client, messages, logprobs=True, top_logprobs=2)
+    tokens = reply.choices[0].logprobs.content
+    assert b"".join(bytes(token.bytes) for token in tokens).decode() == reply.choices[0].message.content
+    assert all(token.top_logprobs[0].logprob == token.logprob <= 0 for token in tokens)  # greedily
+    assert all(len(token.top_logprobs) == 2 for token in tokens)
+    chunks = list(ask(client, messages, logprobs=True, top_logprobs=2, stream=True))
+    streamed = [token for c in chunks if c.choices and c.choices[0].logprobs for token in c.choices[0].logprobs.content]
+    assert [token.token for token in streamed] == [token.token for token in tokens]
+    assert [token.logprob for token in streamed] == pytest.approx([token.logprob for token in tokens], abs=1e-4)
+
+
 def test_a_seed_repeats_a_sampled_answer(client, questions):
     messages = [user("Name a colour.", questions[0].url)]
     sampled = lambda seed: ask(client, messages, temperature=2.0, seed=seed, max_tokens=12).choices[0].message.content
@@ -90,7 +103,7 @@ def test_a_seed_repeats_a_sampled_answer(client, questions):
     ("fields", "error", "words"),
     [
         ({"n": 2}, openai.BadRequestError, "n is not supported"),
-        ({"logprobs": True}, openai.BadRequestError, "logprobs is not supported"),
+        ({"top_logprobs": 2}, openai.BadRequestError, "top_logprobs needs logprobs"),
         ({"model": "gpt-4o"}, openai.NotFoundError, "no model 'gpt-4o' here"),
         ({"messages": [user("Look", "https://example.org/a.png")]}, openai.BadRequestError, "fetches no pictures"),
         ({"messages": [user("Look", "data:image/png;base64,AAAA")]}, openai.BadRequestError, "is not a picture"),

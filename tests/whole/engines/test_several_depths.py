@@ -311,3 +311,75 @@ def test_the_page_is_run(exported, picture_file, tmp_path, monkeypatch, capsys):
         exec(compile(source.replace("1/4", "1/2"), "docs/depths.md", "exec"), names)
     assert (names["faster"].depth, names["alone"].depth, names["choice"].depth) == ("1/2", "1/2", "1")
     assert str(DEPTHS) in capsys.readouterr().out
+
+
+def test_a_report_has_each_depth_beside_the_others(several, answerer, picture_file, tmp_path, capsys):
+    (tmp_path / "questions.txt").write_text(QUESTION)
+    words = (
+        "--images",
+        picture_file.parent,
+        "--questions",
+        tmp_path / "questions.txt",
+        "--json",
+        "--max-new-tokens",
+        "12",
+    )
+    options = (*words, "--threads", "1", "--text-runtime", "lean", "--no-memory", "--output", tmp_path / "report.html")
+    assert engine([str(word) for word in ("report", several.path, *options, "--reference", "all @1/2")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [bundle["name"] for bundle in document["bundles"]] == [f"all @{depth}" for depth in DEPTHS]
+    assert [bundle["is_reference"] for bundle in document["bundles"]] == [False, True]
+    (row,) = document["answers"]
+    said = [answer(answerer.at(depth), picture_file) for depth in DEPTHS]
+    assert [given["text"] for given in row["answers"]] == [own.text.strip() for own in said]
+    for given, own in zip(row["answers"], said):
+        pairs = list(zip(own.token_ids, said[1].token_ids))
+        shared = next((place for place, (left, right) in enumerate(pairs) if left != right), len(pairs))
+        assert (given["prefix"], given["prefix_of"]) == (shared, len(said[1].token_ids))
+    assert any(given["same_text"] is False for given in row["answers"])
+    assert engine([str(word) for word in ("report", several.path, *options, "--at", "1/2", "--force")]) == 0
+    assert [bundle["depth"] for bundle in json.loads(capsys.readouterr().out)["bundles"]] == ["1/2"]
+
+
+def test_a_governor_chooses_where_a_request_names_no_depth(several, answerer, make_picture):
+    """No answer comes in a microsecond, so that the fastest depth is taken; a request that names one is not moved."""
+    pytest.importorskip("fastapi", reason="needs the extra 'serve'")
+    from laco_engines.governor import Governor, GovernorRules
+    from laco_engines.serving.governed import GovernedDepths
+
+    governor = Governor.of_manifest(several.manifest, GovernorRules(deadline_ms=1e-3))
+    messages = [user(QUESTION, data_url(png(make_picture(9))))]
+
+    async def check(client, service):
+        replies = [await client.ask(messages, max_tokens=4, **way) for way in ({}, {"depth": "1"}, {"stream": True})]
+        assert [reply.headers["x-laco-depth"] for reply in replies] == ["1/2", "1", "1/2"]
+
+    serving(several, answerer, check, governed=GovernedDepths(governor))
+    assert answerer.at("1/2").encoder.encoded > 0
+
+
+@pytest.mark.parametrize(
+    ("folder", "options", "said"),
+    [
+        ("one", ["--deadline", "400"], "there is no depth to choose"),
+        ("all", ["--deadline", "400", "--at", "1/2"], "--at fixes the depth"),
+        ("all", ["--deadline", "0"], "--deadline is a number above 0"),
+        ("all", ["--keep-below", "power"], "--keep-below is no limit"),
+    ],
+)
+def test_a_governor_that_cannot_choose_is_refused(exported, folder, options, said, capsys):
+    pytest.importorskip("fastapi", reason="needs the extra 'serve'")
+    assert engine(["serve", str(exported[0].parent / folder), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_a_calibration_carries_is_of_its_depth(several, tmp_path):
+    from laco_calibration.quantizing.quantized_graphs import carry
+
+    carry(several.at("1/2"), tmp_path)
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {name for name in names if name.startswith(("vision", "golden"))} == {
+        "golden_at1_2.npz",
+        "golden_answers_at1_2.npz",
+    }
+    assert {"tokenizer.json", "llm/config.json"} < names

@@ -80,11 +80,20 @@ CALIBRATION = {
     ],
     "linears": [{"module": "layers.0.q_proj", "input": "layer_norm", "scale": 0.09, "zero_point": 0}],
 }
+VOCABULARY = {
+    "rows": 260,
+    "of": 264,
+    "source": "mine.txt",
+    "bytes_saved": 768,
+    "held_out_coverage": 0.97,
+    "left_out": [{"script": "Latin", "tokens": 3, "of": 52, "examples": ["a"]}],
+}
 
 
 @pytest.fixture(scope="module")
 def whole_folder(bundle_folder, tmp_path_factory):  # noqa: F811
-    """A bundle whose manifest uses every field: calibrated, tiled, with a fallback and something compiled."""
+    """A bundle whose manifest uses every field: calibrated, tiled, with a fallback, a reduced vocabulary and something
+    compiled."""
     folder = tmp_path_factory.mktemp("manifests") / "bundle"
     shutil.copytree(bundle_folder, folder)
     manifest = read_manifest(folder)
@@ -102,7 +111,9 @@ def whole_folder(bundle_folder, tmp_path_factory):  # noqa: F811
         kept_fp32=[{"node": "norm", "reason": "largest 7e4"}],
     )
     build = {"seconds": {"trace": 1.0}, "compiled": [{"builder": "tensorrt", "version": "10.3", "plan_bytes": 9}]}
-    write_manifest(folder, dataclasses.replace(manifest, vision=vision, build=build, notes=["a note"]))
+    decoder = dataclasses.replace(manifest.decoder, vocabulary=VOCABULARY)
+    fields = {"vision": vision, "decoder": decoder, "build": build, "notes": ["a note"]}
+    write_manifest(folder, dataclasses.replace(manifest, **fields))
     return folder
 
 

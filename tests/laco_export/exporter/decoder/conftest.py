@@ -55,11 +55,18 @@ def family(request):
 
 @pytest.fixture(scope="session")
 def export():
-    """``export(model, folder, precision="fp32")``: the manifest's entry."""
+    """``export(model, folder, precision="fp32", vocabulary=None)``: the manifest's entry."""
     from laco_export.exporter.decoder import export_decoder
 
-    def write(model, folder, precision="fp32"):
-        return export_decoder(model, image_token_id=9, eos_token_ids=[5, 6], output_folder=folder, precision=precision)
+    def write(model, folder, precision="fp32", vocabulary=None):
+        return export_decoder(
+            model,
+            image_token_id=9,
+            eos_token_ids=[5, 6],
+            output_folder=folder,
+            precision=precision,
+            vocabulary=vocabulary,
+        )
 
     return write
 

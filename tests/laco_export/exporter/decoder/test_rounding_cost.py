@@ -12,6 +12,7 @@ from laco_export.exporter.decoder.rounded import rounded_weights
 from laco_export.exporter.decoder.rounding_cost import (
     RoundingCost,
     _by_position,
+    _of_tokens,
     cost_of_layers,
     divergence,
     given_logits,
@@ -28,6 +29,23 @@ def test_the_numbers_by_position():
     assert same.tolist() == [True, False]
     assert nll == pytest.approx(-np.log([0.7, 0.25]), abs=1e-6)
     assert nll_exported == pytest.approx(-np.log([0.6, 0.25]), abs=1e-6)
+
+
+def test_the_numbers_of_a_reduced_vocabulary_are_of_its_tokens_alone():
+    """Tokens 0, 2 and 3 of four: the next token has no row at the first position, the best one at the second."""
+    expected = np.log(np.array([[0.4, 0.3, 0.2, 0.1], [0.2, 0.5, 0.1, 0.2]], np.float32))
+    actual = np.log(np.array([[0.5, 0.1, 0.3, 0.1], [0.5, 0.1, 0.2, 0.2]], np.float32))
+    actual[:, 1] = -np.inf
+    kept = np.array([0, 2, 3])
+    kl, decided, same, nll, nll_exported, next_has_row, best_has_row = _of_tokens(
+        expected, actual, np.array([1, 3]), kept
+    )
+    p, q = (np.exp(logits[:, kept]) / np.exp(logits[:, kept]).sum(-1, keepdims=True) for logits in (expected, actual))
+    assert kl == pytest.approx((p * np.log(p / q)).sum(-1), abs=1e-6)
+    assert decided.tolist() == [True, False]  # 0.4 is twice 0.2
+    assert same.tolist() == [True, True]
+    assert (next_has_row.tolist(), best_has_row.tolist()) == ([False, True], [True, False])
+    assert (nll[1], nll_exported[1]) == pytest.approx((-np.log(p[1, 2]), -np.log(q[1, 2])), abs=1e-6)
 
 
 def test_log_softmax_sums_to_one():
@@ -74,7 +92,7 @@ def test_the_limit_moves_and_the_cost_is_told(make_language_model, export, text_
     model = make_language_model()
     report = verify_decoder(model, tmp_path, export(model, tmp_path, "int4"), text_prompts, max_kl=50)
     assert report["max_kl"] == 50
-    assert set(report["cost"]) == set(RoundingCost.__dataclass_fields__)
+    assert set(report["cost"]) == set(RoundingCost.__dataclass_fields__) - {"vocabulary"}  # which is whole
     assert report["cost"]["positions"] == sum(prompt.counted.sum() for prompt in text_prompts.judged)
     assert [answer["question"] for answer in report["cost"]["greedy"]] == ["Which?"]
 
