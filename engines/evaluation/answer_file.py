@@ -23,9 +23,19 @@ def answer_key(**facts) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def model_identity(sha256: str, at: str | None, max_frames: int | None) -> dict:
-    """What a model's answers depend on: the digest of its weights or its manifest, the depth and the frames."""
-    return {"sha256": sha256, "depth": at, "max_frames": max_frames}
+def model_identity(
+    sha256: str,
+    at: str | None,
+    max_frames: int | None,
+    *,
+    runtime: str | None = None,
+    text_runtime: str | None = None,
+    provider: str | None = None,
+) -> dict:
+    """What a model's answers depend on: the digest of its weights or its manifest, the depth, the frames of a video,
+    and the runtimes, whose arithmetic differs; each as it was asked for."""
+    runtimes = {"runtime": runtime, "text_runtime": text_runtime, "provider": provider}
+    return {"sha256": sha256, "depth": at, "max_frames": max_frames, **runtimes}
 
 
 class AnswerFile:
@@ -72,7 +82,7 @@ class AnswerFile:
 
 
 def check_answers_of(folder: Path, model: Mapping) -> None:
-    """Raise :class:`UsageError` where ``folder`` holds answers of another model, depth or number of frames."""
+    """Raise :class:`UsageError` where ``folder`` holds answers of another :func:`model_identity`."""
     for path in sorted(folder.glob("rank-*.jsonl")):
         stated = next(iter(_records(path)), {}).get("model")
         if stated is not None and stated != dict(model):

@@ -18,6 +18,7 @@ from pathlib import Path
 from laco_export.atomic import write_json
 from laco_export.bundle import MANIFEST_NAME, read_manifest
 from laco_export.errors import UsageError
+from laco_export.machine import default_threads
 
 from .answer_file import failed_answers, model_identity
 from .benchmarks import BenchmarkGroup
@@ -25,6 +26,8 @@ from .lmms_run import LmmsRun, check_argument
 from .paper_tables import paper_rows
 from .scores import average, cell_text, scores_of
 from .task_files import TaskData, write_group
+
+_RUNTIMES = ("runtime", "text_runtime", "provider")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class EvaluatedModel:
         """
         check_argument("path", path)
         shared = {"at": options.at, "max_frames": options.frames}
-        runtimes = {name: getattr(options, name) for name in ("runtime", "text_runtime", "provider", "threads")}
+        runtimes = {name: getattr(options, name) for name in (*_RUNTIMES, "threads")}
         if (path / MANIFEST_NAME).is_file():
             arguments = {"bundle": path.resolve(), **shared, **runtimes}
             return cls(path, "laco_bundle", _bundle_sha256(path, options.at), arguments)
@@ -74,7 +77,8 @@ class EvaluatedModel:
 
     def identity(self) -> dict:
         """What its answers depend on, as :mod:`.lmms_models` states it."""
-        return model_identity(self.sha256, self.arguments["at"], self.arguments["max_frames"])
+        runtimes = {name: self.arguments.get(name) for name in _RUNTIMES}
+        return model_identity(self.sha256, self.arguments["at"], self.arguments["max_frames"], **runtimes)
 
 
 def evaluate_group(
@@ -95,7 +99,7 @@ def evaluate_group(
     write_group(output / "tasks", group, every, options.data)
     run = LmmsRun(
         model.lmms_name,
-        {**model.arguments, "answers": "answers"},
+        {**model.arguments, **_shared_threads(model, options.processes), "answers": "answers"},
         group,
         output,
         options.data,
@@ -115,6 +119,13 @@ def evaluate_group(
     document["not_asked"] = failed_answers(output / "answers")
     write_json(output / "evaluation.json", document)
     return document
+
+
+def _shared_threads(model: EvaluatedModel, processes: int) -> dict:
+    """The cores' share of each of several processes, of a bundle whose threads nobody named: each would take all."""
+    if processes == 1 or "bundle" not in model.arguments or model.arguments["threads"] is not None:
+        return {}
+    return {"threads": max(1, default_threads() // processes)}
 
 
 def group_table(group: BenchmarkGroup, entry: dict, title: str):

@@ -130,7 +130,8 @@ class LacoBundleModel(LacoModel):
 
     def __init__(self, bundle: str, runtime=None, text_runtime=None, provider=None, threads=None, **options):
         self.folder = Path(str(bundle))
-        self.runtimes = {"runtime": runtime, "text_runtime": text_runtime, "provider": provider, "threads": threads}
+        self.runtimes = {"runtime": runtime, "text_runtime": text_runtime, "provider": provider}
+        self.threads = threads
         super().__init__(**options)
 
     def open(self) -> None:
@@ -139,10 +140,10 @@ class LacoBundleModel(LacoModel):
         from ..answering import Answerer
 
         self.bundle = open_bundle(self.folder, self.at)
-        self.answerer = Answerer(self.bundle, **self.runtimes)
+        self.answerer = Answerer(self.bundle, threads=self.threads, **self.runtimes)
 
     def identity(self) -> dict:
-        return model_identity(self.bundle.manifest_entry["sha256"], self.at, self.max_frames)
+        return model_identity(self.bundle.manifest_entry["sha256"], self.at, self.max_frames, **self.runtimes)
 
     def answer(self, question: Asked) -> str:
         prepare = {"videos": question.videos, "max_frames": self.max_frames}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from laco_export.errors import LacoError, UsageError
+from laco_export.machine import default_threads
 
 from .benchmarks import BenchmarkGroup
 
@@ -57,6 +58,8 @@ class LmmsRun:
             offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
             cache = {"HF_DATASETS_CACHE": str(self.output.resolve() / "datasets")}
             variables |= {"HF_HOME": str(self.data.resolve()), **offline, **cache}
+        if self.processes > 1:  # torch.distributed.run would give each process one thread
+            variables.setdefault("OMP_NUM_THREADS", str(max(1, default_threads() // self.processes)))
         variables.setdefault("HF_HOME", str(Path.home() / ".cache" / "huggingface"))  # some tasks read it
         return variables
 

@@ -34,7 +34,14 @@ def test_a_line_that_a_kill_cut_off_is_asked_again(tmp_path):
     assert set(AnswerFile(tmp_path, MODEL).answers) == {"a", "c"}
 
 
-@pytest.mark.parametrize("other", [model_identity("abd", "1/4", None), model_identity("abc", "1/2", None)])
+@pytest.mark.parametrize(
+    "other",
+    [
+        model_identity("abd", "1/4", None),
+        model_identity("abc", "1/2", None),
+        model_identity("abc", "1/4", None, provider="cuda"),
+    ],
+)
 def test_answers_of_another_model_are_refused(tmp_path, other):
     filled(tmp_path, record("a"))
     with pytest.raises(UsageError, match="another model"):
