@@ -47,6 +47,7 @@ def check_contents(wheel: Path) -> None:
     assert "laco_training/recipes/tiny.yaml" in names, "the tiny recipe is not in the wheel"
     assert "laco_engines/serving/page/index.html" in names, "the server's page is not in the wheel"
     assert "laco_engines/report/template/report.html" in names, "the report's page is not in the wheel"
+    assert "laco_engines/evaluation/paper_tables.yaml" in names, "the tables of the paper are not in the wheel"
     assert any(name.endswith("licenses/LICENSE") for name in names), "the license is not in the wheel"
     sources = {
         f"{package}/{path.relative_to(ROOT / folder).as_posix()}"

@@ -13,7 +13,7 @@ sideways::
     E8  cli
     E7  commands
     E6  report · plan · attribution                 on a page; which to take; what drift comes from
-    E5  serving · bench · chat · trial · bundle_check · doctor    what is done with a loaded bundle
+    E5  serving · bench · evaluation · chat · trial · bundle_check · doctor    what is done with a bundle
     E4  answering · building                        questions to answers; bundles to engines
     E3  picture_encoder · comparison                pictures to embeddings; a runtime beside PyTorch
     E2  runtimes · generation                       the vision tower; the language model
@@ -42,6 +42,7 @@ In reading order, the way of an answer first:
 - :mod:`.bundle_check`: ``laco-engine diff``, all parts of a bundle compared;
 - :mod:`.attribution`: ``laco-engine diff --attribute``, which part of a bundle its drift comes from;
 - :mod:`.bench`: ``laco-engine bench``, bundles measured beside each other;
+- :mod:`.evaluation`: ``laco-engine evaluate``, the paper's benchmarks by lmms-eval;
 - :mod:`.plan`: ``laco-engine plan``, which of them to take for given limits;
 - :mod:`.same_model`: whether bundles are of one model, so that they may be compared;
 - :mod:`.report`: ``laco-engine report``, what bundles answer on a page to read and to sign;

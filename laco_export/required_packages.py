@@ -23,6 +23,7 @@ _EXTRA_OF = {
     "jinja2": "report",
     "prometheus_client": "serve",
     "uvicorn": "serve",
+    "lmms_eval": "eval",
 }
 """Top-level module → the extra that installs it."""
 

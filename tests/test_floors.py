@@ -22,7 +22,7 @@ FOLDER_FLOORS = {
     "laco_engines": (
         ("commands",),
         ("report", "plan", "attribution"),
-        ("serving", "bench"),
+        ("serving", "bench", "evaluation"),
         ("building",),
         ("comparison",),
         ("runtimes", "generation"),

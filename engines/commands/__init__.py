@@ -17,6 +17,7 @@ A command's module imports nothing heavy at its top, since all of them are read 
 - :mod:`.bench`: bundles measured beside each other;
 - :mod:`.report`: one page of what bundles answer;
 - :mod:`.plan`: which depth, precision, batch and language model for given limits;
+- :mod:`.evaluate`: the paper's benchmarks, by lmms-eval;
 - :mod:`.doctor`: what is installed, missing, and would run here.
 """
 
@@ -28,12 +29,13 @@ from .chat import CHAT
 from .command import Command
 from .diff import DIFF
 from .doctor import DOCTOR
+from .evaluate import EVALUATE
 from .inspect import INSPECT
 from .plan import PLAN
 from .report import REPORT
 from .run import RUN
 from .serve import SERVE
 
-COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD, BENCH, REPORT, PLAN, DOCTOR, SERVE)
+COMMANDS: tuple[Command, ...] = (RUN, CHAT, DIFF, INSPECT, BUILD, BENCH, REPORT, PLAN, EVALUATE, DOCTOR, SERVE)
 
 __all__ = ["COMMANDS", "Command"]
