@@ -12,6 +12,7 @@ _MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1000.0, "min": 60000.0}
 
 def size(text: str) -> int:
     """Bytes as ``512M``, ``2GiB`` or a plain number; units are powers of 1024."""
+    _require_no_sign(text)
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
     if match is None:
         raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 512M or 2GiB")
@@ -30,6 +31,7 @@ def size_limit(text: str) -> int:
 
 def time_limit(text: str) -> float:
     """Milliseconds of ``150ms``, ``0.2s``, ``800us`` or ``2min``; more than none."""
+    _require_no_sign(text)
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s|min)?", text.strip().lower())
     if match is None:
         raise argparse.ArgumentTypeError(f"'{text}' is not a time such as 150ms or 1.5s")
@@ -50,3 +52,8 @@ def points_limit(text: str) -> float:
     if not 0 <= value <= 100:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number of points from 0 to 100")
     return value
+
+
+def _require_no_sign(text: str) -> None:
+    if text.strip().startswith("-"):
+        raise argparse.ArgumentTypeError(f"'{text}' is negative")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from laco_calibration.options import CalibrationOptions, source_target_of, with_target
-from laco_export.errors import UsageError
+from laco_export.errors import DepthError, UsageError
 from laco_export.number_formats import U8S7
 
 
@@ -27,12 +27,16 @@ from laco_export.number_formats import U8S7
         ({"images": ["p"], "limit": 0}, "limit"),
         ({"images": ["p"], "model": "m"}, "either"),
         ({"images": ["p"], "force": True, "resume": True}, "resume"),
-        ({"images": ["p"], "at": "1/2"}, "--at"),
     ],
 )
 def test_wrong_usage(options, message):
     with pytest.raises(UsageError, match=message):
         CalibrationOptions("bundle", **options)
+
+
+def test_a_depth_that_is_none():
+    with pytest.raises(DepthError):
+        CalibrationOptions("bundle", images=["p"], at="half")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_the_language_model_and_the_tower_take_it(bundle):
     "runtime, expected", [(None, "cpu"), ("onnxruntime", "cpu"), ("tensorrt", None), ("onnxruntime-cuda", None)]
 )
 def test_a_runtime_that_is_named_decides_the_tower(bundle, monkeypatch, runtime, expected):
-    def opened(bundle, *, name, threads, provider):
+    def opened(bundle, *, name, threads, provider, shared_weights):
         assert (name, provider) == (runtime, expected)
         raise NotImplementedError
 

@@ -22,7 +22,7 @@ def test_sizes(text, size):
     [
         (time_limit, "150", "has no unit: give it as 150ms or 150s"),
         (time_limit, "0ms", "no time at all"),
-        (time_limit, "-5ms", "is not a time"),
+        (time_limit, "-5ms", "is negative"),
         (time_limit, "nan", "is not a time"),
         (time_limit, "infs", "is not a time"),
         (time_limit, "5 hours", "is not a time"),

@@ -92,7 +92,7 @@ def test_a_file_that_is_zeroed_between_verification_and_opening_is_refused(folde
     assert name in refusal.value.given
 
 
-@pytest.mark.parametrize("part", ["open_runtime", "PictureEncoder"])
+@pytest.mark.parametrize("part", ["open_runtime", "PrefixCache"])
 def test_a_bundle_that_is_replaced_while_it_is_opened_is_refused(folder, replace, monkeypatch, part):
     bundle, opening = open_bundle(folder), getattr(answering, part)
 

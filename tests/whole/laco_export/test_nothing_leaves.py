@@ -26,7 +26,7 @@ PICTURES = HELD_OUT / "pictures"
 INTERNET = re.compile(r"^\d+ +(\w+)\(.*sa_family=AF_INET6?", re.MULTILINE)
 """A call of ``strace``'s that names a host."""
 
-BUNDLE, PICTURE = "BUNDLE", "PICTURE"
+BUNDLE, PICTURE, FOLDER, QUESTIONS = "BUNDLE", "PICTURE", "FOLDER", "QUESTIONS"
 NO_REPORTS = [
     "CI",
     "TF_BUILD",
@@ -56,7 +56,14 @@ ENGINE = {
     "diff": [BUNDLE, "--runtime", "onnxruntime"],
     "bench": [BUNDLE, "--runtime", "onnxruntime", "--text-runtime", "lean", "--plot", "asked.png"],
     "doctor": [BUNDLE],
+    "plan": [BUNDLE, "--budget", "900s", "--of", "encode", "--runtime", "onnxruntime", "--plot", "asked.png"],
+    "report": [
+        *[BUNDLE, "--images", FOLDER, "--questions", QUESTIONS, "--output", "asked.html", "--no-memory"],
+        *["--text-runtime", "lean", "--runtime", "onnxruntime", "--max-new-tokens", "2"],
+    ],
 }
+FETCHING = {"evaluate"}
+"""Its data come from the hub where no folder is named, by a package that is installed apart."""
 OTHERS = [
     ["laco-export", "--model", str(CHECKPOINT), "--fp32", "--no-compile", "--bisect", "--output", "asked"],
     ["laco-train", "--recipe", "tiny", "--dry-run"],
@@ -67,8 +74,13 @@ CASES = [["laco-engine", name, *arguments] for name, arguments in ENGINE.items()
 
 
 @pytest.fixture(scope="module")
-def bundle_and_picture(trained_bundle):
-    return {BUNDLE: str(trained_bundle), PICTURE: str(next(PICTURES.rglob("*.png")))}
+def bundle_and_picture(trained_bundle, tmp_path_factory):
+    picture, folder = next(PICTURES.rglob("*.png")), tmp_path_factory.mktemp("asked")
+    (folder / "pictures").mkdir()
+    shutil.copy(picture, folder / "pictures")
+    (folder / "questions.txt").write_text("What?\n")
+    named = {FOLDER: folder / "pictures", QUESTIONS: folder / "questions.txt", PICTURE: picture, BUNDLE: trained_bundle}
+    return {word: str(path) for word, path in named.items()}
 
 
 @pytest.fixture
@@ -123,14 +135,15 @@ def _serve_and_stop(process: subprocess.Popen) -> str:
 
 
 def test_every_command_is_watched():
-    assert set(ENGINE) == {command.name for command in COMMANDS}
+    assert set(ENGINE) == {command.name for command in COMMANDS} - FETCHING
     assert {words[0] for words in CASES} == set(MODULES)
 
 
 @pytest.mark.parametrize("words", CASES, ids=lambda words: "-".join(words[:2]).replace(str(CHECKPOINT), ""))
 def test_a_command_leaves_nothing_and_asks_no_host(watched, bundle_and_picture, words):
     arguments = [bundle_and_picture.get(word, word) for word in words[1:]]
-    assert watched("-m", MODULES[words[0]], *arguments) == ([], [])
+    measurements = {"LACO_ENGINE_CACHE": "asked"} if words[1] == "plan" else {}
+    assert watched("-m", MODULES[words[0]], *arguments, **measurements) == ([], [])
 
 
 def test_what_onnx_runtime_leaves_by_itself_is_seen(watched):
