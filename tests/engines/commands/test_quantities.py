@@ -29,7 +29,7 @@ def test_sizes(text, size):
         (time_limit, "", "is not a time"),
         (size_limit, "2500000000", "has no unit"),
         (size_limit, "0G", "no memory at all"),
-        (size_limit, "-1G", "is not a size"),
+        (size_limit, "-1G", "is negative"),
         (size_limit, "nanG", "is not a size"),
         (points_limit, "-1", "from 0 to 100"),
         (points_limit, "nan", "from 0 to 100"),
