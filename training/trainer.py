@@ -17,7 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from laco_export.errors import LacoError
 from laco_export.machine import peak_memory
-from laco_export.models.transformers_versions import event_folder
+from laco_export.models.transformers_versions import checkpointing_arguments, event_folder
 
 from . import processes
 from .counted_positions import keep_counted_positions
@@ -340,8 +340,8 @@ def training_arguments(
         learning_rate=max(stage.learning_rates.values()),  # each group has its own
         max_grad_norm=stage.max_grad_norm,
         bf16=stage.precision == "bf16",
-        gradient_checkpointing=stage.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},  # works with frozen parts and with DDP
+        # not reentrant: works with frozen parts and with DDP
+        **checkpointing_arguments(stage.gradient_checkpointing, use_reentrant=False),
         ddp_find_unused_parameters=unused_parts,
         seed=seed,
         logging_steps=1,

@@ -53,6 +53,14 @@ def tied_weights_keys(sources: Mapping[str, str]) -> dict[str, str] | list[str]:
     return dict(sources) if IS_5 else list(sources)
 
 
+def checkpointing_arguments(enabled: bool, **options: object) -> dict[str, object]:
+    """The fields of ``TrainingArguments`` that ask for activations to be computed again in the backward pass; 5 has
+    renamed them, and warns of the names that 4.57 has."""
+    named = {field.name for field in dataclasses.fields(transformers.TrainingArguments)}
+    prefix = "activation" if "activation_checkpointing" in named else "gradient"
+    return {f"{prefix}_checkpointing": enabled, f"{prefix}_checkpointing_kwargs": options}
+
+
 def made_of(**parts: str) -> Callable[[type], type]:
     """A class decorator that tells a ``ProcessorMixin`` the class of each of its parts; 5 takes them from the arguments
     of its ``__init__``."""

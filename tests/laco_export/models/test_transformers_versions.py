@@ -5,6 +5,7 @@ from source_tree import ROOT, Module, modules
 from transformers_names import LIST, is_there, names_asked_for, words_of
 
 from laco_export.models import checkpoint
+from laco_export.models.transformers_versions import checkpointing_arguments
 
 ROOMS = ("laco_export.models.transformers_versions", "laco_export.models.encoders.")
 OF_OPTIMUM = (
@@ -87,3 +88,14 @@ def test_both_tested_sets_agree_but_for_transformers_and_what_comes_with_it():
     assert apart == {"transformers", "huggingface_hub", "tokenizers"}
     assert older.keys() - newer.keys() == {"optimum", "optimum-onnx"}
     assert newer["transformers"].startswith("5.") and older["transformers"].startswith("4.57.")
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+@pytest.mark.parametrize("enabled", [True, False])
+def test_checkpointing_is_asked_for_by_the_names_of_the_installed_version(tmp_path, enabled):
+    from transformers import TrainingArguments
+
+    asked = checkpointing_arguments(enabled, use_reentrant=False)
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, **asked)
+    assert arguments.gradient_checkpointing is enabled  # by 5 too, which mirrors the new name in it
+    assert arguments.gradient_checkpointing_kwargs == {"use_reentrant": False}
