@@ -115,6 +115,16 @@ def outcome(replayed: dict, deadline_ms: float) -> dict:
     }
 
 
+def measured_answers_of(bundle, arguments: argparse.Namespace) -> dict:
+    """On what the answers were measured, and of what."""
+    return {
+        **measured_on("onnxruntime"),
+        "bundle": {"encoder": bundle.manifest.encoder, "decoder": bundle.manifest.decoder.precision},
+        "threads": arguments.threads,
+        "new_tokens": arguments.new_tokens,
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True)
@@ -163,11 +173,9 @@ def main() -> int:
         peaks.setdefault(peak, {})[policy] = reached
         said = ", ".join(f"{depth} {share:.0%}" for depth, share in reached["share_of_depths"].items())
         print(f"peak {peak}, {policy}: {reached['met']:.1%} in time ({said})", flush=True)
+    measured = ("device", "cpu", "versions", "bundle", "threads", "new_tokens")
     result = {
-        **measured_on("onnxruntime"),
-        "bundle": {"encoder": bundle.manifest.encoder, "decoder": bundle.manifest.decoder.precision},
-        "threads": arguments.threads,
-        "new_tokens": arguments.new_tokens,
+        **({name: earlier[name] for name in measured} if arguments.replay else measured_answers_of(bundle, arguments)),
         "deadline_ms": deadline_ms,
         "answers_ms": {depth: float(np.median([took.total_ms for took in taken])) for depth, taken in times.items()},
         "encodes_ms": {depth: float(np.median([took.encode_ms for took in taken])) for depth, taken in times.items()},
